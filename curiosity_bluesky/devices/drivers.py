@@ -1,0 +1,89 @@
+"""What a microscope has to offer so that the ophyd devices can stand on it.
+
+A driver is plain Python and knows nothing of ophyd: its calls *block* until the
+instrument is done, and the devices call them from a thread of their own. A simulated
+microscope, a vendor's COM interface or a socket are drivers alike.
+
+Positions and lengths are micrometres, times are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
+
+Axis = Literal["x", "y"]
+
+
+@runtime_checkable
+class StageDriver(Protocol):
+    """Moves the tip over the sample."""
+
+    def limits(self, axis: Axis) -> tuple[float, float]:
+        """Lowest and highest position (um) that the axis may be sent to."""
+        ...
+
+    def position(self, axis: Axis) -> float:
+        """Where the axis is now (um)."""
+        ...
+
+    def move(self, axis: Axis, position: float) -> None:
+        """Go to `position` (um) and return once settled there, or once stopped."""
+        ...
+
+    def stop(self, axis: Axis) -> None:
+        """End a move of `axis` where it is; called from another thread."""
+        ...
+
+
+@runtime_checkable
+class ImagerDriver(Protocol):
+    """Takes overview images: one or more channels on one grid."""
+
+    @property
+    def image_channels(self) -> Mapping[str, str]:
+        """Channel name to units, in the order in which they are recorded."""
+        ...
+
+    @property
+    def image_axes(self) -> tuple[NDArray, NDArray]:
+        """The grid's x (columns,) and y (rows,), in um."""
+        ...
+
+    def scan(self) -> Mapping[str, NDArray]:
+        """Take one image and return each channel, (rows, columns)."""
+        ...
+
+    def abort(self) -> None:
+        """End a scan or a spectrum early; called from another thread."""
+        ...
+
+
+@runtime_checkable
+class SpectrometerDriver(Protocol):
+    """Takes one spectrum where the tip is."""
+
+    @property
+    def spectrum_channels(self) -> Mapping[str, str]:
+        """Channel name to units, in the order in which they are recorded."""
+        ...
+
+    @property
+    def spectrum_axis(self) -> tuple[str, str, NDArray]:
+        """Name, units and values (points,) of the axis, for PFM ``("bias", "V", ...)``."""
+        ...
+
+    @property
+    def spectrum_settings(self) -> Mapping[str, float | str]:
+        """What the spectra are taken with, for the record."""
+        ...
+
+    def acquire(self) -> Mapping[str, NDArray]:
+        """Take one spectrum and return each channel, (points,)."""
+        ...
+
+    def abort(self) -> None:
+        """End a scan or a spectrum early; called from another thread."""
+        ...

@@ -1,0 +1,12 @@
+"""The one error that means "what you gave cannot be used"; every room may raise it."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used.
+
+    The message is one line that says what was given, what was expected and what to do
+    next. The ``curiosity`` command prints it and exits with code 2; any other exception
+    is a defect of ours and keeps its traceback.
+    """

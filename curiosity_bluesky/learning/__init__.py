@@ -1,0 +1,26 @@
+"""Where to measure next: learning without instruments, documents or pictures.
+
+Imports numpy, scipy, scikit-learn and torch only.
+"""
+
+from curiosity_bluesky.learning.explorer import Explorer
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.records import Observation, Prediction, Proposal, Training
+from curiosity_bluesky.learning.scoring import Score, Scorer, withheld_pixels
+from curiosity_bluesky.learning.strategy import Strategy, register
+from curiosity_bluesky.learning.survey import Survey
+
+__all__ = [
+    "Explorer",
+    "Observation",
+    "Patches",
+    "Prediction",
+    "Proposal",
+    "Score",
+    "Scorer",
+    "Strategy",
+    "Survey",
+    "Training",
+    "register",
+    "withheld_pixels",
+]

@@ -1,0 +1,86 @@
+"""Features of a patch, learned from the survey alone: the autoencoder of the paper."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from curiosity_bluesky.learning import networks
+from curiosity_bluesky.learning.networks import EpochHook
+from curiosity_bluesky.learning.records import Training
+
+
+class AutoencoderFeatures:
+    """Latent space of an autoencoder trained on all patches of the survey.
+
+    Second workflow of the paper: Adam, learning rate 1e-3, batches of 64, 30 epochs.
+
+    Parameters
+    ----------
+    images
+        The patches to encode, ``(candidates, channels, size, size)``.
+    latent
+        Size of the latent space.
+    epochs
+        Passes over all patches.
+    seed
+        Seed of the weights and of the order of the batches.
+    on_epoch
+        Called after each epoch.
+    """
+
+    def __init__(
+        self, images: NDArray, latent: int, epochs: int, seed: int, on_epoch: EpochHook
+    ) -> None:
+        self._images = images
+        self._latent = latent
+        self._epochs = epochs
+        self._seed = seed
+        self._on_epoch = on_epoch
+
+    @cached_property
+    def _trained(self) -> tuple[NDArray, Training]:
+        started = time.perf_counter()
+        images = networks.tensor(self._images)
+        _, channels, size, _ = images.shape
+        network = networks.build(
+            lambda: networks.Autoencoder(channels, size, self._latent), self._seed
+        )
+        assert isinstance(network, networks.Autoencoder)
+        optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+        order = torch.Generator().manual_seed(self._seed)
+        mean_loss = np.nan
+        for epoch in range(self._epochs):
+            losses = []
+            for batch in networks.shuffled(len(images), 64, order):
+                optimiser.zero_grad()
+                loss = F.mse_loss(network(images[batch]), images[batch])
+                loss.backward()
+                optimiser.step()
+                losses.append(float(loss.detach()))
+            mean_loss = float(np.mean(losses))
+            self._on_epoch("autoencoder", epoch + 1, self._epochs)
+        network.eval()
+        latent = networks.in_batches(network.encode, images).cpu().numpy().astype(float)
+        training = Training(
+            model="autoencoder",
+            architecture=f"3 x {networks.FILTERS} convolutions, latent {self._latent}",
+            epochs=self._epochs,
+            loss=mean_loss,
+            seconds=time.perf_counter() - started,
+        )
+        return latent, training
+
+    def values(self) -> NDArray:
+        """Latent coordinates of every candidate, ``(candidates, latent)``."""
+        return self._trained[0]
+
+    def trainings(self) -> Sequence[Training]:
+        """Return the one training."""
+        return [self._trained[1]]

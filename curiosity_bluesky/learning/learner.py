@@ -1,0 +1,176 @@
+"""A strategy at work: its parts driven in the right order."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from curiosity_bluesky.learning.acquisition import harmonic_distance
+from curiosity_bluesky.learning.protocols import (
+    Acquisition,
+    Choice,
+    ErrorModel,
+    Features,
+    Predictor,
+    Seeding,
+    Terms,
+)
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.records import Observed, Reason, Scores, Training
+
+
+class CuriousLearner:
+    """Seeding, predictor, error model, acquisition and choice as one learner.
+
+    What it knows is a function of the *sequence* of observations: a first training on as
+    many as there are seeds, then one update for each further observation. If the sequence
+    grows, only the new ones are learned; if its beginning changes (a late spectrum moved
+    in, a run replayed in another order), everything is learned again from the start. So the
+    same observations give the same model, however they came.
+
+    Parameters
+    ----------
+    patches
+        The patches of the survey.
+    seeding, predictor, choice
+        The parts.
+    n_seeds
+        Observations in the first training.
+    budget
+        Spectra in the whole run, the P of the acquisition.
+    error_model, acquisition
+        Both or neither; without them the choice is made blindly and nothing is trained
+        until somebody asks for a prediction.
+    features
+        The features that were trained on the survey, for the record.
+    seed
+        Seed of the seeding.
+    """
+
+    def __init__(
+        self,
+        patches: Patches,
+        *,
+        seeding: Seeding,
+        predictor: Predictor,
+        choice: Choice,
+        n_seeds: int,
+        budget: int,
+        error_model: ErrorModel | None = None,
+        acquisition: Acquisition | None = None,
+        features: Features | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._patches = patches
+        self._seeding = seeding
+        self._predictor = predictor
+        self._choice = choice
+        self._n_seeds = n_seeds
+        self._budget = budget
+        self._error_model = error_model
+        self._acquisition = acquisition
+        self._features = features
+        self._seed = seed
+        self._learned: Observed | None = None
+        self._version = 0
+        self._scores: Scores | None = None
+        self._trainings: list[Training] = []
+
+    @property
+    def model_version(self) -> int:
+        """How many trainings the model has behind it."""
+        return self._version
+
+    def take_trainings(self) -> list[Training]:
+        """Trainings since the last call."""
+        taken, self._trainings = self._trainings, []
+        return taken
+
+    def seeds(self, n: int) -> NDArray[np.intp]:
+        """Return the first candidates to measure, at most `n`."""
+        rng = np.random.default_rng(self._seed)
+        if self._features is not None:
+            self._features.values()
+            self._trainings += self._features.trainings()
+        return self._seeding.choose(self._patches.allowed, n, rng)
+
+    def _learn(self, observed: Observed) -> None:
+        first = min(self._n_seeds, len(observed))
+        known = self._learned
+        if known is None or len(known) < first or not observed.starts_with(known):
+            start = observed.first(first)
+            self._version = 0
+            self._learned = None  # should the training be broken off, nothing is known
+            self._note(self._predictor.start(start), start, start_over=True)
+            known = start
+        for n in range(len(known) + 1, len(observed) + 1):
+            now = observed.first(n)
+            held_out = self._error_on_last(now)
+            self._learned = None
+            self._note(self._predictor.update(now), now, held_out_error=held_out)
+
+    def _note(
+        self,
+        training: Training,
+        observed: Observed,
+        held_out_error: float = np.nan,
+        start_over: bool = False,
+    ) -> None:
+        loss = np.nan
+        if self._error_model is not None:
+            errors = self._errors(observed)
+            teach = self._error_model.start if start_over else self._error_model.update
+            loss = teach(observed.indices, errors)
+        self._version += 1
+        self._learned = observed
+        self._scores = None
+        self._trainings.append(
+            dataclasses.replace(
+                training,
+                model_version=self._version,
+                held_out_error=held_out_error,
+                error_model_loss=loss,
+            )
+        )
+
+    def _errors(self, observed: Observed) -> NDArray:
+        """Mean squared error of each observation under the present model, ``(n,)``."""
+        residual = self._predictor.predict(observed.indices) - observed.spectra
+        return np.nanmean(residual**2, axis=1)
+
+    def _error_on_last(self, observed: Observed) -> float:
+        """Error on the newest spectrum, in units of the spread of the earlier ones."""
+        earlier, newest = observed.spectra[:-1], observed.spectra[-1]
+        deviation = np.nanmean((earlier - np.nanmean(earlier, axis=0)) ** 2)
+        predicted = self._predictor.predict(observed.indices[-1:])[0]
+        error = np.nanmean((predicted - newest) ** 2)
+        return float(error / deviation) if deviation > 0 else np.nan
+
+    def score(self, observed: Observed) -> Scores | None:
+        """Learn what is new and score every candidate; None if the choice is blind."""
+        if self._acquisition is None or self._error_model is None:
+            return None
+        self._learn(observed)
+        if self._scores is None:
+            error, uncertainty = self._error_model.predict()
+            latent = self._predictor.latent()
+            novelty = harmonic_distance(latent, latent[observed.indices])
+            terms = Terms(error, novelty, uncertainty, len(observed), self._budget)
+            values, weight = self._acquisition(terms)
+            self._scores = Scores(values, error, novelty, uncertainty, weight)
+        return self._scores
+
+    def choose(
+        self, scores: Scores | None, available: NDArray[np.bool_], n: int, rng: Generator
+    ) -> list[tuple[int, Reason]]:
+        """Return the next candidates with their reasons."""
+        values = np.zeros(len(available)) if scores is None else scores.acquisition
+        return self._choice(values, available, n, rng)
+
+    def predict(self, observed: Observed, indices: NDArray[np.intp] | None = None) -> NDArray:
+        """Learn what is new and return spectra of some candidates, ``(candidates, points)``."""
+        self._learn(observed)
+        return self._predictor.predict(indices)

@@ -1,0 +1,111 @@
+"""Patches: the square of survey pixels round each pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning.survey import Pixel, Survey
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """Every pixel that has a whole patch, numbered row by row: the candidates.
+
+    The patch of pixel ``(r, c)`` with side ``p`` covers rows ``r - p // 2`` to
+    ``r - p // 2 + p - 1`` and the same columns, so that an even patch reaches one pixel
+    less far down and right.
+
+    Parameters
+    ----------
+    survey
+        The overview image.
+    size
+        Side of a patch in pixels.
+
+    Raises
+    ------
+    InputError
+        If a patch is larger than the image.
+    """
+
+    survey: Survey
+    size: int
+
+    def __post_init__(self) -> None:
+        rows, cols = self.survey.shape
+        if not 1 <= self.size <= min(rows, cols):
+            raise InputError(
+                f"patch_size is {self.size} but the survey has {rows} x {cols} pixels; "
+                f"choose a patch_size from 1 to {min(rows, cols)}"
+            )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """How many patches there are down and across."""
+        rows, cols = self.survey.shape
+        return rows - self.size + 1, cols - self.size + 1
+
+    def __len__(self) -> int:
+        down, across = self.grid
+        return down * across
+
+    def images(self, limits: tuple[float, float] | None = None) -> NDArray[np.float32]:
+        """Return the patches, ``(candidates, channels, size, size)``, scaled to -1 ... 1.
+
+        Parameters
+        ----------
+        limits
+            Values that become -1 and 1. Default: the extremes of each channel, so that
+            what is learned does not depend on its units; a constant channel becomes 0.
+        """
+        stack = self.survey.stack
+        if limits is None:
+            low, high = stack.min(axis=(1, 2)), stack.max(axis=(1, 2))
+        else:
+            low, high = (np.full(len(stack), limit) for limit in limits)
+        half = (high - low) / 2
+        middle, half = ((low + high) / 2)[:, None, None], half[:, None, None]
+        scaled = (stack - middle) / np.where(half > 0, half, 1.0)
+        windows = sliding_window_view(scaled, (self.size, self.size), axis=(1, 2))
+        return np.ascontiguousarray(
+            windows.transpose(1, 2, 0, 3, 4).reshape(len(self), *stack.shape[:1], *[self.size] * 2),
+            dtype=np.float32,
+        )
+
+    @cached_property
+    def allowed(self) -> NDArray[np.bool_]:
+        """``(candidates,)``: True where the survey's mask allows a measurement."""
+        return ~self.flatten(self.survey.mask)
+
+    def pixel(self, index: int) -> Pixel:
+        """Return the pixel ``(row, col)`` of candidate number `index`."""
+        row, col = divmod(int(index), self.grid[1])
+        return row + self.size // 2, col + self.size // 2
+
+    def index(self, pixel: Pixel) -> int | None:
+        """Return the candidate number of a pixel, None where it has no whole patch."""
+        row, col = pixel[0] - self.size // 2, pixel[1] - self.size // 2
+        down, across = self.grid
+        return row * across + col if 0 <= row < down and 0 <= col < across else None
+
+    def flatten(self, image: NDArray) -> NDArray:
+        """Take the candidates out of an image: ``(rows, cols, ...)`` to ``(candidates, ...)``."""
+        down, across = self.grid
+        start = self.size // 2
+        inner = image[start : start + down, start : start + across]
+        return inner.reshape(len(self), *image.shape[2:])
+
+    def unflatten(self, values: NDArray) -> NDArray:
+        """Put ``(candidates, ...)`` back on the survey, ``(rows, cols, ...)``, NaN outside."""
+        down, across = self.grid
+        start = self.size // 2
+        out = np.full((*self.survey.shape, *values.shape[1:]), np.nan, dtype=float)
+        inner = values.reshape(down, across, *values.shape[1:])
+        out[start : start + down, start : start + across] = inner
+        return out

@@ -1,0 +1,134 @@
+"""The parts of a strategy: small classes with one job each, checked by their shape.
+
+Candidates are numbered as in `~curiosity_bluesky.learning.patches.Patches`; arrays over
+all of them have shape ``(candidates,)``. A part draws random numbers only from the
+generator that it is given, so that a replay makes the same choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from curiosity_bluesky.learning.records import Observed, Reason, Scores, Training
+
+
+class Features(Protocol):
+    """Turns every patch into a few numbers, learned from the survey alone."""
+
+    def values(self) -> NDArray:
+        """Features of every candidate, ``(candidates, features)``."""
+        ...
+
+    def trainings(self) -> Sequence[Training]:
+        """What was trained to get them, for the record."""
+        ...
+
+
+class Seeding(Protocol):
+    """Chooses the pixels that are measured before anything is known."""
+
+    def choose(self, allowed: NDArray[np.bool_], n: int, rng: Generator) -> NDArray[np.intp]:
+        """Return `n` distinct allowed candidates, in the order to measure them."""
+        ...
+
+
+class Predictor(Protocol):
+    """Learns the spectrum of a patch."""
+
+    def start(self, observed: Observed) -> Training:
+        """Forget everything and learn from these observations."""
+        ...
+
+    def update(self, observed: Observed) -> Training:
+        """Learn on, from these observations, of which the last one is new."""
+        ...
+
+    def predict(self, indices: NDArray[np.intp] | None = None) -> NDArray:
+        """Spectra of some candidates (default all), ``(candidates, points)``."""
+        ...
+
+    def latent(self) -> NDArray:
+        """Every candidate in the model's latent space, ``(candidates, latent)``."""
+        ...
+
+
+class ErrorModel(Protocol):
+    """Learns how wrong the predictor is, from the features of a patch."""
+
+    def start(self, indices: NDArray[np.intp], errors: NDArray) -> float:
+        """Forget everything and learn from these errors ``(n,)``; return the loss."""
+        ...
+
+    def update(self, indices: NDArray[np.intp], errors: NDArray) -> float:
+        """Learn on, from these errors; return the loss."""
+        ...
+
+    def predict(self) -> tuple[NDArray, NDArray]:
+        """Expected error of every candidate and its uncertainty."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """What an acquisition may weigh, ``(candidates,)`` each."""
+
+    error: NDArray
+    novelty: NDArray
+    uncertainty: NDArray
+    n_observed: int
+    budget: int
+
+
+class Acquisition(Protocol):
+    """Weighs the terms into the map that is maximised."""
+
+    def __call__(self, terms: Terms) -> tuple[NDArray, float]:
+        """Return the map and the share of the novelty in it."""
+        ...
+
+
+class Choice(Protocol):
+    """Picks the next candidates from the map."""
+
+    def __call__(
+        self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator
+    ) -> list[tuple[int, Reason]]:
+        """Return `n` distinct available candidates, each with the reason."""
+        ...
+
+
+class Learner(Protocol):
+    """A strategy at work on one survey: what the explorer drives."""
+
+    def seeds(self, n: int) -> NDArray[np.intp]:
+        """Return the first candidates to measure, at most `n`."""
+        ...
+
+    def score(self, observed: Observed) -> Scores | None:
+        """Learn what is new and score every candidate; None if the choice is blind."""
+        ...
+
+    def choose(
+        self, scores: Scores | None, available: NDArray[np.bool_], n: int, rng: Generator
+    ) -> list[tuple[int, Reason]]:
+        """Return the next candidates with their reasons."""
+        ...
+
+    def predict(self, observed: Observed, indices: NDArray[np.intp] | None = None) -> NDArray:
+        """Learn what is new; spectra of some candidates (default all), ``(candidates, points)``."""
+        ...
+
+    @property
+    def model_version(self) -> int:
+        """How many trainings the model has behind it."""
+        ...
+
+    def take_trainings(self) -> list[Training]:
+        """Trainings since the last call."""
+        ...

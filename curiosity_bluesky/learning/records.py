@@ -1,0 +1,182 @@
+"""What goes into the explorer and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curiosity_bluesky.learning.survey import Pixel
+
+Reason = Literal["seed", "curious", "random", "manual", "repeat"]
+REASONS: tuple[str, ...] = get_args(Reason)
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """One measured spectrum.
+
+    Parameters
+    ----------
+    pixel
+        Where, ``(row, col)`` of the survey.
+    spectrum
+        ``(points,)``; several channels one behind the other. NaN where nothing was
+        recorded.
+    repeat
+        0 for the first measurement at this pixel, 1 for the second, ...
+    quality
+        1 for a good spectrum, 0 for a useless one.
+    decision_id
+        The decision that led here, None for a point that nobody decided on.
+    """
+
+    pixel: Pixel
+    spectrum: NDArray
+    repeat: int = 0
+    quality: float = 1.0
+    decision_id: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A pixel that the explorer wants measured; once recorded, a decision.
+
+    Scores are NaN where the strategy has none. `predicted_error`, `novelty`,
+    `uncertainty` and `acquisition` are the values of the maps at this pixel.
+
+    Parameters
+    ----------
+    decision_id
+        Number of the decision in its run, from 0.
+    pixel, x, y
+        Where: ``(row, col)`` and the position in um.
+    reason
+        Why: ``seed``, ``curious``, ``random``, ``manual`` or ``repeat``.
+    exploration_weight
+        Share of the novelty in the acquisition.
+    n_observed
+        Spectra that the model had learned from.
+    model_version
+        Trainings behind the model, 0 for none.
+    seconds
+        Time that the decision took, training included.
+    predicted_spectrum
+        ``(points,)`` what the model expects there, None where there is no model. It is
+        recorded with the measured spectrum, not with the decision.
+    """
+
+    decision_id: int
+    pixel: Pixel
+    x: float
+    y: float
+    reason: str
+    predicted_error: float = np.nan
+    novelty: float = np.nan
+    uncertainty: float = np.nan
+    acquisition: float = np.nan
+    exploration_weight: float = np.nan
+    n_observed: int = 0
+    model_version: int = 0
+    seconds: float = 0.0
+    predicted_spectrum: NDArray | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One training or retraining, for the record.
+
+    Parameters
+    ----------
+    model
+        What was trained, such as ``autoencoder`` or ``im2spec``.
+    architecture
+        In words, for a reader.
+    epochs
+        Passes over the data.
+    loss
+        Mean squared error at the end, in the units that the model works in.
+    error_model_loss
+        The error model's loss at the end, NaN where none was trained.
+    held_out_error
+        Mean squared error of the model *before* this training on the spectra that are new
+        in it, divided by their mean squared deviation from the mean of the earlier
+        spectra: 1 is no better than the mean spectrum. NaN where there is no such point.
+    n_observed
+        Spectra trained on.
+    model_version
+        Number of this training, from 1.
+    seconds
+        Time that it took.
+    """
+
+    model: str
+    architecture: str
+    epochs: int
+    loss: float
+    seconds: float
+    n_observed: int = 0
+    model_version: int = 0
+    error_model_loss: float = np.nan
+    held_out_error: float = np.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model expects everywhere.
+
+    Parameters
+    ----------
+    spectra
+        ``(rows, cols, points)``, NaN where no patch fits.
+    uncertainty
+        ``(rows, cols)``, NaN where the strategy has none.
+    """
+
+    spectra: NDArray
+    uncertainty: NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """The observations that a model learns from, in their canonical order.
+
+    Parameters
+    ----------
+    indices
+        ``(n,)`` candidate number of each.
+    spectra
+        ``(n, points)``.
+    """
+
+    indices: NDArray[np.intp]
+    spectra: NDArray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def first(self, n: int) -> Observed:
+        """Return the first `n` of them."""
+        return Observed(self.indices[:n], self.spectra[:n])
+
+    def starts_with(self, other: Observed) -> bool:
+        """Say whether `other` is the beginning of this, number for number."""
+        n = len(other)
+        return (
+            n <= len(self)
+            and np.array_equal(self.indices[:n], other.indices)
+            and np.array_equal(self.spectra[:n], other.spectra, equal_nan=True)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What speaks for each candidate, ``(candidates,)`` each; None where not computed."""
+
+    acquisition: NDArray
+    error: NDArray | None = None
+    novelty: NDArray | None = None
+    uncertainty: NDArray | None = None
+    exploration_weight: float = np.nan

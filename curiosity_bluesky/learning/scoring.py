@@ -1,0 +1,123 @@
+"""How good the predictions are, where the truth is known.
+
+Every score compares the predicted spectra with the true ones at the candidates, the pixels
+that have a whole patch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning.explorer import Explorer
+
+
+def withheld_pixels(shape: tuple[int, int], fraction: float) -> NDArray[np.bool_]:
+    """Draw the pixels that are never offered to a strategy, so that they can test it.
+
+    They depend on the shape and the fraction alone: all strategies and seeds are tested
+    on the same pixels.
+
+    Parameters
+    ----------
+    shape
+        ``(rows, cols)`` of the survey.
+    fraction
+        Share of the pixels, from 0 to less than 1.
+
+    Returns
+    -------
+    NDArray
+        ``(rows, cols)``, True for a withheld pixel.
+
+    Raises
+    ------
+    InputError
+        If the fraction is out of range.
+    """
+    if not 0 <= fraction < 1:
+        raise InputError(f"withhold is {fraction}; expected a share from 0 to less than 1")
+    return np.random.default_rng(20).random(shape) < fraction
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good the predictions are after `n_observed` spectra.
+
+    Parameters
+    ----------
+    n_observed
+        Spectra measured.
+    test_nmse
+        Mean squared error over the withheld pixels, divided by the mean squared deviation
+        of all candidates' spectra from their mean: 1 is the mean spectrum, 0 perfect. NaN
+        where none were withheld.
+    hidden_nmse
+        The same over all pixels not measured yet, the withheld ones included.
+    published_score
+        Sum over all candidates, measured or not, of the mean squared error: what the
+        published notebooks print (in the units of the spectra, squared).
+    """
+
+    n_observed: int
+    test_nmse: float
+    hidden_nmse: float
+    published_score: float
+
+
+class Scorer:
+    """Keeps the scores along a run; call it with the explorer after every measurement.
+
+    Parameters
+    ----------
+    truth
+        ``(rows, cols, points)``, the spectra everywhere.
+    withheld
+        ``(rows, cols)``, True for the pixels that test what was learned.
+    """
+
+    def __init__(self, truth: NDArray, withheld: NDArray[np.bool_]) -> None:
+        self._truth = np.asarray(truth, dtype=float)
+        self._withheld = withheld
+        self.scores: list[Score] = []
+
+    def __call__(self, explorer: Explorer) -> None:
+        """Score the explorer's present prediction, once for each number of spectra."""
+        n = explorer.n_observed
+        if n < min(explorer.strategy.n_seeds, explorer.budget):
+            return  # nothing is trained before the seeds are in
+        if self.scores and self.scores[-1].n_observed == n:
+            return
+        patches = explorer.patches
+        truth = patches.flatten(self._truth)
+        predicted = patches.flatten(explorer.predict().spectra)
+        squared = np.nanmean((predicted - truth) ** 2, axis=1)
+        deviation = float(np.nanmean((truth - np.nanmean(truth, axis=0)) ** 2))
+        hidden = np.ones(len(patches), bool)
+        for observation in explorer.observations:
+            if (index := patches.index(observation.pixel)) is not None:
+                hidden[index] = False
+        self.scores.append(
+            Score(
+                n_observed=n,
+                test_nmse=_relative(squared[patches.flatten(self._withheld)], deviation),
+                hidden_nmse=_relative(squared[hidden], deviation),
+                published_score=float(np.nansum(squared)),
+            )
+        )
+
+    def summary(self) -> dict[str, float | None]:
+        """Return the last scores and the smallest published one; None for what is not known."""
+        if not self.scores:
+            return {"test_nmse": None, "hidden_nmse": None, "published_score": None}
+        last = asdict(self.scores[-1])
+        last["published_score"] = min(score.published_score for score in self.scores)
+        del last["n_observed"]
+        return {name: value if np.isfinite(value) else None for name, value in last.items()}
+
+
+def _relative(squared: NDArray, deviation: float) -> float:
+    return float(np.nanmean(squared) / deviation) if squared.size and deviation > 0 else np.nan

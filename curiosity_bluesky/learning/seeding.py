@@ -1,0 +1,58 @@
+"""Where to measure before anything is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+from sklearn.cluster import KMeans
+
+from curiosity_bluesky.learning.protocols import Features
+
+
+class RandomSeeding:
+    """Distinct random pixels (what the published notebooks do)."""
+
+    def choose(self, allowed: NDArray[np.bool_], n: int, rng: Generator) -> NDArray[np.intp]:
+        """Return `n` distinct allowed candidates in random order."""
+        return rng.permutation(np.flatnonzero(allowed))[:n]
+
+
+@dataclass(frozen=True)
+class KMeansSeeding:
+    """The pixel nearest to each centroid of k-means in a feature space.
+
+    "One choice is to utilize k-means clustering in the latent space, with k equal to the
+    number initialization points. This was followed by choosing the points closest to each
+    respective cluster centroid" (Vatsavai et al. 2025, second workflow).
+
+    Parameters
+    ----------
+    features
+        The space, in the paper the autoencoder's.
+    """
+
+    features: Features
+
+    def choose(self, allowed: NDArray[np.bool_], n: int, rng: Generator) -> NDArray[np.intp]:
+        """Return `n` distinct allowed candidates, far apart ones first."""
+        candidates = np.flatnonzero(allowed)
+        if n >= len(candidates):
+            return rng.permutation(candidates)
+        points = self.features.values()[candidates]
+        # Fewer different points than centroids (a constant image): k-means cannot have k.
+        k = min(n, len(np.unique(points, axis=0)))
+        centres = (
+            KMeans(k, n_init=1, random_state=int(rng.integers(2**31))).fit(points).cluster_centers_
+        )
+        chosen: list[int] = []
+        # Two centroids can share their nearest pixel; the second takes the next nearest.
+        tree = KDTree(points)
+        for centre in centres[rng.permutation(k)]:
+            _, nearest = tree.query(centre, k=min(len(points), n + 1))
+            chosen.append(next(int(i) for i in np.atleast_1d(nearest) if int(i) not in chosen))
+        rest = rng.permutation(np.setdiff1d(np.arange(len(candidates)), chosen))
+        return candidates[[*chosen, *rest[: n - k]]]

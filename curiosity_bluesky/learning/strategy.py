@@ -1,0 +1,179 @@
+"""Strategies by name and parameters, JSON both ways."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import importlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeVar
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning.networks import EpochHook
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.protocols import Learner
+
+_REGISTRY: dict[str, type[Strategy]] = {}
+_Class = TypeVar("_Class", bound="type[Strategy]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """How to seed, learn, weigh and stop; its fields are the parameters.
+
+    A strategy of your own is a frozen dataclass that inherits from this one, sets `name`
+    and builds a learner::
+
+        @register
+        @dataclass(frozen=True, kw_only=True)
+        class Mine(Strategy):
+            name: ClassVar[str] = "mine"
+            patch_size: int = 5
+
+            def build(self, patches, budget, seed, on_epoch): ...
+
+    Parameters
+    ----------
+    patch_size
+        Side of a patch, in pixels.
+    n_seeds
+        Spectra measured before anything is learned.
+    budget
+        Spectra in the whole run; None for as many as there are pixels.
+    """
+
+    name: ClassVar[str]
+
+    patch_size: int = 9
+    n_seeds: int = 30
+    budget: int | None = None
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = _checked(self.name, field.name, getattr(self, field.name), hints[field.name])
+            object.__setattr__(self, field.name, value)
+        for name in ("patch_size", "n_seeds"):
+            if (value := getattr(self, name)) < 1:
+                raise InputError(f"{self.name}: {name} is {value}; expected 1 or more")
+        if self.budget is not None and self.budget < 1:
+            raise InputError(f"the number of points is {self.budget}; expected 1 or more")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """All parameters, JSON-ready."""
+        return dataclasses.asdict(self)
+
+    def replace(self, **parameters: Any) -> Self:
+        """Return the same strategy with some parameters changed."""
+        _known(type(self), parameters)
+        return dataclasses.replace(self, **parameters)
+
+    def to_json(self) -> str:
+        """Return name and parameters as JSON."""
+        return json.dumps({"name": self.name, "parameters": self.parameters})
+
+    @staticmethod
+    def from_json(text: str) -> Strategy:
+        """Return the strategy that `to_json` wrote."""
+        saved = json.loads(text)
+        return Strategy.named(saved["name"], **saved["parameters"])
+
+    @staticmethod
+    def named(name: str, **parameters: Any) -> Strategy:
+        """Return a strategy by its name, with some parameters changed.
+
+        Raises
+        ------
+        InputError
+            If there is no such strategy or parameter; the message lists those there are.
+        """
+        known = _load()
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"no strategy named {name!r}; there are {', '.join(known)}.{hint}")
+        _known(known[name], parameters)
+        return known[name](**parameters)
+
+    @staticmethod
+    def names() -> list[str]:
+        """Names of all strategies."""
+        return list(_load())
+
+    def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
+        """Put the parts together for one survey.
+
+        Parameters
+        ----------
+        patches
+            The candidates.
+        budget
+            Spectra in the whole run.
+        seed
+            Seed of all random choices.
+        on_epoch
+            To be called after every epoch of a training.
+        """
+        raise TypeError(f"{type(self).__name__} has no build method; see Strategy")
+
+
+def register(cls: _Class) -> _Class:
+    """Make a strategy available by its name (class decorator)."""
+    _REGISTRY[cls.name] = cls
+    return cls
+
+
+def _load() -> Mapping[str, type[Strategy]]:
+    importlib.import_module("curiosity_bluesky.learning.strategies")
+    return dict(sorted(_REGISTRY.items()))
+
+
+def _known(cls: type[Strategy], parameters: Mapping[str, Any]) -> None:
+    names = [field.name for field in dataclasses.fields(cls)]
+    for name in parameters:
+        if name not in names:
+            raise InputError(
+                f"{cls.name} has no parameter {name!r}; it has {', '.join(sorted(names))}"
+            )
+
+
+def _checked(strategy: str, name: str, value: Any, kind: Any) -> Any:
+    """Return the value as its declared type, so that JSON and Python give the same."""
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for option in options:
+        with contextlib.suppress(TypeError, ValueError):
+            return _as(option, value)
+    wanted = " or ".join(_in_words(option) for option in options)
+    raise InputError(f"{strategy}: {name} is {value!r}; expected {wanted}")
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """Return `value` as `kind` where that loses nothing, else raise ValueError."""
+    if typing.get_origin(kind) is typing.Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError
+        return value
+    if typing.get_origin(kind) is tuple:
+        return tuple(_as(k, v) for k, v in zip(typing.get_args(kind), value, strict=True))
+    if kind is types.NoneType:
+        if value is not None:
+            raise ValueError
+        return None
+    if isinstance(value, bool) or kind(value) != value:
+        raise ValueError
+    return kind(value)
+
+
+def _in_words(kind: Any) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(kind)))
+    if typing.get_origin(kind) is tuple:
+        return f"{len(typing.get_args(kind))} numbers"
+    names = {types.NoneType: "nothing", int: "a whole number", float: "a number"}
+    return names.get(kind, kind.__name__)

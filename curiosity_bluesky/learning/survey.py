@@ -1,0 +1,102 @@
+"""The survey: the overview image that says where one could measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from curiosity_bluesky.errors import InputError
+
+Pixel = tuple[int, int]
+"""``(row, col)`` of the survey grid."""
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """One or more image channels on one grid, with axes in micrometres.
+
+    Parameters
+    ----------
+    channels
+        Channel name to image, each ``(rows, cols)``, finite.
+    x, y
+        Positions of the columns ``(cols,)`` and of the rows ``(rows,)`` in um, each
+        strictly monotonic. Default: the pixel numbers.
+    mask
+        ``(rows, cols)``, True where nothing may be measured (the convention of
+        `numpy.ma`). Default: nowhere.
+
+    Raises
+    ------
+    InputError
+        If there is no channel, if shapes differ, or if a channel holds NaN or infinity.
+    """
+
+    channels: Mapping[str, NDArray]
+    x: NDArray = None  # pyright: ignore[reportAssignmentType] (filled in below)
+    y: NDArray = None  # pyright: ignore[reportAssignmentType]
+    mask: NDArray[np.bool_] = None  # pyright: ignore[reportAssignmentType]
+
+    def __post_init__(self) -> None:
+        if not self.channels:
+            raise InputError("the survey has no image channel; at least one is needed")
+        channels = {name: np.asarray(image, dtype=float) for name, image in self.channels.items()}
+        first, image = next(iter(channels.items()))
+        if image.ndim != 2 or not image.size:
+            raise InputError(
+                f"survey channel {first!r} has shape {image.shape}; expected (rows, cols)"
+            )
+        for name, other in channels.items():
+            if other.shape != image.shape:
+                raise InputError(
+                    f"survey channel {name!r} has shape {other.shape} but {first!r} has "
+                    f"{image.shape}; all channels must lie on one grid"
+                )
+            if bad := int(np.count_nonzero(~np.isfinite(other))):
+                raise InputError(
+                    f"survey channel {name!r} has {bad} NaN or infinite pixels of {other.size}; "
+                    "fill or crop the image before the run"
+                )
+        object.__setattr__(self, "channels", channels)
+        object.__setattr__(self, "x", _axis("x", self.x, image.shape[1]))
+        object.__setattr__(self, "y", _axis("y", self.y, image.shape[0]))
+        mask = np.zeros(image.shape, bool) if self.mask is None else np.asarray(self.mask, bool)
+        if mask.shape != image.shape:
+            raise InputError(f"the mask has shape {mask.shape}, the survey {image.shape}")
+        object.__setattr__(self, "mask", mask)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self.y), len(self.x)
+
+    @property
+    def stack(self) -> NDArray:
+        """All channels, ``(channels, rows, cols)``."""
+        return np.stack(list(self.channels.values()))
+
+    def position(self, pixel: Pixel) -> tuple[float, float]:
+        """Return the position ``(x, y)`` in um of a pixel ``(row, col)``."""
+        row, col = pixel
+        return float(self.x[col]), float(self.y[row])
+
+    def pixel(self, x: float, y: float) -> Pixel:
+        """Return the pixel ``(row, col)`` nearest to a position ``(x, y)`` in um."""
+        return int(np.argmin(np.abs(self.y - y))), int(np.argmin(np.abs(self.x - x)))
+
+
+def _axis(name: str, values: ArrayLike | None, size: int) -> NDArray:
+    if values is None:
+        return np.arange(size, dtype=float)
+    axis = np.asarray(values, dtype=float)
+    if axis.shape != (size,):
+        raise InputError(
+            f"the survey's {name} axis has shape {axis.shape}, the image needs ({size},)"
+        )
+    steps = np.diff(axis)
+    if not (np.all(steps > 0) or np.all(steps < 0)):
+        raise InputError(f"the survey's {name} axis (um) has to rise or fall strictly")
+    return axis

@@ -1,0 +1,20 @@
+"""The simulated instrument: samples, and a plain-Python microscope that measures them."""
+
+from sim_devices.catalogue import SampleInfo, list_samples, open_sample
+from sim_devices.clock import Clock
+from sim_devices.microscope import Aborted, SimMicroscope
+from sim_devices.recorded import RecordedSample
+from sim_devices.sample import Sample
+from sim_devices.synthetic import SyntheticSample
+
+__all__ = [
+    "Aborted",
+    "Clock",
+    "RecordedSample",
+    "Sample",
+    "SampleInfo",
+    "SimMicroscope",
+    "SyntheticSample",
+    "list_samples",
+    "open_sample",
+]

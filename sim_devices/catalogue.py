@@ -1,0 +1,139 @@
+"""Samples by name or by file."""
+
+from __future__ import annotations
+
+import difflib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from numpy.lib import format as npy_format
+
+from curiosity_bluesky.errors import InputError
+from sim_devices.recorded import RecordedSample, mexpsimu_extent, mexpsimu_recordings
+from sim_devices.sample import Sample
+from sim_devices.synthetic import PIXEL_UM, SyntheticSample
+
+
+@dataclass(frozen=True)
+class SampleInfo:
+    """What can be said of a sample without loading it.
+
+    Parameters
+    ----------
+    name
+        What `open_sample` takes.
+    shape
+        (rows, cols).
+    points
+        Points of a spectrum, all channels together.
+    extent_um
+        (width, height), um.
+    source
+        Where it comes from, in words.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    points: int
+    extent_um: tuple[float, float]
+    source: str
+
+
+def list_samples() -> list[SampleInfo]:
+    """All samples that `open_sample` knows by name; those of mexpsimu if it is installed."""
+    infos = [
+        SampleInfo(
+            "synthetic",
+            (64, 64),
+            64,
+            (63 * PIXEL_UM, 63 * PIXEL_UM),
+            "generated, seeded: a ferroelectric film with known truth",
+        )
+    ]
+    for name, path in sorted((mexpsimu_recordings() or {}).items()):
+        rows, cols, points = _shape_in_npz(path, "spectra")
+        extent, note = mexpsimu_extent(name)
+        infos.append(
+            SampleInfo(name, (rows, cols), points, extent, f"recorded, package mexpsimu{note}")
+        )
+    return infos
+
+
+def open_sample(
+    name_or_path: str | Path,
+    *,
+    image: int | None = None,
+    spectra: slice | str | None = None,
+    seed: int | None = None,
+) -> Sample:
+    """Open a sample by its name or from a file.
+
+    Parameters
+    ----------
+    name_or_path
+        A name from `list_samples`, or a path that ends in ``.npz`` (its layout:
+        `RecordedSample.from_npz`) or ``.npy`` (a cube (rows, cols, slices)).
+    image, spectra
+        For an ``.npy`` file, and only there: index of the image slice, and the slices
+        that are the spectrum, such as "49:".
+    seed
+        Seed of the synthetic sample (default 0), and only there.
+
+    Raises
+    ------
+    InputError
+        If there is no such sample, the file cannot be used, or an option does not belong
+        to this kind of sample.
+    """
+    text = str(name_or_path)
+    suffix = Path(text).suffix.lower()
+    if suffix != ".npy" and (image is not None or spectra is not None):
+        raise InputError(
+            f"image and spectra slices were given for {text!r}; expected them for .npy files "
+            "only: leave them out."
+        )
+    if text != "synthetic" and seed is not None:
+        raise InputError(
+            f"a sample seed was given for {text!r}; expected one for 'synthetic' only: "
+            "leave it out, a recording is always the same."
+        )
+    if suffix == ".npz":
+        return RecordedSample.from_npz(text)
+    if suffix == ".npy":
+        if image is None or spectra is None:
+            raise InputError(
+                f"{text!r} is a cube of slices; expected the image slice and the spectra slices "
+                "too: for example --image-slice 25 --spectra-slice 49:"
+            )
+        return RecordedSample.from_npy(text, image, spectra)
+    if text == "synthetic":
+        return SyntheticSample(seed=0 if seed is None else seed)
+    recordings = mexpsimu_recordings()
+    if recordings and text in recordings:
+        return RecordedSample.from_mexpsimu(text)
+    names = ["synthetic", *sorted(recordings or {})]
+    by_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(text.lower(), by_lower, n=1)
+    guess = f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+    more = (
+        ""
+        if recordings is not None
+        else ' For recorded ones: pip install "curiosity-bluesky[recordings]".'
+    )
+    raise InputError(
+        f"there is no sample {text!r}; expected one of {names} or a path ending in .npz or "
+        f".npy.{guess}{more}"
+    )
+
+
+def _shape_in_npz(path: Path, key: str) -> tuple[int, ...]:
+    """Read the shape of one array in an .npz file, from its header alone."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+        version = npy_format.read_magic(file)
+        read = (
+            npy_format.read_array_header_1_0
+            if version == (1, 0)
+            else npy_format.read_array_header_2_0
+        )
+        return read(file)[0]

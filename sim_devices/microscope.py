@@ -1,0 +1,331 @@
+"""A simulated scanning probe microscope: a stage, an imager and a spectrometer in one."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curiosity_bluesky.errors import InputError
+from sim_devices.clock import Clock
+from sim_devices.sample import Sample
+
+Axis = Literal["x", "y"]
+
+
+class Aborted(RuntimeError):
+    """A scan or spectrum was ended early; nothing was measured."""
+
+
+@dataclass
+class _Move:
+    """A move under way, in simulated seconds and um."""
+
+    start: float
+    target: float
+    began: float
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+
+class SimMicroscope:
+    """Measures a sample as a microscope would: in time, one thing after the other.
+
+    Implements the three drivers of ``curiosity_bluesky.devices.drivers``. All methods may
+    be called from any thread; those that take time block. The tip starts at pixel (0, 0).
+
+    Parameters
+    ----------
+    sample
+        What is measured.
+    clock
+        Default: real time.
+    speed_um_per_s
+        Speed of each axis, um/s.
+    settle_s
+        Wait after each move, s.
+    line_s
+        Time for one line of an image, s.
+    spectrum_s
+        Time for one spectrum, s.
+    noise
+        Standard deviation of added Gaussian noise, relative to that of each channel over
+        the whole sample. 0 returns the sample number for number.
+    seed
+        Seed of the noise. The noise of a measurement depends on the seed, the pixel and
+        how often it was measured, not on the order of the pixels.
+
+    Attributes
+    ----------
+    n_scans, n_spectra : int
+        Completed scans and spectra.
+
+    Raises
+    ------
+    InputError
+        If a speed, time, noise or seed cannot be used.
+    """
+
+    def __init__(
+        self,
+        sample: Sample,
+        clock: Clock | None = None,
+        *,
+        speed_um_per_s: float = 5.0,
+        settle_s: float = 0.02,
+        line_s: float = 0.1,
+        spectrum_s: float = 0.5,
+        noise: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        numbers = {"settle_s": settle_s, "line_s": line_s, "spectrum_s": spectrum_s}
+        for name, value in {**numbers, "noise": noise}.items():
+            if not math.isfinite(value) or value < 0:
+                raise InputError(
+                    f"{name} is {value!r}; expected a finite number >= 0: 0 switches it off."
+                )
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise InputError(f"seed is {seed!r}; expected a whole number >= 0: for example seed=0.")
+        if math.isnan(speed_um_per_s) or speed_um_per_s <= 0:
+            raise InputError(
+                f"speed_um_per_s is {speed_um_per_s!r}; expected a positive speed in um/s: "
+                "5 is usual, inf moves at once."
+            )
+        self.sample = sample
+        self.clock = Clock() if clock is None else clock
+        self.n_scans = 0
+        self.n_spectra = 0
+        self._speed = float(speed_um_per_s)
+        self._settle_s = float(settle_s)
+        self._line_s = float(line_s)
+        self._spectrum_s = float(spectrum_s)
+        self._noise = float(noise)
+        self._seed = int(seed)
+        self._lock = threading.RLock()
+        self._position = {"x": float(sample.x[0]), "y": float(sample.y[0])}
+        self._moves: dict[str, _Move] = {}
+        self._measuring: tuple[str, threading.Event] | None = None
+        self._repeats: dict[tuple[int, int], int] = {}
+        self._spread = {name: float(np.nanstd(a)) for name, a in sample.spectra.items()}
+
+    # --- stage -----------------------------------------------------------------------
+
+    def limits(self, axis: Axis) -> tuple[float, float]:
+        """Lowest and highest position of an axis (um): those of the scanned area."""
+        centres = self._centres(axis)
+        return float(centres[0]), float(centres[-1])
+
+    def position(self, axis: Axis) -> float:
+        """Where the axis is now (um), also in the middle of a move."""
+        self._centres(axis)
+        with self._lock:
+            move = self._moves.get(axis)
+            return self._position[axis] if move is None else self._underway(move)
+
+    def move(self, axis: Axis, position: float) -> None:
+        """Move one axis to `position` (um); return once settled there, or once stopped.
+
+        Raises
+        ------
+        InputError
+            If the position is outside the limits.
+        RuntimeError
+            If the axis is moving already, or the tip is measuring.
+        """
+        low, high = self.limits(axis)
+        # Positions that were computed may miss the border by a rounding error.
+        if not low - 1e-9 <= position <= high + 1e-9:
+            raise InputError(
+                f"{axis} = {position:g} um is outside the scanned area; expected {low:g} to "
+                f"{high:g} um: choose a position inside."
+            )
+        with self._lock:
+            if self._measuring is not None:
+                raise RuntimeError(
+                    f"cannot move {axis} during a {self._measuring[0]}: wait for it or abort it."
+                )
+            if axis in self._moves:
+                raise RuntimeError(f"{axis} is moving already: wait for it or stop it.")
+            move = _Move(self._position[axis], float(position), self.clock.now())
+            if move.start == move.target:
+                return
+            self._moves[axis] = move
+        travel = abs(move.target - move.start) / self._speed
+        try:
+            arrived = self.clock.sleep(travel + self._settle_s, move.stopped)
+        except BaseException:
+            self.stop(axis)
+            raise
+        if arrived:
+            # A sleep may end a rounding error early: the end of a move is its target.
+            self._end(axis, move, move.target)
+
+    def stop(self, axis: Axis) -> None:
+        """End a move where the axis is; without a move, nothing happens."""
+        self._centres(axis)
+        with self._lock:
+            move = self._moves.get(axis)
+            if move is not None:
+                self._end(axis, move, self._underway(move))
+
+    def _end(self, axis: Axis, move: _Move, position: float) -> None:
+        with self._lock:
+            # Stopped before, the axis may be in its next move already.
+            if self._moves.get(axis) is move:
+                self._position[axis] = position
+                del self._moves[axis]
+                move.stopped.set()
+
+    def _centres(self, axis: str) -> NDArray:
+        if axis not in ("x", "y"):
+            raise InputError(f"axis is {axis!r}; expected 'x' or 'y': choose one of them.")
+        return self.sample.x if axis == "x" else self.sample.y
+
+    def _underway(self, move: _Move) -> float:
+        way = move.target - move.start
+        travel = abs(way) / self._speed
+        elapsed = self.clock.now() - move.began
+        return move.target if elapsed >= travel else move.start + way * elapsed / travel
+
+    # --- imager ----------------------------------------------------------------------
+
+    @property
+    def image_channels(self) -> Mapping[str, str]:
+        """Channel name to units."""
+        return dict(self.sample.image_units)
+
+    @property
+    def image_axes(self) -> tuple[NDArray, NDArray]:
+        """Pixel centres x (columns,) and y (rows,) of the image, um."""
+        return self.sample.x, self.sample.y
+
+    def scan(self) -> Mapping[str, NDArray]:
+        """Take one image in rows * line_s; the tip is where it was before, afterwards.
+
+        Returns
+        -------
+        dict
+            Channel name to (rows, cols).
+
+        Raises
+        ------
+        Aborted
+            If `abort` was called.
+        RuntimeError
+            If the tip moves or measures.
+        """
+        self._spend("scan", self._begin("scan"), self.sample.shape[0] * self._line_s)
+        with self._lock:
+            number = self.n_scans
+            self.n_scans += 1
+        return {
+            name: self._noisy(image, float(np.std(image)), (0, number, channel))
+            for channel, (name, image) in enumerate(self.sample.images.items())
+        }
+
+    # --- spectrometer ----------------------------------------------------------------
+
+    @property
+    def spectrum_channels(self) -> Mapping[str, str]:
+        """Channel name to units."""
+        return dict(self.sample.spectrum_units)
+
+    @property
+    def spectrum_axis(self) -> tuple[str, str, NDArray]:
+        """Name, units and values (points,)."""
+        return self.sample.axis_name, self.sample.axis_units, self.sample.axis
+
+    @property
+    def spectrum_settings(self) -> Mapping[str, float | str]:
+        """What the spectra are taken with."""
+        return {
+            "spectrum_s": self._spectrum_s,
+            "settle_s": self._settle_s,
+            "noise": self._noise,
+            "noise_seed": self._seed,
+            "sample": self.sample.name,
+            "sample_source": self.sample.source,
+        }
+
+    def acquire(self) -> Mapping[str, NDArray]:
+        """Take one spectrum at the pixel nearest to the tip, in spectrum_s.
+
+        Returns
+        -------
+        dict
+            Channel name to (points,), with the dtype of the sample.
+
+        Raises
+        ------
+        InputError
+            If the pixel is masked.
+        Aborted
+            If `abort` was called.
+        RuntimeError
+            If the tip moves or measures.
+        """
+        with self._lock:
+            aborted = self._begin("spectrum")
+            row, col = self.sample.pixel(self._position["x"], self._position["y"])
+            if self.sample.mask[row, col]:
+                self._measuring = None
+                raise InputError(
+                    f"pixel (row {row}, col {col}) is masked; expected one where a spectrum may "
+                    "be taken: choose a pixel that is not in the sample's mask."
+                )
+        self._spend("spectrum", aborted, self._spectrum_s)
+        with self._lock:
+            repeat = self._repeats.get((row, col), 0)
+            self._repeats[row, col] = repeat + 1
+            self.n_spectra += 1
+        return {
+            name: self._noisy(cube[row, col], self._spread[name], (1, row, col, repeat, channel))
+            for channel, (name, cube) in enumerate(self.sample.spectra.items())
+        }
+
+    def abort(self) -> None:
+        """End a scan or spectrum early; without one, nothing happens."""
+        with self._lock:
+            if self._measuring is not None:
+                self._measuring[1].set()
+                self._measuring = None
+
+    def _begin(self, what: str) -> threading.Event:
+        """Claim the tip for a measurement; the event that comes back ends it."""
+        with self._lock:
+            if self._moves:
+                raise RuntimeError(
+                    f"cannot take a {what} while the tip moves along "
+                    f"{' and '.join(sorted(self._moves))}: wait for the move or stop it."
+                )
+            if self._measuring is not None:
+                raise RuntimeError(
+                    f"cannot take a {what} during a {self._measuring[0]}: wait for it or abort it."
+                )
+            aborted = threading.Event()
+            self._measuring = (what, aborted)
+            return aborted
+
+    def _spend(self, what: str, aborted: threading.Event, seconds: float) -> None:
+        """Let the time of a measurement pass and give the tip back."""
+        try:
+            self.clock.sleep(seconds, aborted)
+        finally:
+            with self._lock:
+                # After an abort the tip may belong to the next measurement already.
+                if self._measuring is not None and self._measuring[1] is aborted:
+                    self._measuring = None
+        if aborted.is_set():
+            raise Aborted(f"the {what} was aborted before it was complete; nothing was measured.")
+
+    def _noisy(self, values: NDArray, spread: float, key: tuple[int, ...]) -> NDArray:
+        """Copy `values`, with noise that depends on the seed and the key only."""
+        if self._noise == 0:
+            return values.copy()
+        rng = np.random.default_rng((self._seed, *key))
+        noise = self._noise * spread * rng.standard_normal(values.shape)
+        return (values + noise).astype(values.dtype)
