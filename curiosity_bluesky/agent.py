@@ -1,0 +1,196 @@
+"""The agent: documents in, proposals out, round one explorer."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from curiosity_bluesky.documents import Translator, strategy_from
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import (
+    Explorer,
+    Observation,
+    Proposal,
+    Strategy,
+    Survey,
+    Training,
+)
+from curiosity_bluesky.learning.networks import EpochHook
+
+Watcher = Callable[[Explorer], None]
+"""Called with the explorer after each time that it may have learned."""
+
+
+class Cancelled(Exception):
+    """The training was broken off because nobody waits for it any more."""
+
+
+class CuriosityAgent:
+    """Picks the next point from the documents of a run.
+
+    It is a document callback: subscribe it to a RunEngine or to any dispatcher, or give it
+    the documents of a stored run. It learns from documents and from nothing else. Taking in
+    a document costs next to nothing; training happens in `suggest`, which is to be called
+    where it may take its time. Both are safe to call from different threads.
+
+    Parameters
+    ----------
+    strategy
+        How to learn and choose, or its name. Default: what the start document says.
+    seed
+        Seed of every random choice. Default: what the start document says.
+    survey
+        For runs that take no survey themselves.
+    watchers
+        Called with the explorer whenever it may have learned, in the thread that trained.
+    on_epoch
+        Called after every epoch of a training as ``on_epoch(model, epoch, epochs)``.
+
+    Raises
+    ------
+    InputError
+        If there is no strategy of this name.
+
+    Examples
+    --------
+    ::
+
+        agent = CuriosityAgent("vatsavai2025-latent", seed=0)
+        RE.subscribe(agent)              # or dispatcher.subscribe(agent)
+        agent = CuriosityAgent.from_documents(run.documents())
+        [proposal] = agent.suggest()
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy | str | None = None,
+        seed: int | None = None,
+        *,
+        survey: Survey | None = None,
+        watchers: Iterable[Watcher] = (),
+        on_epoch: EpochHook | None = None,
+    ) -> None:
+        self.strategy = Strategy.named(strategy) if isinstance(strategy, str) else strategy
+        self.seed = seed
+        self.watchers = list(watchers)
+        self.on_epoch = on_epoch
+        self._translate = Translator(survey)
+        self._survey = survey
+        # Documents wait here until the explorer is free: the RunEngine never waits for it.
+        self._inbox: deque[Survey | Proposal | Observation | None] = deque([survey])
+        self._explorer: Explorer | None = None
+        self._busy = threading.Lock()
+        self._cancelled = threading.Event()
+
+    @classmethod
+    def from_documents(
+        cls, documents: Iterable[tuple[str, Mapping[str, Any]]], **kwargs: Any
+    ) -> CuriosityAgent:
+        """Make an agent that knows all documents of a run, such as ``run.documents()``."""
+        agent = cls(**kwargs)
+        for name, doc in documents:
+            agent(name, doc)
+        return agent
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Take in one document; one that opens a new run makes the agent start afresh."""
+        items = self._translate(name, doc)
+        if name == "start":
+            # Each run has its own flag: a training of the run before stays cancelled.
+            self._cancelled = threading.Event()
+            self._inbox.clear()
+            self._inbox.extend([None, self._survey])
+        self._inbox.extend(items)
+
+    # ---- where training happens: to be called off the RunEngine's loop
+
+    def suggest(self, num_points: int = 1) -> list[Proposal]:
+        """Learn from all documents so far and propose where to measure next.
+
+        Parameters
+        ----------
+        num_points
+            How many pixels to propose; fewer come back when they run out.
+
+        Raises
+        ------
+        InputError
+            If no survey has come in yet.
+        Cancelled
+            If `cancel` was called.
+        """
+        with self._busy:
+            explorer = self._updated()
+            proposals = explorer.propose(num_points)
+            self._show(explorer)
+        return proposals
+
+    def maps(self) -> dict[str, NDArray]:
+        """Learn from all documents so far and return the maps, see `Explorer.maps`."""
+        with self._busy:
+            explorer = self._updated()
+            maps = explorer.maps()
+            self._show(explorer)
+        return maps
+
+    def should_stop(self) -> tuple[bool, str]:
+        """Say whether the run has reached its end, and why."""
+        with self._busy:
+            return self._updated().should_stop()
+
+    def take_trainings(self) -> list[Training]:
+        """Return the trainings since the last call, for the record."""
+        with self._busy:
+            return self._updated().take_trainings()
+
+    @property
+    def explorer(self) -> Explorer:
+        """The explorer, with all documents so far taken in; only to look at."""
+        with self._busy:
+            return self._updated()
+
+    def cancel(self) -> None:
+        """Break off a training under way, in whatever thread: nobody waits for it."""
+        self._cancelled.set()
+
+    def _show(self, explorer: Explorer) -> None:
+        for watcher in self.watchers:
+            watcher(explorer)
+
+    def _updated(self) -> Explorer:
+        while self._inbox:
+            item = self._inbox.popleft()
+            if item is None:
+                self._explorer = None
+            elif isinstance(item, Survey):
+                self._explorer = self._new_explorer(item)
+            elif self._explorer is not None and isinstance(item, Proposal):
+                self._explorer.record(item)
+            elif self._explorer is not None and isinstance(item, Observation):
+                self._explorer.observe(item)
+        if self._explorer is None:
+            raise InputError(
+                "the agent has no survey yet; give it the documents of a run that takes one, "
+                "or CuriosityAgent(survey=...)"
+            )
+        return self._explorer
+
+    def _new_explorer(self, survey: Survey) -> Explorer:
+        strategy, seed = self.strategy, self.seed
+        if strategy is None or seed is None:
+            recorded = strategy_from(self._translate.start)
+            strategy = recorded[0] if strategy is None else strategy
+            seed = recorded[1] if seed is None else seed
+        cancelled = self._cancelled
+
+        def on_epoch(model: str, epoch: int, epochs: int) -> None:
+            if cancelled.is_set():
+                raise Cancelled(f"{model} was broken off after epoch {epoch} of {epochs}")
+            if self.on_epoch is not None:
+                self.on_epoch(model, epoch, epochs)
+
+        return Explorer(survey, strategy, seed, on_epoch=on_epoch)

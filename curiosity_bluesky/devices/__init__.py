@@ -1,0 +1,23 @@
+"""Ophyd devices for a scanning probe microscope, on drivers in plain Python.
+
+The plans do not know these classes: they are written against `bluesky.protocols`, so any
+Movable, Readable and Triggerable will do.
+"""
+
+from curiosity_bluesky.devices.drivers import ImagerDriver, SpectrometerDriver, StageDriver
+from curiosity_bluesky.devices.imager import Imager
+from curiosity_bluesky.devices.signals import ArraySignal
+from curiosity_bluesky.devices.spectrometer import Spectrometer, finite_share, loop_area
+from curiosity_bluesky.devices.stage import AFMStage
+
+__all__ = [
+    "AFMStage",
+    "ArraySignal",
+    "Imager",
+    "ImagerDriver",
+    "Spectrometer",
+    "SpectrometerDriver",
+    "StageDriver",
+    "finite_share",
+    "loop_area",
+]

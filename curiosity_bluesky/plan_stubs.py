@@ -1,0 +1,131 @@
+"""Parts of `curiosity_plan` that other plans may use as well."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import bluesky.plan_stubs as bps
+import numpy as np
+from bluesky.protocols import Movable, Readable, Triggerable
+from bluesky.utils import MsgGenerator, maybe_await, short_uid
+from numpy.typing import NDArray
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.documents import Record
+from curiosity_bluesky.learning import Proposal, Survey
+
+T = TypeVar("T")
+
+
+def call_in_thread(func: Callable[..., T], *args: Any) -> MsgGenerator[T]:
+    """Run blocking work in a thread while the RunEngine stays free.
+
+    Pause, stop and Ctrl-C work meanwhile. The work is started once: when the RunEngine goes
+    back to a checkpoint and repeats its messages, it waits for the same work again.
+
+    Parameters
+    ----------
+    func
+        What to call; what it raises is raised here.
+    *args
+        Its arguments.
+
+    Returns
+    -------
+    Any
+        What `func` returned.
+    """
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(func(*args))
+        except BaseException as error:  # handed to whoever waits for the future
+            future.set_exception(error)
+
+    async def wait() -> None:
+        # Shielded, since a pause cancels the wait and must not cancel the work.
+        await asyncio.wait([asyncio.shield(asyncio.wrap_future(future))])
+
+    # A daemon: an interpreter that exits does not wait for a training.
+    threading.Thread(target=run, name=f"call {func!r}", daemon=True).start()
+    yield from bps.wait_for([wait])
+    return future.result()
+
+
+def measure(devices: Sequence[Readable]) -> MsgGenerator[None]:
+    """Trigger devices together and wait until all are done."""
+    group = short_uid("measure")
+    for device in devices:
+        if isinstance(device, Triggerable):
+            yield from bps.trigger(device, group=group)
+    yield from bps.wait(group)
+
+
+def save(stream: str, devices: Sequence[Readable]) -> MsgGenerator[None]:
+    """Write one event of a stream from what devices or records read now.
+
+    A checkpoint follows: what is written is never repeated after a pause.
+    """
+    yield from bps.create(name=stream)
+    for device in devices:
+        yield from bps.read(device)
+    yield from bps.save()
+    yield from bps.checkpoint()
+
+
+def look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey]:
+    """Take the overview image; it is written nowhere yet.
+
+    Parameters
+    ----------
+    imager
+        What takes the image; each 2-D array that it reads is a channel.
+    mask
+        ``(rows, cols)``, True where nothing may be measured.
+
+    Returns
+    -------
+    Survey
+    """
+    yield from measure([imager])
+    reading = yield from bps.read(imager)
+    configuration = yield from _configuration(imager)
+    return documents.survey_from(_values(reading), _values(configuration), mask)
+
+
+def visit(
+    proposal: Proposal, detectors: Sequence[Readable], x: Movable, y: Movable
+) -> MsgGenerator[None]:
+    """Go to a proposed pixel, measure there and write one event of the primary stream."""
+    yield from bps.mv(x, proposal.x, y, proposal.y)
+    yield from measure(detectors)
+    yield from bps.create(name=documents.PRIMARY)
+    channels: dict[str, NDArray] = {}
+    for device in [*detectors, x, y]:
+        reading = yield from bps.read(device)
+        channels |= {k: np.asarray(v) for k, v in _values(reading).items() if np.ndim(v) == 1}
+    values: dict[str, Any] = {"decision_id": proposal.decision_id}
+    values |= documents.prediction_values(proposal, channels)
+    yield from bps.read(Record("expectation", values))
+    yield from bps.save()
+    yield from bps.checkpoint()
+
+
+def _configuration(device: Any) -> MsgGenerator[Mapping[str, Any]]:
+    # A device may answer at once (ophyd) or be awaited (ophyd-async); the RunEngine can both.
+    answer: dict[str, Any] = {}
+
+    async def ask() -> None:
+        answer.update(await maybe_await(device.read_configuration()))
+
+    yield from bps.wait_for([ask])
+    return answer
+
+
+def _values(reading: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: signal["value"] for key, signal in (reading or {}).items()}

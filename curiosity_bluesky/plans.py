@@ -1,0 +1,209 @@
+"""The curiosity plan: an image, some seeds, then one pixel after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import bluesky.plan_stubs as bps
+import bluesky.preprocessors as bpp
+import numpy as np
+from bluesky.protocols import Movable, NamedMovable, Readable
+from bluesky.utils import MsgGenerator
+
+from curiosity_bluesky import documents, plan_stubs
+from curiosity_bluesky.agent import CuriosityAgent
+from curiosity_bluesky.documents import Record
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Explorer, Strategy, Survey, withheld_pixels
+
+DEFAULT_STRATEGY = "vatsavai2025-latent"
+
+
+def curiosity_plan(
+    detectors: Sequence[Readable],
+    x: Movable,
+    y: Movable,
+    imager: Readable,
+    num_points: int = 100,
+    strategy: str = DEFAULT_STRATEGY,
+    seed: int = 0,
+    parameters: dict | None = None,
+    mask: list | None = None,
+    withhold: float = 0.0,
+    maps_every: int = 10,
+    md: dict | None = None,
+) -> MsgGenerator[str]:
+    """Image a surface, then measure spectra where they teach most.
+
+    Parameters
+    ----------
+    detectors : Sequence[Readable]
+        What is measured at a pixel; every 1-D array that they read is part of the spectrum
+        that is learned.
+    x : Movable
+        Moves the tip along the columns of the image, um.
+    y : Movable
+        Moves the tip along the rows of the image, um.
+    imager : Readable
+        Takes the survey; every 2-D array that it reads is a channel, its configuration
+        ``<name>_x`` and ``<name>_y`` the axes in um.
+    num_points : int
+        Spectra to measure, the seeds included.
+    strategy : str
+        Name of the strategy; ``Strategy.names()`` lists them.
+    seed : int
+        Seed of every random choice.
+    parameters : dict
+        Parameters of the strategy that differ from its defaults.
+    mask : list
+        (rows, cols), true where nothing may be measured.
+    withhold : float
+        Share of the pixels that are never measured, so that they can test what was
+        learned; for recorded samples, where the truth is known.
+    maps_every : int
+        Write the maps after so many decisions, and at the end; 0 for at the end only.
+    md : dict
+        Metadata for the start document; ``sample`` is what runs are searched by.
+
+    Returns
+    -------
+    str
+        uid of the run.
+
+    Raises
+    ------
+    InputError
+        Before anything is written: if there is no such strategy or parameter, if a patch is
+        larger than the image, or if there are fewer pixels than points.
+
+    Examples
+    --------
+    ::
+
+        RE(curiosity_plan([spectrometer], stage.x, stage.y, imager, num_points=60))
+    """
+    chosen = Strategy.named(strategy, **{"budget": num_points, **(parameters or {})})
+    agent = CuriosityAgent(chosen, seed)
+    given = None if mask is None else np.asarray(mask, bool)
+    return (
+        yield from explore(agent, detectors, x, y, imager, given, withhold, maps_every, md)
+    )
+
+
+def explore(
+    agent: CuriosityAgent,
+    detectors: Sequence[Readable],
+    x: Movable,
+    y: Movable,
+    imager: Readable,
+    mask: np.ndarray | None = None,
+    withhold: float = 0.0,
+    maps_every: int = 10,
+    md: dict | None = None,
+) -> MsgGenerator[str]:
+    """`curiosity_plan` with an agent of one's own, which must know its strategy and seed.
+
+    The parameters are those of `curiosity_plan`. Returns the uid of the run.
+    """
+    if agent.strategy is None or agent.seed is None:
+        raise InputError("give the agent a strategy and a seed: CuriosityAgent(name, seed)")
+    if maps_every < 0:
+        raise InputError(f"maps_every is {maps_every}; expected 0 or more")
+    withheld_pixels((1, 1), withhold)  # complains before anything moves
+    strategy, seed = agent.strategy, agent.seed
+
+    def look_and_explore() -> MsgGenerator[str]:
+        survey = yield from plan_stubs.look(imager, mask)
+        masked = survey.mask | withheld_pixels(survey.shape, withhold)
+        survey = Survey(survey.channels, survey.x, survey.y, masked)
+        # Whatever cannot be used is said here, before there is a run.
+        budget = Explorer(survey, strategy, seed).budget
+        inner = bpp.run_wrapper(
+            _explore(agent, detectors, x, y, imager, survey, budget, maps_every),
+            md=_start_document(agent, survey, budget, detectors, x, y, imager, withhold, md or {}),
+        )
+        return (yield from bpp.finalize_wrapper(bpp.subs_wrapper(inner, agent), _cancel(agent)))
+
+    return (yield from bpp.stage_wrapper(look_and_explore(), [*detectors, x, y, imager]))
+
+
+def _explore(
+    agent: CuriosityAgent,
+    detectors: Sequence[Readable],
+    x: Movable,
+    y: Movable,
+    imager: Readable,
+    survey: Survey,
+    budget: int,
+    maps_every: int,
+) -> MsgGenerator[None]:
+    """Fill an open run: survey, decisions and spectra, trainings and maps."""
+    mask = Record("limits", {documents.MASK: survey.mask.astype("|u1")}, {documents.MASK: "yx"})
+    yield from plan_stubs.save(documents.SURVEY, [imager, mask])
+    for n in range(1, budget + 1):
+        [proposal] = yield from plan_stubs.call_in_thread(agent.suggest)
+        yield from _save_trainings(agent)
+        decision = Record("decision", documents.decision_values(proposal))
+        yield from plan_stubs.save(documents.DECISIONS, [decision])
+        yield from plan_stubs.visit(proposal, detectors, x, y)
+        # No maps before there is a model: asking for them would train one on half the seeds.
+        if maps_every and n % maps_every == 0 and n < budget and proposal.model_version:
+            yield from _save_maps(agent)
+    yield from _save_maps(agent)
+
+
+def _save_trainings(agent: CuriosityAgent) -> MsgGenerator[None]:
+    for training in agent.take_trainings():
+        record = Record("training", documents.training_values(training))
+        yield from plan_stubs.save(documents.LEARNING, [record])
+
+
+def _save_maps(agent: CuriosityAgent) -> MsgGenerator[None]:
+    maps = yield from plan_stubs.call_in_thread(agent.maps)
+    yield from _save_trainings(agent)
+    if any(np.isfinite(values).any() for values in maps.values()):
+        arrays = {name: values.astype("<f4") for name, values in maps.items()}
+        record = Record("maps", arrays, dict.fromkeys(arrays, "yx"))
+        yield from plan_stubs.save(documents.MAPS, [record])
+
+
+def _cancel(agent: CuriosityAgent) -> MsgGenerator[None]:
+    agent.cancel()
+    yield from bps.null()
+
+
+def _start_document(
+    agent: CuriosityAgent,
+    survey: Survey,
+    budget: int,
+    detectors: Sequence[Readable],
+    x: Movable,
+    y: Movable,
+    imager: Readable,
+    withhold: float,
+    md: dict,
+) -> dict[str, Any]:
+    assert agent.strategy is not None and agent.seed is not None
+    fields = [field for motor in (x, y) for field in _fields(motor)]
+    return {
+        "plan_name": "curiosity_plan",
+        "detectors": [detector.name for detector in detectors],
+        "motors": [motor.name for motor in (x, y) if isinstance(motor, NamedMovable)],
+        "imager": imager.name,
+        "num_points": budget,
+        "num_intervals": budget - 1,
+        "shape": [budget],
+        "extents": [[float(a.min()), float(a.max())] for a in (survey.x, survey.y)],
+        "survey_shape": list(survey.shape),
+        "hints": {"dimensions": [(fields, documents.PRIMARY)]},
+        **documents.start_keys(
+            agent.strategy, agent.seed, withhold, version("curiosity-bluesky")
+        ),
+        **md,
+    }
+
+
+def _fields(motor: Any) -> list[str]:
+    return list(getattr(motor, "hints", {}).get("fields") or [motor.name])

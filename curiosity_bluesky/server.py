@@ -1,0 +1,217 @@
+"""An embedded Tiled server for the runs in one directory."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import secrets
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import filelock
+import uvicorn
+
+from curiosity_bluesky.errors import InputError
+
+_START_SECONDS = 30.0
+
+
+class EmbeddedServer:
+    """Serves the runs in a directory to this machine, from a thread of this process.
+
+    The directory belongs to one server at a time: a lock says so, and while it is held
+    ``server.json`` (readable by its owner alone) tells other processes of the same user
+    where to ask. The thread is a daemon, so a process that forgets to close it still ends.
+
+    Parameters
+    ----------
+    directory
+        Where the runs live: ``catalog.db``, ``storage.duckdb``, ``data/`` and the server's
+        logs. It is made if need be.
+    port
+        Port on 127.0.0.1; 0 takes a free one.
+    api_key
+        Key that allows everything. Default: a random one.
+    anonymous_read
+        Whether anybody on this machine may read without a key.
+
+    Attributes
+    ----------
+    uri : str
+        Where clients ask, without the key.
+    api_key : str
+        The key.
+
+    Raises
+    ------
+    InputError
+        If the directory cannot be written to, or another server has it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        port: int = 0,
+        api_key: str | None = None,
+        anonymous_read: bool = False,
+    ) -> None:
+        self.directory = writable_directory(directory)
+        self.api_key = api_key or secrets.token_hex(16)
+        self._lock = _lock(self.directory)
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise InputError(
+                f"{directory} is served by another process already; join it with "
+                f"connect({str(directory)!r}), or end that process first"
+            ) from None
+        try:
+            self._start(port, anonymous_read)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _start(self, port: int, anonymous_read: bool) -> None:
+        # Imported here, since it takes seconds and reading from a remote server needs none of it.
+        from tiled.server.app import build_app_from_config
+
+        app = build_app_from_config(_config(self.directory, self.api_key, anonymous_read))
+        config = uvicorn.Config(
+            app, host="127.0.0.1", port=port, loop="asyncio", log_config=_logging(self.directory)
+        )
+        self._server = _Server(config)
+        self._thread = threading.Thread(target=self._server.run, name="tiled", daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise InputError(
+                    f"the Tiled server did not start on port {port or '(any)'}; is the port "
+                    f"taken? {self.directory / 'server.log'} says more"
+                )
+            time.sleep(0.02)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.uri = f"http://127.0.0.1:{port}/api/v1"
+        note = {"uri": self.uri, "api_key": self.api_key, "pid": os.getpid()}
+        path = self.directory / "server.json"
+        path.unlink(missing_ok=True)
+        with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            json.dump(note, file)
+
+    def wait(self) -> None:
+        """Serve until the thread ends (Ctrl-C raises KeyboardInterrupt)."""
+        while self._thread.is_alive():
+            self._thread.join(0.2)
+
+    def close(self) -> None:
+        """Stop serving and give the directory free; more than once does no harm."""
+        if not self._lock.is_locked:
+            return
+        (self.directory / "server.json").unlink(missing_ok=True)
+        self._server.should_exit = True
+        self._thread.join(10)
+        self._lock.release()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self):
+        # Signals belong to the RunEngine and to the command line.
+        yield
+
+
+def running_server(directory: Path) -> tuple[str, str] | None:
+    """Return URI and key of the server that has a directory; None if none has."""
+    lock = _lock(directory)
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            with lock.acquire():
+                return None
+        except filelock.Timeout:
+            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+                note = json.loads((directory / "server.json").read_text())
+                return note["uri"], note["api_key"]
+        if time.monotonic() > deadline:  # locked, but it never said where it listens
+            raise InputError(
+                f"{directory} is locked by a process that does not answer; end it "
+                f"(see {directory / '.lock'}) and try again"
+            )
+        time.sleep(0.05)
+
+
+def writable_directory(directory: Path) -> Path:
+    """Make a directory if need be and return its absolute path.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made or written to.
+    """
+    path = Path(directory).expanduser().resolve()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test-{secrets.token_hex(4)}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"the catalogue directory {directory} cannot be written to "
+            f"({error.strerror or error}); choose another with --catalog DIR"
+        ) from None
+    return path
+
+
+def _lock(directory: Path) -> filelock.FileLock:
+    return filelock.FileLock(directory / ".lock", timeout=0)
+
+
+def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, Any]:
+    (directory / "data").mkdir(exist_ok=True)
+    return {
+        "authentication": {
+            "single_user_api_key": api_key,
+            "allow_anonymous_access": anonymous_read,
+        },
+        "trees": [
+            {
+                "path": "/",
+                "tree": "catalog",
+                "args": {
+                    "uri": f"sqlite:///{directory / 'catalog.db'}",
+                    "writable_storage": [
+                        (directory / "data").as_uri().replace("file://", "file://localhost", 1),
+                        f"duckdb:///{directory / 'storage.duckdb'}",
+                    ],
+                    "init_if_not_exists": True,
+                    "specs": [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}],
+                },
+            }
+        ],
+        # Lets a run be read back as the documents that made it.
+        "media_types": {
+            "BlueskyRun": {
+                "application/json-seq": "bluesky_tiled_plugins.exporters:json_seq_exporter"
+            }
+        },
+        "file_extensions": {"json-seq": "application/json-seq"},
+        "streaming_cache": {"uri": "memory"},
+    }
+
+
+def _logging(directory: Path) -> dict[str, Any]:
+    from tiled.server.logging_config import LOGGING_CONFIG
+
+    config = copy.deepcopy(LOGGING_CONFIG)
+    for handler, name in (("access", "access.log"), ("default", "server.log")):
+        config["handlers"][handler].pop("stream", None)
+        config["handlers"][handler] |= {
+            "class": "logging.FileHandler",
+            "filename": str(directory / name),
+            "delay": True,
+        }
+    return config

@@ -1,0 +1,106 @@
+"""Writing documents so that nothing is lost and nobody waits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import event_model
+from bluesky_tiled_plugins import TiledWriter
+
+logger = logging.getLogger("curiosity_bluesky")
+
+
+class JournaledWriter:
+    """A document callback: to a journal on disk at once, to Tiled in the background.
+
+    Each document is a line of ``<journal>/<run uid>.jsonl`` before the RunEngine goes on.
+    From there a thread feeds Tiled, which may be slow or gone. When the run is complete in
+    Tiled, its journal is deleted; otherwise it stays and a warning says where.
+
+    Parameters
+    ----------
+    client
+        The Tiled catalogue to write to.
+    journal
+        Directory of the journals.
+    batch_size
+        Events that are written to Tiled at once; 1 shows each as soon as it is there.
+
+    Attributes
+    ----------
+    failed : dict
+        Run uid to what went wrong with it in Tiled.
+    """
+
+    def __init__(self, client: Any, journal: Path, batch_size: int = 1) -> None:
+        self._journal = journal
+        self._tiled = TiledWriter(client, batch_size=batch_size)
+        self._runs: dict[str, str] = {}
+        self._queue: queue.Queue[tuple[str, str, dict[str, Any]] | None] = queue.Queue()
+        self._closed = False
+        self.failed: dict[str, Exception] = {}
+        self._thread = threading.Thread(target=self._feed, name="tiled-writer", daemon=True)
+        self._thread.start()
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Take in one document."""
+        if self._closed:
+            raise RuntimeError("this writer is closed; take a new one from the catalogue")
+        run = self._run_of(name, doc)
+        plain = event_model.sanitize_doc(dict(doc))
+        # Opened for each line: a few runs a day, and nothing stays open in a long session.
+        with open(self._path(run), "a") as journal:
+            journal.write(json.dumps({"name": name, "doc": plain}) + "\n")
+        self._queue.put((run, name, plain))
+
+    def _path(self, run: str) -> Path:
+        return self._journal / f"{run}.jsonl"
+
+    def _run_of(self, name: str, doc: Mapping[str, Any]) -> str:
+        if name == "start":
+            return doc["uid"]
+        if "run_start" in doc:
+            if name == "descriptor":
+                self._runs[doc["uid"]] = doc["run_start"]
+            return doc["run_start"]
+        return self._runs.get(doc.get("descriptor", ""), "other")
+
+    def _feed(self) -> None:
+        while (item := self._queue.get()) is not None:
+            run, name, doc = item
+            try:
+                if run not in self.failed:
+                    self._tiled(name, doc)
+                    if name == "stop":
+                        self._path(run).unlink(missing_ok=True)
+            except Exception as error:  # whatever Tiled raises, the run is in the journal
+                self.failed[run] = error
+                logger.warning(
+                    "run %s could not be written to Tiled (%s: %s); all its documents are in %s",
+                    *(run, type(error).__name__, error, self._path(run)),
+                )
+            finally:
+                self._queue.task_done()
+        self._queue.task_done()
+
+    @property
+    def backlog(self) -> int:
+        """Documents that Tiled has not taken yet."""
+        return self._queue.unfinished_tasks
+
+    def flush(self) -> None:
+        """Wait until Tiled has taken, or refused, every document so far."""
+        self._queue.join()
+
+    def close(self) -> None:
+        """Flush and end; more than once does no harm."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+            self._thread.join()
