@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -20,6 +22,11 @@ from curiosity_bluesky.learning import (
     Training,
 )
 from curiosity_bluesky.learning.networks import EpochHook
+
+logger = logging.getLogger("curiosity_bluesky")
+
+_SAY_EVERY = 5.0
+"""Seconds between two log messages about a long training."""
 
 Watcher = Callable[[Explorer], None]
 """Called with the explorer after each time that it may have learned."""
@@ -185,12 +192,16 @@ class CuriosityAgent:
             recorded = strategy_from(self._translate.start)
             strategy = recorded[0] if strategy is None else strategy
             seed = recorded[1] if seed is None else seed
-        cancelled = self._cancelled
+        cancelled, said = self._cancelled, time.monotonic()
 
         def on_epoch(model: str, epoch: int, epochs: int) -> None:
+            nonlocal said
             if cancelled.is_set():
                 raise Cancelled(f"{model} was broken off after epoch {epoch} of {epochs}")
             if self.on_epoch is not None:
                 self.on_epoch(model, epoch, epochs)
+            elif time.monotonic() > said + _SAY_EVERY:
+                said = time.monotonic()
+                logger.info("training the %s: epoch %d of %d", model, epoch, epochs)
 
         return Explorer(survey, strategy, seed, on_epoch=on_epoch)

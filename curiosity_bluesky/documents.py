@@ -305,6 +305,32 @@ class Translator:
         return self._survey.pixel(data[fields[0]], data[fields[1]])
 
 
+def axis_of(descriptor: Mapping[str, Any], key: str) -> tuple[str, str, NDArray]:
+    """Return name, units and values of the axis along which a spectrum lies.
+
+    Parameters
+    ----------
+    descriptor
+        A descriptor document or the metadata of a stream in Tiled.
+    key
+        Data key of the spectrum.
+
+    Returns
+    -------
+    name, units, values
+        The point numbers where the configuration has no axis for it.
+    """
+    described = descriptor["data_keys"][key]
+    [name] = described.get("dims") or ["point of the spectrum"]
+    size = described["shape"][-1]
+    for device in descriptor["configuration"].values():
+        for config_key, values in device["data"].items():
+            about = device["data_keys"][config_key]
+            if about.get("dims") == [name] and np.shape(values) == (size,):
+                return name, about.get("units") or "", np.asarray(values)
+    return name, "", np.arange(size)
+
+
 def decision_from(data: Mapping[str, Any]) -> Proposal:
     """Return the decision that `decision_values` wrote."""
     values = {key: _plain(key, data[key]) for key in DECISION_KEYS}

@@ -1,0 +1,229 @@
+"""The ``curiosity`` command.
+
+What a command needs is imported when it runs: ``curiosity runs`` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from curiosity_bluesky.errors import InputError
+
+app = typer.Typer(
+    help="Measure where it teaches most: curiosity-driven spectroscopy on Bluesky.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+DEFAULT_SAMPLE = "PTO_BEPS_1d3um"
+
+CatalogOption = Annotated[
+    str | None,
+    typer.Option(
+        "--catalog",
+        metavar="DIR|URI",
+        help="Directory, Tiled URI or Tiled profile. [default: $CURIOSITY_CATALOG or runs]",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+@app.command()
+def demo(
+    sample: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy.")
+    ] = DEFAULT_SAMPLE,
+    strategy: Annotated[str, typer.Option(help="How to choose.")] = "vatsavai2025-latent",
+    points: Annotated[int, typer.Option(help="Spectra to measure, seeds included.")] = 60,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    catalog: CatalogOption = None,
+    plot: Annotated[bool, typer.Option(help="Draw the live view and the summary.")] = True,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the summary picture goes.")
+    ] = None,
+    image_slice: Annotated[
+        int | None, typer.Option(metavar="N", help="For .npy: the slice that is the image.")
+    ] = None,
+    spectra_slice: Annotated[
+        str | None,
+        typer.Option(metavar="A:B", help="For .npy: the slices that are the spectrum."),
+    ] = None,
+    withhold: Annotated[
+        float, typer.Option(help="Share of pixels kept back to test what was learned.")
+    ] = 0.2,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the strategy."),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(help="Simulated seconds per second of the microscope.")
+    ] = 20.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the explorer measure a recorded sample on the simulated microscope."""
+    from curiosity_bluesky.demo import run_demo
+
+    result = run_demo(
+        sample=sample,
+        strategy=strategy,
+        points=points,
+        seed=seed,
+        catalog=catalog,
+        plot=plot,
+        picture=picture,
+        image_slice=image_slice,
+        spectra_slice=spectra_slice,
+        withhold=withhold,
+        parameters=_parameters(settings or []),
+        speed=speed,
+    )
+    if as_json:
+        print(json.dumps(result.to_dict()))
+    else:
+        _print_table(result.rows())
+
+
+@app.command()
+def runs(
+    sample: Annotated[str | None, typer.Option(help="Only runs on this sample.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="Only runs with this strategy.")] = None,
+    plan: Annotated[str | None, typer.Option(help="Only runs of this plan.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only runs since, such as 2026-11-21.")
+    ] = None,
+    catalog: CatalogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs in a catalogue, the newest last."""
+    from curiosity_bluesky.catalog import connect
+
+    with connect(catalog, create=False) as opened:
+        found = opened.runs(sample=sample, strategy=strategy, plan_name=plan, since=since)
+        where = opened.where
+    if as_json:
+        print(json.dumps([run.to_dict() for run in found]))
+        return
+    table = Table(title=f"{len(found)} runs in {where}", title_justify="left")
+    for column in ("uid", "started", "sample", "strategy", "points", "status"):
+        table.add_column(column, no_wrap=column in ("uid", "started"))
+    for run in found:
+        points = f"{'?' if run.points is None else run.points} of {run.num_points}"
+        cells = (run.uid[:8], run.time[:19].replace("T", " "), run.sample, run.strategy, points)
+        table.add_row(*(cell or "" for cell in cells), run.status)
+    console.print(table)
+
+
+@app.command()
+def show(
+    uid: Annotated[str, typer.Argument(help="uid of a run, or its first characters (5 or more).")],
+    catalog: CatalogOption = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the run's picture there.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one run: what was decided where, and why."""
+    from curiosity_bluesky.catalog import connect
+    from curiosity_bluesky.demo import show_run
+
+    with connect(catalog, create=False) as opened:
+        shown = show_run(opened, uid, picture)
+    if as_json:
+        print(json.dumps(shown.to_dict()))
+        return
+    _print_table(shown.rows())
+    console.print(shown.decisions_table())
+
+
+@app.command()
+def samples(as_json: JsonOption = False) -> None:
+    """List the samples that can be measured."""
+    from sim_devices import list_samples
+
+    known = list_samples()
+    if as_json:
+        fields = ("name", "shape", "points", "extent_um", "source")
+        print(json.dumps([{field: getattr(info, field) for field in fields} for info in known]))
+        return
+    table = Table()
+    for column in ("name", "pixels", "points", "size (um)", "source"):
+        table.add_column(column, no_wrap=column == "name")
+    for info in known:
+        size = " x ".join(f"{length:g}" for length in info.extent_um)
+        pixels = " x ".join(map(str, info.shape))
+        table.add_row(info.name, pixels, str(info.points), size, info.source)
+    console.print(table)
+    console.print("Your own: --sample FILE.npz (image, spectra, axis), or FILE.npy with slices.")
+
+
+@app.command()
+def serve(
+    catalog: CatalogOption = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8000,
+    private: Annotated[
+        bool, typer.Option("--private", help="Let nobody read without the key.")
+    ] = False,
+) -> None:
+    """Serve a catalogue directory to this machine, for Tiled and databroker clients."""
+    import os
+
+    from curiosity_bluesky.catalog import DEFAULT
+    from curiosity_bluesky.server import EmbeddedServer
+
+    where = Path(catalog or os.environ.get("CURIOSITY_CATALOG") or DEFAULT)
+    if "://" in str(where):
+        raise InputError(f"{where} is served already; give a directory")
+    server = EmbeddedServer(
+        where, port, os.environ.get("TILED_API_KEY"), anonymous_read=not private
+    )
+    console.print(f"serving {where} at {server.uri}  (Ctrl-C ends it)")
+    if port == 8000 and not private:
+        console.print("read it with tiled.client.from_profile('curiosity')", highlight=False)
+    console.print(f"the key for writing is in {server.directory / 'server.json'}", highlight=False)
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.close()
+
+
+def _parameters(settings: list[str]) -> dict[str, Any]:
+    parameters = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set {setting!r} is not NAME=VALUE, such as --set patch_size=5")
+        try:
+            parameters[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            parameters[name.strip()] = value
+    return parameters
+
+
+def _print_table(rows: list[tuple[str, str]]) -> None:
+    table = Table(show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def main() -> None:
+    """Run the command; bad input ends with one line and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"curiosity: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,336 @@
+"""What ``curiosity demo`` and ``curiosity show`` do, without the command line."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from bluesky import RunEngine
+from bluesky.utils import RunEngineInterrupted
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.agent import CuriosityAgent
+from curiosity_bluesky.catalog import Catalog, connect
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Explorer, Scorer, Strategy, withheld_pixels
+from curiosity_bluesky.plans import explore
+from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.views import LiveView, RunPicture
+from sim_devices import open_sample
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo run came to; a score is None where it is not known.
+
+    Parameters
+    ----------
+    uid, catalog
+        The run, and where it is.
+    sample, strategy, points, seed
+        What was measured, and how.
+    seconds
+        Duration of the run.
+    seconds_per_decision
+        Median over the decisions that a model made (all of them if none did).
+    test_nmse, hidden_nmse, published_score
+        See `curiosity_bluesky.learning.Score`; the published score is the smallest along
+        the run.
+    picture
+        The summary picture, None with ``--no-plot``.
+    """
+
+    uid: str
+    catalog: str
+    sample: str
+    strategy: str
+    points: int
+    seed: int
+    seconds: float
+    seconds_per_decision: float
+    test_nmse: float | None
+    hidden_nmse: float | None
+    published_score: float | None
+    picture: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result, JSON-ready."""
+        return asdict(self)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the result in words."""
+        rows = [
+            ("sample", self.sample),
+            ("strategy", f"{self.strategy}, seed {self.seed}"),
+            ("spectra", f"{self.points} in {self.seconds:.0f} s"),
+            ("a decision", f"{self.seconds_per_decision:.3f} s (median, once there is a model)"),
+            ("test nMSE", f"{_number(self.test_nmse)}  (withheld pixels; 1: the mean spectrum)"),
+            ("hidden nMSE", f"{_number(self.hidden_nmse)}  (all pixels not measured)"),
+            (
+                "published score",
+                f"{_number(self.published_score)}  (sum of MSE over all pixels, least of the run)",
+            ),
+            ("uid", self.uid),
+            ("catalogue", self.catalog),
+        ]
+        return rows + ([("picture", self.picture)] if self.picture else [])
+
+
+def run_demo(
+    *,
+    sample: str,
+    strategy: str,
+    points: int,
+    seed: int,
+    catalog: str | None,
+    plot: bool,
+    picture: Path | None,
+    image_slice: int | None,
+    spectra_slice: str | None,
+    withhold: float,
+    parameters: Mapping[str, Any],
+    speed: float,
+) -> DemoResult:
+    """Explore a sample under the simulated microscope; the parameters are the command's.
+
+    Raises
+    ------
+    InputError
+        If something cannot be used; nothing is written then.
+    """
+    chosen = Strategy.named(strategy, **{"budget": points, **parameters})
+    opened = open_sample(sample, image=image_slice, spectra=spectra_slice)
+    instrument = simulated_instrument(opened, speed=speed)
+    explorer = Explorer(instrument.survey(withhold), chosen, seed)  # says what cannot be
+    if picture is not None and not picture.parent.is_dir():
+        raise InputError(f"the folder of {picture} does not exist; make it or choose another")
+
+    scorer = Scorer(opened.target(), withheld_pixels(opened.shape, withhold))
+    with connect(catalog) as runs:
+        RE = RunEngine({})
+        RE.subscribe(runs.writer())
+        view = LiveView(_picture_folder(runs), window=None if plot else False)
+        if plot:
+            view.picture.scores = _Curves(scorer)
+            RE.subscribe(view)
+            view.open()
+        agent = CuriosityAgent(chosen, seed, watchers=[scorer])
+        started = time.perf_counter()
+        with _progress(explorer.budget, agent, scorer) as progress:
+            RE.subscribe(progress)
+            uid = _run(
+                RE,
+                explore(
+                    agent,
+                    [instrument.spectrometer],
+                    instrument.stage.x,
+                    instrument.stage.y,
+                    instrument.imager,
+                    mask=opened.mask,
+                    withhold=withhold,
+                    md={"sample": opened.name},
+                ),
+                runs,
+            )
+        seconds = time.perf_counter() - started
+        path = view.save(picture) if plot else None
+        measured = documents.read(runs[uid])
+        return DemoResult(
+            uid=uid,
+            catalog=runs.where,
+            sample=opened.name,
+            strategy=chosen.name,
+            points=measured.sizes["point"],
+            seed=seed,
+            seconds=round(seconds, 3),
+            seconds_per_decision=decision_seconds(measured),
+            **scorer.summary(),
+            picture=None if path is None else str(path),
+        )
+
+
+def _run(RE: RunEngine, plan: Any, runs: Catalog) -> str:
+    try:
+        [uid] = RE(plan)
+    except RunEngineInterrupted:
+        RE.stop()
+        runs.flush()
+        raise KeyboardInterrupt from None
+    return uid
+
+
+class _Curves(Mapping):
+    """The scores as the picture wants them, always up to date."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+
+    def __getitem__(self, name: str) -> list[tuple[int, float]]:
+        return [(s.n_observed, getattr(s, name.replace(" ", "_"))) for s in self._scorer.scores]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("hidden nmse", "test nmse"))
+
+    def __len__(self) -> int:
+        return 2
+
+
+def decision_seconds(measured: xr.Dataset) -> float:
+    """Median time (s) of the decisions that a model made; of all where none did."""
+    seconds = measured["seconds"].values
+    modelled = seconds[measured["model_version"].values > 0]
+    return float(np.median(modelled if modelled.size else seconds))
+
+
+def _picture_folder(runs: Catalog) -> Path:
+    where = Path(runs.where)
+    return where / "pictures" if where.is_dir() else Path("pictures")
+
+
+@contextmanager
+def _progress(budget: int, agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
+    """Show points, error and remaining time on standard error; yield a document callback."""
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    streams: dict[str, str] = {}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        points = progress.add_task("taking the survey", total=budget, note="")
+
+        def on_epoch(model: str, epoch: int, epochs: int) -> None:
+            # Only what takes a while is worth a word; two epochs a point would flicker.
+            if epochs > 10:
+                note = f"training the {model}: epoch {epoch} of {epochs}"
+                progress.update(points, note=note if epoch < epochs else "")
+
+        def callback(name: str, doc: Mapping[str, Any]) -> None:
+            if name == "descriptor":
+                streams[doc["uid"]] = doc["name"]
+            elif name == "event" and streams.get(doc["descriptor"]) == documents.DECISIONS:
+                progress.update(points, description=f"measuring: {doc['data']['reason']}")
+            elif name == "event" and streams.get(doc["descriptor"]) == documents.PRIMARY:
+                last = scorer.scores[-1].hidden_nmse if scorer.scores else math.nan
+                note = f"hidden nMSE {last:.3f}" if math.isfinite(last) else ""
+                progress.update(points, advance=1, note=note)
+            elif name == "stop":
+                progress.update(points, description="writing to the catalogue")
+
+        agent.on_epoch = on_epoch
+        yield callback
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run, for people.
+
+    Parameters
+    ----------
+    start
+        Its start document.
+    status
+        How it ended, ``open`` if it did not.
+    streams
+        Stream name to number of events.
+    points
+        `documents.read` of it, None where nothing was measured.
+    picture
+        Its picture, where one was asked for.
+    """
+
+    start: Mapping[str, Any]
+    status: str
+    streams: Mapping[str, int]
+    points: xr.Dataset | None
+    picture: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report, JSON-ready."""
+        decisions = [] if self.points is None else _decisions(self.points)
+        out = {field.name: getattr(self, field.name) for field in fields(self)}
+        return out | {"start": dict(self.start), "points": decisions}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what one wants to know of the run."""
+        start = self.start
+        streams = ", ".join(f"{name} {events}" for name, events in self.streams.items())
+        rows = [
+            ("uid", start["uid"]),
+            ("started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start["time"]))),
+            ("status", self.status),
+            ("plan", start.get("plan_name", "")),
+            ("sample", start.get("sample", "")),
+            ("strategy", start.get("curiosity_strategy", "")),
+            ("seed", str(start.get("curiosity_seed", ""))),
+            ("events", streams),
+        ]
+        if self.points is not None and "seconds" in self.points:
+            rows.append(("a decision", f"{decision_seconds(self.points):.3f} s (median)"))
+        return rows + ([("picture", self.picture)] if self.picture else [])
+
+    def decisions_table(self) -> Table:
+        """Return the measured points as a table."""
+        table = Table()
+        columns = ("decision_id", "row", "col", "reason", "predicted_error", "novelty", "seconds")
+        for column in columns:
+            table.add_column(column.replace("_", " "), justify="right")
+        for decision in [] if self.points is None else _decisions(self.points):
+            table.add_row(*(_cell(decision.get(column)) for column in columns))
+        return table
+
+
+def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
+    """Read back one run.
+
+    Raises
+    ------
+    InputError
+        If there is no such run.
+    """
+    run = runs[uid]
+    stop = run.metadata.get("stop") or {}
+    measured = documents.read(run) if documents.PRIMARY in run else None
+    if picture is not None:
+        view = LiveView(picture.parent, window=False)
+        view.picture = RunPicture()
+        for name, doc in run.documents():
+            view.picture(name, doc)
+        view.save(picture)
+    return RunReport(
+        start=run.metadata["start"],
+        status=stop.get("exit_status", "open"),
+        streams={name: len(run[name]["time"]) for name in run},
+        points=measured,
+        picture=None if picture is None else str(picture),
+    )
+
+
+def _decisions(points: xr.Dataset) -> list[dict[str, Any]]:
+    keys = [key for key in documents.DECISION_KEYS if key in points]
+    columns = {key: points[key].values.tolist() for key in keys}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    # JSON has no NaN.
+    return [{k: None if v != v else v for k, v in row.items()} for row in rows]
+
+
+def _number(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.4g}"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

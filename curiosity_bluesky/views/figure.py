@@ -1,0 +1,228 @@
+"""One picture of a run: where was measured, what is expected, how good it gets."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.learning import Observation, Proposal, Survey
+
+SEED_COLOUR = "white"
+WINDOW = 10
+"""Points over which the error curve is smoothed (running median)."""
+
+
+@dataclass
+class RunPicture:
+    """What the picture shows, gathered from documents one by one.
+
+    Parameters
+    ----------
+    scores
+        Where the truth is known: name of a score to ``(n_observed, value)`` pairs, drawn
+        beside the error that the documents hold.
+    """
+
+    scores: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._translate = documents.Translator()
+        self._descriptors: dict[str, Any] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self._descriptors.clear()
+        self.survey: Survey | None = None
+        self.decisions: dict[int, Proposal] = {}
+        self.spectra: dict[int, tuple[NDArray, NDArray]] = {}
+        self.axis: tuple[str, str, NDArray] = ("point of the spectrum", "", np.empty(0))
+        self.units = ""
+        self.error_map: NDArray | None = None
+
+    def copy(self) -> RunPicture:
+        """Return the picture as it is now, to be drawn while documents come in."""
+        twin = copy.copy(self)
+        twin.decisions, twin.spectra = dict(self.decisions), dict(self.spectra)
+        return twin
+
+    @property
+    def start(self) -> Mapping[str, Any]:
+        """The start document of the run, empty before there is one."""
+        return self._translate.start
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Take in one document."""
+        if name == "start":
+            self._clear()
+        if name == "descriptor":
+            self._descriptors[doc["uid"]] = doc
+        for item in self._translate(name, doc):
+            if isinstance(item, Survey):
+                self.survey = item
+            elif isinstance(item, Proposal):
+                self.decisions[item.decision_id] = item
+            elif isinstance(item, Observation):
+                self._spectrum(self._descriptors[doc["descriptor"]], item, doc["data"])
+        if name == "event":
+            stream = self._descriptors.get(doc["descriptor"], {}).get("name")
+            if stream == documents.MAPS and np.isfinite(error := doc["data"]["error"]).any():
+                self.error_map = np.asarray(error, float)
+
+    def _spectrum(
+        self, descriptor: Mapping[str, Any], observation: Observation, data: Mapping[str, Any]
+    ) -> None:
+        if observation.decision_id is None:
+            return
+        keys = documents.channel_keys(descriptor)
+        self.axis = documents.axis_of(descriptor, keys[0])
+        self.units = descriptor["data_keys"][keys[0]].get("units") or ""
+        expected = [data.get(key + documents.PREDICTED, np.full(np.shape(data[key]), np.nan))
+                    for key in keys]
+        self.spectra[observation.decision_id] = (observation.spectrum, np.concatenate(expected))
+
+    def errors(self) -> tuple[NDArray, NDArray]:
+        """Return how wrong the prediction made before each measurement was.
+
+        Returns
+        -------
+        n, errors
+            ``(points,)`` each: spectra known before, and the mean squared error divided by
+            the mean squared deviation of all measured spectra from their mean (1: no better
+            than the mean spectrum). Points without a prediction are left out.
+        """
+        if len(self.spectra) < 2:
+            return np.empty(0), np.empty(0)
+        numbers = np.array(sorted(self.spectra))
+        measured = np.array([self.spectra[i][0] for i in numbers])
+        expected = np.array([self.spectra[i][1] for i in numbers])
+        deviation = np.nanmean((measured - np.nanmean(measured, axis=0)) ** 2)
+        known = np.isfinite(expected).any(axis=1) & (deviation > 0)
+        errors = np.nanmean((expected[known] - measured[known]) ** 2, axis=1) / deviation
+        return np.flatnonzero(known), errors
+
+    # ---- drawing
+
+    def draw(self, figure: Figure) -> None:
+        """Draw the run as it is now; what was on the figure is removed."""
+        figure.clear()
+        axes = figure.subplots(2, 2)
+        start = self.start
+        figure.suptitle(
+            f"{start.get('sample', 'sample not named')} · {start.get('curiosity_strategy', '')} · "
+            f"{len(self.spectra)} of {start.get('num_points', '?')} spectra · "
+            f"{start.get('uid', '')[:8]}",
+            fontsize=11,
+        )
+        self._draw_path(axes[0, 0])
+        self._draw_error_map(axes[0, 1])
+        self._draw_spectrum(axes[1, 0])
+        self._draw_curve(axes[1, 1])
+
+    def _image(self, axes: Axes, image: NDArray, colours: str, label: str) -> None:
+        assert self.survey is not None
+        x, y = self.survey.x, self.survey.y
+        half_x, half_y = (abs(a[-1] - a[0]) / max(1, len(a) - 1) / 2 for a in (x, y))
+        extent = (x[0] - half_x, x[-1] + half_x, y[-1] + half_y, y[0] - half_y)
+        # Colours between the 1st and 99th percentile: a single hot pixel must not hide the rest.
+        finite = image[np.isfinite(image)]
+        low, high = np.percentile(finite, [1, 99]) if finite.size else (0, 1)
+        shown = axes.imshow(image, cmap=colours, extent=extent, vmin=low, vmax=high)
+        colorbar = axes.figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.03)
+        colorbar.set_label(label, fontsize=8)
+        colorbar.ax.tick_params(labelsize=7)
+        axes.set_xlabel("x (µm)", fontsize=9)
+        axes.set_ylabel("y (µm)", fontsize=9)
+
+    def _draw_path(self, axes: Axes) -> None:
+        axes.set_title("Survey and measured points", fontsize=10)
+        if self.survey is None:
+            axes.text(0.5, 0.5, "waiting for the survey", ha="center", transform=axes.transAxes)
+            return
+        channel, image = next(iter(self.survey.channels.items()))
+        self._image(axes, image, "gray", channel)
+        done = [self.decisions[i] for i in sorted(self.spectra) if i in self.decisions]
+        seeds = [p for p in done if p.reason == "seed"]
+        later = [p for p in done if p.reason != "seed"]
+        axes.plot(
+            [p.x for p in seeds], [p.y for p in seeds], "o", ms=4, mfc="none",
+            mec=SEED_COLOUR, mew=1, label=f"{len(seeds)} seeds",
+        )  # fmt: skip
+        if later:
+            axes.plot([p.x for p in later], [p.y for p in later], "-", color="tab:orange",
+                      lw=0.6, alpha=0.7)  # fmt: skip
+            axes.scatter(
+                [p.x for p in later], [p.y for p in later], c=range(len(later)), s=16,
+                cmap="plasma", edgecolors="black", linewidths=0.3, zorder=3,
+                label=f"{len(later)} chosen (bright: latest)",
+            )  # fmt: skip
+        axes.legend(fontsize=7, loc="upper right", framealpha=0.6, facecolor="gray")
+
+    def _draw_error_map(self, axes: Axes) -> None:
+        axes.set_title("Predicted error", fontsize=10)
+        if self.survey is None or self.error_map is None:
+            why = "no error model" if self.start.get("curiosity_strategy") == "random" else (
+                "after the seeds"
+            )
+            axes.text(0.5, 0.5, why, ha="center", transform=axes.transAxes, color="gray")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            return
+        self._image(axes, self.error_map, "magma", "error / mean error")
+        points = list(self.decisions.values())
+        axes.plot([p.x for p in points], [p.y for p in points], ".", ms=2, color="white", alpha=0.7)
+
+    def _draw_spectrum(self, axes: Axes) -> None:
+        axes.set_title("Last spectrum", fontsize=10)
+        if not self.spectra:
+            return
+        number = max(self.spectra)
+        measured, expected = self.spectra[number]
+        name, units, values = self.axis
+        size = len(values)
+        axes.plot(values, measured[:size], color="tab:blue", lw=1.5, label="measured")
+        if np.isfinite(expected[:size]).any():
+            axes.plot(values, expected[:size], color="tab:red", ls="--", lw=1.2,
+                      label="predicted beforehand")  # fmt: skip
+        if (decision := self.decisions.get(number)) is not None:
+            axes.set_title(f"Last spectrum: pixel {decision.pixel}, {decision.reason}", fontsize=10)
+        axes.set_xlabel(f"{name} ({units})" if units else name, fontsize=9)
+        axes.set_ylabel(f"response ({self.units})" if self.units else "response", fontsize=9)
+        axes.ticklabel_format(axis="y", scilimits=(-2, 3))
+        axes.legend(fontsize=7)
+
+    def _draw_curve(self, axes: Axes) -> None:
+        axes.set_title("Error against number of points", fontsize=10)
+        n, errors = self.errors()
+        if len(n):
+            axes.plot(n, errors, ".", color="lightgray", ms=5, label="next pixel, before measuring")
+            axes.plot(n, running_median(errors), color="tab:gray", lw=1.2,
+                      label=f"its running median of {WINDOW}")  # fmt: skip
+        for (name, pairs), colour in zip(self.scores.items(), ("tab:blue", "tab:green", "tab:red"),
+                                         strict=False):  # fmt: skip
+            known = [(count, value) for count, value in pairs if np.isfinite(value)]
+            if known:
+                axes.plot(*zip(*known, strict=True), color=colour, lw=1.8, label=name)
+        axes.axhline(1, color="black", lw=0.6, ls=":")
+        axes.set_xlim(0, max(2, self.start.get("num_points", 2)))
+        axes.set_ylim(0, max(1.3, *np.percentile(errors, [90])) if len(errors) else 1.3)
+        axes.set_xlabel("measured spectra", fontsize=9)
+        axes.set_ylabel("error / that of the mean spectrum", fontsize=9)
+        handles, _ = axes.get_legend_handles_labels()
+        if handles:
+            axes.legend(fontsize=7)
+        else:
+            axes.text(0.5, 0.5, "nothing predicted yet", ha="center", transform=axes.transAxes,
+                      color="gray")  # fmt: skip
+
+
+def running_median(values: NDArray) -> NDArray:
+    """Median of each value and the up to `WINDOW` - 1 before it, ``(n,)``."""
+    return np.array([np.median(values[max(0, i + 1 - WINDOW) : i + 1]) for i in range(len(values))])

@@ -1,0 +1,135 @@
+"""The live view: the picture of a run, drawn anew while documents come in."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from curiosity_bluesky.views.figure import RunPicture
+
+logger = logging.getLogger("curiosity_bluesky")
+
+SIZE = (10.5, 8.6)
+"""Inches."""
+
+
+class LiveView:
+    """A document callback that shows a run while it goes on.
+
+    With a Qt backend of matplotlib a window opens and follows the run. Otherwise the
+    picture is written to a PNG file, at most every `interval` seconds, from a thread of its
+    own, so that the RunEngine never waits for a drawing.
+
+    Parameters
+    ----------
+    folder
+        Where the pictures go, ``<first 8 characters of the uid>.png``; made if need be.
+    interval
+        Least time between two drawings, s.
+    window
+        Whether to open a window; default: where the matplotlib backend is a Qt one.
+
+    Attributes
+    ----------
+    picture : RunPicture
+        What is drawn.
+    path : Path or None
+        The file of the present run.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], interval: float = 2.0, window: bool | None = None
+    ) -> None:
+        self.picture = RunPicture()
+        self.path: Path | None = None
+        self._folder = Path(folder)
+        self._interval = interval
+        self._news = threading.Event()
+        self._lock = threading.Lock()
+        self._window = _qt_backend() if window is None else window
+        self._figure: Figure | None = None
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Take in one document."""
+        with self._lock:
+            self.picture(name, doc)
+        if name == "start":
+            self.path = self._folder / f"{doc['uid'][:8]}.png"
+        if self._figure is None and self._thread is None:
+            self._thread = threading.Thread(target=self._draw_on, name="live-view", daemon=True)
+            self._thread.start()
+        self._news.set()
+
+    def open(self) -> None:
+        """Open the window; to be called once, from the thread that has the GUI."""
+        if not self._window:
+            return
+        import matplotlib.pyplot as plt
+
+        self._figure = plt.figure("curiosity", figsize=SIZE, layout="constrained")
+        # The GUI's own timer draws, in the GUI's thread; documents come from another one.
+        self._timer = self._figure.canvas.new_timer(interval=int(1000 * self._interval))
+        self._timer.add_callback(self._redraw_window)
+        self._timer.start()
+        plt.show(block=False)
+
+    def _redraw_window(self) -> None:
+        if self._figure is not None and self._news.is_set():
+            self._news.clear()
+            self._copy().draw(self._figure)
+            self._figure.canvas.draw_idle()
+
+    def _draw_on(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._news.wait()
+            self._news.clear()
+            try:
+                self.save()
+            except Exception as error:  # a picture less is no reason to disturb the run
+                logger.warning("the live view could not be drawn: %s", error)
+            pause.wait(self._interval)
+
+    def _copy(self) -> RunPicture:
+        # Drawn from a copy, so that the next document does not wait for the drawing.
+        with self._lock:
+            return self.picture.copy()
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write the picture as it is now and return where.
+
+        Parameters
+        ----------
+        path
+            Default: the file of the present run.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no run yet and no path is given.
+        """
+        target = Path(path) if path is not None else self.path
+        if target is None:
+            raise RuntimeError("there was no run yet; give a path")
+        figure = Figure(figsize=SIZE, layout="constrained")
+        FigureCanvasAgg(figure)
+        self._copy().draw(figure)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Under another name first: whoever looks at the file always sees a whole picture.
+        unfinished = target.with_name(f".{target.stem}-{threading.get_ident()}.png")
+        figure.savefig(unfinished, dpi=110)
+        unfinished.replace(target)
+        return target
+
+
+def _qt_backend() -> bool:
+    return "qt" in matplotlib.get_backend().lower()
