@@ -75,18 +75,31 @@ class Catalog:
         Directory of the writers' journals.
     server
         The server to close with it.
+    remote
+        Whether it is elsewhere, so that `where` is not a directory.
     """
 
     def __init__(
-        self, client: Any, where: str, journal: Path, server: EmbeddedServer | None = None
+        self,
+        client: Any,
+        where: str,
+        journal: Path,
+        server: EmbeddedServer | None = None,
+        remote: bool = False,
     ) -> None:
         # Explicitly version 3: databroker may have switched the process to another one.
         self.client = client.v3
         self.where = where
         self._journal = journal
         self._server = server
+        self._remote = remote
         self._writers: list[JournaledWriter] = []
         atexit.register(self.close)
+
+    @property
+    def pictures(self) -> Path:
+        """Where pictures of its runs go: beside the runs, or ``pictures`` for a remote one."""
+        return Path("pictures") if self._remote else Path(self.where) / "pictures"
 
     def writer(self, batch_size: int = 1) -> JournaledWriter:
         """Return a document callback that writes into this catalogue.
@@ -204,10 +217,12 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
     """
     where = os.fspath(where or os.environ.get("CURIOSITY_CATALOG") or DEFAULT)
     if where.startswith(("http://", "https://")):
-        return Catalog(_ask(where, lambda: from_uri(where)), where, _remote_journal())
+        return Catalog(_ask(where, lambda: from_uri(where)), where, _remote_journal(), remote=True)
     # A name is a directory as soon as there is one; write ./name to mean one yet to be made.
     if not Path(where).exists() and where == Path(where).name and where in list_profiles():
-        return Catalog(_ask(where, lambda: from_profile(where)), where, _remote_journal())
+        return Catalog(
+            _ask(where, lambda: from_profile(where)), where, _remote_journal(), remote=True
+        )
     directory = Path(where).expanduser().resolve()
     if not create and not (directory / "catalog.db").exists():
         raise InputError(

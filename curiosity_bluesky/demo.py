@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from bluesky import RunEngine
-from bluesky.utils import RunEngineInterrupted
+from bluesky.utils import MsgGenerator, RunEngineInterrupted
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -111,6 +111,7 @@ def run_demo(
     chosen = Strategy.named(strategy, **{"budget": points, **parameters})
     opened = open_sample(sample, image=image_slice, spectra=spectra_slice)
     instrument = simulated_instrument(opened, speed=speed)
+    devices: Any = instrument  # ophyd's annotations and bluesky's protocols do not meet
     explorer = Explorer(instrument.survey(withhold), chosen, seed)  # says what cannot be
     if picture is not None and not picture.parent.is_dir():
         raise InputError(f"the folder of {picture} does not exist; make it or choose another")
@@ -118,8 +119,9 @@ def run_demo(
     scorer = Scorer(opened.target(), withheld_pixels(opened.shape, withhold))
     with connect(catalog) as runs:
         RE = RunEngine({})
-        RE.subscribe(runs.writer())
-        view = LiveView(_picture_folder(runs), window=None if plot else False)
+        # The simulated microscope is faster than a real one: several events a request.
+        RE.subscribe(runs.writer(batch_size=10))
+        view = LiveView(runs.pictures, window=None if plot else False)
         if plot:
             view.picture.scores = _Curves(scorer)
             RE.subscribe(view)
@@ -132,10 +134,10 @@ def run_demo(
                 RE,
                 explore(
                     agent,
-                    [instrument.spectrometer],
-                    instrument.stage.x,
-                    instrument.stage.y,
-                    instrument.imager,
+                    [devices.spectrometer],
+                    devices.stage.x,
+                    devices.stage.y,
+                    devices.imager,
                     mask=opened.mask,
                     withhold=withhold,
                     md={"sample": opened.name},
@@ -159,14 +161,15 @@ def run_demo(
         )
 
 
-def _run(RE: RunEngine, plan: Any, runs: Catalog) -> str:
+def _run(RE: RunEngine, plan: MsgGenerator[str], runs: Catalog) -> str:
+    uids: list[str] = []
     try:
-        [uid] = RE(plan)
+        RE(plan, {"start": [lambda name, doc: uids.append(doc["uid"])]})
     except RunEngineInterrupted:
         RE.stop()
         runs.flush()
         raise KeyboardInterrupt from None
-    return uid
+    return uids[-1]
 
 
 class _Curves(Mapping):
@@ -176,10 +179,11 @@ class _Curves(Mapping):
         self._scorer = scorer
 
     def __getitem__(self, name: str) -> list[tuple[int, float]]:
-        return [(s.n_observed, getattr(s, name.replace(" ", "_"))) for s in self._scorer.scores]
+        field = name.lower().replace(" ", "_")
+        return [(score.n_observed, getattr(score, field)) for score in self._scorer.scores]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("hidden nmse", "test nmse"))
+        return iter(("hidden nMSE", "test nMSE"))
 
     def __len__(self) -> int:
         return 2
@@ -190,11 +194,6 @@ def decision_seconds(measured: xr.Dataset) -> float:
     seconds = measured["seconds"].values
     modelled = seconds[measured["model_version"].values > 0]
     return float(np.median(modelled if modelled.size else seconds))
-
-
-def _picture_folder(runs: Catalog) -> Path:
-    where = Path(runs.where)
-    return where / "pictures" if where.is_dir() else Path("pictures")
 
 
 @contextmanager

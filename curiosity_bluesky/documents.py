@@ -291,7 +291,8 @@ class Translator:
         if stream == PRIMARY:
             spectrum = [np.asarray(data[key], float) for key in channel_keys(descriptor)]
             number = data.get("decision_id")
-            pixel = self._decided.get(number) or self._pixel(data)
+            pixel = None if number is None else self._decided.get(number)
+            pixel = pixel or self._pixel(data)
             if spectrum and pixel is not None:
                 return Observation(pixel, np.concatenate(spectrum), decision_id=number)
         return None
@@ -443,9 +444,9 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
         attrs = {"units": described["units"]} if described.get("units") else {}
         variables[key] = (("event", *dims), values, attrs)
     coordinates: dict[str, Any] = {"time": ("event", np.asarray(stream["time"].read()))}
-    sizes = {
-        dim: size for dims, values, _ in variables.values() for dim, size in zip(dims, values.shape)
-    }
+    sizes: dict[str, int] = {}
+    for dims, values, _ in variables.values():
+        sizes |= zip(dims, values.shape, strict=True)
     for device in stream.metadata["configuration"].values():
         for key, values in device["data"].items():
             described = device["data_keys"][key]

@@ -87,9 +87,7 @@ def curiosity_plan(
     chosen = Strategy.named(strategy, **{"budget": num_points, **(parameters or {})})
     agent = CuriosityAgent(chosen, seed)
     given = None if mask is None else np.asarray(mask, bool)
-    return (
-        yield from explore(agent, detectors, x, y, imager, given, withhold, maps_every, md)
-    )
+    return (yield from explore(agent, detectors, x, y, imager, given, withhold, maps_every, md))
 
 
 def explore(
@@ -198,9 +196,7 @@ def _start_document(
         "extents": [[float(a.min()), float(a.max())] for a in (survey.x, survey.y)],
         "survey_shape": list(survey.shape),
         "hints": {"dimensions": [(fields, documents.PRIMARY)]},
-        **documents.start_keys(
-            agent.strategy, agent.seed, withhold, version("curiosity-bluesky")
-        ),
+        **documents.start_keys(agent.strategy, agent.seed, withhold, version("curiosity-bluesky")),
         **md,
     }
 

@@ -119,24 +119,24 @@ class MeasuringDevice(Device):
         self._abort()
         super().stop(success=success)
 
-    def read(self) -> OrderedDict[str, dict[str, Any]]:
+    def read(self) -> Any:
         """Return the last measurement."""
         return _merged(signal.read() for signal in self._data_signals)
 
-    def describe(self) -> OrderedDict[str, dict[str, Any]]:
+    def describe(self) -> Any:
         """Return the data keys of a measurement."""
         return _merged(signal.describe() for signal in self._data_signals)
 
-    def read_configuration(self) -> OrderedDict[str, dict[str, Any]]:
+    def read_configuration(self) -> Any:
         """Return axes and settings."""
         return _merged(signal.read() for signal in self._configuration_signals)
 
-    def describe_configuration(self) -> OrderedDict[str, dict[str, Any]]:
+    def describe_configuration(self) -> Any:
         """Return the data keys of axes and settings."""
         return _merged(signal.describe() for signal in self._configuration_signals)
 
 
-def _merged(parts: Iterable[dict[str, dict[str, Any]]]) -> OrderedDict[str, dict[str, Any]]:
+def _merged(parts: Iterable[dict[str, dict[str, Any]]]) -> Any:
     merged: OrderedDict[str, dict[str, Any]] = OrderedDict()
     for part in parts:
         merged.update(part)

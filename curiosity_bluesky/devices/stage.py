@@ -22,8 +22,6 @@ class StageAxis(SoftPositioner):
         ``x`` or ``y``.
     """
 
-    parent: AFMStage
-
     def __init__(self, *, axis: Axis, **kwargs: Any) -> None:
         super().__init__(egu="um", **kwargs)
         self._axis: Axis = axis
@@ -32,7 +30,9 @@ class StageAxis(SoftPositioner):
 
     @property
     def _driver(self) -> StageDriver:
-        return self.parent.driver
+        stage = self.parent
+        assert isinstance(stage, AFMStage)
+        return stage.driver
 
     @property
     def position(self) -> float:

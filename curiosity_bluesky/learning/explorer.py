@@ -307,7 +307,7 @@ class Explorer:
         return self._seeds
 
     def _observed(self) -> Observed:
-        """What can be learned from: observations with a whole patch at unmasked pixels."""
+        """Return what can be learned from: whole patches at unmasked pixels."""
         known = [(self.patches.index(o.pixel), o.spectrum) for o in self.observations]
         usable = [(i, s) for i, s in known if i is not None and self.patches.allowed[i]]
         indices = np.array([i for i, _ in usable], dtype=np.intp)

@@ -9,6 +9,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.acquisition import harmonic_distance
+from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import (
     Acquisition,
     Choice,
@@ -18,7 +19,6 @@ from curiosity_bluesky.learning.protocols import (
     Seeding,
     Terms,
 )
-from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.records import Observed, Reason, Scores, Training
 
 

@@ -7,6 +7,7 @@ process.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -50,7 +51,7 @@ def build(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
         elif isinstance(module, Dropout):
             module.generator = generator
     # Rows of channels side by side are what the CPU's convolutions like best.
-    return network.to(device(), memory_format=torch.channels_last)
+    return network.to(device()).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 class Dropout(nn.Module):
@@ -139,7 +140,7 @@ class Im2Spec(nn.Module):
         quarter = max(1, points // 4)
         widths = [latent, quarter, 2 * quarter, 3 * quarter, points, points]
         layers: list[nn.Module] = []
-        for wide, narrow in zip(widths[:-1], widths[1:], strict=True):
+        for wide, narrow in itertools.pairwise(widths):
             layers += [nn.Linear(wide, narrow), nn.ReLU()]
         self.decoder = nn.Sequential(*layers, nn.Linear(points, points))
 

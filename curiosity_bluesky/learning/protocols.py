@@ -26,7 +26,7 @@ class Features(Protocol):
         ...
 
     def trainings(self) -> Sequence[Training]:
-        """What was trained to get them, for the record."""
+        """Return what was trained to get them, for the record."""
         ...
 
 
@@ -70,7 +70,7 @@ class ErrorModel(Protocol):
         ...
 
     def predict(self) -> tuple[NDArray, NDArray]:
-        """Expected error of every candidate and its uncertainty."""
+        """Return the expected error of every candidate and its uncertainty."""
         ...
 
 

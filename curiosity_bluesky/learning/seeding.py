@@ -45,9 +45,9 @@ class KMeansSeeding:
         points = self.features.values()[candidates]
         # Fewer different points than centroids (a constant image): k-means cannot have k.
         k = min(n, len(np.unique(points, axis=0)))
-        centres = (
-            KMeans(k, n_init=1, random_state=int(rng.integers(2**31))).fit(points).cluster_centers_
-        )
+        start = int(rng.integers(2**31))
+        means = KMeans(k, n_init=1, random_state=start)  # pyright: ignore[reportArgumentType]
+        centres = means.fit(points).cluster_centers_
         chosen: list[int] = []
         # Two centroids can share their nearest pixel; the second takes the next nearest.
         tree = KDTree(points)

@@ -176,4 +176,4 @@ def _in_words(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         return f"{len(typing.get_args(kind))} numbers"
     names = {types.NoneType: "nothing", int: "a whole number", float: "a number"}
-    return names.get(kind, kind.__name__)
+    return names.get(kind, str(kind))

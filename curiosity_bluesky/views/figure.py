@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.learning import Observation, Proposal, Survey
+from curiosity_bluesky.documents import Observation, Proposal, Survey
 
 SEED_COLOUR = "white"
 WINDOW = 10
@@ -46,6 +46,7 @@ class RunPicture:
         self.axis: tuple[str, str, NDArray] = ("point of the spectrum", "", np.empty(0))
         self.units = ""
         self.error_map: NDArray | None = None
+        self.ended = False
 
     def copy(self) -> RunPicture:
         """Return the picture as it is now, to be drawn while documents come in."""
@@ -62,6 +63,7 @@ class RunPicture:
         """Take in one document."""
         if name == "start":
             self._clear()
+        self.ended = name == "stop"
         if name == "descriptor":
             self._descriptors[doc["uid"]] = doc
         for item in self._translate(name, doc):
@@ -84,8 +86,10 @@ class RunPicture:
         keys = documents.channel_keys(descriptor)
         self.axis = documents.axis_of(descriptor, keys[0])
         self.units = descriptor["data_keys"][keys[0]].get("units") or ""
-        expected = [data.get(key + documents.PREDICTED, np.full(np.shape(data[key]), np.nan))
-                    for key in keys]
+        expected = [
+            data.get(key + documents.PREDICTED, np.full(np.shape(data[key]), np.nan))
+            for key in keys
+        ]
         self.spectra[observation.decision_id] = (observation.spectrum, np.concatenate(expected))
 
     def errors(self) -> tuple[NDArray, NDArray]:
@@ -163,13 +167,16 @@ class RunPicture:
                 cmap="plasma", edgecolors="black", linewidths=0.3, zorder=3,
                 label=f"{len(later)} chosen (bright: latest)",
             )  # fmt: skip
-        axes.legend(fontsize=7, loc="upper right", framealpha=0.6, facecolor="gray")
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=2,
+                    facecolor="gray")  # fmt: skip
 
     def _draw_error_map(self, axes: Axes) -> None:
         axes.set_title("Predicted error", fontsize=10)
         if self.survey is None or self.error_map is None:
-            why = "no error model" if self.start.get("curiosity_strategy") == "random" else (
-                "after the seeds"
+            why = (
+                "no error model"
+                if self.start.get("curiosity_strategy") == "random"
+                else ("after the seeds")
             )
             axes.text(0.5, 0.5, why, ha="center", transform=axes.transAxes, color="gray")
             axes.set_xticks([])

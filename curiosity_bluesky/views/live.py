@@ -93,8 +93,11 @@ class LiveView:
         while True:
             self._news.wait()
             self._news.clear()
+            ended = self.picture.ended
             try:
-                self.save()
+                path = self.save()
+                if ended:
+                    logger.info("picture of the run: %s", path)
             except Exception as error:  # a picture less is no reason to disturb the run
                 logger.warning("the live view could not be drawn: %s", error)
             pause.wait(self._interval)

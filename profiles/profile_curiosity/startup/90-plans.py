@@ -1,0 +1,18 @@
+"""The plan, the live view, and what is there."""
+
+from curiosity_bluesky import curiosity_plan
+from curiosity_bluesky.views import LiveView
+
+live = LiveView(catalog.pictures)
+live.open()  # a window, where matplotlib has a Qt backend; else a PNG that follows the run
+RE.subscribe(live)
+
+print(
+    f"""
+sample      {RE.md["sample"]}
+catalogue   {catalog.where}, {len(catalog)} runs
+pictures    {catalog.pictures}
+
+RE(curiosity_plan([spectrometer], stage.x, stage.y, imager, num_points=60))
+read(catalog[-1])"""
+)
