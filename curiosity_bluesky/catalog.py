@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import platformdirs
 from bluesky_tiled_plugins.queries import TimeRange
 from tiled.client import from_profile, from_uri
@@ -217,6 +218,7 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
     """
     where = os.fspath(where or os.environ.get("CURIOSITY_CATALOG") or DEFAULT)
     if where.startswith(("http://", "https://")):
+        _answers(where)
         return Catalog(_ask(where, lambda: from_uri(where)), where, _remote_journal(), remote=True)
     # A name is a directory as soon as there is one; write ./name to mean one yet to be made.
     if not Path(where).exists() and where == Path(where).name and where in list_profiles():
@@ -240,6 +242,16 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
     uri, api_key = found
     client = _ask(where, lambda: from_uri(uri, api_key=api_key))
     return Catalog(client, where, journal, server)
+
+
+def _answers(uri: str) -> None:
+    """Raise InputError if nobody is there at all: Tiled's own client tries for half a minute."""
+    try:
+        httpx.get(uri, timeout=10)
+    except httpx.TransportError as error:
+        raise InputError(
+            f"no Tiled server answers at {uri} ({error}); is it running (`curiosity serve`)?"
+        ) from None
 
 
 def _ask(where: str, ask: Any) -> Any:

@@ -178,11 +178,11 @@ def serve(
     from curiosity_bluesky.catalog import DEFAULT
     from curiosity_bluesky.server import EmbeddedServer
 
-    where = Path(catalog or os.environ.get("CURIOSITY_CATALOG") or DEFAULT)
-    if "://" in str(where):
-        raise InputError(f"{where} is served already; give a directory")
+    where = catalog or os.environ.get("CURIOSITY_CATALOG") or DEFAULT
+    if "://" in where:
+        raise InputError(f"{where} is served already; give a directory with --catalog")
     server = EmbeddedServer(
-        where, port, os.environ.get("TILED_API_KEY"), anonymous_read=not private
+        Path(where), port, os.environ.get("TILED_API_KEY"), anonymous_read=not private
     )
     console.print(f"serving {where} at {server.uri}  (Ctrl-C ends it)")
     if port == 8000 and not private:

@@ -142,7 +142,6 @@ def run_demo(
                     withhold=withhold,
                     md={"sample": opened.name},
                 ),
-                runs,
             )
         seconds = time.perf_counter() - started
         path = view.save(picture) if plot else None
@@ -161,14 +160,12 @@ def run_demo(
         )
 
 
-def _run(RE: RunEngine, plan: MsgGenerator[str], runs: Catalog) -> str:
+def _run(RE: RunEngine, plan: MsgGenerator[str]) -> str:
     uids: list[str] = []
     try:
         RE(plan, {"start": [lambda name, doc: uids.append(doc["uid"])]})
     except RunEngineInterrupted:
-        RE.stop()
-        runs.flush()
-        raise KeyboardInterrupt from None
+        RE.stop()  # Ctrl-C ends the run early and keeps what was measured
     return uids[-1]
 
 

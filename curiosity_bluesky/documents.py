@@ -437,13 +437,18 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
         )
     stream = run[name]
     data_keys = stream.metadata["data_keys"]
+    # All scalars are one table, and one request.
+    table = stream.base["internal"].read()
+    # An event that was written twice counts once, the last time.
+    once = ~table["seq_num"].duplicated(keep="last").to_numpy()
     variables = {}
     for key, described in data_keys.items():
-        values = np.asarray(stream[key].read())
+        values = np.asarray(table[key] if key in table else stream[key].read())[once]
+        values = values.astype(str) if described["dtype"] == "string" else values
         dims = _dims(key, described, data_keys)
         attrs = {"units": described["units"]} if described.get("units") else {}
         variables[key] = (("event", *dims), values, attrs)
-    coordinates: dict[str, Any] = {"time": ("event", np.asarray(stream["time"].read()))}
+    coordinates: dict[str, Any] = {"time": ("event", np.asarray(table["time"])[once])}
     sizes: dict[str, int] = {}
     for dims, values, _ in variables.values():
         sizes |= zip(dims, values.shape, strict=True)

@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import secrets
+import socket
 import threading
 import time
 from pathlib import Path
@@ -79,23 +80,23 @@ class EmbeddedServer:
         # Imported here, since it takes seconds and reading from a remote server needs none of it.
         from tiled.server.app import build_app_from_config
 
+        listening = _listen(port)
         app = build_app_from_config(_config(self.directory, self.api_key, anonymous_read))
-        config = uvicorn.Config(
-            app, host="127.0.0.1", port=port, loop="asyncio", log_config=_logging(self.directory)
-        )
+        config = uvicorn.Config(app, loop="asyncio", log_config=_logging(self.directory))
         self._server = _Server(config)
-        self._thread = threading.Thread(target=self._server.run, name="tiled", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([listening],), name="tiled", daemon=True
+        )
         self._thread.start()
         deadline = time.monotonic() + _START_SECONDS
         while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > deadline:
                 raise InputError(
-                    f"the Tiled server did not start on port {port or '(any)'}; is the port "
-                    f"taken? {self.directory / 'server.log'} says more"
+                    f"the Tiled server for {self.directory} did not start; "
+                    f"{self.directory / 'server.log'} says why"
                 )
             time.sleep(0.02)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.uri = f"http://127.0.0.1:{port}/api/v1"
+        self.uri = f"http://127.0.0.1:{listening.getsockname()[1]}/api/v1"
         note = {"uri": self.uri, "api_key": self.api_key, "pid": os.getpid()}
         path = self.directory / "server.json"
         path.unlink(missing_ok=True)
@@ -164,6 +165,18 @@ def writable_directory(directory: Path) -> Path:
             f"({error.strerror or error}); choose another with --catalog DIR"
         ) from None
     return path
+
+
+def _listen(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # A server that has just ended leaves its port in a state that would refuse the next one.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise InputError(f"port {port} cannot be used ({error}); choose another: --port") from None
+    return listening
 
 
 def _lock(directory: Path) -> filelock.FileLock:

@@ -40,7 +40,8 @@ class JournaledWriter:
 
     def __init__(self, client: Any, journal: Path, batch_size: int = 1) -> None:
         self._journal = journal
-        self._tiled = TiledWriter(client, batch_size=batch_size)
+        # Every array as an array: in Tiled's tables short ones would lose their dtype.
+        self._tiled = TiledWriter(client, batch_size=batch_size, max_array_size=0)
         self._runs: dict[str, str] = {}
         self._queue: queue.Queue[tuple[str, str, dict[str, Any]] | None] = queue.Queue()
         self._closed = False
@@ -54,9 +55,12 @@ class JournaledWriter:
             raise RuntimeError("this writer is closed; take a new one from the catalogue")
         run = self._run_of(name, doc)
         plain = event_model.sanitize_doc(dict(doc))
-        # Opened for each line: a few runs a day, and nothing stays open in a long session.
-        with open(self._path(run), "a") as journal:
-            journal.write(json.dumps({"name": name, "doc": plain}) + "\n")
+        try:
+            # Opened for each line, so that nothing stays open in a long session.
+            with open(self._path(run), "a") as journal:
+                journal.write(json.dumps({"name": name, "doc": plain}) + "\n")
+        except OSError as error:  # a full disk must not end a run that Tiled can still take
+            logger.error("a document could not be journalled in %s: %s", self._path(run), error)
         self._queue.put((run, name, plain))
 
     def _path(self, run: str) -> Path:

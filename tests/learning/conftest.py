@@ -5,17 +5,25 @@ import dataclasses
 import numpy as np
 import pytest
 
-from curiosity_bluesky.learning import Explorer, Observation, Strategy, Survey
+from curiosity_bluesky.learning import Explorer, Observation, Proposal, Strategy, Survey
 from sim_devices import SyntheticSample
 
 SHAPE = (14, 12)
-"""Of the small survey."""
+"""Of the small survey: 80 pixels have a whole patch of 5 x 5."""
+
+
+def pytest_generate_tests(metafunc):
+    """Run every test that asks for a strategy's `name` with all there are."""
+    if "name" in metafunc.fixturenames and not any(
+        "name" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")
+    ):
+        metafunc.parametrize("name", Strategy.names())
 
 
 @pytest.fixture(scope="session")
 def sample():
-    """A generated film of 14 x 12 pixels with loops of 16 points."""
-    return SyntheticSample(SHAPE, points=16, phase=False)
+    """A generated film with loops of 16 points."""
+    return SyntheticSample(SHAPE, points=16)
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +32,7 @@ def spectra(sample):
     return sample.target()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def survey(sample):
     return Survey(sample.images, sample.x, sample.y)
 
@@ -43,21 +51,41 @@ def cheap():
 
 
 @pytest.fixture(scope="session")
-def drive(spectra):
+def measured(spectra):
+    """Makes the observation that a proposal leads to."""
+
+    def measure(proposal: Proposal, truth=spectra) -> Observation:
+        return Observation(proposal.pixel, truth[proposal.pixel], decision_id=proposal.decision_id)
+
+    return measure
+
+
+@pytest.fixture(scope="session")
+def drive(measured, spectra):
     """Lets an explorer run until it has `n` spectra, default until it stops."""
 
-    def run(explorer: Explorer, n: float = np.inf, truth=spectra, batch: int = 1) -> Explorer:
+    def run(explorer: Explorer, n: float = np.inf, batch: int = 1, truth=spectra) -> Explorer:
         while explorer.n_observed < n and not explorer.should_stop()[0]:
             for proposal in explorer.propose(batch):
-                spectrum = truth[proposal.pixel]
-                number = proposal.decision_id
-                explorer.observe(Observation(proposal.pixel, spectrum, decision_id=number))
+                explorer.observe(measured(proposal, truth))
         return explorer
 
     return run
 
 
-def pytest_generate_tests(metafunc):
-    """Run every test that asks for a strategy's `name` with all there are."""
-    if "name" in metafunc.fixturenames and "name" not in str(metafunc.definition.own_markers):
-        metafunc.parametrize("name", Strategy.names())
+@pytest.fixture(scope="session")
+def exactly():
+    """Makes of proposals what has to be equal, bit for bit: all but the seconds."""
+
+    def facts(*proposals: Proposal) -> list[tuple]:
+        rows = []
+        for proposal in proposals:
+            values = {f.name: getattr(proposal, f.name) for f in dataclasses.fields(proposal)}
+            del values["seconds"]
+            spectrum = values.pop("predicted_spectrum")
+            # repr tells all floats apart and makes NaN equal to itself.
+            numbers = {key: repr(value) for key, value in values.items()}
+            rows.append((numbers, None if spectrum is None else spectrum.tobytes()))
+        return rows
+
+    return facts

@@ -1,5 +1,6 @@
 """The published strategy: its networks, and the figures that its authors' data gives."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_im2spec_has_the_published_layers(built, sample):
     assert sizes(network.convolutions, nn.Conv2d) == [(1, 64), (64, 64), (64, 64)]
     assert (network.to_latent.in_features, network.to_latent.out_features) == (64 * 9 * 9, 2)
     widths = [2, points // 4, points // 2, 3 * points // 4, points, points, points]
-    assert sizes(network.decoder, nn.Linear) == list(zip(widths, widths[1:], strict=False))
+    assert sizes(network.decoder, nn.Linear) == list(itertools.pairwise(widths))
     assert [m.probability for m in network.modules() if isinstance(m, nets.Dropout)] == [0.5] * 3
     slopes = [m.negative_slope for m in network.modules() if isinstance(m, nn.LeakyReLU)]
     assert slopes == [0.1] * 3

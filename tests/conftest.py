@@ -1,0 +1,54 @@
+"""What several rooms' tests need."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bluesky import RunEngine
+
+from curiosity_bluesky.session import SimulatedInstrument, simulated_instrument
+from sim_devices import SyntheticSample
+
+AUTHORS_FILE = Path(__file__).parents[2] / "shared" / "data" / "norm_polarization.npy"
+
+
+@pytest.fixture
+def film() -> SyntheticSample:
+    """Return a small film of known truth."""
+    return SyntheticSample((16, 14), seed=1, points=16)
+
+
+@pytest.fixture
+def instrument(film: SyntheticSample) -> SimulatedInstrument:
+    """Return devices on the film that take no time."""
+    return simulated_instrument(film, speed=math.inf)
+
+
+@pytest.fixture
+def RE() -> RunEngine:
+    return RunEngine({})
+
+
+@pytest.fixture
+def film_file(film: SyntheticSample, tmp_path: Path) -> Path:
+    """Return the film as a user's own .npz file."""
+    path = tmp_path / "film.npz"
+    np.savez(
+        path,
+        image=film.images["amplitude"],
+        spectra=film.spectra["response"],
+        axis=film.axis,
+        extent_um=np.array([0.7, 0.8]),
+    )
+    return path
+
+
+@pytest.fixture
+def authors_file() -> Path:
+    """Return the authors' recording, which has no licence and is not shipped."""
+    if not AUTHORS_FILE.exists():
+        pytest.skip(f"the authors' recording is not at {AUTHORS_FILE}; it may not be shipped")
+    return AUTHORS_FILE

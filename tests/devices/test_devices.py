@@ -1,0 +1,154 @@
+"""The ophyd devices keep to the protocols, and time, limits and errors come through."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import bluesky.plan_stubs as bps
+import bluesky.plans as bp
+import numpy as np
+import pytest
+from bluesky.protocols import (
+    Configurable,
+    Movable,
+    NamedMovable,
+    Pausable,
+    Readable,
+    Stoppable,
+    Triggerable,
+)
+from bluesky.utils import FailedStatus
+from event_model import DocumentNames, sanitize_doc, schema_validators
+from ophyd.utils import LimitError
+
+from curiosity_bluesky.devices import (
+    ImagerDriver,
+    Spectrometer,
+    SpectrometerDriver,
+    StageDriver,
+    finite_share,
+    loop_area,
+)
+from curiosity_bluesky.session import simulated_instrument
+
+
+def test_devices_speak_the_protocols_of_bluesky(instrument):
+    for device in (instrument.imager, instrument.spectrometer):
+        for protocol in (Readable, Triggerable, Configurable, Stoppable, Pausable):
+            assert isinstance(device, protocol)
+    for axis in (instrument.stage.x, instrument.stage.y):
+        for protocol in (Movable, NamedMovable, Readable, Stoppable):
+            assert isinstance(axis, protocol)
+    for protocol in (StageDriver, ImagerDriver, SpectrometerDriver):
+        assert isinstance(instrument.microscope, protocol)
+
+
+def test_an_ordinary_bluesky_scan_runs_on_them_and_its_documents_are_valid(RE, instrument):
+    documents = []
+
+    def collect(name, doc):
+        schema_validators[DocumentNames[name]].validate(sanitize_doc(doc))
+        documents.append((name, doc))
+
+    stage, film = instrument.stage, instrument.sample
+    x, y = film.x[[2, 5, 9]], film.y[[3, 3, 11]]
+    RE(bp.list_scan([instrument.spectrometer], stage.x, list(x), stage.y, list(y)), collect)
+    events = [doc for name, doc in documents if name == "event"]
+    for event, pixel in zip(events, [(3, 2), (3, 5), (11, 9)], strict=True):
+        np.testing.assert_array_equal(
+            event["data"]["spectrometer_response"], film.spectra["response"][pixel]
+        )
+    [descriptor] = [doc for name, doc in documents if name == "descriptor"]
+    response = descriptor["data_keys"]["spectrometer_response"]
+    assert response["dims"] == ["bias"] and response["dtype_numpy"] == "<f4"
+    assert descriptor["data_keys"]["stage_x"]["units"] == "um"
+    bias = descriptor["configuration"]["spectrometer"]
+    np.testing.assert_array_equal(bias["data"]["spectrometer_bias"], film.axis)
+    assert bias["data_keys"]["spectrometer_bias"]["units"] == "V"
+
+
+def test_the_imager_reads_every_channel_with_its_axes(instrument):
+    imager, film = instrument.imager, instrument.sample
+    imager.trigger().wait(5)
+    np.testing.assert_array_equal(
+        imager.read()["imager_amplitude"]["value"], film.images["amplitude"]
+    )
+    assert imager.describe()["imager_amplitude"]["dims"] == ["y", "x"]
+    axes = imager.read_configuration()
+    np.testing.assert_array_equal(axes["imager_x"]["value"], film.x)
+    np.testing.assert_array_equal(axes["imager_y"]["value"], film.y)
+
+
+def test_a_position_outside_the_soft_limits_is_refused_before_anything_moves(instrument):
+    x = instrument.stage.x
+    with pytest.raises(LimitError, match="outside the soft limits"):
+        x.set(x.high_limit + 0.5)
+    assert x.position == 0
+    x.set_limits(0.02, 0.1)
+    with pytest.raises(LimitError, match="0.02 to 0.1 um"):
+        x.set(0.2)
+    with pytest.raises(LimitError, match="what the stage reaches"):
+        x.set_limits(-1, 0.1)
+
+
+def test_a_move_takes_its_time_and_can_be_stopped_on_the_way(film):
+    # 0.26 um at 5 um/s and a hundredth of real speed: some 5 s.
+    stage = simulated_instrument(film, speed=0.01).stage
+    status = stage.x.set(stage.x.high_limit)
+    time.sleep(0.3)
+    stage.x.stop()
+    with pytest.raises(Exception, match="(?i)fail|status"):
+        status.wait(5)
+    assert 0 < stage.x.position < stage.x.high_limit
+    stage.y.set(0.0).wait(5)  # the other axis is free
+
+
+def test_what_the_instrument_raises_fails_the_run_with_its_own_words(RE, instrument):
+    # Imager and spectrometer are one tip: it cannot do both.
+    class Broken:
+        spectrum_channels = {"response": "pm"}
+        spectrum_axis = ("bias", "V", np.arange(4.0))
+        spectrum_settings = {}
+
+        def acquire(self):
+            raise OSError("the lock-in does not answer")
+
+        def abort(self):
+            pass
+
+    broken = Spectrometer(Broken(), name="broken")
+    with pytest.raises(FailedStatus) as caught:
+        RE(bp.count([broken]))
+    assert "lock-in does not answer" in str(caught.value.__cause__)
+
+
+def test_a_pause_breaks_off_a_spectrum_quietly_and_the_next_one_works(film):
+    spectrometer = simulated_instrument(film, speed=0.01).spectrometer
+    status = spectrometer.trigger()
+    spectrometer.pause()
+    status.wait(5)
+    assert status.success
+    spectrometer.driver.clock = type(spectrometer.driver.clock)(math.inf)
+    spectrometer.trigger().wait(5)
+    assert np.isfinite(spectrometer.read()["spectrometer_response"]["value"]).all()
+
+
+def test_settings_are_configuration_and_scalars_are_what_a_live_table_shows(RE, instrument):
+    device = instrument.spectrometer
+    assert device.read_configuration()["spectrometer_spectrum_s"]["value"] == 0.5
+    assert device.hints["fields"] == ["spectrometer_quality", "spectrometer_area"]
+    RE(bps.trigger(device, wait=True))
+    assert device.read()["spectrometer_quality"]["value"] == 1.0
+
+
+def test_quality_is_the_share_of_numbers_and_zero_for_a_flat_line():
+    axis = np.arange(4.0)
+    assert finite_share(axis, {"r": np.array([1.0, np.nan, 2.0, 3.0])}) == 0.75
+    assert finite_share(axis, {"r": np.full(4, 7.0)}) == 0.0
+    assert finite_share(axis, {"r": np.full(4, np.nan)}) == 0.0
+
+
+def test_the_area_of_a_square_loop_is_known():
+    bias = np.array([-1.0, 1.0, 1.0, -1.0])
+    assert loop_area(bias, {"r": np.array([-2.0, -2.0, 2.0, 2.0])}) == pytest.approx(8.0)

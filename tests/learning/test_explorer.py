@@ -1,0 +1,147 @@
+"""What the explorer proposes, for every strategy."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from curiosity_bluesky.learning import Explorer, Observation, Proposal, Survey
+
+CANDIDATES = 80
+"""Pixels of the small survey that have a whole patch of 5 x 5."""
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("budget", [1, 2, 11, CANDIDATES, None])
+def test_proposals_are_distinct_whole_patches_up_to_the_budget(
+    name, budget, batch, survey, cheap, drive
+):
+    explorer = drive(Explorer(survey, cheap(name, budget=budget), seed=1), batch=batch)
+    pixels = [decision.pixel for decision in explorer.decisions]
+    wanted = CANDIDATES if budget is None else budget
+    assert len(set(pixels)) == len(pixels)
+    assert wanted <= len(pixels) < wanted + batch
+    assert all(2 <= row < 12 and 2 <= col < 10 for row, col in pixels)
+    assert explorer.should_stop()[0]
+    if wanted == CANDIDATES:
+        assert len(pixels) == CANDIDATES
+        assert explorer.propose() == []
+
+
+def test_masked_pixels_are_never_proposed(name, sample, cheap, drive):
+    mask = np.random.default_rng(0).random(sample.shape) < 0.6
+    survey = Survey(sample.images, sample.x, sample.y, mask)
+    explorer = drive(Explorer(survey, cheap(name, budget=None)))
+    allowed = {tuple(map(int, p)) for p in np.argwhere(~mask)}
+    inside = {(row, col) for row, col in allowed if 2 <= row < 12 and 2 <= col < 10}
+    assert {decision.pixel for decision in explorer.decisions} == inside
+
+
+def test_pending_pixels_are_never_proposed(name, survey, cheap, measured):
+    explorer = Explorer(survey, cheap(name, budget=CANDIDATES))
+    late = [explorer.propose(3)[0] for _ in range(4)]
+    for proposal in late:
+        explorer.observe(measured(proposal))
+    proposals = [p for _ in range(40) for p in explorer.propose(2)]
+    assert {p.pixel for p in proposals}.isdisjoint(p.pixel for p in late)
+    assert len({d.pixel for d in explorer.decisions}) == len(explorer.decisions) == CANDIDATES
+    assert len(explorer.pending) == CANDIDATES - 4
+    assert not explorer.should_stop()[0], "it waits for what is pending"
+
+
+def test_measured_pixels_are_never_proposed(name, survey, cheap, spectra, drive):
+    explorer = Explorer(survey, cheap(name, budget=None))
+    by_hand = [(5, 5), (2, 2), (11, 9)]
+    for pixel in by_hand:
+        explorer.observe(Observation(pixel, spectra[pixel]))
+    drive(explorer)
+    pixels = {decision.pixel for decision in explorer.decisions}
+    assert len(pixels) == CANDIDATES - len(by_hand)
+    assert pixels.isdisjoint(by_hand)
+
+
+def test_seeds_come_first_and_then_every_proposal_has_its_scores(name, survey, cheap, drive):
+    explorer = drive(Explorer(survey, cheap(name)))
+    reasons = [decision.reason for decision in explorer.decisions]
+    assert reasons[:4] == ["seed"] * 4
+    assert set(reasons[4:]) <= {"curious", "random"}
+    assert [decision.n_observed for decision in explorer.decisions] == list(range(12))
+    for decision in explorer.decisions:
+        assert survey.position(decision.pixel) == (decision.x, decision.y)
+        scored = decision.model_version > 0
+        assert scored == np.isfinite(decision.acquisition) == np.isfinite(decision.novelty)
+        assert scored == (decision.predicted_spectrum is not None)
+        assert decision.reason != "curious" or scored
+
+
+def test_a_batch_larger_than_the_seeds_claims_no_curiosity_before_there_is_a_model(
+    name, survey, cheap
+):
+    proposals = Explorer(survey, cheap(name, budget=40)).propose(40)
+    assert [p.reason for p in proposals] == ["seed"] * 4 + ["random"] * 36
+    rows = np.mean([p.pixel[0] for p in proposals[4:]])
+    assert 5 < rows < 8, "spread over the image, not the top rows"
+
+
+def test_scores_are_the_maps_at_the_pixel(name, survey, cheap, drive):
+    explorer = drive(Explorer(survey, cheap(name)), 7)
+    maps = explorer.maps()
+    assert set(maps) == {"error", "novelty", "uncertainty", "acquisition"}
+    [proposal] = explorer.propose()
+    for key, attribute in {"error": "predicted_error"}.items() | {
+        (key, key) for key in ("novelty", "uncertainty", "acquisition")
+    }:
+        assert maps[key].shape == survey.shape
+        assert np.isnan(maps[key][:2]).all() and np.isnan(maps[key][:, -2:]).all()
+        assert repr(float(maps[key][proposal.pixel])) == repr(getattr(proposal, attribute))
+    if proposal.predicted_spectrum is not None:
+        predicted = explorer.predict().spectra[proposal.pixel]
+        # Equal to rounding: all pixels at once are another matrix product than one alone.
+        assert np.allclose(proposal.predicted_spectrum, predicted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_failed_pixel_comes_back_and_a_barred_one_never_does(name, survey, cheap, drive):
+    explorer = Explorer(survey, cheap(name, budget=None))
+    back, barred = explorer.propose(2)
+    explorer.fail(back, "no contact")
+    explorer.fail(barred, "dust", bar=True)
+    assert explorer.pending == []
+    drive(explorer)
+    later = [d.pixel for d in explorer.decisions if d.decision_id > 1]
+    assert later.count(back.pixel) == 1
+    assert barred.pixel not in later
+    assert explorer.n_observed == CANDIDATES - 1
+    assert explorer.should_stop() == (True, "no pixel is left to measure")
+
+
+def test_a_decision_made_by_hand_is_pending_and_numbered_on(name, survey, cheap):
+    explorer = Explorer(survey, cheap(name))
+    explorer.record(Proposal(7, (6, 6), *survey.position((6, 6)), "manual"))
+    proposals = explorer.propose(5)
+    assert [p.decision_id for p in proposals] == [8, 9, 10, 11, 12]
+    assert (6, 6) not in {p.pixel for p in proposals}
+
+
+def test_global_random_states_are_neither_used_nor_touched(name, survey, cheap, drive, exactly):
+    runs = []
+    for seed in (1, 2):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+        explorer = drive(Explorer(survey, cheap(name)), 8)
+        explorer.predict()
+        assert random.getstate() == states[0]
+        assert np.array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
+        assert torch.equal(torch.get_rng_state(), states[2])
+        runs.append(exactly(*explorer.decisions))
+    assert runs[0] == runs[1]
+
+
+def test_the_seed_decides(name, survey, cheap, drive):
+    first, again, other = (
+        [d.pixel for d in drive(Explorer(survey, cheap(name), seed)).decisions]
+        for seed in (0, np.int64(0), 1)
+    )
+    assert first == again != other

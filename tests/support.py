@@ -1,0 +1,56 @@
+"""Helpers that tests of several rooms share."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import event_model
+from bluesky import RunEngine
+
+from curiosity_bluesky import curiosity_plan
+from curiosity_bluesky.session import SimulatedInstrument
+
+QUICK = {"patch_size": 3, "n_seeds": 6}
+"""Parameters that make any strategy quick enough for a test."""
+
+QUICK_LATENT = {
+    **QUICK,
+    "start_epochs": 4,
+    "update_epochs": 1,
+    "autoencoder_epochs": 1,
+    "error_start_epochs": 4,
+    "error_update_epochs": 2,
+}
+
+
+def collected_run(
+    RE: RunEngine,
+    instrument: SimulatedInstrument,
+    *,
+    num_points: int = 8,
+    sample: str | None = None,
+    **kwargs: Any,
+) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
+    """Run the plan, quick; return the uid and the documents that came out."""
+    documents: list[tuple[str, dict[str, Any]]] = []
+    stage = instrument.stage
+    kwargs.setdefault("parameters", QUICK_LATENT)
+    RE(
+        curiosity_plan(
+            [instrument.spectrometer],
+            stage.x,
+            stage.y,
+            instrument.imager,
+            num_points=num_points,
+            md={} if sample is None else {"sample": sample},
+            **kwargs,
+        ),
+        lambda name, doc: documents.append((name, doc)),
+    )
+    return documents[0][1]["uid"], documents
+
+
+def normal(doc: Any) -> str:
+    """Return a document as canonical JSON, arrays as lists, NaN as NaN."""
+    return json.dumps(event_model.sanitize_doc(doc), sort_keys=True)

@@ -1,0 +1,311 @@
+"""The agent learns from documents alone; the plan survives pauses and ends cleanly."""
+
+import dataclasses
+import gc
+import json
+import logging
+import math
+import threading
+from contextlib import suppress
+
+import event_model
+import numpy as np
+import pytest
+from bluesky import RunEngine
+from bluesky.run_engine import TransitionError
+from bluesky.utils import RunEngineInterrupted
+
+from curiosity_bluesky import CuriosityAgent, curiosity_plan
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.plans import explore
+from curiosity_bluesky.session import simulated_instrument
+from sim_devices import SyntheticSample
+
+POINTS = 9
+SAMPLE = SyntheticSample((16, 14), seed=1, points=16)
+DECIDED = ("pixel", "reason", "predicted_error", "novelty", "uncertainty", "acquisition")
+
+
+def few(name, **parameters):
+    """Parameters with which a strategy learns in an instant."""
+    fields = [field.name for field in dataclasses.fields(Strategy.named(name))]
+    epochs = {field: 2 for field in fields if "epochs" in field}
+    return {**epochs, "patch_size": 5, "n_seeds": 4, **parameters}
+
+
+def devices(instrument):
+    return [instrument.spectrometer], instrument.stage.x, instrument.stage.y, instrument.imager
+
+
+def documents_of(name, seed=0, sample=SAMPLE, RE=None, callback=None):
+    """Run the plan without waiting anywhere; return its documents."""
+    documents = []
+    plan = curiosity_plan(
+        *devices(simulated_instrument(sample, speed=math.inf)),
+        num_points=POINTS,
+        strategy=name,
+        seed=seed,
+        parameters=few(name),
+        maps_every=3,
+        withhold=0.2,
+    )
+    RE = RE or RunEngine({})
+    RE(plan, [lambda *document: documents.append(document), *([callback] if callback else [])])
+    return documents
+
+
+def events(documents, stream):
+    uids = [d["uid"] for n, d in documents if n == "descriptor" and d["name"] == stream]
+    return [d["data"] for n, d in documents if n == "event" and d["descriptor"] in uids]
+
+
+def facts(proposal):
+    """What has to be equal bit for bit; NaN equals NaN."""
+    return [proposal.decision_id, *(repr(getattr(proposal, key)) for key in DECIDED)]
+
+
+def decided(data):
+    row, col = data["row"], data["col"]
+    return [data["decision_id"], repr((row, col)), *(repr(data[key]) for key in DECIDED[1:])]
+
+
+@pytest.fixture(scope="module", params=Strategy.names())
+def run(request):
+    """Documents of one run of each strategy."""
+    return documents_of(request.param)
+
+
+def before_decisions(documents):
+    """Pairs of what was known before a decision and that decision."""
+    stream = next(d["uid"] for n, d in documents if n == "descriptor" and d["name"] == "decisions")
+    for i, (name, doc) in enumerate(documents):
+        if name == "event" and doc["descriptor"] == stream:
+            yield documents[:i], doc["data"]
+
+
+def test_any_prefix_of_a_run_leads_to_the_decision_that_came_next(run):
+    pairs = list(before_decisions(run))
+    assert len(pairs) == POINTS
+    for known, decision in pairs:
+        [proposal] = CuriosityAgent.from_documents(known).suggest()
+        assert facts(proposal) == decided(decision)
+
+
+def test_the_withheld_pixels_of_the_record_stay_withheld(run):
+    agent = CuriosityAgent.from_documents(run)
+    masked = agent.explorer.survey.mask
+    assert masked.any()
+    proposals = agent.suggest(10_000)
+    assert not any(masked[p.pixel] for p in proposals)
+    assert len(proposals) + POINTS == agent.explorer.patches.allowed.sum()
+
+
+def as_pages(documents):
+    """The same run as a store gives it back: pages instead of events, as JSON."""
+    for name, doc in documents:
+        doc = json.loads(json.dumps(event_model.sanitize_doc(doc)))
+        yield ("event_page", event_model.pack_event_page(doc)) if name == "event" else (name, doc)
+
+
+def test_event_pages_do_as_well_as_events(run):
+    *_, (known, decision) = before_decisions(run)
+    [proposal] = CuriosityAgent.from_documents(as_pages(known)).suggest()
+    assert facts(proposal) == decided(decision)
+
+
+def test_an_agent_subscribed_by_hand_knows_what_the_plans_own_knows():
+    for name in Strategy.names():
+        agent = CuriosityAgent()
+        documents = documents_of(name, callback=agent)
+        assert agent.explorer.n_observed == POINTS
+        told = CuriosityAgent.from_documents(documents)
+        assert facts(agent.suggest()[0]) == facts(told.suggest()[0])
+
+
+def test_a_second_run_makes_the_agent_start_afresh(run):
+    other = documents_of("vatsavai2025-latent", seed=4, sample=SyntheticSample((12, 11), 2, 24))
+    agent = CuriosityAgent.from_documents(other)
+    agent.suggest()
+    *_, (known, decision) = before_decisions(run)
+    for document in known:
+        agent(*document)
+    [proposal] = agent.suggest()
+    assert facts(proposal) == decided(decision)
+
+
+def test_documents_of_another_run_are_passed_over(run):
+    other = documents_of("random", seed=4)[1:]
+    *_, (known, decision) = before_decisions(run)
+    mixed = [known[0]]
+    for i, document in enumerate(known[1:]):
+        mixed += [other[i % len(other)], document]
+    [proposal] = CuriosityAgent.from_documents(mixed).suggest()
+    assert facts(proposal) == decided(decision)
+
+
+def test_an_agent_without_a_survey_says_what_it_lacks(run):
+    with pytest.raises(InputError, match="no survey yet"):
+        CuriosityAgent("random", 0).suggest()
+    start = {key: value for key, value in run[0][1].items() if "curiosity" not in key}
+    with pytest.raises(InputError, match="not made by curiosity_plan"):
+        CuriosityAgent.from_documents([("start", start), *run[1:]]).suggest()
+
+
+def test_the_agent_of_a_finished_run_can_still_be_asked():
+    for name in Strategy.names():
+        agent = CuriosityAgent(Strategy.named(name, **few(name, budget=5)), 0)
+        instrument = simulated_instrument(SAMPLE, speed=math.inf)
+        RunEngine({})(explore(agent, *devices(instrument)))
+        assert agent.should_stop()[0]
+        assert np.isfinite(agent.explorer.predict().spectra).any()
+
+
+# ---- pauses
+
+
+class Pauser:
+    """Pauses the RunEngine at certain calls of some place in a run."""
+
+    def __init__(self, RE, calls, defer):
+        self.RE, self.calls, self.defer, self.n = RE, set(calls), defer, 0
+
+    def __call__(self, *args, **kwargs):
+        self.n += 1
+        if self.n in self.calls:
+            # Never from the RunEngine's own thread, which would wait for itself.
+            thread = threading.Thread(target=self._pause)
+            thread.start()
+            thread.join(0.05)
+
+    def _pause(self):
+        with suppress(TransitionError):  # it pauses already
+            self.RE.request_pause(self.defer)
+
+
+def run_with_pauses(name, place, defer):
+    """Run the plan, paused and resumed again; return documents and number of pauses."""
+    RE, documents, pauses = RunEngine({}), [], 0
+    instrument = simulated_instrument(SAMPLE, speed=25)
+    pauser = Pauser(RE, {1, 3, 6, 7, 11}, defer)
+    agent = CuriosityAgent(Strategy.named(name, **few(name, budget=POINTS)), 0)
+    if place == "training":
+        agent.on_epoch = pauser
+    elif place == "move":
+        instrument.stage.x.subscribe(pauser, instrument.stage.x.SUB_START, run=False)
+    elif place == "spectrum":
+        acquire = instrument.microscope.acquire
+
+        def slowly():
+            threading.Thread(target=pauser).start()
+            return acquire()
+
+        instrument.microscope.acquire = slowly
+    elif place == "document":
+        RE.subscribe(lambda *_: pauser())
+    plan = explore(agent, *devices(instrument), maps_every=3, withhold=0.2)
+    with suppress(RunEngineInterrupted):
+        RE(plan, lambda *document: documents.append(document))
+    while RE.state == "paused":
+        pauses += 1
+        with suppress(RunEngineInterrupted):
+            RE.resume()
+    return documents, pauses
+
+
+@pytest.mark.parametrize("defer", [False, True], ids=["at once", "deferred"])
+@pytest.mark.parametrize("place", ["training", "move", "spectrum", "document"])
+def test_a_paused_run_goes_on_as_if_nothing_had_been(place, defer):
+    name = "vatsavai2025-latent"
+    documents, pauses = run_with_pauses(name, place, defer)
+    assert pauses >= 2
+    undisturbed = documents_of(name)
+    for stream in ("decisions", "primary"):
+        assert [e["decision_id"] for e in events(documents, stream)] == list(range(POINTS))
+    pairs = zip(events(documents, "decisions"), events(undisturbed, "decisions"), strict=True)
+    assert all(decided(one) == decided(other) for one, other in pairs)
+    pairs = zip(events(documents, "primary"), events(undisturbed, "primary"), strict=True)
+    for one, other in pairs:
+        for key in ("spectrometer_response", "spectrometer_response_predicted"):
+            assert np.array_equal(one[key], other[key], equal_nan=True)
+        assert one["stage_x"] == other["stage_x"]
+    for stream in ("learning", "maps"):
+        assert len(events(documents, stream)) == len(events(undisturbed, stream))
+    assert documents[-1][1]["exit_status"] == "success"
+
+
+# ---- ends
+
+
+def trainings():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("call ")]
+
+
+@pytest.mark.parametrize("end", ["abort", "stop"])
+@pytest.mark.parametrize("place", ["training", "spectrum"])
+def test_a_run_given_up_leaves_nothing_running(place, end):
+    RE, documents = RunEngine({}), []
+    instrument = simulated_instrument(SAMPLE, speed=0.5 if place == "spectrum" else math.inf)
+    parameters = few("vatsavai2025-latent", budget=POINTS, start_epochs=10**6)
+    pauser = Pauser(RE, {3}, defer=False)
+    agent = CuriosityAgent(Strategy.named("vatsavai2025-latent", **parameters), 0)
+    if place == "training":
+        agent.on_epoch = pauser
+    else:
+        acquire, instrument.microscope.scan = instrument.microscope.acquire, lambda: SAMPLE.images
+
+        def slowly():
+            threading.Timer(0.2, RE.request_pause).start()
+            return acquire()  # takes a second, if it is let
+
+        instrument.microscope.acquire = slowly
+    with pytest.raises(RunEngineInterrupted):
+        RE(explore(agent, *devices(instrument)), lambda *document: documents.append(document))
+    assert RE.state == "paused"
+    getattr(RE, end)()
+    assert documents[-1][0] == "stop"
+    assert documents[-1][1]["exit_status"] == {"abort": "abort", "stop": "success"}[end]
+    for thread in trainings():
+        thread.join(20)
+    assert not trainings(), "a training goes on that nobody waits for"
+    assert RE.state == "idle"
+    assert not instrument.stage.x.moving and not instrument.stage.y.moving
+    assert instrument.microscope.n_spectra == (4 if place == "training" else 0)
+    instrument.microscope.move("x", 0.0)  # raises where a spectrum is being taken
+
+
+def test_a_broken_instrument_ends_the_run_as_failed():
+    documents, instrument = [], simulated_instrument(SAMPLE, speed=math.inf)
+
+    def broken():
+        raise OSError("the laser is off")
+
+    instrument.microscope.acquire = broken
+    plan = curiosity_plan(
+        *devices(instrument), num_points=4, strategy="random", parameters=few("random")
+    )
+    with pytest.raises(FailedStatus) as caught:
+        RunEngine({})(plan, lambda *document: documents.append(document))
+    assert "the laser is off" in str(caught.value.__cause__)
+    assert documents[-1][1]["exit_status"] == "fail"
+    assert len(events(documents, "decisions")) == 1
+    assert not trainings()
+
+
+def test_an_error_in_a_training_is_the_error_of_the_run(caplog):
+    def on_epoch(model, epoch, epochs):
+        raise ArithmeticError("nothing converges")
+
+    documents = []
+    agent = CuriosityAgent(Strategy.named("vatsavai2025-latent", **few("random", budget=5)), 0)
+    agent.on_epoch = on_epoch
+    instrument = simulated_instrument(SAMPLE, speed=math.inf)
+    with caplog.at_level(logging.ERROR, "asyncio"):
+        with pytest.raises(ArithmeticError, match="nothing converges"):
+            RunEngine({})(
+                explore(agent, *devices(instrument)),
+                lambda *document: documents.append(document),
+            )
+        gc.collect()
+    assert documents[-1][1]["exit_status"] == "fail"
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []

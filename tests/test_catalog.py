@@ -1,0 +1,178 @@
+"""Runs outlive the process, are found again, and no document is lost on the way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import bluesky.plans as bp
+import numpy as np
+import pytest
+from bluesky.plan_stubs import null
+from support import collected_run, normal
+from tiled.queries import Key
+
+from curiosity_bluesky import connect, read
+from curiosity_bluesky.documents import read_stream
+from curiosity_bluesky.errors import InputError
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    with connect(tmp_path / "runs") as opened:
+        yield opened
+
+
+def python(code: str, *args: object) -> str:
+    """Run code in a new process and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_run_reads_back_number_for_number_with_its_axes(RE, catalog, instrument, film):
+    RE.subscribe(catalog.writer())
+    uid, _ = collected_run(RE, instrument, num_points=8, sample="film")
+    ds = read(catalog[uid])
+    assert ds.sizes == {"point": 8, "bias": 16}
+    np.testing.assert_array_equal(ds["bias"], film.axis)
+    assert ds["bias"].attrs["units"] == "V"
+    response = ds["spectrometer_response"]
+    assert response.dims == ("point", "bias") and response.dtype == film.spectra["response"].dtype
+    pixels = list(zip(ds["row"].values, ds["col"].values, strict=True))
+    assert len(set(pixels)) == 8
+    for pixel, spectrum in zip(pixels, response.values, strict=True):
+        np.testing.assert_array_equal(spectrum, film.spectra["response"][pixel])
+    np.testing.assert_allclose(ds["x"], film.x[ds["col"]])
+    np.testing.assert_allclose(ds["stage_y"], film.y[ds["row"]])
+    assert set(ds["reason"].values) <= {"seed", "curious", "random"}
+    assert ds.attrs["sample"] == "film"
+
+
+def test_streams_read_back_with_the_dimensions_that_were_declared(RE, catalog, instrument, film):
+    RE.subscribe(catalog.writer())
+    uid, _ = collected_run(RE, instrument, num_points=8)
+    survey = read_stream(catalog[uid], "survey")
+    assert survey["imager_amplitude"].dims == ("event", "y", "x")
+    np.testing.assert_array_equal(survey["x"], film.x)
+    np.testing.assert_array_equal(survey["imager_amplitude"][0], film.images["amplitude"])
+    maps = read_stream(catalog[uid], "maps")
+    assert maps["error"].dims == ("event", "y", "x")
+    assert np.isfinite(maps["error"].values).any()
+    with pytest.raises(InputError, match="no stream 'nonsense'; it has"):
+        read_stream(catalog[uid], "nonsense")
+
+
+def test_what_comes_back_is_what_was_emitted_document_for_document(RE, catalog, instrument):
+    RE.subscribe(catalog.writer())
+    uid, emitted = collected_run(RE, instrument, num_points=8)
+    back = list(catalog[uid].documents())
+    for name in ("start", "stop"):
+        [there] = [doc for n, doc in back if n == name]
+        [here] = [doc for n, doc in emitted if n == name]
+        assert normal(there) == normal(here)
+    streams = {doc["uid"]: doc["name"] for name, doc in emitted if name == "descriptor"}
+
+    def events(documents):
+        return sorted(
+            (streams[d["descriptor"]], d["seq_num"], normal(d["data"]))
+            for n, d in documents
+            if n == "event"
+        )
+
+    assert events(back) == events(emitted)
+
+
+def test_a_new_process_finds_the_run(RE, tmp_path, instrument):
+    with connect(tmp_path / "runs") as catalog:
+        RE.subscribe(catalog.writer())
+        uid, _ = collected_run(RE, instrument, num_points=7, sample="PTO")
+    code = """
+import sys, json
+from curiosity_bluesky import connect, read
+with connect(sys.argv[1], create=False) as catalog:
+    [run] = catalog.runs(sample="PTO", strategy="vatsavai2025-latent", plan_name="curiosity_plan")
+    nothing = catalog.runs(sample="other") + catalog.runs(since="2999-01-01")
+    points = read(catalog[-1]).sizes["point"]
+    print(json.dumps([run.uid, run.points, run.status, len(nothing), points]))
+"""
+    assert json.loads(python(code, tmp_path / "runs")) == [uid, 7, "success", 0, 7]
+
+
+def test_a_second_process_joins_the_directory_that_another_has_open(RE, catalog, instrument):
+    RE.subscribe(catalog.writer())
+    collected_run(RE, instrument, num_points=7)
+    catalog.flush()
+    code = """
+import sys
+from curiosity_bluesky import connect
+with connect(sys.argv[1]) as catalog:
+    print(len(catalog), catalog[-1].start["plan_name"])
+"""
+    assert python(code, catalog.where).split() == ["1", "curiosity_plan"]
+    assert len(catalog) == 1  # and is still there for the first
+
+
+def test_runs_are_searched_with_tiled_queries(RE, catalog, instrument):
+    RE.subscribe(catalog.writer())
+    RE(bp.count([instrument.spectrometer], md={"sample": "A"}))
+    RE(bp.count([instrument.spectrometer], md={"sample": "B"}))
+    assert len(catalog.search(Key("sample") == "A")) == 1
+    assert [run.sample for run in catalog.runs(plan_name="count")] == ["A", "B"]
+    assert [run.sample for run in catalog.runs(sample="B")] == ["B"]
+    with pytest.raises(InputError, match="expected a time such as"):
+        catalog.runs(since="yesterday-ish")
+
+
+def test_the_journal_is_gone_once_tiled_has_the_run(RE, catalog, instrument):
+    RE.subscribe(catalog.writer())
+    collected_run(RE, instrument, num_points=7)
+    catalog.flush()
+    assert not list((catalog._journal).glob("*.jsonl"))
+
+
+def test_a_server_that_dies_costs_neither_the_run_nor_a_document(RE, tmp_path, instrument):
+    catalog = connect(tmp_path / "runs")
+    writer = catalog.writer()
+    catalog.client.context.http_client.close()  # from now on every request fails
+    RE.subscribe(writer)
+    uid, emitted = collected_run(RE, instrument, num_points=7)
+    writer.flush()
+    assert uid in writer.failed
+    lines = (tmp_path / "runs" / "journal" / f"{uid}.jsonl").read_text().splitlines()
+    journal = [json.loads(line) for line in lines]
+    assert [(line["name"], normal(line["doc"])) for line in journal] == [
+        (name, normal(doc)) for name, doc in emitted
+    ]
+    catalog.close()
+
+
+def test_what_cannot_be_opened_is_said_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written to"):
+        connect(tmp_path / "file" / "runs")
+    with pytest.raises(InputError, match="no catalogue at"):
+        connect(tmp_path / "none", create=False)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(InputError, match="is it running"):
+        connect("http://127.0.0.1:9/api/v1")
+
+
+def test_a_missing_run_is_said_in_one_line(catalog):
+    with pytest.raises(InputError, match="no run 'abcdef' in .*, which holds 0 runs"):
+        catalog["abcdef"]
+    with pytest.raises(InputError, match="no run -1"):
+        catalog[-1]
+
+
+def test_a_run_without_spectra_says_so_when_it_is_read(RE, catalog, instrument):
+    RE.subscribe(catalog.writer())
+    uids = []
+    from bluesky.preprocessors import run_wrapper
+
+    RE(run_wrapper(null()), {"start": [lambda name, doc: uids.append(doc["uid"])]})
+    with pytest.raises(InputError, match="holds no measured point"):
+        read(catalog[uids[0]])

@@ -1,0 +1,207 @@
+"""The command line: the main job, reading it back, and what is said of bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curiosity_bluesky.cli import main
+from sim_devices import open_sample
+
+QUICK = [
+    *("--set", "patch_size=3", "--set", "n_seeds=6", "--set", "start_epochs=4"),
+    *("--set", "autoencoder_epochs=1", "--speed", "10000"),
+]
+QUICK_RANDOM = [
+    *("--strategy", "random", "--set", "patch_size=3", "--set", "n_seeds=6"),
+    *("--set", "start_epochs=4", "--speed", "10000"),
+]
+
+
+def curiosity(*arguments: object) -> None:
+    """Run the command in this process, as its entry point does."""
+    saved, sys.argv = sys.argv, ["curiosity", *map(str, arguments)]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, f"exit code {end.code}"
+    finally:
+        sys.argv = saved
+
+
+def test_the_demo_measures_and_a_new_process_reads_it_back(film_file, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    curiosity("demo", "--sample", film_file, "--points", 12, "--catalog", runs, "--json", *QUICK)
+    result = json.loads(capsys.readouterr().out)
+    assert result["points"] == 12 and result["strategy"] == "vatsavai2025-latent"
+    assert Path(result["picture"]).read_bytes().startswith(b"\x89PNG")
+    for score in ("test_nmse", "hidden_nmse", "published_score"):
+        assert result[score] > 0
+    assert result["seconds"] > 0 and result["seconds_per_decision"] > 0
+
+    listed = subprocess.run(
+        [Path(sys.executable).with_name("curiosity"), "runs", "--catalog", runs, "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    [run] = json.loads(listed.stdout)
+    assert run["uid"] == result["uid"] and run["sample"] == "film" and run["points"] == 12
+
+    curiosity("show", result["uid"][:8], "--catalog", runs, "--json")
+    shown = json.loads(capsys.readouterr().out)
+    pixels = {(point["row"], point["col"]) for point in shown["points"]}
+    assert len(pixels) == 12
+    assert all(point["reason"] in ("seed", "curious", "random") for point in shown["points"])
+    assert shown["streams"]["survey"] == 1 and shown["streams"]["primary"] == 12
+
+
+def test_the_demo_ends_with_a_table_and_a_picture_where_it_was_asked_for(
+    film_file, tmp_path, capsys
+):
+    picture = tmp_path / "here.png"
+    where = ("--catalog", tmp_path / "runs", "--picture", picture)
+    curiosity("demo", "--sample", film_file, "--points", 8, *where, *QUICK_RANDOM)
+    table = capsys.readouterr().out
+    for word in ("hidden nMSE", "a decision", "uid", "picture", "film"):
+        assert word in table
+    assert picture.exists()
+    curiosity("runs", "--catalog", tmp_path / "runs", "--strategy", "random")
+    assert "8 of 8" in capsys.readouterr().out
+
+
+def test_no_plot_writes_no_picture(film_file, tmp_path, capsys):
+    where = ("--catalog", tmp_path / "runs", "--no-plot", "--json")
+    curiosity("demo", "--sample", film_file, "--points", 7, *where, *QUICK_RANDOM)
+    assert json.loads(capsys.readouterr().out)["picture"] is None
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_the_same_seed_measures_the_same_pixels(film_file, tmp_path, capsys):
+    def pixels(seed: int) -> list[tuple[int, int]]:
+        where = ("--catalog", tmp_path / "runs", "--no-plot", "--json", "--seed", seed)
+        curiosity("demo", "--sample", film_file, "--points", 9, *where, *QUICK)
+        uid = json.loads(capsys.readouterr().out)["uid"]
+        curiosity("show", uid, "--catalog", tmp_path / "runs", "--json")
+        points = json.loads(capsys.readouterr().out)["points"]
+        return [(point["row"], point["col"]) for point in points]
+
+    first = pixels(5)
+    assert pixels(5) == first and pixels(6) != first
+
+
+@pytest.mark.parametrize("strategy", ["vatsavai2025-latent", "random"])
+def test_both_strategies_run_on_the_authors_recording(authors_file, tmp_path, capsys, strategy):
+    slices = ("--image-slice", 25, "--spectra-slice", "49:")
+    quick = ["--set", "patch_size=5", "--set", "start_epochs=40"]
+    quick += [] if strategy == "random" else ["--set", "autoencoder_epochs=1"]
+    where = ("--catalog", tmp_path / "runs", "--json", "--no-plot", "--speed", 10000)
+    options = ("--sample", authors_file, "--strategy", strategy, "--points", 34)
+    curiosity("demo", *options, *slices, *where, *quick)
+    result = json.loads(capsys.readouterr().out)
+    # 14.49 is the mean spectrum (all 1681 pixels); no sensible learner is ten times worse.
+    assert 5 < result["published_score"] < 145
+    assert result["test_nmse"] > 0 and result["hidden_nmse"] > 0
+
+
+def test_spectra_of_a_recorded_film_are_replayed_number_for_number(tmp_path, capsys):
+    pytest.importorskip("mexpsimu", reason="the recordings come with the extra 'recordings'")
+    from curiosity_bluesky import connect, read
+
+    where = ("--catalog", tmp_path / "runs", "--json", "--no-plot")
+    curiosity("demo", "--points", 20, *where, *QUICK)
+    uid = json.loads(capsys.readouterr().out)["uid"]
+    film = open_sample("PTO_BEPS_1d3um")
+    with connect(tmp_path / "runs") as catalog:
+        ds = read(catalog[uid])
+    recorded = film.spectra["response"][ds["row"].values, ds["col"].values]
+    np.testing.assert_array_equal(ds["spectrometer_response"].values, recorded)
+    np.testing.assert_array_equal(ds["bias"].values, film.axis)
+
+
+def test_samples_are_listed(capsys):
+    curiosity("samples", "--json")
+    names = {sample["name"] for sample in json.loads(capsys.readouterr().out)}
+    assert "synthetic" in names
+
+
+def _broken_files(folder: Path) -> None:
+    image, spectra = np.random.default_rng(0).random((12, 12)), np.zeros((12, 12, 5))
+    spectra += np.arange(5)
+    np.savez(folder / "sizes.npz", image=image[:-2], spectra=spectra, axis=np.arange(5))
+    holed = image.copy()
+    holed[3, 3] = np.nan
+    np.savez(folder / "nan.npz", image=holed, spectra=spectra, axis=np.arange(5))
+    np.savez(folder / "good.npz", image=image, spectra=spectra, axis=np.arange(5))
+    np.save(folder / "cube.npy", np.dstack([image, spectra]))
+    (folder / "text.npz").write_text("not an archive")
+
+
+BAD = {
+    "no such sample": (["--sample", "PTO"], "PTO_BEPS_1d3um"),
+    "no such file": (["--sample", "none.npz"], "none.npz"),
+    "not an archive": (["--sample", "text.npz"], "text.npz"),
+    "sizes differ": (["--sample", "sizes.npz"], "10"),
+    "NaN in the image": (["--sample", "nan.npz"], "NaN"),
+    "patch too large": (["--sample", "good.npz", "--set", "patch_size=13"], "12 x 12"),
+    "too many points": (["--sample", "good.npz", "--points", "145"], "145 points"),
+    "no points": (["--sample", "good.npz", "--points", "0"], "expected 1 or more"),
+    "no such strategy": (["--sample", "good.npz", "--strategy", "randon"], "random"),
+    "no such parameter": (["--sample", "good.npz", "--set", "patchsize=3"], "patch_size"),
+    "a wrong value": (["--sample", "good.npz", "--set", "patch_size=big"], "whole number"),
+    "not name=value": (["--sample", "good.npz", "--set", "patch_size"], "NAME=VALUE"),
+    "negative seed": (["--sample", "good.npz", "--seed", "-1"], "seed is -1"),
+    "withhold everything": (["--sample", "good.npz", "--withhold", "1"], "withhold is 1"),
+    "no slices": (["--sample", "cube.npy"], "--image-slice"),
+    "leaking slices": (
+        ["--sample", "cube.npy", "--image-slice", "0", "--spectra-slice", "0:"],
+        "slice",
+    ),
+    "catalogue not writable": (["--sample", "good.npz", "--catalog", "good.npz/runs"], "written"),
+    "picture nowhere": (["--sample", "good.npz", "--picture", "no/where.png"], "no/where.png"),
+    "zero speed": (["--sample", "good.npz", "--speed", "0"], "speed"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_line_and_nothing_is_written(case, tmp_path, capsys, monkeypatch):
+    _broken_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    options, said = BAD[case]
+    small = [] if "--set" in options else ["--set", "patch_size=3"]
+    with pytest.raises(SystemExit) as end:
+        sys.argv = ["curiosity", "demo", "--points", "8", *small, *options]
+        main()
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("curiosity: ") and err.count("\n") == 1 and said in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["runs", "--catalog", "none"], "no catalogue at none"),
+        (["show", "abcdef", "--catalog", "none"], "no catalogue at none"),
+        (["runs", "--catalog", "http://127.0.0.1:9/api/v1"], "is it running"),
+        (["serve", "--catalog", "http://127.0.0.1:9/api/v1"], "give a directory"),
+    ],
+)
+def test_a_catalogue_that_is_not_there_is_one_clear_line(
+    command, said, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["curiosity", *command])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and said in err and not list(tmp_path.iterdir())

@@ -1,0 +1,289 @@
+"""What a run writes: every document valid, every decision before its spectrum."""
+
+import dataclasses
+import json
+import math
+
+import event_model
+import numpy as np
+import pytest
+from bluesky import RunEngine
+from event_model import DocumentNames, schema_validators
+from ophyd.sim import SynAxis
+from support import normal
+
+from curiosity_bluesky import CuriosityAgent, curiosity_plan
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.session import simulated_instrument
+from sim_devices import Sample, SyntheticSample
+
+POINTS = 11
+
+
+def few(name, **parameters):
+    """Parameters with which a strategy learns in an instant."""
+    fields = [field.name for field in dataclasses.fields(Strategy.named(name))]
+    epochs = {field: 2 for field in fields if "epochs" in field}
+    return {**epochs, "patch_size": 5, "n_seeds": 4, **parameters}
+
+
+def collect(plan, *callbacks):
+    """Run a plan and return its documents."""
+    documents = []
+    RE = RunEngine({})
+    for callback in callbacks:
+        RE.subscribe(callback)
+    RE(plan, lambda name, doc: documents.append((name, doc)))
+    return documents
+
+
+def plan_on(instrument, name="random", detectors=None, x=None, y=None, **kwargs):
+    kwargs = {"num_points": POINTS, **kwargs}
+    if "parameters" not in kwargs:
+        kwargs["parameters"] = few(name)
+    detectors = [instrument.spectrometer] if detectors is None else detectors
+    x, y = x or instrument.stage.x, y or instrument.stage.y
+    return curiosity_plan(detectors, x, y, instrument.imager, strategy=name, **kwargs)
+
+
+def events(documents, stream):
+    """Data of all events of a stream."""
+    uids = [d["uid"] for n, d in documents if n == "descriptor" and d["name"] == stream]
+    return [d["data"] for n, d in documents if n == "event" and d["descriptor"] in uids]
+
+
+def descriptors(documents):
+    return {d["name"]: d for n, d in documents if n == "descriptor"}
+
+
+@pytest.fixture(scope="module", params=Strategy.names())
+def run(request):
+    """Sample and documents of one run of each strategy."""
+    sample = SyntheticSample((16, 14), seed=1, points=16)
+    plan = plan_on(
+        simulated_instrument(sample, speed=math.inf),
+        request.param,
+        maps_every=3,
+        md={"sample": "film", "curiosity_version": "mine", "operator": "me"},
+    )
+    return request.param, sample, collect(plan)
+
+
+def test_every_document_is_valid(run):
+    for name, doc in run[2]:
+        schema_validators[DocumentNames[name]].validate(event_model.sanitize_doc(doc))
+
+
+def test_streams(run):
+    name, _, documents = run
+    expected = {"survey", "decisions", "primary"}
+    if name == "vatsavai2025-latent":
+        expected |= {"learning", "maps"}
+        models = [event["model"] for event in events(documents, "learning")]
+        assert models == ["autoencoder"] + ["im2spec"] * (POINTS - 3)
+        assert len(events(documents, "maps")) == 3  # after 6 and 9 spectra, and at the end
+    if name in ("random", "vatsavai2025-latent"):
+        assert set(descriptors(documents)) == expected
+    assert len(events(documents, "survey")) == 1
+    assert documents[-1][1]["exit_status"] == "success"
+
+
+def test_start_document(run):
+    name, sample, documents = run
+    kind, start = documents[0]
+    strategy = Strategy.named(name, **few(name, budget=POINTS))
+    expected = {
+        "plan_name": "curiosity_plan",
+        "detectors": ["spectrometer"],
+        "motors": ["stage_x", "stage_y"],
+        "num_points": POINTS,
+        "shape": [POINTS],
+        "hints": {"dimensions": [(["stage_x", "stage_y"], "primary")]},
+        "sample": "film",
+        "operator": "me",
+        "curiosity_strategy": name,
+        "curiosity_parameters": strategy.parameters,
+        "curiosity_seed": 0,
+        "curiosity_version": "mine",  # the user's md comes last
+    }
+    assert kind == "start"
+    assert {key: start[key] for key in expected} == expected
+    (width, height), extents = sample.extent_um, start["extents"]
+    assert np.allclose(extents, [[0, width], [0, height]])
+
+
+def test_every_spectrum_has_its_decision_and_the_reason(run):
+    _, _, documents = run
+    decisions, points = events(documents, "decisions"), events(documents, "primary")
+    assert [d["decision_id"] for d in decisions] == list(range(POINTS))
+    assert [p["decision_id"] for p in points] == list(range(POINTS))
+    assert [d["reason"] for d in decisions[:4]] == ["seed"] * 4
+    assert {d["reason"] for d in decisions[4:]} <= {"curious", "random"}
+    order = [set(d["data"]) & {"reason", "stage_x"} for n, d in documents if n == "event"]
+    assert [key for keys in order for key in keys] == ["reason", "stage_x"] * POINTS
+
+
+def test_spectra_are_those_of_the_sample_number_for_number(run):
+    _, sample, documents = run
+    [survey] = events(documents, "survey")
+    assert np.array_equal(survey["imager_amplitude"], sample.images["amplitude"])
+    assert not survey["mask"].any()
+    for decision, point in zip(
+        events(documents, "decisions"), events(documents, "primary"), strict=True
+    ):
+        row, col = decision["row"], decision["col"]
+        measured, truth = point["spectrometer_response"], sample.spectra["response"][row, col]
+        assert measured.dtype == truth.dtype == np.float32
+        assert np.array_equal(measured, truth)
+        assert (point["stage_x"], point["stage_y"]) == (decision["x"], decision["y"])
+        assert (decision["x"], decision["y"]) == (sample.x[col], sample.y[row])
+        predicted = point["spectrometer_response_predicted"]
+        assert np.isfinite(predicted).all() == np.isfinite(decision["acquisition"])
+
+
+def test_arrays_are_described(run):
+    _, sample, documents = run
+    described = descriptors(documents)
+    for stream in described.values():
+        data = events(documents, stream["name"])[0]
+        for key, about in stream["data_keys"].items():
+            assert np.shape(data[key]) == tuple(about["shape"]), key
+            if about["dtype"] == "array":
+                assert about["dtype_numpy"] == data[key].dtype.str
+                assert key.endswith("_predicted") or len(about["dims"]) == len(about["shape"])
+    spectrum = described["primary"]["data_keys"]["spectrometer_response"]
+    assert (spectrum["dims"], spectrum["units"]) == (["bias"], "pm")
+    configuration = described["primary"]["configuration"]["spectrometer"]["data"]
+    assert np.array_equal(configuration["spectrometer_bias"], sample.axis)
+    axes = described["survey"]["configuration"]["imager"]["data"]
+    assert np.array_equal(axes["imager_x"], sample.x)
+
+
+def test_json_changes_nothing(run):
+    _, _, documents = run
+    through = json.loads(json.dumps([(n, event_model.sanitize_doc(d)) for n, d in documents]))
+    assert [normal(d) for _, d in through] == [normal(d) for _, d in documents]
+    last = -2 if documents[-2][0] == "event" else -1
+    agents = [CuriosityAgent.from_documents(docs[:last]) for docs in (documents, through)]
+    [first], [second] = [agent.suggest() for agent in agents]
+    assert first.pixel == second.pixel
+    assert repr(first.predicted_error) == repr(second.predicted_error)
+    predictions = [agent.explorer.predict().spectra for agent in agents]
+    assert np.array_equal(*predictions, equal_nan=True)
+
+
+def test_float64_stays_float64():
+    film = SyntheticSample((8, 8), points=16)
+    cube = film.target() * math.pi
+    sample = Sample("fine", film.images, {"loop": cube}, film.axis, film.x, film.y)
+    documents = collect(plan_on(simulated_instrument(sample, speed=math.inf), num_points=4))
+    data_key = descriptors(documents)["primary"]["data_keys"]["spectrometer_loop"]
+    assert data_key["dtype_numpy"] == "<f8"
+    for decision, point in zip(
+        events(documents, "decisions"), events(documents, "primary"), strict=True
+    ):
+        assert np.array_equal(point["spectrometer_loop"], cube[decision["row"], decision["col"]])
+
+
+def test_a_decision_is_written_before_the_tip_moves(instrument):
+    log = []
+    stage = instrument.stage
+    for axis in (stage.x, stage.y):
+        axis.subscribe(lambda **_: log.append("moves"), axis.SUB_START, run=False)
+
+    def note(name, doc):
+        if name == "event" and "reason" in doc["data"]:
+            log.append("decided")
+        elif name == "event" and "stage_x" in doc["data"]:
+            log.append("measured")
+
+    collect(plan_on(instrument, num_points=5), note)
+    assert log == ["decided", "moves", "moves", "measured"] * 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"name": "vatsavai"}, "no strategy named"),
+        ({"parameters": {"patchsize": 3}}, "no parameter 'patchsize'"),
+        ({"parameters": {"patch_size": 15}}, "patch_size is 15"),
+        ({"parameters": {"patch_size": "5"}}, "whole number"),
+        ({"num_points": 121}, "only 120 pixels"),
+        ({"num_points": 0}, "expected 1 or more"),
+        ({"withhold": 1.0}, "withhold is 1.0"),
+        ({"withhold": -0.2}, "withhold"),
+        ({"withhold": 0.5, "num_points": 100}, "100 points"),
+        ({"seed": -1}, "seed"),
+        ({"maps_every": -1}, "maps_every"),
+        ({"mask": [[True]]}, "mask has shape"),
+        ({"mask": np.ones((16, 14))}, "no pixel to measure"),
+    ],
+)
+def test_bad_input_is_refused_before_there_is_a_document(instrument, arguments, said):
+    RE, documents = RunEngine({}), []
+    name = arguments.pop("name", "random")
+    arguments = {"parameters": {"patch_size": 5}, **arguments}
+    plan = plan_on(instrument, name, **arguments)
+    with pytest.raises(InputError, match=said):
+        RE(plan, lambda *document: documents.append(document))
+    assert documents == []
+    assert RE.state == "idle"
+
+
+class Reader:
+    """A detector that can only be read: where the motors are, as a spectrum or a number."""
+
+    name, parent = "reader", None
+
+    def __init__(self, x, y, make):
+        self._axes, self._make = (x, y), make
+
+    def read(self):
+        value = self._make(*(axis.position for axis in self._axes))
+        return {"reader": {"value": value, "timestamp": 0.0}}
+
+    def describe(self):
+        shape = np.shape(self.read()["reader"]["value"])
+        dtype = "array" if shape else "number"
+        return {"reader": {"source": "test", "dtype": dtype, "shape": list(shape)}}
+
+    def read_configuration(self):
+        return {}
+
+    describe_configuration = read_configuration
+
+
+def test_plain_motors_and_a_detector_without_trigger_do(instrument, run):
+    name = run[0]
+    x, y = SynAxis(name="mx"), SynAxis(name="my")
+    reader = Reader(x, y, lambda x, y: np.array([x, y, x * y]))
+    documents = collect(plan_on(instrument, name, [reader], x, y, maps_every=0))
+    for kind, doc in documents:
+        schema_validators[DocumentNames[kind]].validate(event_model.sanitize_doc(doc))
+    assert documents[0][1]["motors"] == ["mx", "my"]
+    points = events(documents, "primary")
+    assert len({(p["mx"], p["my"]) for p in points}) == POINTS
+    assert all(np.array_equal(p["reader"][:2], [p["mx"], p["my"]]) for p in points)
+
+
+def test_a_detector_without_a_spectrum_is_refused_in_plain_words(instrument):
+    x, y = SynAxis(name="mx"), SynAxis(name="my")
+    with pytest.raises(InputError, match="1-D"):
+        collect(plan_on(instrument, detectors=[Reader(x, y, lambda x, y: x)], x=x, y=y))
+
+
+def test_a_spectrum_that_is_all_nan_is_kept_and_the_run_goes_on(instrument, run):
+    name = run[0]
+    x, y = SynAxis(name="mx"), SynAxis(name="my")
+    reads = []
+
+    def spectrum(x, y):
+        reads.append((x, y))
+        return np.full(3, np.nan) if len(set(reads)) in (3, 7) else np.array([x, y, 1.0])
+
+    documents = collect(plan_on(instrument, name, [Reader(x, y, spectrum)], x, y))
+    points = events(documents, "primary")
+    assert [i for i, p in enumerate(points) if np.isnan(p["reader"]).all()] == [2, 6]
+    pixels = {(d["row"], d["col"]) for d in events(documents, "decisions")}
+    assert len(pixels) == len(points) == POINTS
