@@ -3,6 +3,8 @@
 Imports numpy, scipy, scikit-learn and torch only.
 """
 
+# Imported for its effect: it makes the strategies known by their names.
+from curiosity_bluesky.learning import strategies as strategies
 from curiosity_bluesky.learning.explorer import Explorer
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.records import Observation, Prediction, Proposal, Training

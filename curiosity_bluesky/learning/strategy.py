@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import importlib
 import json
 import types
 import typing
@@ -93,7 +92,7 @@ class Strategy:
         InputError
             If there is no such strategy or parameter; the message lists those there are.
         """
-        known = _load()
+        known = dict(sorted(_REGISTRY.items()))
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -104,7 +103,7 @@ class Strategy:
     @staticmethod
     def names() -> list[str]:
         """Names of all strategies."""
-        return list(_load())
+        return sorted(_REGISTRY)
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey.
@@ -127,11 +126,6 @@ def register(cls: _Class) -> _Class:
     """Make a strategy available by its name (class decorator)."""
     _REGISTRY[cls.name] = cls
     return cls
-
-
-def _load() -> Mapping[str, type[Strategy]]:
-    importlib.import_module("curiosity_bluesky.learning.strategies")
-    return dict(sorted(_REGISTRY.items()))
 
 
 def _known(cls: type[Strategy], parameters: Mapping[str, Any]) -> None:

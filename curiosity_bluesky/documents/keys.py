@@ -1,0 +1,47 @@
+"""Names of the streams and of their data keys."""
+
+from __future__ import annotations
+
+SURVEY = "survey"
+DECISIONS = "decisions"
+PRIMARY = "primary"
+LEARNING = "learning"
+MAPS = "maps"
+
+MASK = "mask"
+"""Data key of the mask in the survey stream, (y, x), 1 where nothing may be measured."""
+
+PREDICTED = "_predicted"
+"""``<channel>_predicted`` lies beside a measured channel: what was expected beforehand."""
+
+INTEGERS = ("decision_id", "row", "col", "n_observed", "model_version", "epochs")
+STRINGS = ("reason", "model", "architecture")
+UNITS = {"x": "um", "y": "um", "seconds": "s"}
+
+DECISION_KEYS = (
+    "decision_id",
+    "row",
+    "col",
+    "x",
+    "y",
+    "reason",
+    "predicted_error",
+    "novelty",
+    "uncertainty",
+    "acquisition",
+    "exploration_weight",
+    "n_observed",
+    "model_version",
+    "seconds",
+)
+LEARNING_KEYS = (
+    "model",
+    "architecture",
+    "epochs",
+    "loss",
+    "error_model_loss",
+    "held_out_error",
+    "n_observed",
+    "model_version",
+    "seconds",
+)

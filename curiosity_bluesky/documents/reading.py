@@ -1,0 +1,114 @@
+"""What a scientist reads: a run as xarray, with its declared dimensions and axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from curiosity_bluesky.documents.keys import DECISIONS, PREDICTED, PRIMARY
+from curiosity_bluesky.errors import InputError
+
+
+def read(run: Any) -> xr.Dataset:
+    """Read the measured points of a run, each with the decision that led there.
+
+    Parameters
+    ----------
+    run
+        A run from a catalogue.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims ``(point, <axis>)``, for PFM ``(point, bias)``. Coordinates along `point`:
+        ``decision_id``, ``row``, ``col``, ``x``, ``y`` (um, of the pixel), ``reason`` and
+        ``time`` (s since 1970); along the axis its values. Variables: the spectra as they
+        were measured, what was predicted beforehand (``..._predicted``), the stage's
+        read-back, scalars, and the scores of the decisions. Units are in each variable's
+        ``attrs``, the keys of the start document in those of the dataset.
+
+    Raises
+    ------
+    InputError
+        If the run holds no measured point.
+    """
+    if PRIMARY not in run:
+        raise InputError(
+            f"run {run.start['uid']} holds no measured point; it has "
+            f"{', '.join(run) or 'no stream at all'}"
+        )
+    points = read_stream(run, PRIMARY).rename({"event": "point"})
+    if DECISIONS in run and "decision_id" in points:
+        decisions = read_stream(run, DECISIONS).drop_vars("time").set_index(event="decision_id")
+        chosen = decisions.sel(event=points["decision_id"].rename({"point": "event"}).values)
+        scores = chosen.drop_vars("event").rename({"event": "point"})
+        points = points.merge(scores)
+        coordinates = [key for key in ("row", "col", "x", "y", "reason") if key in points]
+        points = points.set_coords(["decision_id", *coordinates])
+    flat = {k: v for k, v in run.start.items() if isinstance(v, str | int | float)}
+    return points.assign_attrs(flat)
+
+
+def read_stream(run: Any, name: str) -> xr.Dataset:
+    """Read one stream of a run with its declared dimensions.
+
+    Tiled names dimensions after their sizes; this restores those that the descriptor
+    declares and takes axes from the configuration.
+
+    Parameters
+    ----------
+    run
+        A run from a catalogue.
+    name
+        The stream: ``survey``, ``decisions``, ``primary``, ``learning`` or ``maps``.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims ``(event, ...)``, coordinates ``time`` and the axes.
+
+    Raises
+    ------
+    InputError
+        If the run has no such stream; the message lists those it has.
+    """
+    if name not in run:
+        raise InputError(
+            f"run {run.start['uid']} has no stream {name!r}; it has {', '.join(run) or 'none'}"
+        )
+    stream = run[name]
+    data_keys = stream.metadata["data_keys"]
+    # All scalars are one table, and one request.
+    table = stream.base["internal"].read()
+    # An event that was written twice counts once, the last time.
+    once = ~table["seq_num"].duplicated(keep="last").to_numpy()
+    variables = {}
+    for key, described in data_keys.items():
+        values = np.asarray(table[key] if key in table else stream[key].read())[once]
+        values = values.astype(str) if described["dtype"] == "string" else values
+        dims = _dims(key, described, data_keys)
+        attrs = {"units": described["units"]} if described.get("units") else {}
+        variables[key] = (("event", *dims), values, attrs)
+    coordinates: dict[str, Any] = {"time": ("event", np.asarray(table["time"])[once])}
+    sizes: dict[str, int] = {}
+    for dims, values, _ in variables.values():
+        sizes |= zip(dims, values.shape, strict=True)
+    for device in stream.metadata["configuration"].values():
+        for key, values in device["data"].items():
+            described = device["data_keys"][key]
+            dims = described.get("dims") or []
+            if len(dims) == 1 and sizes.get(dims[0]) == np.size(values) and np.ndim(values) == 1:
+                attrs = {"units": described["units"]} if described.get("units") else {}
+                coordinates[dims[0]] = (dims[0], np.asarray(values), attrs)
+    return xr.Dataset(variables, coordinates)
+
+
+def _dims(key: str, described: Mapping[str, Any], data_keys: Mapping[str, Any]) -> list[str]:
+    measured = key.removesuffix(PREDICTED)
+    declared = (data_keys.get(measured) or described).get("dims")
+    rank = len(described["shape"])
+    # Scalars are rows of a table and have no dimension of their own.
+    return list(declared) if declared else [f"{key}_dim_{i}" for i in range(rank)]

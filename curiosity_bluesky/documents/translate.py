@@ -1,0 +1,195 @@
+"""What the agent reads: from documents to what an explorer understands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import event_model
+import numpy as np
+from numpy.typing import NDArray
+
+from curiosity_bluesky.documents.keys import (
+    DECISION_KEYS,
+    DECISIONS,
+    MASK,
+    PREDICTED,
+    PRIMARY,
+    SURVEY,
+)
+from curiosity_bluesky.documents.writing import as_plain
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Observation, Proposal, Strategy, Survey
+from curiosity_bluesky.learning.survey import Pixel
+
+
+def survey_from(
+    data: Mapping[str, Any], configuration: Mapping[str, Any], mask: NDArray | None = None
+) -> Survey:
+    """Make a survey of what an imager reads.
+
+    Parameters
+    ----------
+    data
+        Data keys to values; every 2-D array is a channel.
+    configuration
+        Its configuration: the 1-D arrays whose keys end in ``_x`` and ``_y`` are the axes
+        in um; without them the axes are pixel numbers.
+    mask
+        ``(rows, cols)``, True where nothing may be measured.
+
+    Raises
+    ------
+    InputError
+        If there is no 2-D channel, or the channels and axes do not fit each other.
+    """
+    channels = {key: np.asarray(value) for key, value in data.items() if np.ndim(value) == 2}
+    channels.pop(MASK, None)
+    if not channels:
+        raise InputError(
+            f"the imager read {', '.join(data) or 'nothing'}, and no 2-D image among it; "
+            "give an imager whose data keys hold (rows, cols) arrays"
+        )
+    axes = {
+        axis: np.asarray(value)
+        for axis in "xy"
+        for key, value in configuration.items()
+        if key.endswith(f"_{axis}") and np.ndim(value) == 1
+    }
+    return Survey(channels, **axes, mask=mask)  # pyright: ignore[reportArgumentType]
+
+
+class Translator:
+    """Turns the documents of one run into what an explorer understands.
+
+    Give it documents in their order; what an explorer has to know comes back: a `Survey`,
+    a `Proposal` that was decided, an `Observation`. A new start document begins a new run;
+    documents of other runs are passed over.
+
+    Parameters
+    ----------
+    survey
+        For runs that take none themselves: an event without a decision's number is an
+        observation at the pixel nearest to its position.
+
+    Attributes
+    ----------
+    start : dict
+        The start document of the run, empty before there is one.
+    """
+
+    def __init__(self, survey: Survey | None = None) -> None:
+        self.start: dict[str, Any] = {}
+        self._survey = survey
+        self._descriptors: dict[str, dict[str, Any]] = {}
+        self._decided: dict[int, Pixel] = {}
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> list[Survey | Proposal | Observation]:
+        """Take in one document."""
+        if name == "start":
+            self.start = dict(doc)
+            self._descriptors, self._decided = {}, {}
+        elif name == "descriptor" and doc["run_start"] == self.start.get("uid"):
+            self._descriptors[doc["uid"]] = dict(doc)
+        elif name == "event" and doc["descriptor"] in self._descriptors:
+            item = self._event(self._descriptors[doc["descriptor"]], doc["data"])
+            return [] if item is None else [item]
+        elif name == "event_page":
+            events = (("event", event) for event in event_model.unpack_event_page(doc))  # pyright: ignore[reportArgumentType]
+            return [item for event in events for item in self(*event)]
+        return []
+
+    def _event(
+        self, descriptor: Mapping[str, Any], data: Mapping[str, Any]
+    ) -> Survey | Proposal | Observation | None:
+        stream = descriptor["name"]
+        if stream == SURVEY:
+            configuration = {
+                key: value
+                for device in descriptor["configuration"].values()
+                for key, value in device["data"].items()
+            }
+            mask = data.get(MASK)
+            self._survey = survey_from(
+                data, configuration, None if mask is None else np.asarray(mask, bool)
+            )
+            return self._survey
+        if stream == DECISIONS:
+            decision = decision_from(data)
+            self._decided[decision.decision_id] = decision.pixel
+            return decision
+        if stream == PRIMARY:
+            spectrum = [np.asarray(data[key], float) for key in channel_keys(descriptor)]
+            number = data.get("decision_id")
+            pixel = None if number is None else self._decided.get(number)
+            pixel = pixel or self._pixel(data)
+            if spectrum and pixel is not None:
+                return Observation(pixel, np.concatenate(spectrum), decision_id=number)
+        return None
+
+    def _pixel(self, data: Mapping[str, Any]) -> Pixel | None:
+        """Pixel of an event by its position, by the first two dimensions of the run."""
+        dimensions = self.start.get("hints", {}).get("dimensions", [])
+        fields = [field for fields, _ in dimensions for field in fields]
+        if self._survey is None or len(fields) < 2 or any(f not in data for f in fields[:2]):
+            return None
+        return self._survey.pixel(data[fields[0]], data[fields[1]])
+
+
+def axis_of(descriptor: Mapping[str, Any], key: str) -> tuple[str, str, NDArray]:
+    """Return name, units and values of the axis along which a spectrum lies.
+
+    Parameters
+    ----------
+    descriptor
+        A descriptor document or the metadata of a stream in Tiled.
+    key
+        Data key of the spectrum.
+
+    Returns
+    -------
+    name, units, values
+        The point numbers where the configuration has no axis for it.
+    """
+    described = descriptor["data_keys"][key]
+    [name] = described.get("dims") or ["point of the spectrum"]
+    size = described["shape"][-1]
+    for device in descriptor["configuration"].values():
+        for config_key, values in device["data"].items():
+            about = device["data_keys"][config_key]
+            if about.get("dims") == [name] and np.shape(values) == (size,):
+                return name, about.get("units") or "", np.asarray(values)
+    return name, "", np.arange(size)
+
+
+def decision_from(data: Mapping[str, Any]) -> Proposal:
+    """Return the decision that `decision_values` wrote."""
+    values = {key: as_plain(key, data[key]) for key in DECISION_KEYS}
+    pixel = (values.pop("row"), values.pop("col"))
+    return Proposal(pixel=pixel, **values)
+
+
+def channel_keys(descriptor: Mapping[str, Any]) -> list[str]:
+    """Return the data keys that hold spectra: 1-D arrays, less what was predicted."""
+    return [
+        key
+        for key, described in descriptor["data_keys"].items()
+        if len(described["shape"]) == 1 and not key.endswith(PREDICTED)
+    ]
+
+
+def strategy_from(start: Mapping[str, Any]) -> tuple[Strategy, int]:
+    """Return strategy and seed of a start document.
+
+    Raises
+    ------
+    InputError
+        If the run was not made by `curiosity_plan`.
+    """
+    if "curiosity_strategy" not in start:
+        raise InputError(
+            f"run {start.get('uid', '?')} has no curiosity_strategy in its start document; "
+            "it was not made by curiosity_plan"
+        )
+    strategy = Strategy.named(start["curiosity_strategy"], **start["curiosity_parameters"])
+    return strategy, int(start["curiosity_seed"])

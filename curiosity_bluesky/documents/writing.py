@@ -1,0 +1,140 @@
+"""What the plan writes: the values of each stream, and a Readable that carries them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curiosity_bluesky.documents.keys import (
+    DECISION_KEYS,
+    INTEGERS,
+    LEARNING_KEYS,
+    PREDICTED,
+    STRINGS,
+    UNITS,
+)
+from curiosity_bluesky.learning import Proposal, Strategy, Training
+
+
+class Record:
+    """A Readable that holds what the plan itself has to say in one event.
+
+    Records of one name are one device to the RunEngine, each with the values of one event:
+    a message that is repeated after a pause repeats its own values.
+
+    Parameters
+    ----------
+    name
+        Name of the "device" in the descriptor.
+    values
+        Data keys to values; kinds and shapes must stay the same from event to event.
+    dims
+        Names of the dimensions of the arrays among them.
+    """
+
+    parent = None
+
+    def __init__(
+        self, name: str, values: Mapping[str, Any], dims: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self.name = name
+        self._dims = dict(dims or {})
+        self._values = dict(values)
+        self._time = time.time()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash((Record, self.name))
+
+    def read(self) -> dict[str, Any]:
+        """Return the values with the time at which the record was made."""
+        return {
+            key: {"value": value, "timestamp": self._time} for key, value in self._values.items()
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Return the data keys."""
+        return {key: self._describe(key, value) for key, value in self._values.items()}
+
+    def _describe(self, key: str, value: Any) -> dict[str, Any]:
+        described: dict[str, Any] = {"source": f"curiosity:{self.name}"}
+        if isinstance(value, np.ndarray):
+            described |= {
+                "dtype": "array",
+                "dtype_numpy": value.dtype.str,
+                "shape": list(value.shape),
+            }
+            described |= {"dims": list(self._dims[key])} if key in self._dims else {}
+        elif isinstance(value, str):
+            described |= {"dtype": "string", "shape": []}
+        elif isinstance(value, int):
+            described |= {"dtype": "integer", "dtype_numpy": "<i8", "shape": []}
+        else:
+            described |= {"dtype": "number", "dtype_numpy": "<f8", "shape": []}
+        return described | ({"units": UNITS[key]} if key in UNITS else {})
+
+    def read_configuration(self) -> dict[str, Any]:
+        """Return nothing: a record has no settings."""
+        return {}
+
+    def describe_configuration(self) -> dict[str, Any]:
+        """Return nothing: a record has no settings."""
+        return {}
+
+
+def start_keys(strategy: Strategy, seed: int, withhold: float, version: str) -> dict[str, Any]:
+    """Return the flat keys of the start document by which runs are searched."""
+    return {
+        "curiosity_strategy": strategy.name,
+        "curiosity_parameters": strategy.parameters,
+        "curiosity_seed": seed,
+        "curiosity_withhold": withhold,
+        "curiosity_version": version,
+    }
+
+
+def decision_values(proposal: Proposal) -> dict[str, Any]:
+    """Return the values of one event of the ``decisions`` stream."""
+    row, col = proposal.pixel
+    given = {"row": row, "col": col}
+    return {
+        key: as_plain(key, given.get(key, getattr(proposal, key, None))) for key in DECISION_KEYS
+    }
+
+
+def training_values(training: Training) -> dict[str, Any]:
+    """Return the values of one event of the ``learning`` stream."""
+    return {key: as_plain(key, getattr(training, key)) for key in LEARNING_KEYS}
+
+
+def prediction_values(proposal: Proposal, channels: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Return the expected spectrum beside the measured channels, NaN where there is none.
+
+    Parameters
+    ----------
+    proposal
+        What was proposed, with the spectrum that the model expected.
+    channels
+        The measured spectrum by data key, each ``(points,)``.
+    """
+    sizes = [len(values) for values in channels.values()]
+    expected = proposal.predicted_spectrum
+    if expected is None:
+        expected = np.full(sum(sizes), np.nan)
+    parts = np.split(expected, np.cumsum(sizes)[:-1])
+    return {
+        f"{key}{PREDICTED}": part.astype("<f4") for key, part in zip(channels, parts, strict=True)
+    }
+
+
+def as_plain(key: str, value: Any) -> Any:
+    """Return a value as the kind that its data key declares."""
+    if key in STRINGS:
+        return str(value)
+    return int(value) if key in INTEGERS else float(value)
