@@ -5,6 +5,7 @@ What a command needs is imported when it runs: ``curiosity runs`` does not wait 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -71,20 +72,22 @@ def demo(
     """Let the explorer measure a recorded sample on the simulated microscope."""
     from curiosity_bluesky.demo import run_demo
 
-    result = run_demo(
-        sample=sample,
-        strategy=strategy,
-        points=points,
-        seed=seed,
-        catalog=catalog,
-        plot=plot,
-        picture=picture,
-        image_slice=image_slice,
-        spectra_slice=spectra_slice,
-        withhold=withhold,
-        parameters=_parameters(settings or []),
-        speed=speed,
-    )
+    # The RunEngine has a few words for whoever presses Ctrl-C; JSON stays alone on stdout.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        result = run_demo(
+            sample=sample,
+            strategy=strategy,
+            points=points,
+            seed=seed,
+            catalog=catalog,
+            plot=plot,
+            picture=picture,
+            image_slice=image_slice,
+            spectra_slice=spectra_slice,
+            withhold=withhold,
+            parameters=_parameters(settings or []),
+            speed=speed,
+        )
     if as_json:
         print(json.dumps(result.to_dict()))
     else:

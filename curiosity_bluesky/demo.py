@@ -73,7 +73,7 @@ class DemoResult:
             ("sample", self.sample),
             ("strategy", f"{self.strategy}, seed {self.seed}"),
             ("spectra", f"{self.points} in {self.seconds:.0f} s"),
-            ("a decision", f"{self.seconds_per_decision:.3f} s (median, once there is a model)"),
+            ("a decision", f"{self.seconds_per_decision:.3g} s (median, once there is a model)"),
             ("test nMSE", f"{_number(self.test_nmse)}  (withheld pixels; 1: the mean spectrum)"),
             ("hidden nMSE", f"{_number(self.hidden_nmse)}  (all pixels not measured)"),
             (
@@ -274,7 +274,7 @@ class RunReport:
             ("events", streams),
         ]
         if self.points is not None and "seconds" in self.points:
-            rows.append(("a decision", f"{decision_seconds(self.points):.3f} s (median)"))
+            rows.append(("a decision", f"{decision_seconds(self.points):.3g} s (median)"))
         return rows + ([("picture", self.picture)] if self.picture else [])
 
     def decisions_table(self) -> Table:

@@ -200,7 +200,8 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
                         (directory / "data").as_uri().replace("file://", "file://localhost", 1),
                         f"duckdb:///{directory / 'storage.duckdb'}",
                     ],
-                    "init_if_not_exists": True,
+                    # Asking Tiled to look costs seconds, in a process of its own.
+                    "init_if_not_exists": not _begun(directory / "catalog.db"),
                     "specs": [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}],
                 },
             }
@@ -214,6 +215,10 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
         "file_extensions": {"json-seq": "application/json-seq"},
         "streaming_cache": {"uri": "memory"},
     }
+
+
+def _begun(database: Path) -> bool:
+    return database.exists() and database.stat().st_size > 0
 
 
 def _logging(directory: Path) -> dict[str, Any]:
