@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.documents import Translator, strategy_from
@@ -178,7 +179,7 @@ class CuriosityAgent:
             elif self._explorer is not None and isinstance(item, Proposal):
                 self._explorer.record(item)
             elif self._explorer is not None and isinstance(item, Observation):
-                self._explorer.observe(item)
+                _observe(self._explorer, item)
         if self._explorer is None:
             raise InputError(
                 "the agent has no survey yet; give it the documents of a run that takes one, "
@@ -205,3 +206,14 @@ class CuriosityAgent:
                 logger.info("training the %s: epoch %d of %d", model, epoch, epochs)
 
         return Explorer(survey, strategy, seed, on_epoch=on_epoch)
+
+
+def _observe(explorer: Explorer, observation: Observation) -> None:
+    """Let the explorer learn; a spectrum without any number fails and bars its pixel."""
+    if np.isfinite(observation.spectrum).any():
+        explorer.observe(observation)
+        return
+    logger.warning("no finite number in the spectrum at pixel %s", observation.pixel)
+    for decision in explorer.pending:
+        if decision.decision_id == observation.decision_id:
+            explorer.fail(decision, "no finite number in the spectrum", bar=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.documents import Record
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Proposal, Survey
 
 T = TypeVar("T")
@@ -49,7 +50,9 @@ def call_in_thread(func: Callable[..., T], *args: Any) -> MsgGenerator[T]:
 
     async def wait() -> None:
         # Shielded, since a pause cancels the wait and must not cancel the work.
-        await asyncio.wait([asyncio.shield(asyncio.wrap_future(future))])
+        waiting = asyncio.shield(asyncio.wrap_future(future))
+        await asyncio.wait([waiting])
+        waiting.exception()  # asked for, so that asyncio does not complain; it is raised below
 
     # A daemon: an interpreter that exits does not wait for a training.
     threading.Thread(target=run, name=f"call {func!r}", daemon=True).start()
@@ -109,6 +112,11 @@ def visit(
     for device in [*detectors, x, y]:
         reading = yield from bps.read(device)
         channels |= {k: np.asarray(v) for k, v in _values(reading).items() if np.ndim(v) == 1}
+    if not channels:
+        raise InputError(
+            f"{', '.join(device.name for device in detectors) or 'nothing'} reads no spectrum; "
+            "give a detector that reads a 1-D array, or there is nothing to learn"
+        )
     values: dict[str, Any] = {"decision_id": proposal.decision_id}
     values |= documents.prediction_values(proposal, channels)
     yield from bps.read(Record("expectation", values))

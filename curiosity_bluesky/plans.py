@@ -122,7 +122,12 @@ def explore(
             _explore(agent, detectors, x, y, imager, survey, budget, maps_every),
             md=_start_document(agent, survey, budget, detectors, x, y, imager, withhold, md or {}),
         )
-        return (yield from bpp.finalize_wrapper(bpp.subs_wrapper(inner, agent), _cancel(agent)))
+        # Only a run that ends early leaves a training that nobody waits for.
+        return (
+            yield from bpp.contingency_wrapper(
+                bpp.subs_wrapper(inner, agent), except_plan=lambda error: _cancel(agent)
+            )
+        )
 
     return (yield from bpp.stage_wrapper(look_and_explore(), [*detectors, x, y, imager]))
 

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from bluesky import RunEngine
 
 from curiosity_bluesky.session import SimulatedInstrument, simulated_instrument
 from sim_devices import SyntheticSample
+
+torch.set_num_threads(1)  # networks as small as those in the tests are quickest so
 
 AUTHORS_FILE = Path(__file__).parents[2] / "shared" / "data" / "norm_polarization.npy"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import event_model
 from bluesky import RunEngine
 
 from curiosity_bluesky import curiosity_plan
+from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.session import SimulatedInstrument
 
 QUICK = {"patch_size": 3, "n_seeds": 6}
@@ -54,3 +56,16 @@ def collected_run(
 def normal(doc: Any) -> str:
     """Return a document as canonical JSON, arrays as lists, NaN as NaN."""
     return json.dumps(event_model.sanitize_doc(doc), sort_keys=True)
+
+
+def few(name: str, **parameters: Any) -> dict[str, Any]:
+    """Parameters with which a strategy learns in an instant."""
+    fields = [field.name for field in dataclasses.fields(Strategy.named(name))]
+    epochs = {field: 2 for field in fields if "epochs" in field}
+    return {**epochs, "patch_size": 5, "n_seeds": 4, **parameters}
+
+
+def events(documents: list[tuple[str, Any]], stream: str) -> list[dict[str, Any]]:
+    """Data of all events of a stream."""
+    uids = [d["uid"] for n, d in documents if n == "descriptor" and d["name"] == stream]
+    return [d["data"] for n, d in documents if n == "event" and d["descriptor"] in uids]

@@ -1,6 +1,5 @@
 """The agent learns from documents alone; the plan survives pauses and ends cleanly."""
 
-import dataclasses
 import gc
 import json
 import logging
@@ -13,7 +12,8 @@ import numpy as np
 import pytest
 from bluesky import RunEngine
 from bluesky.run_engine import TransitionError
-from bluesky.utils import RunEngineInterrupted
+from bluesky.utils import FailedStatus, RunEngineInterrupted
+from support import events, few
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.errors import InputError
@@ -25,13 +25,6 @@ from sim_devices import SyntheticSample
 POINTS = 9
 SAMPLE = SyntheticSample((16, 14), seed=1, points=16)
 DECIDED = ("pixel", "reason", "predicted_error", "novelty", "uncertainty", "acquisition")
-
-
-def few(name, **parameters):
-    """Parameters with which a strategy learns in an instant."""
-    fields = [field.name for field in dataclasses.fields(Strategy.named(name))]
-    epochs = {field: 2 for field in fields if "epochs" in field}
-    return {**epochs, "patch_size": 5, "n_seeds": 4, **parameters}
 
 
 def devices(instrument):
@@ -53,11 +46,6 @@ def documents_of(name, seed=0, sample=SAMPLE, RE=None, callback=None):
     RE = RE or RunEngine({})
     RE(plan, [lambda *document: documents.append(document), *([callback] if callback else [])])
     return documents
-
-
-def events(documents, stream):
-    uids = [d["uid"] for n, d in documents if n == "descriptor" and d["name"] == stream]
-    return [d["data"] for n, d in documents if n == "event" and d["descriptor"] in uids]
 
 
 def facts(proposal):
@@ -183,6 +171,19 @@ class Pauser:
             self.RE.request_pause(self.defer)
 
 
+def during_spectra(instrument, call):
+    """Call something each time that a spectrum is under way."""
+    clock = instrument.microscope.clock
+    sleep = clock.sleep
+
+    def noticed(seconds, stop=None):
+        if seconds == instrument.microscope.spectrum_settings["spectrum_s"]:
+            threading.Thread(target=call).start()
+        return sleep(seconds, stop)
+
+    clock.sleep = noticed
+
+
 def run_with_pauses(name, place, defer):
     """Run the plan, paused and resumed again; return documents and number of pauses."""
     RE, documents, pauses = RunEngine({}), [], 0
@@ -194,13 +195,7 @@ def run_with_pauses(name, place, defer):
     elif place == "move":
         instrument.stage.x.subscribe(pauser, instrument.stage.x.SUB_START, run=False)
     elif place == "spectrum":
-        acquire = instrument.microscope.acquire
-
-        def slowly():
-            threading.Thread(target=pauser).start()
-            return acquire()
-
-        instrument.microscope.acquire = slowly
+        during_spectra(instrument, pauser)
     elif place == "document":
         RE.subscribe(lambda *_: pauser())
     plan = explore(agent, *devices(instrument), maps_every=3, withhold=0.2)
@@ -252,13 +247,8 @@ def test_a_run_given_up_leaves_nothing_running(place, end):
     if place == "training":
         agent.on_epoch = pauser
     else:
-        acquire, instrument.microscope.scan = instrument.microscope.acquire, lambda: SAMPLE.images
-
-        def slowly():
-            threading.Timer(0.2, RE.request_pause).start()
-            return acquire()  # takes a second, if it is let
-
-        instrument.microscope.acquire = slowly
+        instrument.microscope.scan = lambda: SAMPLE.images
+        during_spectra(instrument, Pauser(RE, {1}, defer=False))
     with pytest.raises(RunEngineInterrupted):
         RE(explore(agent, *devices(instrument)), lambda *document: documents.append(document))
     assert RE.state == "paused"

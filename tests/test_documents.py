@@ -1,6 +1,5 @@
 """What a run writes: every document valid, every decision before its spectrum."""
 
-import dataclasses
 import json
 import math
 
@@ -10,7 +9,7 @@ import pytest
 from bluesky import RunEngine
 from event_model import DocumentNames, schema_validators
 from ophyd.sim import SynAxis
-from support import normal
+from support import events, few, normal
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.errors import InputError
@@ -19,13 +18,6 @@ from curiosity_bluesky.session import simulated_instrument
 from sim_devices import Sample, SyntheticSample
 
 POINTS = 11
-
-
-def few(name, **parameters):
-    """Parameters with which a strategy learns in an instant."""
-    fields = [field.name for field in dataclasses.fields(Strategy.named(name))]
-    epochs = {field: 2 for field in fields if "epochs" in field}
-    return {**epochs, "patch_size": 5, "n_seeds": 4, **parameters}
 
 
 def collect(plan, *callbacks):
@@ -45,12 +37,6 @@ def plan_on(instrument, name="random", detectors=None, x=None, y=None, **kwargs)
     detectors = [instrument.spectrometer] if detectors is None else detectors
     x, y = x or instrument.stage.x, y or instrument.stage.y
     return curiosity_plan(detectors, x, y, instrument.imager, strategy=name, **kwargs)
-
-
-def events(documents, stream):
-    """Data of all events of a stream."""
-    uids = [d["uid"] for n, d in documents if n == "descriptor" and d["name"] == stream]
-    return [d["data"] for n, d in documents if n == "event" and d["descriptor"] in uids]
 
 
 def descriptors(documents):

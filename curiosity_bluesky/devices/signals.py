@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from ophyd import Device, Signal
 from ophyd.status import DeviceStatus
+
+_ABORT_SECONDS = 0.2
 
 
 class ArraySignal(Signal):
@@ -76,6 +79,7 @@ class MeasuringDevice(Device):
     def __init__(self, *, name: str, **kwargs: Any) -> None:
         super().__init__("", name=name, **kwargs)
         self._status: DeviceStatus | None = None
+        self._thread: threading.Thread | None = None
         self._data_signals: list[Signal] = []
         self._configuration_signals: list[Signal] = []
 
@@ -92,6 +96,8 @@ class MeasuringDevice(Device):
         status = self._status = DeviceStatus(self)
 
         def job() -> None:
+            if status.done:  # broken off before it began
+                return
             self._measure()
             if not status.done:
                 status.set_finished()
@@ -100,14 +106,25 @@ class MeasuringDevice(Device):
             if not status.done:
                 status.set_exception(error)
 
-        run_in_thread(job, failed, f"{self.name}-trigger")
+        self._thread = run_in_thread(job, failed, f"{self.name}-trigger")
         return status
+
+    def _break_off(self) -> None:
+        # Again until the thread has ended: an abort between "triggered" and "measuring" finds
+        # nothing to abort. Not for long: an instrument that cannot be aborted measures on.
+        deadline = time.monotonic() + _ABORT_SECONDS
+        self._abort()
+        while self._thread is not None and self._thread.is_alive():
+            if time.monotonic() > deadline:
+                break
+            self._thread.join(0.005)
+            self._abort()
 
     def pause(self) -> None:
         """Break off a measurement quietly: the RunEngine repeats it when it resumes."""
         if self._status is not None and not self._status.done:
             self._status.set_finished()
-        self._abort()
+        self._break_off()
 
     def unstage(self) -> list[object]:
         """Leave no measurement running behind."""
@@ -116,7 +133,7 @@ class MeasuringDevice(Device):
 
     def stop(self, *, success: bool = False) -> None:
         """Break off a measurement."""
-        self._abort()
+        self._break_off()
         super().stop(success=success)
 
     def read(self) -> Any:

@@ -73,8 +73,9 @@ class Explorer:
     ) -> None:
         if isinstance(strategy, str):
             strategy = Strategy.named(strategy)
-        if seed < 0:
-            raise InputError(f"the seed is {seed}; expected 0 or more")
+        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+            raise InputError(f"the seed is {seed!r}; expected a whole number from 0 to 2**63 - 1")
+        seed = int(seed)  # torch takes no number of numpy's
         self.survey = survey
         self.strategy = strategy
         self.seed = seed
@@ -114,11 +115,13 @@ class Explorer:
         its pixel, if there is one.
         """
         decided = {p.pixel: p.decision_id for p in reversed(self.decisions)}
+        # Numbered ones first, so that where both have one decision the order is the same again.
+        given = sorted(self._observations.values(), key=lambda o: o.decision_id is None)
         matched = [
             o
             if o.decision_id is not None
             else dataclasses.replace(o, decision_id=decided.get(o.pixel))
-            for o in self._observations.values()
+            for o in given
         ]
         return sorted(
             matched,
@@ -148,10 +151,7 @@ class Explorer:
             If the pixel is outside the survey, if the spectrum is not ``(points,)``, has
             another length than those before, or holds no number at all.
         """
-        pixel = _pixel(observation.pixel)
-        rows, cols = self.survey.shape
-        if not (0 <= pixel[0] < rows and 0 <= pixel[1] < cols):
-            raise InputError(f"pixel {pixel} is outside the survey of {rows} x {cols} pixels")
+        pixel = self._inside(observation.pixel)
         spectrum = np.array(observation.spectrum, dtype=float)
         if spectrum.ndim != 1 or not spectrum.size:
             raise InputError(f"the spectrum has shape {spectrum.shape}; expected (points,)")
@@ -162,6 +162,7 @@ class Explorer:
             )
         if not np.isfinite(spectrum).any():
             raise InputError(f"the spectrum at pixel {pixel} holds no finite number; call fail()")
+        spectrum[~np.isfinite(spectrum)] = np.nan  # an overflow is a gap like any other
         self._points = spectrum.size
         number = observation.decision_id
         key = (*pixel, observation.repeat) if number is None else (number,)
@@ -175,8 +176,10 @@ class Explorer:
         Raises
         ------
         InputError
-            If another pixel was decided under this number, or the reason is unknown.
+            If another pixel was decided under this number, if the pixel is outside the survey,
+            or if the reason is unknown.
         """
+        self._inside(decision.pixel)
         known = self._decisions.get(decision.decision_id)
         if known is not None and known.pixel != _pixel(decision.pixel):
             raise InputError(
@@ -286,6 +289,12 @@ class Explorer:
         return self._learner.take_trainings()
 
     # ---- inside
+
+    def _inside(self, pixel: Pixel) -> Pixel:
+        pixel, (rows, cols) = _pixel(pixel), self.survey.shape
+        if not (0 <= pixel[0] < rows and 0 <= pixel[1] < cols):
+            raise InputError(f"pixel {pixel} is outside the survey of {rows} x {cols} pixels")
+        return pixel
 
     def _available(self) -> NDArray[np.bool_]:
         taken = {o.pixel for o in self._observations.values()} | self._barred

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from curiosity_bluesky.learning.acquisition import harmonic_distance
+from curiosity_bluesky.learning.acquisition import AnyPixel, harmonic_distance
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import (
     Acquisition,
@@ -144,6 +144,8 @@ class CuriousLearner:
     def _error_on_last(self, observed: Observed) -> float:
         """Error on the newest spectrum, in units of the spread of the earlier ones."""
         earlier, newest = observed.spectra[:-1], observed.spectra[-1]
+        # Points that were never recorded say nothing; nanmean would warn of them.
+        earlier = earlier[:, np.isfinite(earlier).any(axis=0)]
         deviation = np.nanmean((earlier - np.nanmean(earlier, axis=0)) ** 2)
         predicted = self._predictor.predict(observed.indices[-1:])[0]
         error = np.nanmean((predicted - newest) ** 2)
@@ -167,8 +169,9 @@ class CuriousLearner:
         self, scores: Scores | None, available: NDArray[np.bool_], n: int, rng: Generator
     ) -> list[tuple[int, Reason]]:
         """Return the next candidates with their reasons."""
-        values = np.zeros(len(available)) if scores is None else scores.acquisition
-        return self._choice(values, available, n, rng)
+        if scores is None:  # nobody can be curious before there is a model
+            return AnyPixel()(np.zeros(len(available)), available, n, rng)
+        return self._choice(scores.acquisition, available, n, rng)
 
     def predict(self, observed: Observed, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Learn what is new and return spectra of some candidates, ``(candidates, points)``."""

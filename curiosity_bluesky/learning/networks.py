@@ -70,13 +70,29 @@ class Dropout(nn.Module):
         return x * (draw >= self.probability) / (1 - self.probability)
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that lets a single value through, where torch's raises.
+
+    One value a channel has no spread. It comes when a training batch is one patch of 1 x 1
+    pixels, in a run with one seed or in a last batch of one.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise; by the statistics so far where the batch has none of its own."""
+        if self.training and input.numel() == input.shape[1]:
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(input)
+
+
 def _convolutions(channels: int, layers: int, dropout: float = 0.0) -> nn.Sequential:
     blocks: list[nn.Module] = []
     for layer in range(layers):
         blocks.append(nn.Conv2d(channels if layer == 0 else FILTERS, FILTERS, 3, padding=1))
         if dropout:
             blocks.append(Dropout(dropout))
-        blocks += [nn.LeakyReLU(SLOPE), nn.BatchNorm2d(FILTERS)]
+        blocks += [nn.LeakyReLU(SLOPE), BatchNorm(FILTERS)]
     return nn.Sequential(*blocks)
 
 

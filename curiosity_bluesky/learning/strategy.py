@@ -8,7 +8,7 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -57,11 +57,14 @@ class Strategy:
         for field in dataclasses.fields(self):
             value = _checked(self.name, field.name, getattr(self, field.name), hints[field.name])
             object.__setattr__(self, field.name, value)
-        for name in ("patch_size", "n_seeds"):
-            if (value := getattr(self, name)) < 1:
-                raise InputError(f"{self.name}: {name} is {value}; expected 1 or more")
+        self._expect("1 or more", "patch_size", "n_seeds", within=lambda value: value >= 1)
         if self.budget is not None and self.budget < 1:
             raise InputError(f"the number of points is {self.budget}; expected 1 or more")
+
+    def _expect(self, wanted: str, *names: str, within: Callable[[Any], bool]) -> None:
+        for name in names:
+            if not within(value := getattr(self, name)):
+                raise InputError(f"{self.name}: {name} is {value}; expected {wanted}")
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -141,7 +144,7 @@ def _checked(strategy: str, name: str, value: Any, kind: Any) -> Any:
     """Return the value as its declared type, so that JSON and Python give the same."""
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     for option in options:
-        with contextlib.suppress(TypeError, ValueError):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
             return _as(option, value)
     wanted = " or ".join(_in_words(option) for option in options)
     raise InputError(f"{strategy}: {name} is {value!r}; expected {wanted}")

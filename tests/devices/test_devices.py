@@ -134,6 +134,21 @@ def test_a_pause_breaks_off_a_spectrum_quietly_and_the_next_one_works(film):
     assert np.isfinite(spectrometer.read()["spectrometer_response"]["value"]).all()
 
 
+def test_a_pause_before_the_instrument_got_going_is_not_lost(film):
+    instrument = simulated_instrument(film, speed=0.01)
+    acquire = instrument.microscope.acquire
+
+    def slowly():
+        time.sleep(0.05)  # the driver takes a moment before it claims the tip
+        return acquire()
+
+    instrument.microscope.acquire = slowly
+    instrument.spectrometer.trigger()
+    instrument.spectrometer.pause()
+    instrument.microscope.clock = type(instrument.microscope.clock)(math.inf)
+    instrument.microscope.move("x", 0.02)  # would be refused during a spectrum
+
+
 def test_settings_are_configuration_and_scalars_are_what_a_live_table_shows(RE, instrument):
     device = instrument.spectrometer
     assert device.read_configuration()["spectrometer_spectrum_s"]["value"] == 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from curiosity_bluesky.learning.networks import EpochHook
@@ -32,6 +33,18 @@ class Im2SpecStrategy(Strategy):
     update_epochs: int = 2
     image_limits: tuple[float, float] | None = None
     spectrum_limits: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = ("latent", "start_epochs", "update_epochs")
+        self._expect("1 or more", *names, within=lambda value: value >= 1)
+        self._expect("0 to less than 1", "dropout", within=lambda value: 0 <= value < 1)
+        self._expect(
+            "two finite numbers, the smaller one first",
+            "image_limits",
+            "spectrum_limits",
+            within=lambda limits: limits is None or -math.inf < limits[0] < limits[1] < math.inf,
+        )
 
     def _predictor(self, patches: Patches, seed: int, on_epoch: EpochHook) -> Im2SpecPredictor:
         return Im2SpecPredictor(

@@ -51,6 +51,14 @@ class Vatsavai2025Latent(Im2SpecStrategy):
     random_share: float = 0.1
     seeding: Literal["kmeans", "random"] = "kmeans"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = ("autoencoder_latent", "autoencoder_epochs", "best")
+        names += ("error_start_epochs", "error_update_epochs")
+        self._expect("1 or more", *names, within=lambda value: value >= 1)
+        self._expect("0 or more", "rate", within=lambda value: value >= 0)
+        self._expect("0 to 1", "random_share", within=lambda value: 0 <= value <= 1)
+
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
         features = AutoencoderFeatures(
