@@ -267,8 +267,9 @@ def _ask(where: str, ask: Any) -> Any:
         raise
     except Exception as error:  # httpx's and tiled's many ways to say no
         raise InputError(
-            f"the Tiled server at {where} cannot be used ({type(error).__name__}: {error}); is it "
-            "running (`curiosity serve`), and is TILED_API_KEY set?"
+            f"the Tiled server at {where} cannot be used ({type(error).__name__}: "
+            f"{' '.join(str(error).split())}); is it running (`curiosity serve`), and is "
+            "TILED_API_KEY set?"
         ) from error
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -184,10 +185,13 @@ def serve(
     where = catalog or os.environ.get("CURIOSITY_CATALOG") or DEFAULT
     if "://" in where:
         raise InputError(f"{where} is served already; give a directory with --catalog")
+    console.print(f"starting a Tiled server for {where} ...", highlight=False)
+    # Asked to end by whoever started it, it closes as it does on Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     server = EmbeddedServer(
         Path(where), port, os.environ.get("TILED_API_KEY"), anonymous_read=not private
     )
-    console.print(f"serving {where} at {server.uri}  (Ctrl-C ends it)")
+    console.print(f"serving at {server.uri}  (Ctrl-C ends it)", highlight=False)
     if port == 8000 and not private:
         console.print("read it with tiled.client.from_profile('curiosity')", highlight=False)
     console.print(f"the key for writing is in {server.directory / 'server.json'}", highlight=False)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import bluesky.plan_stubs as bps
 import numpy as np
-from bluesky.protocols import Movable, Readable, Triggerable
+from bluesky.protocols import Checkable, Movable, Readable, Triggerable
 from bluesky.utils import MsgGenerator, maybe_await, short_uid
 from numpy.typing import NDArray
 
@@ -99,6 +99,43 @@ def look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey]:
     reading = yield from bps.read(imager)
     configuration = yield from _configuration(imager)
     return documents.survey_from(_values(reading), _values(configuration), mask)
+
+
+def check_reach(survey: Survey, x: Movable, y: Movable) -> MsgGenerator[None]:
+    """Make sure that the motors may go to every pixel that may be measured.
+
+    Raises
+    ------
+    InputError
+        If a motor refuses the outermost of these positions.
+    """
+    allowed = ~survey.mask
+    for motor, axis, positions in (
+        (x, "x", survey.x[allowed.any(axis=0)]),
+        (y, "y", survey.y[allowed.any(axis=1)]),
+    ):
+        if not isinstance(motor, Checkable) or not len(positions):
+            continue
+        for position in (float(positions.min()), float(positions.max())):
+            error = yield from _refusal(motor, position)
+            if error is not None:
+                raise InputError(
+                    f"the survey reaches {axis} = {position:g} um, where {getattr(motor, 'name', axis)} may not go "
+                    f"({error}); mask what is out of reach, or take the survey elsewhere"
+                )
+
+
+def _refusal(motor: Checkable, position: float) -> MsgGenerator[Exception | None]:
+    refused: list[Exception] = []
+
+    async def ask() -> None:
+        try:
+            await maybe_await(motor.check_value(position))
+        except Exception as error:  # each kind of motor has its own
+            refused.append(error)
+
+    yield from bps.wait_for([ask])
+    return refused[0] if refused else None
 
 
 def visit(

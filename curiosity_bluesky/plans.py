@@ -76,7 +76,8 @@ def curiosity_plan(
     ------
     InputError
         Before anything is written: if there is no such strategy or parameter, if a patch is
-        larger than the image, or if there are fewer pixels than points.
+        larger than the image, if there are fewer pixels than points, or if a motor may not go
+        where a pixel is.
 
     Examples
     --------
@@ -117,7 +118,9 @@ def explore(
         masked = survey.mask | withheld_pixels(survey.shape, withhold)
         survey = Survey(survey.channels, survey.x, survey.y, masked)
         # Whatever cannot be used is said here, before there is a run.
-        budget = Explorer(survey, strategy, seed).budget
+        explorer = Explorer(survey, strategy, seed)
+        yield from plan_stubs.check_reach(explorer.reach, x, y)
+        budget = explorer.budget
         inner = bpp.run_wrapper(
             _explore(agent, detectors, x, y, imager, survey, budget, maps_every),
             md=_start_document(agent, survey, budget, detectors, x, y, imager, withhold, md or {}),

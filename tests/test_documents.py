@@ -273,3 +273,20 @@ def test_a_spectrum_that_is_all_nan_is_kept_and_the_run_goes_on(instrument, run)
     assert [i for i, p in enumerate(points) if np.isnan(p["reader"]).all()] == [2, 6]
     pixels = {(d["row"], d["col"]) for d in events(documents, "decisions")}
     assert len(pixels) == len(points) == POINTS
+
+
+def test_a_pixel_out_of_a_motors_reach_is_refused_before_anything_is_written():
+    instrument = simulated_instrument(SyntheticSample((16, 14), points=16), speed=float("inf"))
+    documents = []
+
+    def run(low, high):
+        instrument.stage.x.set_limits(low, high)
+        plan = plan_on(instrument, num_points=3)
+        RunEngine({})(plan, lambda name, doc: documents.append(doc))
+
+    with pytest.raises(InputError, match=r"x = 0.04 um, where stage_x may not go"):
+        run(0.05, 0.2)
+    assert not documents and instrument.stage.x.position == 0
+    # The rim, where no patch of 5 fits, is never visited and may be out of reach.
+    run(0.04, 0.22)
+    assert documents

@@ -23,6 +23,7 @@ from curiosity_bluesky.learning.records import (
 )
 from curiosity_bluesky.learning.strategy import Strategy
 from curiosity_bluesky.learning.survey import Pixel, Survey
+from curiosity_bluesky.learning.threads import one_thread
 
 MAPS = ("error", "novelty", "uncertainty", "acquisition")
 
@@ -139,6 +140,12 @@ class Explorer:
         """Number of spectra measured."""
         return len(self._observations)
 
+    @property
+    def reach(self) -> Survey:
+        """The survey with everything masked that is never proposed, such as the rim."""
+        candidates = self.patches.unflatten(self.patches.allowed.astype(float)) == 1
+        return dataclasses.replace(self.survey, mask=~candidates)
+
     def observe(self, observation: Observation) -> None:
         """Take in a measured spectrum.
 
@@ -209,6 +216,7 @@ class Explorer:
 
     # ---- what next
 
+    @one_thread()
     def propose(self, n: int = 1) -> list[Proposal]:
         """Return the next pixels to measure: never measured, pending, barred or masked ones.
 
@@ -220,10 +228,9 @@ class Explorer:
         started = time.perf_counter()
         available = self._available()
         chosen: list[tuple[int, Reason]] = []
-        for index in self._seed_indices():
-            if len(chosen) < n and available[index] and not self._was_decided(index):
-                chosen.append((index, "seed"))
-                available[index] = False
+        for index in self._seeds_to_come(available)[:n]:
+            chosen.append((index, "seed"))
+            available[index] = False
         scores, spectra = None, None
         if len(chosen) < n and available.any():
             observed = self._observed()
@@ -256,6 +263,7 @@ class Explorer:
 
     # ---- what is known
 
+    @one_thread()
     def predict(self) -> Prediction:
         """Return the expected spectra of every pixel, learning first if there is news.
 
@@ -270,6 +278,7 @@ class Explorer:
         spectra = self.patches.unflatten(self._learner.predict(observed))
         return Prediction(spectra, self.maps()["uncertainty"])
 
+    @one_thread()
     def maps(self) -> dict[str, NDArray]:
         """Return error, novelty, uncertainty and acquisition, ``(rows, cols)`` each.
 
@@ -305,15 +314,20 @@ class Explorer:
                 available[index] = False
         return available
 
-    def _was_decided(self, index: int) -> bool:
-        # A seed that failed and was given back is the strategy's to choose, not a seed again.
-        return self.patches.pixel(index) in {p.pixel for p in self._decisions.values()}
-
-    def _seed_indices(self) -> list[int]:
+    def _seeds_to_come(self, available: NDArray[np.bool_]) -> list[int]:
+        """Return the available seeds that were never decided on."""
+        wanted = min(self.strategy.n_seeds, self.budget)
+        # Counted by the record: on another machine the networks may name other seeds.
+        wanted -= sum(p.reason == "seed" for p in self._decisions.values())
+        if wanted <= 0:
+            return []
         if self._seeds is None:
-            n = min(self.strategy.n_seeds, self.budget)
-            self._seeds = [int(index) for index in self._learner.seeds(n)]
-        return self._seeds
+            seeds = self._learner.seeds(min(self.strategy.n_seeds, self.budget))
+            self._seeds = [int(index) for index in seeds]
+        # A seed that failed and was given back is the strategy's to choose, not a seed again.
+        decided = {p.pixel for p in self._decisions.values()}
+        left = [i for i in self._seeds if available[i] and self.patches.pixel(i) not in decided]
+        return left[:wanted]
 
     def _observed(self) -> Observed:
         """Return what can be learned from: whole patches at unmasked pixels."""

@@ -9,7 +9,6 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from sklearn.cluster import KMeans
-from threadpoolctl import threadpool_limits
 
 from curiosity_bluesky.learning.protocols import Features
 
@@ -48,9 +47,7 @@ class KMeansSeeding:
         k = min(n, len(np.unique(points, axis=0)))
         start = int(rng.integers(2**31))
         means = KMeans(k, n_init=1, random_state=start)  # pyright: ignore[reportArgumentType]
-        # Three threads or more add up in the order in which they happen to finish.
-        with threadpool_limits(1):
-            centres = means.fit(points).cluster_centers_
+        centres = means.fit(points).cluster_centers_
         chosen: list[int] = []
         # Two centroids can share their nearest pixel; the second takes the next nearest.
         tree = KDTree(points)

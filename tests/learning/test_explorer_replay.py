@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -135,3 +136,37 @@ def test_a_training_broken_off_leaves_no_trace(name, epoch, survey, cheap, drive
     undisturbed.predict()
     assert exactly(*disturbed.propose()) == exactly(*undisturbed.propose())
     assert exactly(*disturbed.decisions) == exactly(*undisturbed.decisions)
+
+
+def test_a_replay_is_the_same_however_many_threads_the_process_uses(survey, cheap, measured):
+    """The number of threads is not part of the state: another machine decides alike."""
+
+    def decided(threads: int) -> list[tuple]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            explorer = Explorer(survey, cheap("vatsavai2025-latent"), seed=3)
+            for _ in range(7):
+                [proposal] = explorer.propose()
+                explorer.observe(measured(proposal))
+            assert torch.get_num_threads() == threads  # and it is given back
+        finally:
+            torch.set_num_threads(before)
+        return [(p.pixel, repr(p.predicted_error), repr(p.novelty)) for p in explorer.decisions]
+
+    assert decided(1) == decided(2) == decided(4)
+
+
+def test_a_run_begun_elsewhere_gets_no_more_seeds_than_were_planned(survey, cheap, measured):
+    """Even if the networks of the other machine had named other seeds."""
+    explorer = Explorer(survey, cheap("vatsavai2025-latent", n_seeds=4), seed=3)
+    own = {p.pixel for p in explorer.propose(4)}
+    others = [p for p in Explorer(survey, cheap("random", n_seeds=70), 1).propose(70)]
+    others = [p for p in others if p.pixel not in own][:4]
+    rebuilt = Explorer(survey, cheap("vatsavai2025-latent", n_seeds=4), seed=3)
+    for number, seed in enumerate(others):
+        decision = dataclasses.replace(seed, decision_id=number)
+        rebuilt.record(decision)
+        rebuilt.observe(measured(decision))
+    [following] = rebuilt.propose()
+    assert following.reason != "seed"
