@@ -119,8 +119,9 @@ def check_reach(survey: Survey, x: Movable, y: Movable) -> MsgGenerator[None]:
         for position in (float(positions.min()), float(positions.max())):
             error = yield from _refusal(motor, position)
             if error is not None:
+                name = getattr(motor, "name", axis)
                 raise InputError(
-                    f"the survey reaches {axis} = {position:g} um, where {getattr(motor, 'name', axis)} may not go "
+                    f"the survey reaches {axis} = {position:g} um, where {name} may not go "
                     f"({error}); mask what is out of reach, or take the survey elsewhere"
                 )
 
