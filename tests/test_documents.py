@@ -7,6 +7,7 @@ import event_model
 import numpy as np
 import pytest
 from bluesky import RunEngine
+from bluesky.callbacks.best_effort import BestEffortCallback
 from event_model import DocumentNames, schema_validators
 from ophyd.sim import SynAxis
 from support import events, few, normal
@@ -290,3 +291,13 @@ def test_a_pixel_out_of_a_motors_reach_is_refused_before_anything_is_written():
     # The rim, where no patch of 5 fits, is never visited and may be out of reach.
     run(0.04, 0.22)
     assert documents
+
+
+def test_the_best_effort_callback_shows_what_was_measured(capsys, recwarn):
+    best_effort = BestEffortCallback()
+    best_effort.disable_plots()
+    instrument = simulated_instrument(SyntheticSample((16, 14), points=16), speed=math.inf)
+    collect(plan_on(instrument, num_points=3), best_effort)
+    table = capsys.readouterr().out
+    assert "stage_x" in table and "spectrometer_area" in table and "predicted" not in table
+    assert not [w for w in recwarn if "LiveTable" in str(w.message)]

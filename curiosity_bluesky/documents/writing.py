@@ -52,6 +52,11 @@ class Record:
     def __hash__(self) -> int:
         return hash((Record, self.name))
 
+    @property
+    def hints(self) -> dict[str, list[str]]:
+        """Nothing of it belongs into a live table or plot of the measurement."""
+        return {"fields": []}
+
     def read(self) -> dict[str, Any]:
         """Return the values with the time at which the record was made."""
         return {
