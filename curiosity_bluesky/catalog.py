@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -37,7 +39,7 @@ class RunSummary:
     time
         Start, ISO 8601 with the local time zone.
     points
-        Spectra in the run.
+        Spectra in the run, so far if it is open.
     num_points
         Spectra that were asked for.
     status
@@ -49,7 +51,7 @@ class RunSummary:
     sample: str | None
     strategy: str | None
     plan_name: str | None
-    points: int | None
+    points: int
     num_points: int | None
     status: str
 
@@ -95,7 +97,7 @@ class Catalog:
         self._server = server
         self._remote = remote
         self._writers: list[JournaledWriter] = []
-        atexit.register(self.close)
+        _at_exit(weakref.WeakMethod(self.close))
 
     @property
     def pictures(self) -> Path:
@@ -184,7 +186,6 @@ class Catalog:
 
     def close(self) -> None:
         """Write what is in hand and, if it is ours, stop the server; more than once is fine."""
-        atexit.unregister(self.close)
         for writer in self._writers:
             writer.close()
         if self._server is not None:
@@ -244,6 +245,19 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
     return Catalog(client, where, journal, server)
 
 
+def _at_exit(close: weakref.WeakMethod) -> None:
+    """Close a catalogue that nobody closed when the interpreter ends."""
+
+    def run() -> None:
+        if (method := close()) is not None:
+            method()
+
+    # atexit comes too late: before it, Python shuts down the thread pools that the embedded
+    # server needs in order to take the last documents. This hook comes before that, and has
+    # no public name (CPython uses it for just this); without it, the journal keeps the rest.
+    getattr(threading, "_register_atexit", atexit.register)(run)
+
+
 def _answers(uri: str) -> None:
     """Raise InputError if nobody is there at all: Tiled's own client tries for half a minute."""
     try:
@@ -287,7 +301,11 @@ def _summary(run: Any) -> RunSummary:
         sample=start.get("sample"),
         strategy=start.get("curiosity_strategy"),
         plan_name=start.get("plan_name"),
-        points=events.get("primary") if stop else None,
+        points=events.get("primary", 0) if stop else _points_so_far(run),
         num_points=start.get("num_points"),
         status=stop["exit_status"] if stop else "open",
     )
+
+
+def _points_so_far(run: Any) -> int:
+    return len(run["primary"]["time"]) if "primary" in run else 0

@@ -93,6 +93,8 @@ def demo(
         print(json.dumps(result.to_dict()))
     else:
         _print_table(result.rows())
+    if result.points < points:
+        raise typer.Exit(130)  # ended early by Ctrl-C; what was measured is kept
 
 
 @app.command()
@@ -115,12 +117,14 @@ def runs(
     if as_json:
         print(json.dumps([run.to_dict() for run in found]))
         return
-    table = Table(title=f"{len(found)} runs in {where}", title_justify="left")
+    plural = "" if len(found) == 1 else "s"
+    table = Table(title=f"{len(found)} run{plural} in {where}", title_justify="left")
     for column in ("uid", "started", "sample", "strategy", "points", "status"):
-        table.add_column(column, no_wrap=column in ("uid", "started"))
+        # Folded, not cut: the words are what one has to type to search.
+        table.add_column(column, overflow="fold", no_wrap=column == "uid")
     for run in found:
-        points = f"{'?' if run.points is None else run.points} of {run.num_points}"
-        cells = (run.uid[:8], run.time[:19].replace("T", " "), run.sample, run.strategy, points)
+        points = f"{run.points} of {run.num_points}"
+        cells = (run.uid[:8], run.time[:16].replace("T", " "), run.sample, run.strategy, points)
         table.add_row(*(cell or "" for cell in cells), run.status)
     console.print(table)
 
@@ -187,7 +191,7 @@ def serve(
         raise InputError(f"{where} is served already; give a directory with --catalog")
     console.print(f"starting a Tiled server for {where} ...", highlight=False)
     # Asked to end by whoever started it, it closes as it does on Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _end)
     server = EmbeddedServer(
         Path(where), port, os.environ.get("TILED_API_KEY"), anonymous_read=not private
     )
@@ -201,6 +205,10 @@ def serve(
         pass
     finally:
         server.close()
+
+
+def _end(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _parameters(settings: list[str]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,7 +44,7 @@ class DemoResult:
     seconds
         Duration of the run.
     seconds_per_decision
-        Median over the decisions that a model made (all of them if none did).
+        Median over the decisions after the seeds (over all if there were only seeds).
     test_nmse, hidden_nmse, published_score
         See `curiosity_bluesky.learning.Score`; the published score is the smallest along
         the run.
@@ -73,7 +75,7 @@ class DemoResult:
             ("sample", self.sample),
             ("strategy", f"{self.strategy}, seed {self.seed}"),
             ("spectra", f"{self.points} in {self.seconds:.0f} s"),
-            ("a decision", f"{self.seconds_per_decision:.3g} s (median, once there is a model)"),
+            ("a decision", f"{self.seconds_per_decision:.3g} s (median after the seeds)"),
             ("test nMSE", f"{_number(self.test_nmse)}  (withheld pixels; 1: the mean spectrum)"),
             ("hidden nMSE", f"{_number(self.hidden_nmse)}  (all pixels not measured)"),
             (
@@ -113,8 +115,8 @@ def run_demo(
     instrument = simulated_instrument(opened, speed=speed)
     devices: Any = instrument  # ophyd's annotations and bluesky's protocols do not meet
     explorer = Explorer(instrument.survey(withhold), chosen, seed)  # says what cannot be
-    if picture is not None and not picture.parent.is_dir():
-        raise InputError(f"the folder of {picture} does not exist; make it or choose another")
+    if picture is not None:
+        _check_picture(picture)
 
     scorer = Scorer(opened.target(), withheld_pixels(opened.shape, withhold))
     with connect(catalog) as runs:
@@ -144,7 +146,7 @@ def run_demo(
                 ),
             )
         seconds = time.perf_counter() - started
-        path = view.save(picture) if plot else None
+        path = _saved(view, picture) if plot else None
         measured = documents.read(runs[uid])
         return DemoResult(
             uid=uid,
@@ -158,6 +160,21 @@ def run_demo(
             **scorer.summary(),
             picture=None if path is None else str(path),
         )
+
+
+def _check_picture(picture: Path) -> None:
+    if picture.suffix != ".png":
+        raise InputError(f"the picture is {picture}; expected a file ending in .png")
+    if not picture.parent.is_dir() or not os.access(picture.parent, os.W_OK):
+        raise InputError(f"{picture} cannot be written: no such folder, or none to write to")
+
+
+def _saved(view: LiveView, picture: Path | None) -> Path | None:
+    try:
+        return view.save(picture)
+    except OSError as error:  # the run is safe; a picture can be drawn again
+        print(f"curiosity: the picture could not be written: {error}", file=sys.stderr)
+        return None
 
 
 def _run(RE: RunEngine, plan: MsgGenerator[str]) -> str:
@@ -187,10 +204,10 @@ class _Curves(Mapping):
 
 
 def decision_seconds(measured: xr.Dataset) -> float:
-    """Median time (s) of the decisions that a model made; of all where none did."""
+    """Median time (s) of the decisions after the seeds; of all where there were only seeds."""
     seconds = measured["seconds"].values
-    modelled = seconds[measured["model_version"].values > 0]
-    return float(np.median(modelled if modelled.size else seconds))
+    later = seconds[measured["reason"].values != "seed"]
+    return float(np.median(later if later.size else seconds))
 
 
 @contextmanager
@@ -219,14 +236,18 @@ def _progress(budget: int, agent: CuriosityAgent, scorer: Scorer) -> Iterator[An
             elif name == "event" and streams.get(doc["descriptor"]) == documents.DECISIONS:
                 progress.update(points, description=f"measuring: {doc['data']['reason']}")
             elif name == "event" and streams.get(doc["descriptor"]) == documents.PRIMARY:
-                last = scorer.scores[-1].hidden_nmse if scorer.scores else math.nan
-                note = f"hidden nMSE {last:.3f}" if math.isfinite(last) else ""
-                progress.update(points, advance=1, note=note)
+                progress.update(points, advance=1, note=_last_score(scorer))
             elif name == "stop":
-                progress.update(points, description="writing to the catalogue")
+                note = _last_score(scorer)
+                progress.update(points, description="writing to the catalogue", note=note)
 
         agent.on_epoch = on_epoch
         yield callback
+
+
+def _last_score(scorer: Scorer) -> str:
+    last = scorer.scores[-1].hidden_nmse if scorer.scores else math.nan
+    return f"hidden nMSE {last:.3f}" if math.isfinite(last) else ""
 
 
 @dataclass(frozen=True)
@@ -296,6 +317,8 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
     InputError
         If there is no such run.
     """
+    if picture is not None:
+        _check_picture(picture)
     run = runs[uid]
     stop = run.metadata.get("stop") or {}
     measured = documents.read(run) if documents.PRIMARY in run else None

@@ -294,8 +294,10 @@ def _load(path: Path, kind: str) -> Any:
         # Pickled objects could run code, so they are never read.
         return np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # numpy takes any file that it does not know for a pickle and proposes to trust it.
+        why = "it is not one, or holds Python objects" if "pickle" in str(error) else error
         raise InputError(
-            f"{path} cannot be read ({error}); expected {kind} of plain numbers: "
+            f"{path} cannot be read ({why}); expected {kind} of plain numbers: "
             "save it again with numpy, without object arrays."
         ) from error
 

@@ -102,6 +102,30 @@ with connect(sys.argv[1], create=False) as catalog:
     assert json.loads(python(code, tmp_path / "runs")) == [uid, 7, "success", 0, 7]
 
 
+def test_a_process_that_ends_at_once_and_closes_nothing_loses_nothing(film_file, tmp_path):
+    """As a script does that forgets to close, and IPython on ``exit``."""
+    code = """
+import sys
+from bluesky import RunEngine
+from curiosity_bluesky import connect, curiosity_plan
+from curiosity_bluesky.session import simulated_instrument
+from sim_devices import open_sample
+film = simulated_instrument(open_sample(sys.argv[1]), speed=float("inf"))
+catalog = connect(sys.argv[2])
+RE = RunEngine({})
+RE.subscribe(catalog.writer())
+few = {"patch_size": 3, "n_seeds": 30}
+devices = [film.spectrometer], film.stage.x, film.stage.y, film.imager
+print(*RE(curiosity_plan(*devices, num_points=30, strategy="random", parameters=few)))
+"""
+    uid = python(code, film_file, tmp_path / "runs").split()[-1]
+    with connect(tmp_path / "runs", create=False) as catalog:
+        [run] = catalog.runs()
+        assert (run.uid, run.points, run.status) == (uid, 30, "success")
+        assert read(catalog[uid]).sizes["point"] == 30
+    assert not list((tmp_path / "runs" / "journal").iterdir())
+
+
 def test_a_second_process_joins_the_directory_that_another_has_open(RE, catalog, instrument):
     RE.subscribe(catalog.writer())
     collected_run(RE, instrument, num_points=7)

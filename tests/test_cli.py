@@ -165,6 +165,7 @@ BAD = {
     ),
     "catalogue not writable": (["--sample", "good.npz", "--catalog", "good.npz/runs"], "written"),
     "picture nowhere": (["--sample", "good.npz", "--picture", "no/where.png"], "no/where.png"),
+    "not a picture": (["--sample", "good.npz", "--picture", "run.foo"], "ending in .png"),
     "zero speed": (["--sample", "good.npz", "--speed", "0"], "speed"),
 }
 

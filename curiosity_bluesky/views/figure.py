@@ -171,7 +171,9 @@ class RunPicture:
                     facecolor="gray")  # fmt: skip
 
     def _draw_error_map(self, axes: Axes) -> None:
-        axes.set_title("Predicted error", fontsize=10)
+        axes.set_title(
+            "Predicted error of the spectrum (none at the rim: no patch fits)", fontsize=9
+        )
         if self.survey is None or self.error_map is None:
             why = (
                 "no error model"
@@ -199,7 +201,10 @@ class RunPicture:
             axes.plot(values, expected[:size], color="tab:red", ls="--", lw=1.2,
                       label="predicted beforehand")  # fmt: skip
         if (decision := self.decisions.get(number)) is not None:
-            axes.set_title(f"Last spectrum: pixel {decision.pixel}, {decision.reason}", fontsize=10)
+            axes.set_title(
+                "Last spectrum: row {}, col {}, {}".format(*decision.pixel, decision.reason),
+                fontsize=10,
+            )
         axes.set_xlabel(f"{name} ({units})" if units else name, fontsize=9)
         axes.set_ylabel(f"response ({self.units})" if self.units else "response", fontsize=9)
         axes.ticklabel_format(axis="y", scilimits=(-2, 3))
