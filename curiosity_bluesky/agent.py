@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -35,6 +37,20 @@ Watcher = Callable[[Explorer], None]
 
 class Cancelled(Exception):
     """The training was broken off because nobody waits for it any more."""
+
+
+_AGENTS: weakref.WeakSet[CuriosityAgent] = weakref.WeakSet()
+
+
+def _end_trainings() -> None:
+    # torch aborts the process if its thread is still computing when the interpreter goes.
+    for agent in list(_AGENTS):
+        agent.cancel()
+        if agent._busy.acquire(timeout=5.0):
+            agent._busy.release()
+
+
+getattr(threading, "_register_atexit", atexit.register)(_end_trainings)
 
 
 class CuriosityAgent:
@@ -93,6 +109,7 @@ class CuriosityAgent:
         self._explorer: Explorer | None = None
         self._busy = threading.Lock()
         self._cancelled = threading.Event()
+        _AGENTS.add(self)
 
     @classmethod
     def from_documents(

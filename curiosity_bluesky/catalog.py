@@ -110,6 +110,7 @@ class Catalog:
         ``RE.subscribe(catalog.writer())``; see `JournaledWriter`.
         """
         writer = JournaledWriter(self.client, self._journal, batch_size)
+        writer.catalog = self  # whoever holds the writer holds the server
         self._writers.append(writer)
         return writer
 

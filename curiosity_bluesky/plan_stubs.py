@@ -96,9 +96,9 @@ def look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey]:
     Survey
     """
     yield from measure([imager])
-    reading = yield from bps.read(imager)
+    reading = yield from _read(imager)
     configuration = yield from _configuration(imager)
-    return documents.survey_from(_values(reading), _values(configuration), mask)
+    return documents.survey_from(reading, _values(configuration), mask)
 
 
 def check_reach(survey: Survey, x: Movable, y: Movable) -> MsgGenerator[None]:
@@ -145,11 +145,10 @@ def visit(
     """Go to a proposed pixel, measure there and write one event of the primary stream."""
     yield from bps.mv(x, proposal.x, y, proposal.y)
     yield from measure(detectors)
-    yield from bps.create(name=documents.PRIMARY)
     channels: dict[str, NDArray] = {}
     for device in [*detectors, x, y]:
-        reading = yield from bps.read(device)
-        channels |= {k: np.asarray(v) for k, v in _values(reading).items() if np.ndim(v) == 1}
+        values = yield from _read(device)
+        channels |= {k: np.asarray(v) for k, v in values.items() if np.ndim(v) == 1}
     if not channels:
         raise InputError(
             f"{', '.join(device.name for device in detectors) or 'nothing'} reads no spectrum; "
@@ -157,19 +156,36 @@ def visit(
         )
     values: dict[str, Any] = {"decision_id": proposal.decision_id}
     values |= documents.prediction_values(proposal, channels)
-    yield from bps.read(Record("expectation", values))
+    yield from bps.create(name=documents.PRIMARY)
+    for device in [*detectors, x, y, Record("expectation", values)]:
+        yield from bps.read(device)
     yield from bps.save()
     yield from bps.checkpoint()
+
+
+def _read(device: Readable) -> MsgGenerator[dict[str, Any]]:
+    # A message that a pause interrupts is repeated, but its answer never reaches the plan.
+    reading = None
+    while reading is None:
+        reading = yield from bps.read(device)
+    return _values(reading)
 
 
 def _configuration(device: Any) -> MsgGenerator[Mapping[str, Any]]:
     # A device may answer at once (ophyd) or be awaited (ophyd-async); the RunEngine can both.
     answer: dict[str, Any] = {}
+    failed: list[Exception] = []
 
     async def ask() -> None:
-        answer.update(await maybe_await(device.read_configuration()))
+        failed.clear()
+        try:
+            answer.update(await maybe_await(device.read_configuration()))
+        except Exception as error:  # wait_for itself raises nothing
+            failed.append(error)
 
     yield from bps.wait_for([ask])
+    if failed:
+        raise failed[0]
     return answer
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 import numpy as np
 from bluesky.protocols import Movable, NamedMovable, Readable
@@ -125,12 +124,11 @@ def explore(
             _explore(agent, detectors, x, y, imager, survey, budget, maps_every),
             md=_start_document(agent, survey, budget, detectors, x, y, imager, withhold, md or {}),
         )
-        # Only a run that ends early leaves a training that nobody waits for.
-        return (
-            yield from bpp.contingency_wrapper(
-                bpp.subs_wrapper(inner, agent), except_plan=lambda error: _cancel(agent)
-            )
-        )
+        try:
+            return (yield from bpp.subs_wrapper(inner, agent))
+        except BaseException:  # GeneratorExit too: RE.halt() only closes the plan
+            agent.cancel()
+            raise
 
     return (yield from bpp.stage_wrapper(look_and_explore(), [*detectors, x, y, imager]))
 
@@ -173,11 +171,6 @@ def _save_maps(agent: CuriosityAgent) -> MsgGenerator[None]:
         arrays = {name: values.astype("<f4") for name, values in maps.items()}
         record = Record("maps", arrays, dict.fromkeys(arrays, "yx"))
         yield from plan_stubs.save(documents.MAPS, [record])
-
-
-def _cancel(agent: CuriosityAgent) -> MsgGenerator[None]:
-    agent.cancel()
-    yield from bps.null()
 
 
 def _start_document(

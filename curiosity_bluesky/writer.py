@@ -34,11 +34,14 @@ class JournaledWriter:
 
     Attributes
     ----------
+    catalog : Catalog or None
+        What it writes into; held here, so that its server lives as long as the writer.
     failed : dict
         Run uid to what went wrong with it in Tiled.
     """
 
     def __init__(self, client: Any, journal: Path, batch_size: int = 1) -> None:
+        self.catalog: Any = None
         self._journal = journal
         # Every array as an array: in Tiled's tables short ones would lose their dtype.
         self._tiled = TiledWriter(client, batch_size=batch_size, max_array_size=0)

@@ -45,7 +45,9 @@ def read(run: Any) -> xr.Dataset:
         decisions = read_stream(run, DECISIONS).drop_vars("time").set_index(event="decision_id")
         chosen = decisions.sel(event=points["decision_id"].rename({"point": "event"}).values)
         scores = chosen.drop_vars("event").rename({"event": "point"})
-        points = points.merge(scores)
+        # A motor may be called x: its read-back must not be taken for the pixel's position.
+        clash = (set(points.data_vars) & set(scores.variables)) - {"decision_id"}
+        points = points.rename({key: f"{key}_readback" for key in clash}).merge(scores)
         coordinates = [key for key in ("row", "col", "x", "y", "reason") if key in points]
         points = points.set_coords(["decision_id", *coordinates])
     flat = {k: v for k, v in run.start.items() if isinstance(v, str | int | float)}

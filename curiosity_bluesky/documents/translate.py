@@ -110,6 +110,8 @@ class Translator:
                 for key, value in device["data"].items()
             }
             mask = data.get(MASK)
+            # In the order of the descriptor: a store may give the data keys back in another.
+            data = {key: data[key] for key in descriptor["data_keys"]}
             self._survey = survey_from(
                 data, configuration, None if mask is None else np.asarray(mask, bool)
             )
