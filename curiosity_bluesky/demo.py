@@ -27,7 +27,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Scorer, Strategy, withheld_pixels
 from curiosity_bluesky.plans import explore
 from curiosity_bluesky.session import simulated_instrument
-from curiosity_bluesky.views import LiveView, RunPicture
+from curiosity_bluesky.views import LiveView
 from sim_devices import open_sample
 
 
@@ -324,7 +324,6 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
     measured = documents.read(run) if documents.PRIMARY in run else None
     if picture is not None:
         view = LiveView(picture.parent, window=False)
-        view.picture = RunPicture()
         for name, doc in run.documents():
             view.picture(name, doc)
         view.save(picture)
