@@ -37,6 +37,11 @@ CatalogOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
+LoadOption = Annotated[
+    list[Path] | None,
+    typer.Option("--load", metavar="FILE.py", help="A file with a strategy of your own."),
+]
+
 
 @app.command()
 def demo(
@@ -65,6 +70,7 @@ def demo(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the strategy."),
     ] = None,
+    load: LoadOption = None,
     speed: Annotated[
         float, typer.Option(help="Simulated seconds per second of the microscope.")
     ] = 20.0,
@@ -73,6 +79,7 @@ def demo(
     """Let the explorer measure a recorded sample on the simulated microscope."""
     from curiosity_bluesky.demo import run_demo
 
+    _load(load)
     # The RunEngine has a few words for whoever presses Ctrl-C; JSON stays alone on stdout.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         result = run_demo(
@@ -173,6 +180,81 @@ def samples(as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def benchmark(
+    samples: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B",
+            help="Samples or files; a cube's slices in brackets: FILE.npy[image=25,spectra=49:].",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where trials and report go.")],
+    strategies: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B",
+            help="NAME or NAME[PARAMETER=VALUE,...]; published, baselines and oracles are several.",
+        ),
+    ] = "published,baselines,oracles",
+    points: Annotated[int, typer.Option(help="Spectra in a run, seeds included.")] = 200,
+    seeds: Annotated[int, typer.Option(help="Runs of each strategy on each sample.")] = 20,
+    protocols: Annotated[
+        str,
+        typer.Option(
+            metavar="P",
+            help="shared (the same seed pixels for all), own (each its own), or shared,own.",
+        ),
+    ] = "shared",
+    n_seeds: Annotated[int, typer.Option(help="Spectra before anything is learned.")] = 30,
+    patch_size: Annotated[
+        str, typer.Option(metavar="N|own", help="Patch for all strategies, or each its own.")
+    ] = "9",
+    every: Annotated[int, typer.Option(help="Score after so many spectra.")] = 5,
+    withhold: Annotated[float, typer.Option(help="Share of pixels that test.")] = 0.2,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="A parameter of all strategies that have it."
+        ),
+    ] = None,
+    load: LoadOption = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes here. [default: one for each core]")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler elsewhere.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare strategies on recorded samples; interrupted and run again, it goes on."""
+    from curiosity_bluesky.benchmark.command import run_benchmark
+
+    _load(load)
+    summary = run_benchmark(
+        samples=samples,
+        strategies=strategies,
+        points=points,
+        seeds=seeds,
+        protocols=protocols,
+        n_seeds=n_seeds,
+        patch_size=patch_size,
+        every=every,
+        withhold=withhold,
+        common=settings or [],
+        out=out,
+        workers=workers,
+        scheduler=scheduler,
+        command=" ".join(["curiosity", *sys.argv[1:]]),
+    )
+    if as_json:
+        print(json.dumps(summary))
+        return
+    for sentence in summary["sentences"]:
+        console.print(sentence, highlight=False, markup=False)
+    console.print(f"report: {summary['report']}", highlight=False, markup=False)
+
+
+@app.command()
 def serve(
     catalog: CatalogOption = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8000,
@@ -209,6 +291,23 @@ def serve(
 
 def _end(number: int, frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def _load(files: list[Path] | None) -> None:
+    """Run files that register strategies; workers get their classes with the trials."""
+    import importlib.util
+
+    for file in files or []:
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        if spec is None or spec.loader is None or not file.is_file():
+            raise InputError(f"--load {file}: there is no such Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[file.stem] = module
+        spec.loader.exec_module(module)
+        with contextlib.suppress(ImportError):
+            import cloudpickle
+
+            cloudpickle.register_pickle_by_value(module)
 
 
 def _parameters(settings: list[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from curiosity_bluesky.learning.error_models import over_mean
+from curiosity_bluesky.learning.error_models import over_mean, zero_to_one
 from curiosity_bluesky.learning.protocols import Terms
 from curiosity_bluesky.learning.records import Reason
 
@@ -64,6 +64,65 @@ class ErrorAndNovelty:
 
 
 @dataclass(frozen=True)
+class ErrorNoveltyAndSpread:
+    r"""As `ErrorAndNovelty`, with the predictor's own uncertainty as a third term.
+
+    .. math:: A_j = C_j (1 + 2 e^{-\lambda} - e^{-\lambda n / P} - e^{-\lambda (P - n) / P})
+        + E_j e^{-\lambda n / P} + U_j e^{-\lambda (P - n) / P}
+
+    C, E and U each divided by their mean (Vatsavai et al. 2025, published code for the
+    variant with Monte-Carlo dropout; it does not divide U). Early novelty counts, late
+    uncertainty.
+
+    Parameters
+    ----------
+    rate
+        The paper's lambda.
+    """
+
+    rate: float = 2.0
+
+    def __call__(self, terms: Terms) -> tuple[NDArray, float]:
+        """Return the map ``(candidates,)`` and the weight of the novelty."""
+        assert terms.uncertainty is not None
+        early = float(np.exp(-self.rate * terms.n_observed / terms.budget))
+        late = float(np.exp(-self.rate * (terms.budget - terms.n_observed) / terms.budget))
+        values = (
+            over_mean(terms.error) * (1 + 2 * np.exp(-self.rate) - early - late)
+            + over_mean(terms.novelty) * early
+            + over_mean(terms.uncertainty) * late
+        )
+        return values, early
+
+
+@dataclass(frozen=True)
+class BetaCuriosity:
+    r"""From conservative to curious by one number.
+
+    .. math:: A_j = 1 - e^{-\lambda |L_j - (1 - \beta)|}
+
+    with the predicted error L scaled to 0 ... 1 over the candidates (Vatsavai et al. 2025,
+    first workflow): beta = 1 looks for large errors, 0 for small ones. Lambda changes the
+    map, not the order of the candidates in it.
+
+    Parameters
+    ----------
+    beta
+        0 to 1.
+    rate
+        The paper's lambda.
+    """
+
+    beta: float = 1.0
+    rate: float = 0.1
+
+    def __call__(self, terms: Terms) -> tuple[NDArray, float]:
+        """Return the map ``(candidates,)``; novelty has no weight in it."""
+        distance = np.abs(zero_to_one(terms.error) - (1 - self.beta))
+        return 1 - np.exp(-self.rate * distance), 0.0
+
+
+@dataclass(frozen=True)
 class OneOfTheBest:
     """Mostly one of the best pixels, sometimes any (Vatsavai et al. 2025, published code).
 
@@ -94,6 +153,17 @@ class OneOfTheBest:
                     (int(ranked.pop(rng.integers(min(self.best, len(ranked))))), "curious")
                 )
         return chosen
+
+
+class Best:
+    """The candidates with the largest values."""
+
+    def __call__(
+        self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator
+    ) -> list[tuple[int, Reason]]:
+        """Return `n` distinct available candidates, each with the reason ``curious``."""
+        left = np.flatnonzero(available)
+        return [(int(i), "curious") for i in left[np.argsort(-values[left], kind="stable")][:n]]
 
 
 class AnyPixel:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from curiosity_bluesky.learning import networks
+from curiosity_bluesky.learning import architectures, networks
 from curiosity_bluesky.learning.protocols import Features
 
 
@@ -41,8 +43,7 @@ class ErrorNetwork:
         """Forget everything and learn from these errors ``(n,)``; return the loss."""
         self._features = networks.tensor(self._source.values())
         width = self._features.shape[1]
-        network = networks.build(lambda: networks.ErrorNet(width), self._seed)
-        assert isinstance(network, networks.ErrorNet)
+        network = networks.build(lambda: architectures.ErrorNet(width), self._seed)
         self._network = network
         self._optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
         return self._train(indices, errors, self._start_epochs)
@@ -69,6 +70,60 @@ class ErrorNetwork:
         with torch.inference_mode():
             mean, spread = self._network.moments(self._features)
         return mean.clamp(min=0).double().cpu().numpy(), spread.double().cpu().numpy()
+
+
+class LatentErrorDecoder:
+    """A decoder from the predictor's frozen latent space to its error.
+
+    First workflow of the paper: d-32-16-8-1 on the encoder of the best network, whose
+    weights stay as they are; Adam with learning rate 1e-3, 100 epochs, full batch. The target
+    is the error scaled to 0 ... 1 over the measured points. The latent space changes with
+    every training of the predictor, so each training starts anew.
+
+    Parameters
+    ----------
+    latent
+        Gives every candidate's place in the latent space, ``(candidates, latent)``.
+    epochs
+        Of each training.
+    seed
+        Seed of the weights.
+    """
+
+    def __init__(self, latent: Callable[[], NDArray], epochs: int, seed: int) -> None:
+        self._latent = latent
+        self._epochs = epochs
+        self._seed = seed
+
+    def start(self, indices: NDArray[np.intp], errors: NDArray) -> float:
+        """Learn from these errors ``(n,)`` alone; return the loss."""
+        latent = networks.tensor(self._latent())
+        network = networks.build(
+            lambda: architectures.ErrorDecoder(latent.shape[1]), self._seed
+        ).train()
+        optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+        x, y = latent[torch.as_tensor(indices)], networks.tensor(zero_to_one(errors))
+        loss = torch.tensor(np.nan)
+        for _ in range(self._epochs):
+            optimiser.zero_grad()
+            loss = F.mse_loss(network(x), y)
+            loss.backward()
+            optimiser.step()
+        with torch.inference_mode():
+            self._predicted = network.eval()(latent).double().cpu().numpy()
+        return float(loss.detach())
+
+    update = start
+
+    def predict(self) -> tuple[NDArray, None]:
+        """Return the expected error of every candidate, ``(candidates,)``."""
+        return self._predicted, None
+
+
+def zero_to_one(values: NDArray) -> NDArray:
+    """Scale to 0 ... 1; all zeros where all are the same."""
+    width = float(np.ptp(values))
+    return (values - values.min()) / width if width > 0 else np.zeros_like(values, dtype=float)
 
 
 def over_mean(values: NDArray) -> NDArray:

@@ -47,6 +47,9 @@ class Explorer:
         Called after every epoch of a training as ``on_epoch(model, epoch, epochs)``. What
         it raises ends the training and comes out of the call that asked for it; nothing
         half-learned is kept.
+    truth
+        ``(rows, cols, points)``, the spectra everywhere, for strategies that need to know
+        them: only a benchmark does.
 
     Raises
     ------
@@ -71,6 +74,7 @@ class Explorer:
         seed: int = 0,
         *,
         on_epoch: EpochHook = lambda model, epoch, epochs: None,
+        truth: NDArray | None = None,
     ) -> None:
         if isinstance(strategy, str):
             strategy = Strategy.named(strategy)
@@ -80,7 +84,7 @@ class Explorer:
         self.survey = survey
         self.strategy = strategy
         self.seed = seed
-        self.patches = Patches(survey, strategy.patch_size)
+        self.patches = Patches(survey, strategy.patch_size, truth if strategy.needs_truth else None)
         candidates = int(self.patches.allowed.sum())
         if not candidates:
             raise InputError("the mask leaves no pixel to measure; unmask some")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,9 +12,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from curiosity_bluesky.learning import networks
+from curiosity_bluesky.learning import architectures, networks
 from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.records import Training
+
+REMEMBERED = 8
+"""How many trained latent spaces a process keeps."""
+_TRAINED: dict[tuple, tuple[NDArray, Training]] = {}
 
 
 class AutoencoderFeatures:
@@ -46,13 +51,23 @@ class AutoencoderFeatures:
 
     @cached_property
     def _trained(self) -> tuple[NDArray, Training]:
+        # The same patches and seed give the same numbers: a campaign of many runs on one
+        # survey trains once in each process.
+        content = hashlib.sha256(np.ascontiguousarray(self._images).tobytes()).hexdigest()
+        key = (content, self._images.shape, self._latent, self._epochs, self._seed)
+        if key not in _TRAINED:
+            while len(_TRAINED) >= REMEMBERED:
+                _TRAINED.pop(next(iter(_TRAINED)))
+            _TRAINED[key] = self._train()
+        return _TRAINED[key]
+
+    def _train(self) -> tuple[NDArray, Training]:
         started = time.perf_counter()
         images = networks.tensor(self._images)
         _, channels, size, _ = images.shape
         network = networks.build(
-            lambda: networks.Autoencoder(channels, size, self._latent), self._seed
+            lambda: architectures.Autoencoder(channels, size, self._latent), self._seed
         )
-        assert isinstance(network, networks.Autoencoder)
         optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
         order = torch.Generator().manual_seed(self._seed)
         mean_loss = np.nan
@@ -70,7 +85,7 @@ class AutoencoderFeatures:
         latent = networks.in_batches(network.encode, images).cpu().numpy().astype(float)
         training = Training(
             model="autoencoder",
-            architecture=f"3 x {networks.FILTERS} convolutions, latent {self._latent}",
+            architecture=f"3 x {architectures.FILTERS} convolutions, latent {self._latent}",
             epochs=self._epochs,
             loss=mean_loss,
             seconds=time.perf_counter() - started,

@@ -8,22 +8,20 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from curiosity_bluesky.learning.acquisition import AnyPixel, harmonic_distance
+from curiosity_bluesky.learning.acquisition import AnyPixel
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import (
-    Acquisition,
     Choice,
-    ErrorModel,
+    Curiosity,
     Features,
     Predictor,
     Seeding,
-    Terms,
 )
 from curiosity_bluesky.learning.records import Observed, Reason, Scores, Training
 
 
-class CuriousLearner:
-    """Seeding, predictor, error model, acquisition and choice as one learner.
+class ModelLearner:
+    """Seeding, predictor, curiosity and choice as one learner.
 
     What it knows is a function of the *sequence* of observations: a first training on as
     many as there are seeds, then one update for each further observation. If the sequence
@@ -35,15 +33,15 @@ class CuriousLearner:
     ----------
     patches
         The patches of the survey.
-    seeding, predictor, choice
+    predictor, choice
         The parts.
     n_seeds
         Observations in the first training.
-    budget
-        Spectra in the whole run, the P of the acquisition.
-    error_model, acquisition
-        Both or neither; without them the choice is made blindly and nothing is trained
-        until somebody asks for a prediction.
+    seeding
+        Default: the choice itself picks the seeds, blindly.
+    curiosity
+        What the choice goes by; without it the choice is blind, and nothing is trained until
+        somebody asks for a prediction.
     features
         The features that were trained on the survey, for the record.
     seed
@@ -54,13 +52,11 @@ class CuriousLearner:
         self,
         patches: Patches,
         *,
-        seeding: Seeding,
         predictor: Predictor,
         choice: Choice,
         n_seeds: int,
-        budget: int,
-        error_model: ErrorModel | None = None,
-        acquisition: Acquisition | None = None,
+        seeding: Seeding | None = None,
+        curiosity: Curiosity | None = None,
         features: Features | None = None,
         seed: int = 0,
     ) -> None:
@@ -69,9 +65,7 @@ class CuriousLearner:
         self._predictor = predictor
         self._choice = choice
         self._n_seeds = n_seeds
-        self._budget = budget
-        self._error_model = error_model
-        self._acquisition = acquisition
+        self._curiosity = curiosity
         self._features = features
         self._seed = seed
         self._learned: Observed | None = None
@@ -95,7 +89,11 @@ class CuriousLearner:
         if self._features is not None:
             self._features.values()
             self._trainings += self._features.trainings()
-        return self._seeding.choose(self._patches.allowed, n, rng)
+        allowed = self._patches.allowed
+        if self._seeding is not None:
+            return self._seeding.choose(allowed, n, rng)
+        chosen = self._choice(np.zeros(len(allowed)), allowed, n, rng)
+        return np.array([index for index, _ in chosen], dtype=np.intp)
 
     def _learn(self, observed: Observed) -> None:
         first = min(self._n_seeds, len(observed))
@@ -120,10 +118,9 @@ class CuriousLearner:
         start_over: bool = False,
     ) -> None:
         loss = np.nan
-        if self._error_model is not None:
-            errors = self._errors(observed)
-            teach = self._error_model.start if start_over else self._error_model.update
-            loss = teach(observed.indices, errors)
+        if self._curiosity is not None:
+            teach = self._curiosity.start if start_over else self._curiosity.update
+            loss = teach(observed)
         self._version += 1
         self._learned = observed
         self._scores = None
@@ -135,11 +132,6 @@ class CuriousLearner:
                 error_model_loss=loss,
             )
         )
-
-    def _errors(self, observed: Observed) -> NDArray:
-        """Mean squared error of each observation under the present model, ``(n,)``."""
-        residual = self._predictor.predict(observed.indices) - observed.spectra
-        return np.nanmean(residual**2, axis=1)
 
     def _error_on_last(self, observed: Observed) -> float:
         """Error on the newest spectrum, in units of the spread of the earlier ones."""
@@ -153,24 +145,22 @@ class CuriousLearner:
 
     def score(self, observed: Observed) -> Scores | None:
         """Learn what is new and score every candidate; None if the choice is blind."""
-        if self._acquisition is None or self._error_model is None:
+        if self._curiosity is None:
             return None
         self._learn(observed)
         if self._scores is None:
-            error, uncertainty = self._error_model.predict()
-            latent = self._predictor.latent()
-            novelty = harmonic_distance(latent, latent[observed.indices])
-            terms = Terms(error, novelty, uncertainty, len(observed), self._budget)
-            values, weight = self._acquisition(terms)
-            self._scores = Scores(values, error, novelty, uncertainty, weight)
+            self._scores = self._curiosity.scores(observed)
         return self._scores
 
     def choose(
         self, scores: Scores | None, available: NDArray[np.bool_], n: int, rng: Generator
     ) -> list[tuple[int, Reason]]:
         """Return the next candidates with their reasons."""
+        nothing = np.zeros(len(available))
+        if self._curiosity is None:
+            return self._choice(nothing, available, n, rng)
         if scores is None:  # nobody can be curious before there is a model
-            return AnyPixel()(np.zeros(len(available)), available, n, rng)
+            return AnyPixel()(nothing, available, n, rng)
         return self._choice(scores.acquisition, available, n, rng)
 
     def predict(self, observed: Observed, indices: NDArray[np.intp] | None = None) -> NDArray:

@@ -27,6 +27,9 @@ class Patches:
         The overview image.
     size
         Side of a patch in pixels.
+    truth
+        ``(rows, cols, points)``, the spectra everywhere, where a benchmark lets a strategy
+        know them.
 
     Raises
     ------
@@ -36,6 +39,7 @@ class Patches:
 
     survey: Survey
     size: int
+    truth: NDArray | None = None
 
     def __post_init__(self) -> None:
         rows, cols = self.survey.shape

@@ -3,15 +3,58 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from curiosity_bluesky.learning import networks
+from curiosity_bluesky.learning import architectures, networks
+from curiosity_bluesky.learning.architectures import Encoder
 from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.records import Observed, Training
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How spectra are scaled to -1 ... 1 for a network, and back.
+
+    Parameters
+    ----------
+    offset, factor
+        The value that becomes 0, and the distance from it that becomes 1.
+    """
+
+    offset: float
+    factor: float
+
+    @classmethod
+    def of(cls, spectra: NDArray, limits: tuple[float, float] | None) -> Self:
+        """Scale by the limits, default by the extremes of these spectra."""
+        low, high = map(float, limits or (np.nanmin(spectra), np.nanmax(spectra)))
+        return cls((low + high) / 2, (high - low) / 2 if high > low else 1.0)
+
+    def __call__(self, spectra: NDArray) -> tuple[Tensor, Tensor]:
+        """Return the scaled spectra, 0 in the gaps, and where they were recorded."""
+        scaled = networks.tensor((spectra - self.offset) / self.factor)
+        recorded = torch.isfinite(scaled)
+        return torch.where(recorded, scaled, 0.0), recorded
+
+    def back(self, scaled: Tensor) -> NDArray:
+        """Return scaled spectra in their own units."""
+        return scaled.double().cpu().numpy() * self.factor + self.offset
+
+
+def squared_error(predicted: Tensor, wanted: Tensor, recorded: Tensor) -> Tensor:
+    """Mean squared error; gaps carry no weight."""
+    return (((predicted - wanted) ** 2) * recorded).sum() / recorded.sum()
+
+
+def mean_square(difference: NDArray) -> NDArray:
+    """Mean of the squares over the recorded points, ``(n, points)`` to ``(n,)``."""
+    return np.nanmean(difference**2, axis=1)
 
 
 class Im2SpecPredictor:
@@ -25,8 +68,8 @@ class Im2SpecPredictor:
     ----------
     images
         Every candidate's patch, ``(candidates, channels, size, size)``.
-    latent, dropout
-        Size of the latent space; dropout probability in the encoder.
+    latent, encoder
+        Size of the latent space; what the encoder is made of.
     start_epochs, update_epochs
         Epochs of the first and of every later training.
     seed
@@ -44,7 +87,7 @@ class Im2SpecPredictor:
         images: NDArray,
         *,
         latent: int,
-        dropout: float,
+        encoder: Encoder,
         start_epochs: int,
         update_epochs: int,
         seed: int,
@@ -54,7 +97,7 @@ class Im2SpecPredictor:
         self._images = networks.tensor(images)
         self._limits = limits
         self._latent_size = latent
-        self._dropout = dropout
+        self._encoder = encoder
         self._start_epochs = start_epochs
         self._update_epochs = update_epochs
         self._seed = seed
@@ -66,16 +109,12 @@ class Im2SpecPredictor:
         _, channels, size, _ = self._images.shape
         points = observed.spectra.shape[1]
         network = networks.build(
-            lambda: networks.Im2Spec(channels, size, points, self._latent_size, self._dropout),
+            lambda: architectures.Im2Spec(channels, size, points, self._latent_size, self._encoder),
             self._seed,
         )
-        assert isinstance(network, networks.Im2Spec)
         self._network = network
         self._optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
-        extremes = (np.nanmin(observed.spectra), np.nanmax(observed.spectra))
-        low, high = map(float, self._limits or extremes)
-        self._offset = (low + high) / 2
-        self._scale = (high - low) / 2 if high > low else 1.0
+        self._scale = Scale.of(observed.spectra, self._limits)
         return self._train(observed, self._start_epochs)
 
     def update(self, observed: Observed) -> Training:
@@ -86,32 +125,26 @@ class Im2SpecPredictor:
         started = time.perf_counter()
         self._latent = None
         x = self._images[torch.as_tensor(observed.indices)]
-        y = networks.tensor((observed.spectra - self._offset) / self._scale)
-        recorded = torch.isfinite(y)
-        y = torch.where(recorded, y, 0.0)
+        y, recorded = self._scale(observed.spectra)
         self._network.train()
         loss = torch.tensor(np.nan)
         for epoch in range(epochs):
             self._optimiser.zero_grad()
-            # NaN gaps carry no weight.
-            loss = (((self._network(x) - y) ** 2) * recorded).sum() / recorded.sum()
+            loss = squared_error(self._network(x), y, recorded)
             loss.backward()
             self._optimiser.step()
             self._on_epoch("im2spec", epoch + 1, epochs)
         self._network.eval()
         return Training(
             model="im2spec",
-            architecture=(
-                f"3 x {networks.FILTERS} convolutions, dropout {self._dropout}, "
-                f"latent {self._latent_size}, 6 dense layers"
-            ),
+            architecture=f"{self._encoder}, latent {self._latent_size}",
             epochs=epochs,
             loss=float(loss.detach()),
             seconds=time.perf_counter() - started,
             n_observed=len(observed),
         )
 
-    def _encode(self) -> Tensor:
+    def _encode_all(self) -> Tensor:
         # One pass over all patches a training: it is most of the time that a decision takes.
         if self._latent is None:
             self._latent = networks.in_batches(self._network.encode, self._images)
@@ -119,15 +152,41 @@ class Im2SpecPredictor:
 
     def latent(self) -> NDArray:
         """Every candidate in the latent space, ``(candidates, latent)``."""
-        return self._encode().double().cpu().numpy()
+        return self._encode_all().double().cpu().numpy()
+
+    def errors(self, observed: Observed) -> NDArray:
+        """Mean squared error of each observation under the present model, ``(n,)``."""
+        return mean_square(self.predict(observed.indices) - observed.spectra)
+
+    def spread(self, n_observed: int, passes: int) -> NDArray:
+        """Uncertainty by Monte-Carlo dropout, ``(candidates,)`` (Gal and Ghahramani 2016).
+
+        Standard deviation of the predicted spectra over the passes, mean over their points.
+        Batch normalisation keeps its statistics: only the dropout is at work.
+        """
+        # The draws belong to this state of the model: looking at a map may not change later ones.
+        draws = torch.Generator().manual_seed((self._seed * 1_000_003 + n_observed) % 2**63)
+        with networks.dropping_out(self._network, draws), torch.inference_mode():
+            parts = []
+            for images in self._images.split(64):
+                # Sums in double: the spread is small beside the values.
+                total = torch.zeros(())
+                squares = torch.zeros(())
+                for _ in range(passes):
+                    spectra = self._network(images).double()
+                    total = total + spectra
+                    squares = squares + spectra**2
+                variance = squares / passes - (total / passes) ** 2
+                parts.append(variance.clamp(min=0).sqrt().mean(dim=1))
+        return torch.cat(parts).cpu().numpy() * self._scale.factor
 
     def predict(self, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Spectra of some candidates (default all), ``(candidates, points)``."""
         with torch.inference_mode():
             if indices is None or self._latent is not None:
-                latent = self._encode()
+                latent = self._encode_all()
                 latent = latent if indices is None else latent[torch.as_tensor(indices)]
             else:
                 latent = self._network.encode(self._images[torch.as_tensor(indices)])
             scaled = self._network.decoder(latent)
-        return scaled.double().cpu().numpy() * self._scale + self._offset
+        return self._scale.back(scaled)

@@ -53,8 +53,32 @@ class Predictor(Protocol):
         """Spectra of some candidates (default all), ``(candidates, points)``."""
         ...
 
+
+class LatentPredictor(Predictor, Protocol):
+    """A predictor that curiosity can ask how wrong it is and what looks alike to it."""
+
+    def errors(self, observed: Observed) -> NDArray:
+        """How wrong it is at each of these observations, ``(n,)``."""
+        ...
+
     def latent(self) -> NDArray:
         """Every candidate in the model's latent space, ``(candidates, latent)``."""
+        ...
+
+
+class Curiosity(Protocol):
+    """Says what each candidate would teach, from what the predictor knows."""
+
+    def start(self, observed: Observed) -> float:
+        """Learn, after the predictor's first training; return the loss, NaN for none."""
+        ...
+
+    def update(self, observed: Observed) -> float:
+        """Learn on, after the predictor's update; return the loss, NaN for none."""
+        ...
+
+    def scores(self, observed: Observed) -> Scores:
+        """Score every candidate; asked once for each state of the model."""
         ...
 
 
@@ -69,8 +93,8 @@ class ErrorModel(Protocol):
         """Learn on, from these errors; return the loss."""
         ...
 
-    def predict(self) -> tuple[NDArray, NDArray]:
-        """Return the expected error of every candidate and its uncertainty."""
+    def predict(self) -> tuple[NDArray, NDArray | None]:
+        """Return the expected error of every candidate and its uncertainty, if known."""
         ...
 
 
@@ -80,7 +104,7 @@ class Terms:
 
     error: NDArray
     novelty: NDArray
-    uncertainty: NDArray
+    uncertainty: NDArray | None
     n_observed: int
     budget: int
 

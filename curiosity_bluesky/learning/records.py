@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.survey import Pixel
 
-Reason = Literal["seed", "curious", "random", "manual", "repeat"]
+Reason = Literal["seed", "curious", "random", "design", "manual", "repeat"]
 REASONS: tuple[str, ...] = get_args(Reason)
 
 
@@ -54,7 +54,8 @@ class Proposal:
     pixel, x, y
         Where: ``(row, col)`` and the position in um.
     reason
-        Why: ``seed``, ``curious``, ``random``, ``manual`` or ``repeat``.
+        Why: ``seed``, ``curious``, ``random``, ``design`` (a plan made before the first
+        spectrum), ``manual`` or ``repeat``.
     exploration_weight
         Share of the novelty in the acquisition.
     n_observed

@@ -6,7 +6,7 @@ that have a whole patch.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,12 +60,16 @@ class Score:
     published_score
         Sum over all candidates, measured or not, of the mean squared error: what the
         published notebooks print (in the units of the spectra, squared).
+    worst_ten
+        Mean of the ten largest mean squared errors among all candidates, in the same units
+        (the paper's Fig. 7).
     """
 
     n_observed: int
     test_nmse: float
     hidden_nmse: float
     published_score: float
+    worst_ten: float
 
 
 class Scorer:
@@ -77,12 +81,23 @@ class Scorer:
         ``(rows, cols, points)``, the spectra everywhere.
     withheld
         ``(rows, cols)``, True for the pixels that test what was learned.
+    area
+        ``(rows, cols)``, True for the pixels that count; default all candidates. It makes
+        strategies with patches of different sizes comparable.
     """
 
-    def __init__(self, truth: NDArray, withheld: NDArray[np.bool_]) -> None:
+    def __init__(
+        self,
+        truth: NDArray,
+        withheld: NDArray[np.bool_],
+        area: NDArray[np.bool_] | None = None,
+    ) -> None:
         self._truth = np.asarray(truth, dtype=float)
         self._withheld = withheld
+        self._area = np.ones(withheld.shape, bool) if area is None else area
         self.scores: list[Score] = []
+        self.errors: NDArray = np.full(withheld.shape, np.nan)
+        """``(rows, cols)``: mean squared error of the last scored prediction."""
 
     def __call__(self, explorer: Explorer) -> None:
         """Score the explorer's present prediction, once for each number of spectra."""
@@ -92,10 +107,12 @@ class Scorer:
         if self.scores and self.scores[-1].n_observed == n:
             return
         patches = explorer.patches
+        counts = patches.flatten(self._area)
         truth = patches.flatten(self._truth)
         predicted = patches.flatten(explorer.predict().spectra)
         squared = np.nanmean((predicted - truth) ** 2, axis=1)
-        deviation = float(np.nanmean((truth - np.nanmean(truth, axis=0)) ** 2))
+        self.errors = patches.unflatten(squared)
+        deviation = mean_deviation(truth[counts])
         hidden = np.ones(len(patches), bool)
         for observation in explorer.observations:
             if (index := patches.index(observation.pixel)) is not None:
@@ -103,20 +120,26 @@ class Scorer:
         self.scores.append(
             Score(
                 n_observed=n,
-                test_nmse=_relative(squared[patches.flatten(self._withheld)], deviation),
-                hidden_nmse=_relative(squared[hidden], deviation),
-                published_score=float(np.nansum(squared)),
+                test_nmse=_relative(squared[patches.flatten(self._withheld) & counts], deviation),
+                hidden_nmse=_relative(squared[hidden & counts], deviation),
+                published_score=float(np.nansum(squared[counts])),
+                worst_ten=float(np.mean(np.sort(squared[counts])[-10:])),
             )
         )
 
     def summary(self) -> dict[str, float | None]:
         """Return the last scores and the smallest published one; None for what is not known."""
+        names = ("test_nmse", "hidden_nmse", "published_score")
         if not self.scores:
-            return {"test_nmse": None, "hidden_nmse": None, "published_score": None}
-        last = asdict(self.scores[-1])
+            return dict.fromkeys(names)
+        last = {name: getattr(self.scores[-1], name) for name in names}
         last["published_score"] = min(score.published_score for score in self.scores)
-        del last["n_observed"]
         return {name: value if np.isfinite(value) else None for name, value in last.items()}
+
+
+def mean_deviation(spectra: NDArray) -> float:
+    """Mean squared deviation of spectra ``(n, points)`` from their mean spectrum."""
+    return float(np.nanmean((spectra - np.nanmean(spectra, axis=0)) ** 2))
 
 
 def _relative(squared: NDArray, deviation: float) -> float:

@@ -19,6 +19,7 @@ from curiosity_bluesky.learning.protocols import Learner
 
 _REGISTRY: dict[str, type[Strategy]] = {}
 _Class = TypeVar("_Class", bound="type[Strategy]")
+_Kind = TypeVar("_Kind", bound="Strategy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +45,25 @@ class Strategy:
         Spectra measured before anything is learned.
     budget
         Spectra in the whole run; None for as many as there are pixels.
+    batch
+        Pixels that are decided on together, before the first of them is measured.
     """
 
     name: ClassVar[str]
+    needs_truth: ClassVar[bool] = False
+    """Whether the choice goes by the true spectra, which only a benchmark knows."""
 
     patch_size: int = 9
     n_seeds: int = 30
     budget: int | None = None
+    batch: int = 1
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
             value = _checked(self.name, field.name, getattr(self, field.name), hints[field.name])
             object.__setattr__(self, field.name, value)
-        self._expect("1 or more", "patch_size", "n_seeds", within=lambda value: value >= 1)
+        self._expect("1 or more", "patch_size", "n_seeds", "batch", within=lambda value: value >= 1)
         if self.budget is not None and self.budget < 1:
             raise InputError(f"the number of points is {self.budget}; expected 1 or more")
 
@@ -107,6 +113,19 @@ class Strategy:
     def names() -> list[str]:
         """Names of all strategies."""
         return sorted(_REGISTRY)
+
+    def random_twin(self) -> Strategy | None:
+        """Return random pixels with the same predictor, which the choice has to beat.
+
+        None where there is no such strategy.
+        """
+        return None
+
+    def as_kind(self, kind: type[_Kind], **parameters: Any) -> _Kind:
+        """Return a strategy of another kind with this one's parameters, as far as it has them."""
+        names = [field.name for field in dataclasses.fields(kind)]
+        shared = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return kind(**{**shared, **parameters})
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey.
@@ -162,7 +181,7 @@ def _as(kind: Any, value: Any) -> Any:
         if value is not None:
             raise ValueError
         return None
-    if isinstance(value, bool) or kind(value) != value:
+    if isinstance(value, bool) != (kind is bool) or kind(value) != value:
         raise ValueError
     return kind(value)
 
@@ -173,4 +192,5 @@ def _in_words(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         return f"{len(typing.get_args(kind))} numbers"
     names = {types.NoneType: "nothing", int: "a whole number", float: "a number"}
+    names[bool] = "true or false"
     return names.get(kind, str(kind))

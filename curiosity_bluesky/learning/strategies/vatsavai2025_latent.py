@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from curiosity_bluesky.learning.acquisition import ErrorAndNovelty, OneOfTheBest
+from curiosity_bluesky.learning.curiosity import LearnedError
 from curiosity_bluesky.learning.error_models import ErrorNetwork
 from curiosity_bluesky.learning.features import AutoencoderFeatures
-from curiosity_bluesky.learning.learner import CuriousLearner
+from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.protocols import Learner
+from curiosity_bluesky.learning.protocols import Features, LatentPredictor, Learner
 from curiosity_bluesky.learning.seeding import KMeansSeeding, RandomSeeding
 from curiosity_bluesky.learning.strategies._im2spec import Im2SpecStrategy
-from curiosity_bluesky.learning.strategy import register
+from curiosity_bluesky.learning.strategies.random import Random
+from curiosity_bluesky.learning.strategy import Strategy, register
 
 
 @register
@@ -28,8 +30,9 @@ class Vatsavai2025Latent(Im2SpecStrategy):
 
     Parameters
     ----------
-    autoencoder_latent, autoencoder_epochs
-        The autoencoder that sees all patches.
+    autoencoder_latent, autoencoder_epochs, autoencoder_seed
+        The autoencoder that sees all patches. Its seed is that of the run by default; the
+        published trials share one autoencoder, as those with a given seed do.
     error_start_epochs, error_update_epochs
         The error model.
     rate
@@ -44,6 +47,7 @@ class Vatsavai2025Latent(Im2SpecStrategy):
 
     autoencoder_latent: int = 3
     autoencoder_epochs: int = 30
+    autoencoder_seed: int | None = None
     error_start_epochs: int = 60
     error_update_epochs: int = 20
     rate: float = 2.0
@@ -57,7 +61,14 @@ class Vatsavai2025Latent(Im2SpecStrategy):
         names += ("error_start_epochs", "error_update_epochs")
         self._expect("1 or more", *names, within=lambda value: value >= 1)
         self._expect("0 or more", "rate", within=lambda value: value >= 0)
+        self._expect(
+            "0 or more", "autoencoder_seed", within=lambda value: value is None or value >= 0
+        )
         self._expect("0 to 1", "random_share", within=lambda value: 0 <= value <= 1)
+
+    def random_twin(self) -> Strategy:
+        """Random pixels with the same Im2spec."""
+        return self.as_kind(Random, predictor="im2spec")
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
@@ -65,20 +76,27 @@ class Vatsavai2025Latent(Im2SpecStrategy):
             patches.images(self.image_limits),
             self.autoencoder_latent,
             self.autoencoder_epochs,
-            seed,
+            seed if self.autoencoder_seed is None else self.autoencoder_seed,
             on_epoch,
         )
-        return CuriousLearner(
+        predictor, curiosity = self._curious(patches, features, budget, seed, on_epoch)
+        return ModelLearner(
             patches,
             features=features,
             seeding=KMeansSeeding(features) if self.seeding == "kmeans" else RandomSeeding(),
-            predictor=self._predictor(patches, seed, on_epoch),
-            error_model=ErrorNetwork(
-                features, self.error_start_epochs, self.error_update_epochs, seed
-            ),
-            acquisition=ErrorAndNovelty(self.rate),
+            predictor=predictor,
+            curiosity=curiosity,
             choice=OneOfTheBest(self.best, self.random_share),
             n_seeds=self.n_seeds,
-            budget=budget,
             seed=seed,
         )
+
+    def _curious(
+        self, patches: Patches, features: Features, budget: int, seed: int, on_epoch: EpochHook
+    ) -> tuple[LatentPredictor, LearnedError]:
+        predictor = self._im2spec(patches, seed, on_epoch)
+        errors = self._error_model(features, seed)
+        return predictor, LearnedError(predictor, errors, ErrorAndNovelty(self.rate), budget)
+
+    def _error_model(self, features: Features, seed: int) -> ErrorNetwork:
+        return ErrorNetwork(features, self.error_start_epochs, self.error_update_epochs, seed)

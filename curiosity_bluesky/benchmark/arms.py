@@ -1,0 +1,173 @@
+"""The arms of a benchmark: strategies with their parameters, and what each has to beat."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Strategy
+
+PUBLISHED = (
+    "vatsavai2025-latent",
+    "vatsavai2025-mcd",
+    "vatsavai2025-spec2im",
+    "vatsavai2025-ensemble",
+)
+BASELINES = (
+    "random",
+    "grid",
+    "sobol",
+    "farthest[space=position]",
+    "farthest[space=patch]",
+    "lcmd",
+    "variance",
+    "dkl",
+)
+GROUPS = {
+    "published": PUBLISHED,
+    "baselines": BASELINES,
+    "oracles": ("oracle", "oracle[smoothing=0]"),
+}
+COMMON = ("budget", "patch_size", "n_seeds")
+"""Parameters that a benchmark sets for all arms; they are not part of a label."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A strategy under a name of its own.
+
+    Parameters
+    ----------
+    label
+        Strategy and the parameters that differ from its defaults.
+    strategy
+        The strategy.
+    twin
+        Label of the arm with the same predictor and random pixels; None if there is none.
+    """
+
+    label: str
+    strategy: Strategy
+    twin: str | None = None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is something that anybody could do without curiosity."""
+        return self.label.split("[")[0] in {name.split("[")[0] for name in BASELINES}
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """Split ``name[parameter=value,...]``; values are JSON, or else words.
+
+    Raises
+    ------
+    InputError
+        If it does not have this form.
+    """
+    match = re.fullmatch(r"\s*([^\[\]\s]+)\s*(?:\[(.*)\])?\s*", text)
+    if match is None:
+        raise InputError(f"{text!r} cannot be read; expected NAME or NAME[PARAMETER=VALUE,...]")
+    return match[1], settings(split(match[2] or ""))
+
+
+def settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` texts."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"{text!r} is not NAME=VALUE, such as patch_size=5")
+        try:
+            found[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name.strip()] = value.strip()
+    return found
+
+
+def split(text: str) -> list[str]:
+    """Split at the commas that are outside of brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
+
+
+def arms_from(
+    texts: Sequence[str | Strategy],
+    *,
+    points: int,
+    n_seeds: int = 30,
+    patch_size: int | None = 9,
+    common: Mapping[str, Any] | None = None,
+) -> list[Arm]:
+    """Make the arms of a benchmark, and add each one's random twin.
+
+    Parameters
+    ----------
+    texts
+        Strategies, as themselves or as ``NAME[PARAMETER=VALUE,...]``; ``published``,
+        ``baselines`` and ``oracles`` stand for several.
+    points, n_seeds
+        Spectra in a run, and how many of them are seeds.
+    patch_size
+        For all arms, so that they see the same; None leaves each its own.
+    common
+        Parameters for all strategies that have them.
+
+    Raises
+    ------
+    InputError
+        If there is no such strategy or parameter.
+    """
+    strategies: list[Strategy] = []
+    for text in texts:
+        if isinstance(text, Strategy):
+            strategies.append(text)
+            continue
+        for member in GROUPS.get(text.strip(), (text,)):
+            name, parameters = parse(member)
+            strategies.append(Strategy.named(name, **parameters))
+    shared: dict[str, Any] = {"budget": points, "n_seeds": n_seeds, **(common or {})}
+    if patch_size is not None:
+        shared["patch_size"] = patch_size
+    unused = set(common or {}) - {f.name for s in strategies for f in fields(s)}
+    if unused:
+        raise InputError(f"no strategy has a parameter {', '.join(sorted(unused))}")
+    ready = [_with(strategy, shared) for strategy in strategies]
+    twins = [strategy.random_twin() for strategy in ready]
+    hidden = {*COMMON, *(common or {})}
+    arms: dict[str, Arm] = {}
+    for strategy, twin in [*zip(ready, twins, strict=True), *((t, t) for t in twins if t)]:
+        label = _label(strategy, hidden)
+        other = None if twin is None else _label(twin, hidden)
+        arms.setdefault(label, Arm(label, strategy, other))
+    return list(arms.values())
+
+
+def _with(strategy: Strategy, parameters: Mapping[str, Any]) -> Strategy:
+    names = {field.name for field in fields(strategy)}
+    return strategy.replace(**{k: v for k, v in parameters.items() if k in names})
+
+
+def _label(strategy: Strategy, hidden: Iterable[str]) -> str:
+    plain = type(strategy)()
+    # Parameters of the predictor that a baseline does not use say nothing.
+    differing = {
+        name: value
+        for name, value in strategy.parameters.items()
+        if value != getattr(plain, name) and name not in hidden
+    }
+    if not differing:
+        return strategy.name
+    inside = ",".join(
+        f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in differing.items()
+    )
+    return f"{strategy.name}[{inside}]"

@@ -1,0 +1,241 @@
+"""Many trials on Dask: in parallel, each written when it is done, none computed twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from curiosity_bluesky.benchmark.arms import Arm
+from curiosity_bluesky.benchmark.statistics import Frame
+from curiosity_bluesky.benchmark.trial import Protocol, Trial, Truth, common_area, run_trial
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Explorer, Survey, withheld_pixels
+
+Progress = Callable[[int, int, str], None]
+"""Called as ``progress(done, of, arm)`` when a trial is done."""
+
+KEYS = ["sample", "protocol", "arm", "seed"]
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Samples x strategies x protocols x seeds.
+
+    Parameters
+    ----------
+    samples
+        The samples.
+    arms
+        The strategies.
+    seeds
+        How many: 0, 1, ...
+    protocols
+        ``shared``, ``own`` or both.
+    every
+        Score after so many spectra.
+    withhold
+        Share of the pixels that test what was learned.
+    """
+
+    samples: Sequence[Truth]
+    arms: Sequence[Arm]
+    seeds: int = 20
+    protocols: Sequence[Protocol] = ("shared",)
+    every: int = 5
+    withhold: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or self.every < 1:
+            raise InputError(
+                f"{self.seeds} seeds, scored every {self.every} points; expected 1 or more of both"
+            )
+        if not self.samples or not self.arms:
+            raise InputError("there is nothing to compare; give samples and strategies")
+        withheld_pixels((1, 1), self.withhold)
+
+    def trials(self) -> list[tuple[Truth, Trial]]:
+        """Return all trials; those of one seed are neighbours, so that a part is a result.
+
+        Raises
+        ------
+        InputError
+            If a sample and a strategy do not fit together.
+        """
+        widest = max(arm.strategy.patch_size for arm in self.arms)
+        for truth in self.samples:
+            shape = truth.mask.shape
+            mask = truth.mask | withheld_pixels(shape, self.withhold) | ~common_area(shape, widest)
+            survey = Survey(truth.channels, truth.x, truth.y, mask)
+            for arm in self.arms:  # complains here, not in a worker hours later
+                Explorer(survey, arm.strategy, 0, truth=truth.spectra)
+        return [
+            (
+                truth,
+                Trial(
+                    sample=truth.name,
+                    arm=arm.label,
+                    strategy=arm.strategy,
+                    protocol=protocol,
+                    seed=seed,
+                    every=self.every,
+                    withhold=self.withhold,
+                    widest=widest,
+                ),
+            )
+            for seed in range(self.seeds)
+            for truth in self.samples
+            for protocol in self.protocols
+            for arm in self.arms
+        ]
+
+
+def run_campaign(
+    campaign: Campaign,
+    out: Path,
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda done, of, arm: None,
+) -> Frame:
+    """Run the trials that are not done yet and write the tables.
+
+    Every trial is written to ``out/trials`` when it is done; run again, only the others are
+    computed. ``out/trials.parquet`` has one row for each score, ``out/decisions.parquet`` one
+    for each decision, ``out/timings.parquet`` the seconds of the decisions (apart, because
+    they are never twice the same).
+
+    Parameters
+    ----------
+    campaign
+        What to compare.
+    out
+        Directory for everything.
+    scheduler
+        Address of a Dask scheduler; default a cluster of processes on this machine.
+    workers
+        Processes on this machine; default one for each core.
+    progress
+        Told about every trial that is done.
+
+    Returns
+    -------
+    DataFrame
+        The content of ``trials.parquet``.
+
+    Raises
+    ------
+    InputError
+        If samples and strategies do not fit, or the scheduler cannot be reached.
+    RuntimeError
+        If trials failed; all others are done and written.
+    """
+    folder = out / "trials"
+    folder.mkdir(parents=True, exist_ok=True)
+    trials = campaign.trials()
+    files = [folder / f"{trial.key(truth)}.json" for truth, trial in trials]
+    missing = [k for k, file in enumerate(files) if not file.exists()]
+    failed: dict[str, str] = {}
+    if missing:
+        with _cluster(scheduler, workers) as client:
+            for k, result in _results(client, trials, missing, failed):
+                _write(files[k], result)
+                progress(sum(file.exists() for file in files), len(files), trials[k][1].arm)
+    done = [json.loads(file.read_text()) for file in files if file.exists()]
+    table = write_tables(done, out)
+    if failed:
+        listed = "; ".join(f"{what}: {why}" for what, why in list(failed.items())[:3])
+        raise RuntimeError(f"{len(failed)} of {len(trials)} trials failed ({listed})")
+    return table
+
+
+def _results(
+    client: Any,
+    trials: Sequence[tuple[Truth, Trial]],
+    missing: Sequence[int],
+    failed: dict[str, str],
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    from distributed import as_completed
+
+    # By identity: the arrays travel once to each worker, not with every trial.
+    names = {id(truth): truth for truth, _ in trials}
+    sent = {key: client.scatter(truth, broadcast=True) for key, truth in names.items()}
+    futures = {
+        client.submit(run_trial, sent[id(truth)], trial, key=f"trial-{k}", pure=False): k
+        for k in missing
+        for truth, trial in [trials[k]]
+    }
+    for future in as_completed(futures):
+        k = futures[future]
+        if future.status == "finished":
+            yield k, future.result()
+        else:
+            trial = trials[k][1]
+            what = f"{trial.arm} on {trial.sample}, seed {trial.seed}"
+            failed[what] = str(future.exception())
+        future.release()
+
+
+@contextmanager
+def _cluster(scheduler: str | None, workers: int | None) -> Iterator[Any]:
+    try:
+        import distributed
+    except ImportError:
+        raise InputError(
+            'a benchmark needs Dask: pip install "curiosity-bluesky[benchmark]"'
+        ) from None
+    if scheduler is not None:
+        try:
+            client = distributed.Client(scheduler, timeout=10)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"no Dask scheduler answers at {scheduler} ({error}); start one with "
+                "`dask scheduler` and workers with `dask worker ADDRESS`"
+            ) from error
+        with client:
+            yield client
+        return
+    with (
+        distributed.LocalCluster(
+            n_workers=workers or os.cpu_count(),
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,  # pyright: ignore[reportArgumentType]
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def _write(file: Path, result: dict[str, Any]) -> None:
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(result))
+    part.replace(file)  # whole or not at all
+
+
+def write_tables(results: Sequence[dict[str, Any]], out: Path) -> Frame:
+    """Write all trials as tidy tables; return that of the scores."""
+    tables: dict[str, list[dict[str, Any]]] = {"trials": [], "decisions": [], "timings": []}
+    for result in results:
+        keys = {name: result[name] for name in KEYS}
+        about = {
+            "strategy": result["strategy"],
+            "parameters": json.dumps(result["parameters"], sort_keys=True),
+        }
+        tables["trials"] += [{**keys, **about, **score} for score in result["scores"]]
+        for decision in result["decisions"]:
+            seconds = decision.pop("seconds")
+            which = {**keys, "decision_id": decision["decision_id"]}
+            tables["decisions"].append({**keys, **decision})
+            tables["timings"].append({**which, "reason": decision["reason"], "seconds": seconds})
+    order = {"trials": [*KEYS, "n_observed"]}
+    for name, rows in tables.items():
+        frame = pd.DataFrame(rows).sort_values(order.get(name, [*KEYS, "decision_id"]))
+        frame.to_parquet(out / f"{name}.parquet", index=False)
+    return pd.read_parquet(out / "trials.parquet")

@@ -1,0 +1,122 @@
+"""What ``curiosity benchmark`` does, without the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from curiosity_bluesky.benchmark import campaign as campaigns
+from curiosity_bluesky.benchmark.arms import arms_from, parse, settings, split
+from curiosity_bluesky.benchmark.campaign import Campaign, run_campaign
+from curiosity_bluesky.benchmark.report import write_report
+from curiosity_bluesky.benchmark.trial import Protocol, Truth
+from curiosity_bluesky.errors import InputError
+from sim_devices import open_sample
+
+
+def truth_of(text: str) -> Truth:
+    """Open a sample by its name or file; slices of a cube in brackets.
+
+    Raises
+    ------
+    InputError
+        If there is no such sample, or it cannot be read so.
+    """
+    name, parameters = parse(text)
+    unknown = set(parameters) - {"image", "spectra"}
+    if unknown:
+        raise InputError(f"{text!r}: a sample has image and spectra, not {', '.join(unknown)}")
+    sample = open_sample(
+        name,
+        image=parameters.get("image"),
+        spectra=None if "spectra" not in parameters else str(parameters["spectra"]),
+    )
+    mask = np.zeros(sample.shape, bool) if sample.mask is None else np.asarray(sample.mask)
+    return Truth(sample.name, dict(sample.images), sample.x, sample.y, sample.target(), mask)
+
+
+def run_benchmark(
+    *,
+    samples: str,
+    strategies: str,
+    points: int,
+    seeds: int,
+    protocols: str,
+    n_seeds: int,
+    patch_size: str,
+    every: int,
+    withhold: float,
+    common: Sequence[str],
+    out: Path,
+    workers: int | None,
+    scheduler: str | None,
+    command: str,
+) -> dict[str, Any]:
+    """Run what is missing of a campaign and write its report; the parameters are the command's.
+
+    Returns
+    -------
+    dict
+        ``report``: its file; ``sentences``: the verdicts; ``tables``: their files.
+
+    Raises
+    ------
+    InputError
+        If something cannot be used; nothing is computed then.
+    """
+    if patch_size != "own" and not patch_size.isdecimal():
+        raise InputError(f"--patch-size is {patch_size!r}; expected a number of pixels or own")
+    chosen: list[Protocol] = []
+    for protocol in split(protocols):
+        if protocol not in get_args(Protocol):
+            raise InputError(f"there is no protocol {protocol!r}; expected shared, own or both")
+        chosen.append(protocol)  # pyright: ignore[reportArgumentType]
+    arms = arms_from(
+        split(strategies),
+        points=points,
+        n_seeds=n_seeds,
+        patch_size=None if patch_size == "own" else int(patch_size),
+        common=settings(common),
+    )
+    campaign = Campaign(
+        samples=[truth_of(text) for text in split(samples)],
+        arms=arms,
+        seeds=seeds,
+        protocols=chosen or ["shared"],
+        every=every,
+        withhold=withhold,
+    )
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; expected a directory")
+    with _bar() as progress:
+        table = run_campaign(campaign, out, scheduler=scheduler, workers=workers, progress=progress)
+    sentences = write_report(table, campaign, out, command)
+    names = ("trials", "decisions", "timings")
+    return {
+        "report": str(out / "report.md"),
+        "sentences": sentences,
+        "tables": [str(out / f"{name}.parquet") for name in names],
+    }
+
+
+@contextmanager
+def _bar() -> Iterator[campaigns.Progress]:
+    columns = (
+        TextColumn("{task.description:<32}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("trials", total=None)
+
+        def progress(done: int, of: int, arm: str) -> None:
+            bar.update(task, completed=done, total=of, description=arm[:32])
+
+        yield progress

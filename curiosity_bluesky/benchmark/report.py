@@ -1,0 +1,267 @@
+"""The report of a campaign: what is better than what, in words, tables and pictures."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from curiosity_bluesky.benchmark import figures, published
+from curiosity_bluesky.benchmark.arms import Arm
+from curiosity_bluesky.benchmark.campaign import Campaign
+from curiosity_bluesky.benchmark.statistics import (
+    Curves,
+    Frame,
+    compare,
+    curves,
+    mean_with_interval,
+    saving,
+)
+from curiosity_bluesky.benchmark.trial import Truth
+
+MARKS = (50, 100, 150, 200, 300)
+
+
+def write_report(table: Frame, campaign: Campaign, out: Path, command: str) -> list[str]:
+    """Write ``report.md`` and its pictures.
+
+    Parameters
+    ----------
+    table
+        ``trials.parquet``.
+    campaign
+        What was compared.
+    out
+        Directory of the report.
+    command
+        What to type to get it again.
+
+    Returns
+    -------
+    list of str
+        The verdicts, one for each sample and protocol and each strategy that is no baseline.
+    """
+    decisions: Frame = pd.read_parquet(out / "decisions.parquet")
+    timings: Frame = pd.read_parquet(out / "timings.parquet")
+    lines = [
+        "# Benchmark",
+        "",
+        f"{datetime.now(UTC).date()}, {os.cpu_count()} {platform.machine()} cores, "
+        f"Python {platform.python_version()}, torch {version('torch')}, "
+        f"curiosity-bluesky {version('curiosity-bluesky')}, {campaign.seeds} seeds. "
+        "Run again with",
+        "",
+        f"    {shlex.join(shlex.split(command))}",
+        "",
+        *_legend(campaign),
+    ]
+    verdicts: list[str] = []
+    for truth in campaign.samples:
+        for protocol in campaign.protocols:
+            rows = table[(table["sample"] == truth.name) & (table["protocol"] == protocol)]
+            if rows.empty:
+                continue
+            part = _Part(truth, protocol, rows, campaign.arms)
+            said = part.verdicts()
+            verdicts += said
+            lines += [f"## {truth.name}, {_PROTOCOLS[protocol]}", "", *said, ""]
+            lines += part.table(timings)
+            lines += part.pictures(decisions, out)
+            if truth.name == published.SAMPLE:
+                lines += part.beside_the_paper()
+    lines += _parameters(campaign.arms)
+    (out / "report.md").write_text("\n".join(lines) + "\n")
+    return verdicts
+
+
+_PROTOCOLS = {
+    "shared": "shared seeds (every strategy starts from the same random pixels)",
+    "own": "own seeding (each strategy chooses its own seeds)",
+}
+
+
+def _legend(campaign: Campaign) -> list[str]:
+    return [
+        f"- **test nMSE**: error over the {100 * campaign.withhold:g} % of the pixels that were "
+        "never offered, divided by the spread of all spectra; 1 is the mean spectrum, 0 perfect. "
+        "What was *learned*.",
+        "- **hidden nMSE**: the same over all pixels not measured yet. The quality of the *map*; "
+        "a strategy that measures the unpredictable pixels itself is flattered by it.",
+        "- **ten worst**: mean of the ten largest errors of all pixels, divided by the same.",
+        "- **saving**: how many measurements the other one needs for the same test nMSE, divided "
+        "by ours. Above 1 is a gain.",
+        "- **twin**: random pixels with the same predictor. Intervals: 95 %, bootstrap over the "
+        "seeds. p: Wilcoxon signed-rank test on the paired seeds.",
+        "",
+    ]
+
+
+class _Part:
+    """One sample under one protocol."""
+
+    def __init__(self, truth: Truth, protocol: str, rows: Frame, arms: Sequence[Arm]) -> None:
+        self.truth = truth
+        self.protocol = protocol
+        self.rows = rows
+        self.test = curves(rows, "test_nmse")
+        self.hidden = curves(rows, "hidden_nmse")
+        self.worst = curves(rows, "worst_ten")
+        self.arms = [arm for arm in arms if arm.label in self.test]
+        steps = [set(curve.n.tolist()) for curve in self.test.values()]
+        self.steps = sorted(set.intersection(*steps))
+        self.last = self.steps[-1]
+        # Half-way, the other one has as many measurements again to catch up.
+        self.half = min(self.steps, key=lambda n: abs(n - self.last / 2))
+        self.deviation = figures.mean_spectrum_error(truth)
+
+    def best_baseline(self, n: int) -> Arm | None:
+        """Return the baseline with the smallest mean test nMSE after `n` spectra."""
+        baselines = [arm for arm in self.arms if arm.is_baseline]
+        return min(baselines, key=lambda arm: self.test[arm.label].at(n).mean(), default=None)
+
+    def verdicts(self) -> list[str]:
+        best = self.best_baseline(self.last)
+        said = []
+        for arm in self.arms:
+            if arm.is_baseline or arm.label == arm.twin or arm.strategy.needs_truth:
+                continue
+            if getattr(arm.strategy, "random", False):
+                continue
+            said.append(self._verdict(arm, best))
+        return said
+
+    def _verdict(self, arm: Arm, best: Arm | None) -> str:
+        n, ours = self.last, self.test[arm.label]
+        start = f"On {self.truth.name} ({self.protocol}), after {n} spectra, `{arm.label}`"
+        words = [f"has test nMSE {ours.at(n).mean():.3f}"]
+        if arm.twin in self.test:
+            mine, twin = ours.common(self.test[arm.twin])
+            result = compare(mine.at(n), twin.at(n))
+            pays = {
+                "better": "curiosity pays",
+                "worse": "curiosity does harm",
+                "no different": "curiosity does not pay",
+            }[result.verdict]
+            words.append(
+                f"random pixels with the same predictor {twin.at(n).mean():.3f} "
+                f"(p = {result.p:.2g}, {result.seeds} seeds): {pays}"
+            )
+        if best is not None:
+            mine, other = ours.common(self.test[best.label])
+            result = compare(mine.at(n), other.at(n))
+            words.append(
+                f"the best baseline, `{best.label}`, has {other.at(n).mean():.3f} "
+                f"(p = {result.p:.2g}): {arm.label} is {result.verdict}"
+            )
+        return f"{start} {'; '.join(words)}."
+
+    def table(self, timings: Frame) -> list[str]:
+        marks = [n for n in MARKS if n in self.steps and n < self.last]
+        marks.append(self.last)
+        half, best = self.half, self.best_baseline(self.half)
+        against = "no baseline" if best is None else f"`{best.label}`"
+        head = [
+            "strategy",
+            *(f"test nMSE at {n}" for n in marks),
+            f"hidden nMSE at {self.last}",
+            f"ten worst at {self.last}",
+            f"saving({half}) against its twin",
+            f"saving({half}) against {against}",
+            f"p against its twin at {self.last}",
+            "s a decision",
+        ]
+        lines = [_row(head), _row(["---"] * len(head))]
+        own = timings[
+            (timings["sample"] == self.truth.name) & (timings["protocol"] == self.protocol)
+        ]
+        seconds = own[own["reason"] != "seed"].groupby("arm")["seconds"].median()
+        for arm in self.arms:
+            label = arm.label
+            cells = [f"`{label}`"]
+            cells += [_with_interval(self.test[label].at(n)) for n in marks]
+            cells.append(_with_interval(self.hidden[label].at(self.last)))
+            cells.append(_with_interval(self.worst[label].at(self.last) / self.deviation, 2))
+            twin = None if arm.twin in (None, label) else self.test.get(arm.twin)
+            cells.append(_saving(self.test[label], twin, half))
+            other = None if best is None or best.label == label else self.test[best.label]
+            cells.append(_saving(self.test[label], other, half))
+            if twin is None:
+                cells.append("")
+            else:
+                mine, twin = self.test[label].common(twin)
+                cells.append(f"{compare(mine.at(self.last), twin.at(self.last)).p:.2g}")
+            cells.append(f"{seconds.get(label, np.nan):.2g}")
+            lines.append(_row(cells))
+        return [*lines, ""]
+
+    def pictures(self, decisions: Frame, out: Path) -> list[str]:
+        stem = f"{self.truth.name}-{self.protocol}"
+        title = f"{self.truth.name}, {self.protocol} seeds" if self.protocol == "shared" else stem
+        figures.draw_curves(self.rows, self.arms, title, out / f"{stem}.png")
+        drawn = [f"{stem}.png"]
+        betas = figures.betas(self.rows)
+        if len(betas) >= 2:
+            chosen = decisions[
+                (decisions["sample"] == self.truth.name) & (decisions["protocol"] == self.protocol)
+            ]
+            file = out / f"{stem}-fig2.png"
+            figures.draw_beta(self.rows, chosen, self.truth, betas, file)
+            drawn.append(file.name)
+        if self.truth.name == published.SAMPLE:
+            drawn += figures.draw_published(self.rows, out, stem)
+        return [line for name in drawn for line in (f"![{name}]({name})", "")]
+
+    def beside_the_paper(self) -> list[str]:
+        """Put the published figures of merit beside ours."""
+        lines = []
+        for metric, words, printed in (
+            ("published_score", "sum of the MSE over all pixels", published.SMALLEST_SCORE),
+            ("worst_ten", "mean of the ten largest MSE", published.WORST_TEN),
+        ):
+            smallest = self.rows.groupby(["arm", "seed"])[metric].min()
+            lines += [
+                f"### Beside the paper: {words}, smallest along the run",
+                "",
+                _row(["", "mean ± standard deviation"]),
+                _row(["---", "---"]),
+            ]
+            lines += [_row([name, f"{m:g} ± {s:g}"]) for name, (m, s) in printed.items()]
+            for arm in self.arms:
+                values = smallest[arm.label].to_numpy()
+                cell = f"{values.mean():.4g} ± {values.std():.2g} ({len(values)} trials)"
+                lines.append(_row([f"`{arm.label}`", cell]))
+            lines.append("")
+        lines += [
+            f"The mean spectrum at every pixel has the score {published.MEAN_SPECTRUM_SCORE}.",
+            "",
+        ]
+        return lines
+
+
+def _saving(arm: Curves, reference: Curves | None, n: int) -> str:
+    found = None if reference is None else saving(arm, reference, n)
+    return "" if found is None else str(found)
+
+
+def _with_interval(values: np.ndarray, digits: int = 3) -> str:
+    mean, low, high = mean_with_interval(values)
+    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _parameters(arms: Sequence[Arm]) -> list[str]:
+    lines = ["## Parameters", ""]
+    for arm in arms:
+        given = ", ".join(f"{k}={v}" for k, v in arm.strategy.parameters.items() if v is not None)
+        lines.append(f"- `{arm.label}`: {given}")
+    return lines

@@ -1,0 +1,62 @@
+"""Designs: where to measure is planned before the first spectrum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.records import Reason
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """The next candidates of a plan; random ones when it is at its end.
+
+    Parameters
+    ----------
+    order
+        ``(n,)`` distinct candidates, in the order to measure them.
+    """
+
+    order: NDArray[np.intp]
+
+    def __call__(
+        self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator
+    ) -> list[tuple[int, Reason]]:
+        """Return `n` distinct available candidates, with the reason ``design``."""
+        ahead = self.order[available[self.order]][:n]
+        rest = rng.permutation(np.setdiff1d(np.flatnonzero(available), self.order))
+        chosen: list[tuple[int, Reason]] = [(int(index), "design") for index in ahead]
+        return chosen + [(int(index), "random") for index in rest[: n - len(chosen)]]
+
+
+def planned(patches: Patches, places: NDArray) -> Planned:
+    """Visit places in their order, each by the nearest allowed candidate that is still free.
+
+    Parameters
+    ----------
+    patches
+        The candidates.
+    places
+        ``(n, 2)``: row and column in the grid of candidates, fractions allowed.
+    """
+    allowed = np.flatnonzero(patches.allowed)
+    tree = KDTree(np.stack(np.divmod(allowed, patches.grid[1]), axis=1))
+    order: list[int] = []
+    taken: set[int] = set()
+    for place in places[: len(allowed)]:
+        k = 8
+        while True:  # the nearest few are mostly enough; ask for more where they are taken
+            _, nearest = tree.query(place, k=min(k, len(allowed)))
+            free = [i for i in np.atleast_1d(nearest).tolist() if i not in taken]
+            if free:
+                break
+            k *= 8
+        taken.add(free[0])
+        order.append(int(allowed[free[0]]))
+    return Planned(np.array(order, dtype=np.intp))

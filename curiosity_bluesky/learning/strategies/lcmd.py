@@ -1,0 +1,101 @@
+"""``lcmd``: largest cluster, maximum distance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.learner import ModelLearner
+from curiosity_bluesky.learning.networks import EpochHook
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.protocols import Learner
+from curiosity_bluesky.learning.records import Observed, Reason, Scores
+from curiosity_bluesky.learning.seeding import RandomSeeding
+from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
+from curiosity_bluesky.learning.strategy import register
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class LCMD(GaussianProcessStrategy):
+    """The pixel farthest from its centre in the cluster with the largest sum of squares.
+
+    LCMD-TP of D. Holzmüller et al., JMLR 24 (2023) 1-81, section 4.3.6, with the kernel of
+    the Gaussian process: every pixel belongs to the nearest measured one, where near is
+    meant in the kernel's feature space.
+    """
+
+    name: ClassVar[str] = "lcmd"
+
+    def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
+        """Put the parts together for one survey."""
+        predictor = self._gp(patches)
+        rule = LargestCluster(predictor, patches.allowed)
+        return ModelLearner(
+            patches,
+            seeding=RandomSeeding(),
+            predictor=predictor,
+            curiosity=rule,
+            choice=rule,
+            n_seeds=self.n_seeds,
+            seed=seed,
+        )
+
+
+class LargestCluster:
+    """Curiosity and choice at once: each chosen pixel is the centre of a cluster of its own.
+
+    Parameters
+    ----------
+    predictor
+        Whose kernel says what is near.
+    allowed
+        ``(candidates,)``: those that are allowed and not available were decided on.
+    """
+
+    def __init__(self, predictor: GaussianProcessPredictor, allowed: NDArray[np.bool_]) -> None:
+        self._predictor = predictor
+        self._allowed = allowed
+
+    def start(self, observed: Observed) -> float:
+        """Nothing is trained."""
+        return np.nan
+
+    update = start
+
+    def scores(self, observed: Observed) -> Scores:
+        """Score every candidate by the squared distance from its centre."""
+        self._observed = observed.indices
+        self._distances = self._squared_distances(observed.indices)
+        return Scores(acquisition=self._distances.min(axis=1))
+
+    def _squared_distances(self, centres: NDArray[np.intp]) -> NDArray:
+        """In feature space, ``(candidates, centres)``: k(x, x) + k(y, y) - 2 k(x, y)."""
+        posterior = self._predictor.posterior
+        return np.maximum(2 * (posterior.kernel.variance - posterior.prior(centres)), 0.0)
+
+    def __call__(
+        self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator
+    ) -> list[tuple[int, Reason]]:
+        """Return `n` distinct available candidates, with the reason ``curious``."""
+        left = available.copy()
+        # What is decided on and not measured yet is a centre too.
+        pending = np.setdiff1d(np.flatnonzero(self._allowed & ~available), self._observed)
+        distances = np.hstack([self._distances, self._squared_distances(pending)])
+        chosen: list[tuple[int, Reason]] = []
+        while len(chosen) < n and left.any():
+            nearest, own = distances.argmin(axis=1), distances.min(axis=1)
+            sizes = np.bincount(nearest[left], own[left], minlength=distances.shape[1])
+            inside = left & (nearest == int(np.argmax(sizes)))
+            # All that is left may lie on its centres (a constant image): any of them then.
+            index = int(np.argmax(np.where(inside if inside.any() else left, own, -1.0)))
+            left[index] = False
+            chosen.append((index, "curious"))
+            added = self._squared_distances(np.array([index], dtype=np.intp))
+            distances = np.concatenate([distances, added], axis=1)
+        return chosen

@@ -1,0 +1,32 @@
+"""``sobol``: a sequence that fills the area evenly at every length."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from scipy.stats import qmc
+
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.protocols import Choice
+from curiosity_bluesky.learning.strategies._baseline import Baseline
+from curiosity_bluesky.learning.strategies._design import planned
+from curiosity_bluesky.learning.strategy import register
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Sobol(Baseline):
+    """A scrambled Sobol sequence over the area (Owen 1998; `scipy.stats.qmc.Sobol`).
+
+    Each point goes to the nearest pixel that may be measured and was not taken by a point
+    before it.
+    """
+
+    name: ClassVar[str] = "sobol"
+
+    def _choice(self, patches: Patches, budget: int, seed: int) -> Choice:
+        sequence = qmc.Sobol(2, scramble=True, rng=seed)
+        points = sequence.random_base2(max(1, math.ceil(math.log2(budget))))
+        return planned(patches, points * patches.grid - 0.5)
