@@ -255,6 +255,39 @@ def benchmark(
 
 
 @app.command()
+def patch_sizes(
+    sample: Annotated[str, typer.Option(metavar="NAME|FILE", help="As for benchmark.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where numbers and picture go.")],
+    sizes: Annotated[str, typer.Option(metavar="A,B", help="Sides of the patches.")] = (
+        "3,5,7,9,11,13,16"
+    ),
+    points: Annotated[int, typer.Option(help="Random pixels to learn from.")] = 100,
+    seeds: Annotated[int, typer.Option(help="How often.")] = 3,
+    withhold: Annotated[float, typer.Option(help="Share of pixels that validate.")] = 0.2,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter, such as predictor=gp."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Training and validation loss against patch size (the paper's Fig. S1)."""
+    from curiosity_bluesky.benchmark.command import run_patch_sizes
+
+    result = run_patch_sizes(sample, sizes, out, points, seeds, withhold, settings or [])
+    if as_json:
+        print(json.dumps(result))
+        return
+    table = Table(title=f"{result['sample']}: loss (nMSE)", title_justify="left")
+    for column in ("patch", "training", "validation"):
+        table.add_column(column, justify="right")
+    rows = zip(result["sizes"], result["training"], result["validation"], strict=True)
+    for size, training, validation in rows:
+        table.add_row(str(size), f"{training:.3f}", f"{validation:.3f}")
+    console.print(table)
+    console.print(f"picture: {result['picture']}", highlight=False, markup=False)
+
+
+@app.command()
 def serve(
     catalog: CatalogOption = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8000,

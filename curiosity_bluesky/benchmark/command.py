@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from curiosity_bluesky.benchmark import campaign as campaigns
 from curiosity_bluesky.benchmark.arms import arms_from, parse, settings, split
 from curiosity_bluesky.benchmark.campaign import Campaign, run_campaign
+from curiosity_bluesky.benchmark.patch_sizes import patch_size_study
 from curiosity_bluesky.benchmark.report import write_report
 from curiosity_bluesky.benchmark.trial import Protocol, Truth
 from curiosity_bluesky.errors import InputError
@@ -103,6 +104,34 @@ def run_benchmark(
         "sentences": sentences,
         "tables": [str(out / f"{name}.parquet") for name in names],
     }
+
+
+def run_patch_sizes(
+    sample: str,
+    sizes: str,
+    out: Path,
+    points: int,
+    seeds: int,
+    withhold: float,
+    given: Sequence[str],
+) -> dict[str, Any]:
+    """Do what ``curiosity patch-sizes`` does; see `patch_size_study`."""
+    texts = split(sizes)
+    if not texts or not all(text.isdecimal() for text in texts):
+        raise InputError(f"--sizes is {sizes!r}; expected numbers of pixels such as 3,5,9")
+    numbers = [int(text) for text in texts]
+    with _bar() as progress:
+        done = iter(range(1, len(numbers) * seeds + 1))
+        return patch_size_study(
+            truth_of(sample),
+            numbers,
+            out,
+            points=points,
+            seeds=seeds,
+            withhold=withhold,
+            parameters=settings(given),
+            progress=lambda: progress(next(done), len(numbers) * seeds, "patch sizes"),
+        )
 
 
 @contextmanager

@@ -6,20 +6,23 @@ Imports numpy, scipy, scikit-learn and torch only.
 # Imported for its effect: it makes the strategies known by their names.
 from curiosity_bluesky.learning import strategies as strategies
 from curiosity_bluesky.learning.explorer import Explorer
+from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.records import Observation, Prediction, Proposal, Training
+from curiosity_bluesky.learning.records import Observation, Prediction, Proposal, Scores, Training
 from curiosity_bluesky.learning.scoring import Score, Scorer, withheld_pixels
 from curiosity_bluesky.learning.strategy import Strategy, register
 from curiosity_bluesky.learning.survey import Survey
 
 __all__ = [
     "Explorer",
+    "ModelLearner",
     "Observation",
     "Patches",
     "Prediction",
     "Proposal",
     "Score",
     "Scorer",
+    "Scores",
     "Strategy",
     "Survey",
     "Training",

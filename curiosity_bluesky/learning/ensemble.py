@@ -193,9 +193,12 @@ class EnsemblePredictor:
 
     def latent(self) -> NDArray:
         """Every candidate in the best network's latent space, ``(candidates, latent)``."""
+        return self._encode_all().double().cpu().numpy()
+
+    def _encode_all(self) -> Tensor:
         if self._latent is None:
             self._latent = networks.in_batches(self._networks[self._best].encode, self._images)
-        return self._latent.double().cpu().numpy()
+        return self._latent
 
     def errors(self, observed: Observed) -> NDArray:
         """Mean absolute error of each observation under the best network, ``(n,)``."""
@@ -206,10 +209,9 @@ class EnsemblePredictor:
         """Spectra of some candidates (default all), ``(candidates, points)``."""
         network = self._networks[self._best]
         with torch.inference_mode():
+            # By themselves, as `Im2SpecPredictor` does, for the sake of the last bits.
             if indices is None:
-                self.latent()
-            if self._latent is not None:
-                latent = self._latent if indices is None else self._latent[torch.as_tensor(indices)]
+                latent = self._encode_all()
             else:
                 latent = network.encode(self._images[torch.as_tensor(indices)])
             return self._scale.back(network.decoder(latent))

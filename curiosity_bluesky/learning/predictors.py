@@ -182,10 +182,11 @@ class Im2SpecPredictor:
 
     def predict(self, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Spectra of some candidates (default all), ``(candidates, points)``."""
+        # Some candidates are encoded by themselves even where all are known already: in other
+        # company the last bits differ, and a replay may not depend on who looked at a map.
         with torch.inference_mode():
-            if indices is None or self._latent is not None:
+            if indices is None:
                 latent = self._encode_all()
-                latent = latent if indices is None else latent[torch.as_tensor(indices)]
             else:
                 latent = self._network.encode(self._images[torch.as_tensor(indices)])
             scaled = self._network.decoder(latent)

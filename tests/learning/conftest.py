@@ -7,6 +7,7 @@ import pytest
 
 from curiosity_bluesky.learning import Explorer, Observation, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.strategies import Oracle
+from curiosity_bluesky.learning.strategies.oracle import TrueError
 from sim_devices import SyntheticSample
 
 SHAPE = (14, 12)
@@ -49,6 +50,13 @@ class Told(Oracle):
         return super().build(dataclasses.replace(patches, truth=truth), budget, seed, on_epoch)
 
 
+def tell(explorer: Explorer, truth: np.ndarray) -> None:
+    """Let an oracle know what is going to be measured."""
+    curiosity = explorer._learner._curiosity
+    if isinstance(curiosity, TrueError):
+        explorer._learner._curiosity = dataclasses.replace(curiosity, truth=truth)
+
+
 @pytest.fixture(scope="session")
 def cheap():
     """Makes a strategy by name that learns in an instant: ``cheap(name, budget=12)``."""
@@ -80,6 +88,8 @@ def drive(measured, spectra):
     """Lets an explorer run until it has `n` spectra, default until it stops."""
 
     def run(explorer: Explorer, n: float = np.inf, batch: int = 1, truth=spectra) -> Explorer:
+        if truth is not spectra:
+            tell(explorer, truth)
         while explorer.n_observed < n and not explorer.should_stop()[0]:
             for proposal in explorer.propose(batch):
                 explorer.observe(measured(proposal, truth))

@@ -24,7 +24,7 @@ def replayed(explorer: Explorer, items, **kwargs) -> Explorer:
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_any_order_leads_to_the_same_proposal(name, data, survey, cheap, drive, exactly):
@@ -132,7 +132,8 @@ def test_a_training_broken_off_leaves_no_trace(name, epoch, survey, cheap, drive
                 disturbed.predict()
             except Stop:
                 stopped += 1
-    assert stopped == 1
+    # What has nothing to train cannot be broken off.
+    assert stopped == (len(calls) >= epoch)
     undisturbed.predict()
     assert exactly(*disturbed.propose()) == exactly(*undisturbed.propose())
     assert exactly(*disturbed.decisions) == exactly(*undisturbed.decisions)

@@ -16,7 +16,10 @@ from curiosity_bluesky.learning.records import Scores
 
 
 def test_json_round_trip(name):
-    strategy = Strategy.named(name, budget=40, image_limits=(-1, 1), start_epochs=7)
+    fields = {field.name for field in dataclasses.fields(Strategy.named(name))}
+    given = {"image_limits": (-1, 1), "start_epochs": 7, "components": 3, "space": "patch"}
+    given = {key: value for key, value in given.items() if key in fields}
+    strategy = Strategy.named(name, budget=40, **given)
     text = strategy.to_json()
     assert Strategy.from_json(text) == strategy
     assert Strategy.from_json(json.dumps(json.loads(text))).to_json() == text
@@ -112,9 +115,28 @@ def test_values_that_cannot_be_used_are_refused(parameter, value, said):
 
 
 def test_numbers_of_other_kinds_that_lose_nothing_are_taken(name):
-    strategy = Strategy.named(name, patch_size=np.int64(5), n_seeds=4.0, image_limits=[-1, 1])
-    assert strategy == Strategy.named(name, patch_size=5, n_seeds=4, image_limits=(-1.0, 1.0))
+    strategy = Strategy.named(name, patch_size=np.int64(5), n_seeds=4.0)
+    assert strategy == Strategy.named(name, patch_size=5, n_seeds=4)
     assert json.loads(strategy.to_json())["parameters"]["patch_size"] == 5
+
+
+def test_a_pair_is_a_pair_whatever_holds_it():
+    assert Strategy.named("random", image_limits=[-1, 1]) == Strategy.named(
+        "random", image_limits=(-1.0, 1.0)
+    )
+
+
+def test_every_twin_chooses_at_random_and_keeps_the_rest(name):
+    strategy = Strategy.named(name, patch_size=5, n_seeds=4, budget=9)
+    twin = strategy.random_twin()
+    assert twin is not None
+    assert twin.name == "random" or twin.parameters["random"] is True
+    assert (twin.patch_size, twin.n_seeds, twin.budget) == (5, 4, 9)
+    assert twin.random_twin() == twin
+    if "start_epochs" in strategy.parameters and name.startswith("vatsavai2025"):
+        assert twin.parameters["predictor"] == "im2spec"
+    if strategy.parameters.get("components"):
+        assert twin.parameters["predictor"] == "gp"
 
 
 class FromTheTop:

@@ -1,5 +1,6 @@
 """The strategies; importing this package makes all of them available by name."""
 
+from curiosity_bluesky.learning.strategies._baseline import Baseline, GaussianProcessStrategy
 from curiosity_bluesky.learning.strategies.dkl import DeepKernelLearning
 from curiosity_bluesky.learning.strategies.farthest import Farthest
 from curiosity_bluesky.learning.strategies.grid import Grid
@@ -15,8 +16,10 @@ from curiosity_bluesky.learning.strategies.vatsavai2025_spec2im import Vatsavai2
 
 __all__ = [
     "LCMD",
+    "Baseline",
     "DeepKernelLearning",
     "Farthest",
+    "GaussianProcessStrategy",
     "Grid",
     "Oracle",
     "Random",

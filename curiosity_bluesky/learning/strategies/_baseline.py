@@ -45,7 +45,8 @@ class GaussianProcessStrategy(Strategy):
             outputs=self.outputs, refit_every=self.refit_every,
         )  # fmt: skip
 
-    def _gp(self, patches: Patches) -> GaussianProcessPredictor:
+    def gp(self, patches: Patches) -> GaussianProcessPredictor:
+        """Return the Gaussian process for a survey."""
         inputs = gp_inputs(patches, self.components)
         return GaussianProcessPredictor(inputs, self.outputs, self.refit_every)
 
@@ -76,7 +77,7 @@ class Baseline(GaussianProcessStrategy, Im2SpecStrategy):
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
         predictor: Predictor = (
-            self._gp(patches) if self.predictor == "gp" else self._im2spec(patches, seed, on_epoch)
+            self.gp(patches) if self.predictor == "gp" else self._im2spec(patches, seed, on_epoch)
         )
         return ModelLearner(
             patches,

@@ -66,7 +66,7 @@ class DeepKernelLearning(GaussianProcessStrategy):
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
-        predictor = self._gp(patches)
+        predictor = self.gp(patches)
         return ModelLearner(
             patches,
             seeding=RandomSeeding(),
@@ -170,7 +170,8 @@ class ScalarKernel:
         """Score every candidate by the rule."""
         for part in (self._model, self._likelihood, self._bounds):
             part.eval()
-        with torch.no_grad():
+        # Where every candidate is measured gpytorch suspects a mistake.
+        with torch.no_grad(), self._gpytorch.settings.debug(False):
             posterior = self._model(self._images)
             mean = posterior.mean.double().cpu().numpy()
             spread = np.sqrt(np.maximum(posterior.variance.double().cpu().numpy(), 1e-12))

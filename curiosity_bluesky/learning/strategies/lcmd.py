@@ -34,7 +34,7 @@ class LCMD(GaussianProcessStrategy):
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
-        predictor = self._gp(patches)
+        predictor = self.gp(patches)
         rule = LargestCluster(predictor, patches.allowed)
         return ModelLearner(
             patches,

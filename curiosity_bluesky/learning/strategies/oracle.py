@@ -54,7 +54,7 @@ class Oracle(GaussianProcessStrategy):
                 f"the strategy {self.name!r} goes by the true spectra, which nobody knows during "
                 "a measurement; use it in `curiosity benchmark`"
             )
-        predictor = self._gp(patches)
+        predictor = self.gp(patches)
         return ModelLearner(
             patches,
             seeding=RandomSeeding(),
@@ -83,8 +83,13 @@ class TrueError:
 
     def scores(self, observed: Observed) -> Scores:
         """Score every candidate."""
-        error = mean_square(self.predictor.predict() - self.patches.flatten(self.truth))
-        image = np.nan_to_num(error.reshape(self.patches.grid))
+        difference = self.predictor.predict() - self.patches.flatten(self.truth)
+        # A pixel without a spectrum has no error, and nothing to be learned from.
+        difference[~np.isfinite(difference)] = np.nan
+        known = np.isfinite(difference).any(axis=1)
+        error = np.zeros(len(difference))
+        error[known] = mean_square(difference[known])
+        image = error.reshape(self.patches.grid)
         error = gaussian_filter(image, self.smoothing, mode="nearest").ravel()
         variance = self.predictor.posterior.variance
         return Scores(error * variance, error, uncertainty=np.sqrt(variance))

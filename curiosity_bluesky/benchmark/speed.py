@@ -1,0 +1,117 @@
+"""How long a decision takes, beside what its arithmetic needs.
+
+``python -m curiosity_bluesky.benchmark.speed --out speed.json``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curiosity_bluesky.benchmark.arms import parse
+from curiosity_bluesky.learning import Explorer, Observation, Strategy, Survey, architectures
+from curiosity_bluesky.learning import networks as nets
+from curiosity_bluesky.learning.threads import one_thread
+from sim_devices import SyntheticSample
+
+PUBLISHED_SECONDS = 1.9
+"""A decision of the published loop: 133 s for 70 of them, as its progress bar says."""
+
+STRATEGIES = (
+    "vatsavai2025-latent",
+    "vatsavai2025-mcd[passes=10]",
+    "vatsavai2025-spec2im",
+    "random",
+    "grid",
+    "sobol",
+    "farthest[space=patch]",
+    "lcmd",
+    "variance",
+    "dkl",
+)
+
+
+def decision_seconds(text: str, decisions: int, side: int = 49) -> dict[str, Any]:
+    """Time the decisions of one strategy at the size of the authors' data.
+
+    After each decision one pass of an Im2spec encoder over all patches is timed too, so that
+    both see the same machine: it is the least that a decision of the published algorithm
+    has to compute.
+
+    Parameters
+    ----------
+    text
+        Strategy, ``NAME[PARAMETER=VALUE,...]``.
+    decisions
+        How many are timed, after 30 seeds.
+    side
+        Of the survey: 49 gives the authors' 41 x 41 candidates with patches of 9 x 9.
+
+    Returns
+    -------
+    dict
+        Medians in seconds and their ratio.
+    """
+    sample = SyntheticSample((side, side), points=50)
+    name, parameters = parse(text)
+    strategy = Strategy.named(name, **{"patch_size": 9, "budget": 30 + decisions, **parameters})
+    explorer = Explorer(Survey(sample.images, sample.x, sample.y), strategy, 0)
+    truth = sample.target()
+    images = nets.tensor(explorer.patches.images())
+    encoder = nets.build(
+        lambda: architectures.Im2Spec(images.shape[1], 9, truth.shape[2]), 0
+    ).eval()
+    seconds, passes = [], []
+    while not explorer.should_stop()[0]:
+        [decision] = explorer.propose()
+        pixel = decision.pixel
+        explorer.observe(Observation(pixel, truth[pixel], decision_id=decision.decision_id))
+        if explorer.n_observed <= 31:
+            continue  # seeds, and the first training
+        seconds.append(decision.seconds)
+        with one_thread():
+            started = time.perf_counter()
+            nets.in_batches(encoder.encode, images)
+            passes.append(time.perf_counter() - started)
+    median, one_pass = float(np.median(seconds)), float(np.median(passes))
+    return {
+        "strategy": text,
+        "candidates": len(explorer.patches),
+        "decisions": len(seconds),
+        "seconds": median,
+        "encoder_pass_seconds": one_pass,
+        "encoder_passes": median / one_pass,
+        "times_faster_than_published": PUBLISHED_SECONDS / median,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Time all strategies, print a table and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("speed.json"))
+    parser.add_argument("--decisions", type=int, default=20)
+    parser.add_argument("strategies", nargs="*", default=STRATEGIES)
+    given = parser.parse_args(arguments)
+    results = []
+    for text in given.strategies:
+        results.append(decision_seconds(text, given.decisions))
+        print("{strategy:32} {seconds:8.4f} s  {encoder_passes:7.2f} passes".format(**results[-1]))
+    machine = {
+        "date": str(datetime.now(UTC).date()),
+        "machine": f"{os.cpu_count()} {platform.machine()} cores, one thread",
+        "published_seconds": PUBLISHED_SECONDS,
+    }
+    given.out.write_text(json.dumps({**machine, "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
