@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -60,30 +59,47 @@ class Dropout(nn.Module):
         super().__init__()
         self.probability = probability
         self.generator: torch.Generator | None = None
+        self.mask: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Zero each value with the probability and scale the others up, in training only."""
+        if self.mask is not None:
+            return x * self.mask
         if not self.training or self.probability == 0:
             return x
-        draw = torch.rand(x.shape, generator=self.generator).to(x.device)
-        return x * (draw >= self.probability) / (1 - self.probability)
+        return x * self._draw(x.shape, self.generator).to(x.device)
+
+    def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+        kept = torch.rand(shape, generator=generator) >= self.probability
+        return kept / (1 - self.probability)
 
 
-@contextmanager
-def dropping_out(network: nn.Module, generator: torch.Generator) -> Iterator[None]:
-    """Let the dropout of an evaluated network work, drawing from this generator."""
+def thinned(
+    network: nn.Module, images: Tensor, passes: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Run an evaluated network with dropout at work, `passes` times over all images.
+
+    In each pass the same units are dropped for all images: one network is drawn from those
+    that dropout stands for, and asked everything (Gal and Ghahramani, ICML 2016).
+    """
     network.eval()
     layers = [module for module in network.modules() if isinstance(module, Dropout)]
-    own = [layer.generator for layer in layers]
+    shapes: list[torch.Size] = []
+    hooks = [
+        layer.register_forward_hook(lambda _layer, _given, out: shapes.append(out.shape[1:]))
+        for layer in layers
+    ]
+    in_batches(network, images[:1])
+    for hook in hooks:
+        hook.remove()
     try:
-        for layer in layers:
-            layer.train()
-            layer.generator = generator
-        yield
+        for _ in range(passes):
+            for layer, shape in zip(layers, shapes, strict=True):
+                layer.mask = layer._draw(shape, generator).to(images.device)
+            yield in_batches(network, images)
     finally:
-        for layer, before in zip(layers, own, strict=True):
-            layer.eval()
-            layer.generator = before
+        for layer in layers:
+            layer.mask = None
 
 
 class _LetsOneThrough:

@@ -166,19 +166,12 @@ class Im2SpecPredictor:
         """
         # The draws belong to this state of the model: looking at a map may not change later ones.
         draws = torch.Generator().manual_seed((self._seed * 1_000_003 + n_observed) % 2**63)
-        with networks.dropping_out(self._network, draws), torch.inference_mode():
-            parts = []
-            for images in self._images.split(64):
-                # Sums in double: the spread is small beside the values.
-                total = torch.zeros(())
-                squares = torch.zeros(())
-                for _ in range(passes):
-                    spectra = self._network(images).double()
-                    total = total + spectra
-                    squares = squares + spectra**2
-                variance = squares / passes - (total / passes) ** 2
-                parts.append(variance.clamp(min=0).sqrt().mean(dim=1))
-        return torch.cat(parts).cpu().numpy() * self._scale.factor
+        total = squares = torch.zeros(())
+        for spectra in networks.thinned(self._network, self._images, passes, draws):
+            total = total + spectra.double()  # in double: the spread is small beside the values
+            squares = squares + spectra.double() ** 2
+        variance = (squares / passes - (total / passes) ** 2).clamp(min=0)
+        return variance.sqrt().mean(dim=1).cpu().numpy() * self._scale.factor
 
     def predict(self, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Spectra of some candidates (default all), ``(candidates, points)``."""
