@@ -309,4 +309,7 @@ def _summary(run: Any) -> RunSummary:
 
 
 def _points_so_far(run: Any) -> int:
-    return len(run["primary"]["time"]) if "primary" in run else 0
+    # A stream is there before its first event is.
+    if "primary" not in run or "internal" not in run["primary"].base:
+        return 0
+    return len(run["primary"]["time"])

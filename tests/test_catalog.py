@@ -8,12 +8,14 @@ import sys
 
 import bluesky.plans as bp
 import numpy as np
+import pyarrow
 import pytest
 from bluesky.plan_stubs import null
-from support import collected_run, normal
+from support import QUICK, collected_run, events, normal
 from tiled.queries import Key
 
 from curiosity_bluesky import connect, read
+from curiosity_bluesky.catalog import _summary
 from curiosity_bluesky.documents import read_stream
 from curiosity_bluesky.errors import InputError
 
@@ -76,14 +78,92 @@ def test_what_comes_back_is_what_was_emitted_document_for_document(RE, catalog, 
         assert normal(there) == normal(here)
     streams = {doc["uid"]: doc["name"] for name, doc in emitted if name == "descriptor"}
 
-    def events(documents):
+    def all_events(documents):
         return sorted(
             (streams[d["descriptor"]], d["seq_num"], normal(d["data"]))
             for n, d in documents
             if n == "event"
         )
 
-    assert events(back) == events(emitted)
+    assert all_events(back) == all_events(emitted)
+
+
+def test_a_run_reads_at_every_moment_while_it_is_written(RE, catalog, instrument):
+    RE.subscribe(catalog.writer())
+    uids, points, refused = [], [], []
+
+    def look(name, doc):
+        if name == "start":
+            uids.append(doc["uid"])
+            catalog.flush()
+        elif name == "descriptor" or (name == "event" and doc["seq_num"] % 3 == 0):
+            [summary] = [_summary(run) for run in catalog.client.values()]
+            assert summary.status == "open"
+            try:  # past the flush of the catalogue: in the middle of what is written
+                points.append(read(catalog.client[uids[0]]).sizes["point"])
+            except InputError as error:
+                refused.append(str(error))
+
+    RE.subscribe(look)
+    collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
+    assert all("no measured point" in said or "nothing is measured yet" in said for said in refused)
+    assert refused and points and points == sorted(points)
+    assert read(catalog[uids[0]]).sizes["point"] == 7
+
+
+def test_a_stream_without_an_event_says_so(RE, catalog, instrument):
+    uid, emitted = collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
+    [primary] = [d["uid"] for n, d in emitted if n == "descriptor" and d["name"] == "primary"]
+    writer = catalog.writer()
+    for name, doc in emitted[:-1]:
+        if not (name == "event" and doc["descriptor"] == primary):
+            writer(name, doc)
+    for ask in (read, lambda run: read_stream(run, "primary")):
+        with pytest.raises(InputError, match="nothing is measured yet in stream 'primary'"):
+            ask(catalog[uid])
+    assert [(run.points, run.status) for run in catalog.runs()] == [(0, "open")]
+
+
+def test_what_has_half_arrived_is_left_out(RE, catalog, instrument):
+    RE.subscribe(catalog.writer())
+    uid, _ = collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
+    whole = read(catalog[uid])
+    primary, decisions = (catalog[uid][name].base for name in ("primary", "decisions"))
+    # As the writer leaves it between two requests: a spectrum without its row,
+    spectra = primary["spectrometer_response"]
+    spectra.patch(np.ones((1, 16), "f4"), offset=(7,), extend=True)
+    assert read(catalog[uid]).equals(whole)
+    # with its row, but before its prediction,
+    row = primary["internal"].read()[-1:]
+    row = row.assign(seq_num=8, decision_id=7, time=row["time"] + 1)
+    primary["internal"].append_partition(0, pyarrow.Table.from_pandas(row, preserve_index=False))
+    assert read(catalog[uid]).equals(whole)
+    # and all of it, before its decision.
+    primary["spectrometer_response_predicted"].patch(
+        np.ones((1, 16), "f4"), offset=(7,), extend=True
+    )
+    assert read_stream(catalog[uid], "primary").sizes["event"] == 8
+    assert read(catalog[uid]).equals(whole)
+    row = decisions["internal"].read()[-1:].assign(seq_num=8, decision_id=7)
+    decisions["internal"].append_partition(0, pyarrow.Table.from_pandas(row, preserve_index=False))
+    assert read(catalog[uid]).sizes["point"] == 8
+
+
+def test_a_row_that_was_sent_twice_does_not_shift_the_others(RE, catalog, instrument):
+    # Tiled's writer sends a row again when the answer to it got lost.
+    uid, emitted = collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
+    writer = catalog.writer()
+    for name, doc in emitted:
+        writer(name, doc)
+        if name == "event" and "stage_x" in doc["data"] and doc["seq_num"] == 3:
+            table = catalog[uid]["primary"].base["internal"]
+            row = table.read()[-1:]
+            table.append_partition(0, pyarrow.Table.from_pandas(row, preserve_index=False))
+    ds = read(catalog[uid])
+    points = events(emitted, "primary")
+    assert list(ds["decision_id"].values) == [point["decision_id"] for point in points]
+    for spectrum, point in zip(ds["spectrometer_response"].values, points, strict=True):
+        np.testing.assert_array_equal(spectrum, point["spectrometer_response"])
 
 
 def test_a_new_process_finds_the_run(RE, tmp_path, instrument):
@@ -93,6 +173,7 @@ def test_a_new_process_finds_the_run(RE, tmp_path, instrument):
     code = """
 import sys, json
 from curiosity_bluesky import connect, read
+from curiosity_bluesky.catalog import _summary
 with connect(sys.argv[1], create=False) as catalog:
     [run] = catalog.runs(sample="PTO", strategy="vatsavai2025-latent", plan_name="curiosity_plan")
     nothing = catalog.runs(sample="other") + catalog.runs(since="2999-01-01")
