@@ -45,7 +45,8 @@ class JournaledWriter:
         self._journal = journal
         # Every array as an array: in Tiled's tables short ones would lose their dtype.
         self._tiled = TiledWriter(client, batch_size=batch_size, max_array_size=0)
-        self._runs: dict[str, str] = {}
+        self._runs: dict[str, str] = {}  # of descriptors and resources of open runs
+        self._latest = "other"
         self._queue: queue.Queue[tuple[str, str, dict[str, Any]] | None] = queue.Queue()
         self._closed = False
         self.failed: dict[str, Exception] = {}
@@ -70,13 +71,20 @@ class JournaledWriter:
         return self._journal / f"{run}.jsonl"
 
     def _run_of(self, name: str, doc: Mapping[str, Any]) -> str:
+        """Run of a document: what it names itself, or that of what it refers to."""
         if name == "start":
+            self._latest = doc["uid"]
             return doc["uid"]
-        if "run_start" in doc:
-            if name == "descriptor":
-                self._runs[doc["uid"]] = doc["run_start"]
-            return doc["run_start"]
-        return self._runs.get(doc.get("descriptor", ""), "other")
+        if name == "stop":
+            run = doc["run_start"]
+            self._runs = {uid: of for uid, of in self._runs.items() if of != run}
+            return run
+        if name in ("descriptor", "resource", "stream_resource"):
+            # A resource need not say whose it is; it comes between start and stop of its run.
+            run = self._runs[doc["uid"]] = doc.get("run_start") or self._latest
+            return run
+        # Events and stream datums refer to a descriptor, datums to a resource.
+        return self._runs.get(doc.get("descriptor") or doc.get("resource") or "", self._latest)
 
     def _feed(self) -> None:
         while (item := self._queue.get()) is not None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import bluesky.plans as bp
 import numpy as np
 import pyarrow
 import pytest
+from bluesky import RunEngine
 from bluesky.plan_stubs import null
+from ophyd.sim import SynSignalWithRegistry
 from support import QUICK, collected_run, events, normal
 from tiled.queries import Key
 
@@ -253,6 +257,40 @@ def test_a_server_that_dies_costs_neither_the_run_nor_a_document(RE, tmp_path, i
         (name, normal(doc)) for name, doc in emitted
     ]
     catalog.close()
+
+
+def run_with_files(RE: RunEngine, tmp_path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Documents of a run whose detector writes files and emits references."""
+    camera = SynSignalWithRegistry(
+        func=lambda: np.ones((3, 3)), name="camera", save_path=str(tmp_path)
+    )
+    emitted: list[tuple[str, dict[str, Any]]] = []
+    RE(bp.count([camera], 2), lambda name, doc: emitted.append((name, doc)))
+    assert {"resource", "datum"} <= {name for name, _ in emitted}
+    return emitted
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["two runs at once", "one by one"])
+def test_documents_about_files_are_journalled_with_their_run(RE, tmp_path, at_once):
+    runs = [run_with_files(RE, tmp_path) for _ in range(2)]
+    if at_once:
+        order = [document for pair in zip(*runs, strict=True) for document in pair]
+    else:  # then a resource need not say whose it is
+        for emitted in runs:
+            next(doc for name, doc in emitted if name == "resource").pop("run_start")
+        order = [document for emitted in runs for document in emitted]
+    with connect(tmp_path / "runs") as catalog:
+        writer = catalog.writer()
+        catalog.client.context.http_client.close()  # so that every journal stays
+        for document in order:
+            writer(*document)
+    journals = {path.stem: path for path in (tmp_path / "runs" / "journal").glob("*.jsonl")}
+    assert set(journals) == {emitted[0][1]["uid"] for emitted in runs}
+    for emitted in runs:
+        lines = map(json.loads, journals[emitted[0][1]["uid"]].read_text().splitlines())
+        expected = [(name, normal(doc)) for name, doc in emitted]
+        assert [(line["name"], normal(line["doc"])) for line in lines] == expected
+    assert not writer._runs  # a long session does not gather what ended
 
 
 def test_what_cannot_be_opened_is_said_in_one_line(tmp_path):
