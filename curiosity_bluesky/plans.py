@@ -185,7 +185,8 @@ def _start_document(
     md: dict,
 ) -> dict[str, Any]:
     assert agent.strategy is not None and agent.seed is not None
-    fields = [field for motor in (x, y) for field in _fields(motor)]
+    # One dimension for each motor, as in the plans of bluesky, for what draws or tabulates.
+    dimensions = [(_fields(motor), documents.PRIMARY) for motor in (x, y)]
     return {
         "plan_name": "curiosity_plan",
         "detectors": [detector.name for detector in detectors],
@@ -196,9 +197,9 @@ def _start_document(
         "shape": [budget],
         "extents": [[float(a.min()), float(a.max())] for a in (survey.x, survey.y)],
         "survey_shape": list(survey.shape),
-        "hints": {"dimensions": [(fields, documents.PRIMARY)]},
         **documents.start_keys(agent.strategy, agent.seed, withhold, version("curiosity-bluesky")),
         **md,
+        "hints": {"dimensions": dimensions, **md.get("hints", {})},
     }
 
 

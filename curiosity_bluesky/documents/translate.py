@@ -130,9 +130,12 @@ class Translator:
         return None
 
     def _pixel(self, data: Mapping[str, Any]) -> Pixel | None:
-        """Pixel of an event by its position, by the first two dimensions of the run."""
+        """Pixel of an event by its position along the first two dimensions of the run."""
         dimensions = self.start.get("hints", {}).get("dimensions", [])
-        fields = [field for fields, _ in dimensions for field in fields]
+        if len(dimensions) == 1:  # motors that move together, as in list_scan
+            fields = dimensions[0][0]
+        else:  # what a motor reads first is where it is: a setpoint may follow
+            fields = [fields[0] for fields, _ in dimensions if fields]
         if self._survey is None or len(fields) < 2 or any(f not in data for f in fields[:2]):
             return None
         return self._survey.pixel(data[fields[0]], data[fields[1]])
