@@ -22,6 +22,7 @@ from curiosity_bluesky import connect, read
 from curiosity_bluesky.catalog import _summary
 from curiosity_bluesky.documents import read_stream
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.server import EmbeddedServer, running_server
 
 
 @pytest.fixture
@@ -223,6 +224,25 @@ with connect(sys.argv[1]) as catalog:
 """
     assert python(code, catalog.where).split() == ["1", "curiosity_plan"]
     assert len(catalog) == 1  # and is still there for the first
+
+
+def test_whoever_was_slower_joins_the_server_of_whoever_was_quicker(tmp_path, monkeypatch):
+    others = []
+
+    def look(directory):
+        found = running_server(directory)
+        if not others:  # another process takes the directory just after this one looked
+            # What a killed server left behind must lead nobody astray.
+            (directory / "server.json").write_text('{"uri": "http://127.0.0.1:9", "api_key": "k"}')
+            others.append(EmbeddedServer(directory))
+        return found
+
+    monkeypatch.setattr("curiosity_bluesky.catalog.running_server", look)
+    with connect(tmp_path / "runs") as catalog:
+        assert len(catalog) == 0
+    with pytest.raises(InputError, match="is served by another process already; join it"):
+        EmbeddedServer(tmp_path / "runs")
+    others[0].close()
 
 
 def test_runs_are_searched_with_tiled_queries(RE, catalog, instrument):
