@@ -157,7 +157,8 @@ def visit(
     values: dict[str, Any] = {"decision_id": proposal.decision_id}
     values |= documents.prediction_values(proposal, channels)
     yield from bps.create(name=documents.PRIMARY)
-    for device in [*detectors, x, y, Record("expectation", values)]:
+    expectation = Record("expectation", values, channels=channels)
+    for device in [*detectors, x, y, expectation]:
         yield from bps.read(device)
     yield from bps.save()
     yield from bps.checkpoint()

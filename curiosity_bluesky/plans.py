@@ -144,7 +144,12 @@ def _explore(
     maps_every: int,
 ) -> MsgGenerator[None]:
     """Fill an open run: survey, decisions and spectra, trainings and maps."""
-    mask = Record("limits", {documents.MASK: survey.mask.astype("|u1")}, {documents.MASK: "yx"})
+    mask = Record(
+        "limits",
+        {documents.MASK: survey.mask.astype("|u1")},
+        {documents.MASK: "yx"},
+        channels=survey.channels,
+    )
     yield from plan_stubs.save(documents.SURVEY, [imager, mask])
     for n in range(1, budget + 1):
         [proposal] = yield from plan_stubs.call_in_thread(agent.suggest)

@@ -20,7 +20,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import explore
 from curiosity_bluesky.session import simulated_instrument
-from sim_devices import SyntheticSample
+from sim_devices import Sample, SyntheticSample
 
 POINTS = 9
 SAMPLE = SyntheticSample((16, 14), seed=1, points=16)
@@ -100,6 +100,36 @@ def test_event_pages_do_as_well_as_events(run):
     *_, (known, decision) = before_decisions(run)
     [proposal] = CuriosityAgent.from_documents(as_pages(known)).suggest()
     assert facts(proposal) == decided(decision)
+
+
+TWO_CHANNELS = Sample(
+    "two",
+    {"topography": SAMPLE.images["amplitude"], "amplitude": SAMPLE.images["amplitude"][::-1] ** 2},
+    {"response": SAMPLE.spectra["response"], "phase": SAMPLE.spectra["response"][::-1] ** 2},
+    *(SAMPLE.axis, SAMPLE.x, SAMPLE.y),
+)
+"""Its channels are not in alphabetical order, nor the short ones first."""
+
+
+def as_jsonb(value):
+    """What PostgreSQL makes of an object: the short keys first, then by the alphabet."""
+    if isinstance(value, dict):
+        return {key: as_jsonb(value[key]) for key in sorted(value, key=lambda key: (len(key), key))}
+    return [as_jsonb(item) for item in value] if isinstance(value, list) else value
+
+
+def test_the_order_of_the_channels_survives_a_store_that_keeps_no_order():
+    known = documents_of("vatsavai2025-latent", sample=TWO_CHANNELS)[:-1]
+    there = [(name, as_jsonb(doc)) for name, doc in as_pages(known)]
+    described = [d["data_keys"] for name, d in there if name == "descriptor"]
+    assert any(list(keys)[-1] == "imager_topography" for keys in described)
+    first, second = (CuriosityAgent.from_documents(docs) for docs in (known, there))
+    for agent in (first, second):
+        assert list(agent.explorer.survey.channels) == ["imager_topography", "imager_amplitude"]
+    assert facts(first.suggest()[0]) == facts(second.suggest()[0])
+    np.testing.assert_array_equal(
+        first.explorer.predict().spectra, second.explorer.predict().spectra
+    )
 
 
 def test_an_agent_subscribed_by_hand_knows_what_the_plans_own_knows():
