@@ -17,6 +17,10 @@ from curiosity_bluesky.documents import Record
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Strategy, Survey, withheld_pixels
 
+# What `import *` brings into a profile or a Queue Server: plans to be run by name. `explore` is
+# imported by name, since it takes an agent.
+__all__ = ["curiosity_plan"]
+
 DEFAULT_STRATEGY = "vatsavai2025-latent"
 
 

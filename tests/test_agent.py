@@ -1,5 +1,6 @@
 """The agent learns from documents alone; the plan survives pauses and ends cleanly."""
 
+import asyncio
 import gc
 import json
 import logging
@@ -13,7 +14,7 @@ import pytest
 from bluesky import RunEngine
 from bluesky.run_engine import TransitionError
 from bluesky.utils import FailedStatus, RunEngineInterrupted
-from support import events, few
+from support import events, few, normal, paused_run, whole_events
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.errors import InputError
@@ -257,6 +258,95 @@ def test_a_paused_run_goes_on_as_if_nothing_had_been(place, defer):
     for stream in ("learning", "maps"):
         assert len(events(documents, stream)) == len(events(undisturbed, stream))
     assert documents[-1][1]["exit_status"] == "success"
+
+
+def timeless(documents, stream):
+    """Number of each event of a stream and what it says, but for how long it took."""
+    return [
+        (event["seq_num"], normal({**event["data"], "seconds": 0}))
+        for event in whole_events(documents, stream)
+    ]
+
+
+def test_a_pause_at_any_message_changes_nothing():
+    def run(where):
+        documents = []
+        plan = curiosity_plan(
+            *devices(simulated_instrument(SAMPLE, speed=math.inf)),
+            num_points=3,
+            strategy="random",
+            parameters=few("random"),
+            maps_every=0,
+        )
+        RE = RunEngine({})
+        n = paused_run(RE, plan, where, lambda *document: documents.append(document))
+        return n, documents
+
+    messages = []
+    _, undisturbed = run(lambda i, msg: messages.append(msg.command))
+    # From the imager's trigger, past the reads whose answer the plan uses, to the second point.
+    first = messages.index("trigger")
+    last = [i for i, command in enumerate(messages) if command == "checkpoint"][4]
+    repeated = 0
+    for place in range(first, last):
+        pauses, documents = run(lambda i, msg, place=place: i == place)
+        assert pauses == 1, messages[place]
+        for stream in ("survey", "decisions", "primary"):
+            there, here = (timeless(docs, stream) for docs in (documents, undisturbed))
+            assert dict(there) == dict(here), messages[place]
+            repeated += len(there) - len(here)
+        known = CuriosityAgent.from_documents(documents)
+        assert known.explorer.n_observed == 3
+        assert documents[-1][1]["exit_status"] == "success"
+    assert repeated  # some pause fell between an event and its checkpoint
+
+
+class Slow:
+    """A detector that answers in its own time, as those of ophyd-async do; paused meanwhile."""
+
+    name, parent = "slow", None
+
+    def __init__(self, pauser):
+        self._pauser = pauser
+
+    async def read(self):
+        self._pauser()
+        await asyncio.sleep(0.05)
+        return {"slow": {"value": np.arange(4.0), "timestamp": 0.0}}
+
+    async def describe(self):
+        return {"slow": {"source": "test", "dtype": "array", "shape": [4]}}
+
+    async def read_configuration(self):
+        return {}
+
+    describe_configuration = read_configuration
+
+
+def test_a_pause_inside_a_read_changes_nothing():
+    RE, documents = RunEngine({}), []
+    _, x, y, imager = devices(simulated_instrument(SAMPLE, speed=math.inf))
+    # Each point is read twice: for the plan, then for the event.
+    pauser = Pauser(RE, {1, 5, 8}, defer=False)
+    plan = curiosity_plan([Slow(pauser)], x, y, imager, 4, "random", parameters=few("random"))
+    with suppress(RunEngineInterrupted):
+        RE(plan, lambda *document: documents.append(document))
+    pauses = 0
+    while RE.state == "paused":
+        pauses += 1
+        with suppress(RunEngineInterrupted):
+            RE.resume()
+    assert pauses == 3
+    points = events(documents, "primary")
+    assert [point["decision_id"] for point in points] == [0, 1, 2, 3]
+    assert all(np.array_equal(point["slow"], np.arange(4.0)) for point in points)
+    assert documents[-1][1]["exit_status"] == "success"
+
+
+def test_star_import_brings_what_a_profile_runs():
+    names = {}
+    exec("from curiosity_bluesky.plans import *", names)
+    assert {name for name in names if not name.startswith("__")} == {"curiosity_plan"}
 
 
 # ---- ends

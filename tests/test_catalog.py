@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
+import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +19,16 @@ import pytest
 from bluesky import RunEngine
 from bluesky.plan_stubs import null
 from ophyd.sim import SynSignalWithRegistry
-from support import QUICK, collected_run, events, normal
+from support import QUICK, collected_run, events, normal, paused_run, whole_events
 from tiled.queries import Key
 
-from curiosity_bluesky import connect, read
+from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.catalog import _summary
 from curiosity_bluesky.documents import read_stream
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.server import EmbeddedServer, running_server
+from curiosity_bluesky.session import simulated_instrument
+from sim_devices import Sample
 
 
 @pytest.fixture
@@ -171,13 +177,71 @@ def test_a_row_that_was_sent_twice_does_not_shift_the_others(RE, catalog, instru
         np.testing.assert_array_equal(spectrum, point["spectrometer_response"])
 
 
+def test_a_point_that_a_pause_repeated_counts_once_for_reader_and_agent(RE, catalog, film):
+    noisy = simulated_instrument(film, speed=math.inf, noise=0.1)
+    RE.subscribe(catalog.writer())
+    emitted = []
+    plan = curiosity_plan(
+        [noisy.spectrometer], noisy.stage.x, noisy.stage.y, noisy.imager, 4,
+        strategy="random", parameters=QUICK,
+    )  # fmt: skip
+    expectations = itertools.count(1)
+    # Between the second spectrum and its checkpoint.
+    assert paused_run(
+        RE,
+        plan,
+        lambda _, msg: getattr(msg.obj, "name", "") == "expectation" and next(expectations) == 2,
+        lambda name, doc: emitted.append((name, doc)),
+    )
+    numbers = [event["seq_num"] for event in whole_events(emitted, "primary")]
+    assert numbers == [1, 2, 2, 3, 4]
+    points = [point["spectrometer_response"] for point in events(emitted, "primary")]
+    assert not np.array_equal(points[1], points[2])  # measured again, with other noise
+    ds = read(catalog[-1])
+    assert list(ds["decision_id"].values) == [0, 1, 2, 3]
+    del points[2]
+    np.testing.assert_array_equal(ds["spectrometer_response"], points)
+    explorer = CuriosityAgent.from_documents(catalog[-1].documents()).explorer
+    np.testing.assert_array_equal([o.spectrum for o in explorer.observations], points)
+
+
+def test_the_channels_of_a_survey_read_back_in_their_order(RE, catalog, film):
+    image, cube = film.images["amplitude"], film.spectra["response"]
+    sample = Sample(
+        "two",
+        {"topography": image, "amplitude": image[::-1] ** 2},
+        {"response": cube, "phase": cube[::-1] ** 2},
+        *(film.axis, film.x, film.y),
+    )
+    RE.subscribe(catalog.writer())
+    instrument = simulated_instrument(sample, speed=math.inf)
+    uid, _ = collected_run(RE, instrument, num_points=4, strategy="random", parameters=QUICK)
+    explorer = CuriosityAgent.from_documents(catalog[uid].documents()).explorer
+    assert list(explorer.survey.channels) == ["imager_topography", "imager_amplitude"]
+    np.testing.assert_array_equal(explorer.survey.stack, list(sample.images.values()))
+    ds = read(catalog[uid])
+    both = np.concatenate([ds["spectrometer_response"], ds["spectrometer_phase"]], axis=1)
+    np.testing.assert_array_equal([o.spectrum for o in explorer.observations], both)
+
+
+def test_a_writer_alone_keeps_its_catalogue_alive(RE, instrument, tmp_path):
+    RE.subscribe(connect(tmp_path / "runs").writer())
+    gc.collect()
+    collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
+    with connect(tmp_path / "runs") as catalog:  # joins the one that is still there
+        deadline = time.monotonic() + 60
+        while catalog.runs()[0].status == "open" and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert read(catalog[-1]).sizes["point"] == 7
+
+
 def test_a_new_process_finds_the_run(RE, tmp_path, instrument):
     with connect(tmp_path / "runs") as catalog:
         RE.subscribe(catalog.writer())
         uid, _ = collected_run(RE, instrument, num_points=7, sample="PTO")
     code = """
 import sys, json
-from curiosity_bluesky import connect, read
+from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.catalog import _summary
 with connect(sys.argv[1], create=False) as catalog:
     [run] = catalog.runs(sample="PTO", strategy="vatsavai2025-latent", plan_name="curiosity_plan")

@@ -66,7 +66,8 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
 
     Tiled names dimensions after their sizes; this restores those that the descriptor
     declares and takes axes from the configuration. A stream that is still being written is
-    read as far as every data key has arrived.
+    read as far as every data key has arrived. An event that a pause repeated, with the same
+    ``seq_num``, counts once, the first time.
 
     Parameters
     ----------
@@ -112,8 +113,8 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
     if n == 0:
         raise empty
     table = table[:n]
-    # An event that was written twice counts once, the last time.
-    once = ~table["seq_num"].duplicated(keep="last").to_numpy()
+    # An event that a pause repeated counts once, the first time: so the explorer counts it.
+    once = ~table["seq_num"].duplicated().to_numpy()
     variables = {}
     for key, described in data_keys.items():
         values = columns[key][:n][once]
