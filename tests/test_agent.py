@@ -5,8 +5,12 @@ import gc
 import json
 import logging
 import math
+import os
+import subprocess
+import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import event_model
 import numpy as np
@@ -24,6 +28,7 @@ from curiosity_bluesky.session import simulated_instrument
 from sim_devices import Sample, SyntheticSample
 
 POINTS = 9
+PATHS = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 SAMPLE = SyntheticSample((16, 14), seed=1, points=16)
 DECIDED = ("pixel", "reason", "predicted_error", "novelty", "uncertainty", "acquisition")
 
@@ -382,6 +387,93 @@ def test_a_run_given_up_leaves_nothing_running(place, end):
     assert not instrument.stage.x.moving and not instrument.stage.y.moving
     assert instrument.microscope.n_spectra == (4 if place == "training" else 0)
     instrument.microscope.move("x", 0.0)  # raises where a spectrum is being taken
+
+
+def test_a_halted_run_leaves_no_training_behind():
+    RE = RunEngine({})
+    parameters = few("vatsavai2025-latent", budget=POINTS, start_epochs=10**6)
+    agent = CuriosityAgent(Strategy.named("vatsavai2025-latent", **parameters), 0)
+    agent.on_epoch = Pauser(RE, {3}, defer=False)
+    with pytest.raises(RunEngineInterrupted):
+        RE(explore(agent, *devices(simulated_instrument(SAMPLE, speed=math.inf))))
+    assert trainings()
+    RE.halt()
+    gc.collect()  # a halted plan is closed when nobody holds it any more
+    for thread in trainings():
+        thread.join(20)
+    assert not trainings()
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["agent held", "agent of the plan"])
+def test_an_interpreter_that_ends_during_a_training_ends_cleanly(held):
+    code = """
+import math, sys, threading, time
+from bluesky import RunEngine
+from bluesky.utils import RunEngineInterrupted
+from support import few
+from curiosity_bluesky import CuriosityAgent, curiosity_plan
+from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.plans import explore
+from curiosity_bluesky.session import simulated_instrument
+from sim_devices import SyntheticSample
+
+name = "vatsavai2025-latent"
+instrument = simulated_instrument(SyntheticSample((16, 14), seed=1, points=16), speed=math.inf)
+devices = [instrument.spectrometer], instrument.stage.x, instrument.stage.y, instrument.imager
+RE = RunEngine({})
+parameters = few(name, start_epochs=10**6)
+if HELD:
+    agent = CuriosityAgent(Strategy.named(name, **parameters, budget=9), 0)
+    plan = explore(agent, *devices)
+else:
+    plan = curiosity_plan(*devices, num_points=9, parameters=parameters)
+
+def pause():
+    while not any(t.name.startswith("call ") and time.sleep(0.5) is None and t.is_alive()
+                  for t in threading.enumerate()):
+        time.sleep(0.01)
+    RE.request_pause()
+
+threading.Thread(target=pause, daemon=True).start()
+try:
+    RE(plan)
+except RunEngineInterrupted:
+    print("still training:", any(t.name.startswith("call ") for t in threading.enumerate()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("HELD", str(held))],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*PATHS, os.getenv("PYTHONPATH", "")])},
+    )
+    assert "still training: True" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr  # torch aborts where its thread is cut off
+
+
+def test_an_imager_whose_configuration_fails_once_costs_one_run(instrument):
+    imager, failures = instrument.imager, [OSError("the controller does not answer")]
+    read_configuration = imager.read_configuration
+
+    def once():
+        if failures:
+            raise failures.pop()
+        return read_configuration()
+
+    imager.read_configuration = once
+    RE, documents = RunEngine({}), []
+
+    def run():
+        plan = curiosity_plan(
+            *devices(instrument), num_points=3, strategy="random", parameters=few("random")
+        )
+        RE(plan, lambda *document: documents.append(document))
+
+    with pytest.raises(OSError, match="the controller does not answer"):
+        run()
+    assert RE.state == "idle" and not documents
+    run()
+    assert documents[-1][1]["exit_status"] == "success"
 
 
 def test_a_broken_instrument_ends_the_run_as_failed():

@@ -18,7 +18,7 @@ import pyarrow
 import pytest
 from bluesky import RunEngine
 from bluesky.plan_stubs import null
-from ophyd.sim import SynSignalWithRegistry
+from ophyd.sim import SynAxis, SynSignalWithRegistry
 from support import QUICK, collected_run, events, normal, paused_run, whole_events
 from tiled.queries import Key
 
@@ -222,6 +222,20 @@ def test_the_channels_of_a_survey_read_back_in_their_order(RE, catalog, film):
     ds = read(catalog[uid])
     both = np.concatenate([ds["spectrometer_response"], ds["spectrometer_phase"]], axis=1)
     np.testing.assert_array_equal([o.spectrum for o in explorer.observations], both)
+
+
+def test_motors_called_x_and_y_are_not_taken_for_the_position_of_the_pixel(RE, catalog, instrument):
+    RE.subscribe(catalog.writer())
+    # Motors that stop a little short of where they are sent.
+    x, y = (SynAxis(name=name, readback_func=lambda position: position - 1e-3) for name in "xy")
+    detectors = [instrument.spectrometer]
+    RE(curiosity_plan(detectors, x, y, instrument.imager, 4, "random", parameters=QUICK))
+    ds = read(catalog[-1])
+    film = instrument.sample
+    np.testing.assert_array_equal(ds["x"], film.x[ds["col"]])
+    np.testing.assert_array_equal(ds["y"], film.y[ds["row"]])
+    np.testing.assert_allclose(ds["x_readback"], ds["x"] - 1e-3)
+    assert {"x", "y"} <= set(ds.coords) and {"x_readback", "y_readback"} <= set(ds.data_vars)
 
 
 def test_a_writer_alone_keeps_its_catalogue_alive(RE, instrument, tmp_path):
