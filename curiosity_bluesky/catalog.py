@@ -21,7 +21,12 @@ from tiled.profiles import list_profiles
 from tiled.queries import Eq
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.server import EmbeddedServer, running_server, writable_directory
+from curiosity_bluesky.server import (
+    DirectoryTaken,
+    EmbeddedServer,
+    running_server,
+    writable_directory,
+)
 from curiosity_bluesky.writer import JournaledWriter
 
 DEFAULT = "runs"
@@ -235,15 +240,22 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
         )
     writable_directory(directory)
     journal = writable_directory(directory / "journal")
-    found = running_server(directory)
-    if found is None:
-        server = EmbeddedServer(directory)
-        found = server.uri, server.api_key
-    else:
-        server = None
-    uri, api_key = found
+    server, (uri, api_key) = _server(directory)
     client = _ask(where, lambda: from_uri(uri, api_key=api_key))
     return Catalog(client, where, journal, server)
+
+
+def _server(directory: Path) -> tuple[EmbeddedServer | None, tuple[str, str]]:
+    """Join the server that has a directory, or start one; with it, where to ask."""
+    server: EmbeddedServer | None = None
+    found = running_server(directory)
+    while found is None:
+        try:
+            server = EmbeddedServer(directory)
+            found = server.uri, server.api_key
+        except DirectoryTaken:  # by a process that looked at the same moment, and was quicker
+            found = running_server(directory)
+    return server, found
 
 
 def _at_exit(close: weakref.WeakMethod) -> None:
@@ -309,4 +321,7 @@ def _summary(run: Any) -> RunSummary:
 
 
 def _points_so_far(run: Any) -> int:
-    return len(run["primary"]["time"]) if "primary" in run else 0
+    # A stream is there before its first event is.
+    if "primary" not in run or "internal" not in run["primary"].base:
+        return 0
+    return len(run["primary"]["time"])

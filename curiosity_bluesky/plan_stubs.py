@@ -19,6 +19,8 @@ from curiosity_bluesky.documents import Record
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Proposal, Survey
 
+__all__ = ["call_in_thread", "check_reach", "look", "measure", "save", "visit"]
+
 T = TypeVar("T")
 
 
@@ -72,7 +74,10 @@ def measure(devices: Sequence[Readable]) -> MsgGenerator[None]:
 def save(stream: str, devices: Sequence[Readable]) -> MsgGenerator[None]:
     """Write one event of a stream from what devices or records read now.
 
-    A checkpoint follows: what is written is never repeated after a pause.
+    A checkpoint follows, so that a pause repeats at most this one event: if the pause falls
+    between the event and the checkpoint, the event comes a second time with the same
+    ``seq_num``. It counts once, the first time: so the explorer, `JournaledWriter` and
+    `documents.read` have it.
     """
     yield from bps.create(name=stream)
     for device in devices:
@@ -157,7 +162,8 @@ def visit(
     values: dict[str, Any] = {"decision_id": proposal.decision_id}
     values |= documents.prediction_values(proposal, channels)
     yield from bps.create(name=documents.PRIMARY)
-    for device in [*detectors, x, y, Record("expectation", values)]:
+    expectation = Record("expectation", values, channels=channels)
+    for device in [*detectors, x, y, expectation]:
         yield from bps.read(device)
     yield from bps.save()
     yield from bps.checkpoint()

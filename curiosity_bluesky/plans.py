@@ -17,6 +17,10 @@ from curiosity_bluesky.documents import Record
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Strategy, Survey, withheld_pixels
 
+# What `import *` brings into a profile or a Queue Server: plans to be run by name. `explore` is
+# imported by name, since it takes an agent.
+__all__ = ["curiosity_plan"]
+
 DEFAULT_STRATEGY = "vatsavai2025-latent"
 
 
@@ -144,7 +148,12 @@ def _explore(
     maps_every: int,
 ) -> MsgGenerator[None]:
     """Fill an open run: survey, decisions and spectra, trainings and maps."""
-    mask = Record("limits", {documents.MASK: survey.mask.astype("|u1")}, {documents.MASK: "yx"})
+    mask = Record(
+        "limits",
+        {documents.MASK: survey.mask.astype("|u1")},
+        {documents.MASK: "yx"},
+        channels=survey.channels,
+    )
     yield from plan_stubs.save(documents.SURVEY, [imager, mask])
     for n in range(1, budget + 1):
         [proposal] = yield from plan_stubs.call_in_thread(agent.suggest)
@@ -185,7 +194,8 @@ def _start_document(
     md: dict,
 ) -> dict[str, Any]:
     assert agent.strategy is not None and agent.seed is not None
-    fields = [field for motor in (x, y) for field in _fields(motor)]
+    # One dimension for each motor, as in the plans of bluesky, for what draws or tabulates.
+    dimensions = [(_fields(motor), documents.PRIMARY) for motor in (x, y)]
     return {
         "plan_name": "curiosity_plan",
         "detectors": [detector.name for detector in detectors],
@@ -196,9 +206,9 @@ def _start_document(
         "shape": [budget],
         "extents": [[float(a.min()), float(a.max())] for a in (survey.x, survey.y)],
         "survey_shape": list(survey.shape),
-        "hints": {"dimensions": [(fields, documents.PRIMARY)]},
         **documents.start_keys(agent.strategy, agent.seed, withhold, version("curiosity-bluesky")),
         **md,
+        "hints": {"dimensions": dimensions, **md.get("hints", {})},
     }
 
 

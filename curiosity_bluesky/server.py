@@ -21,6 +21,10 @@ from curiosity_bluesky.errors import InputError
 _START_SECONDS = 30.0
 
 
+class DirectoryTaken(InputError):
+    """Another process serves the directory."""
+
+
 class EmbeddedServer:
     """Serves the runs in a directory to this machine, from a thread of this process.
 
@@ -49,8 +53,10 @@ class EmbeddedServer:
 
     Raises
     ------
+    DirectoryTaken
+        If another server has the directory.
     InputError
-        If the directory cannot be written to, or another server has it.
+        If the directory cannot be written to.
     """
 
     def __init__(
@@ -66,11 +72,13 @@ class EmbeddedServer:
         try:
             self._lock.acquire()
         except filelock.Timeout:
-            raise InputError(
+            raise DirectoryTaken(
                 f"{directory} is served by another process already; join it with "
                 f"connect({str(directory)!r}), or end that process first"
             ) from None
         try:
+            # Of a server that was killed: whoever waits for this one must not ask there.
+            (self.directory / "server.json").unlink(missing_ok=True)
             self._start(port, anonymous_read)
         except BaseException:
             self._lock.release()
@@ -99,7 +107,6 @@ class EmbeddedServer:
         self.uri = f"http://127.0.0.1:{listening.getsockname()[1]}/api/v1"
         note = {"uri": self.uri, "api_key": self.api_key, "pid": os.getpid()}
         path = self.directory / "server.json"
-        path.unlink(missing_ok=True)
         with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
             json.dump(note, file)
 

@@ -21,7 +21,8 @@ class JournaledWriter:
 
     Each document is a line of ``<journal>/<run uid>.jsonl`` before the RunEngine goes on.
     From there a thread feeds Tiled, which may be slow or gone. When the run is complete in
-    Tiled, its journal is deleted; otherwise it stays and a warning says where.
+    Tiled, its journal is deleted; otherwise it stays and a warning says where. An event that
+    a pause repeated is in the journal as often as it came, and in Tiled once, the first time.
 
     Parameters
     ----------
@@ -45,7 +46,9 @@ class JournaledWriter:
         self._journal = journal
         # Every array as an array: in Tiled's tables short ones would lose their dtype.
         self._tiled = TiledWriter(client, batch_size=batch_size, max_array_size=0)
-        self._runs: dict[str, str] = {}
+        self._runs: dict[str, str] = {}  # of descriptors and resources of open runs
+        self._written: dict[str, int] = {}  # by descriptor, the last event
+        self._latest = "other"
         self._queue: queue.Queue[tuple[str, str, dict[str, Any]] | None] = queue.Queue()
         self._closed = False
         self.failed: dict[str, Exception] = {}
@@ -64,19 +67,44 @@ class JournaledWriter:
                 journal.write(json.dumps({"name": name, "doc": plain}) + "\n")
         except OSError as error:  # a full disk must not end a run that Tiled can still take
             logger.error("a document could not be journalled in %s: %s", self._path(run), error)
-        self._queue.put((run, name, plain))
+        if not self._repeated(name, plain):
+            self._queue.put((run, name, plain))
+
+    def _repeated(self, name: str, doc: Mapping[str, Any]) -> bool:
+        """Whether a pause made the RunEngine emit this event a second time.
+
+        In Tiled the table and the arrays of a stream are put together by the number of the
+        event: with a number there twice, ``run.documents()`` gives each later event the
+        arrays of the one before it. The first is what the explorer learns from.
+        """
+        if name != "event":
+            return False
+        stream, number = doc["descriptor"], doc["seq_num"]
+        if number <= self._written.get(stream, 0):
+            logger.info("event %d was repeated after a pause; the first one counts", number)
+            return True
+        self._written[stream] = number
+        return False
 
     def _path(self, run: str) -> Path:
         return self._journal / f"{run}.jsonl"
 
     def _run_of(self, name: str, doc: Mapping[str, Any]) -> str:
+        """Run of a document: what it names itself, or that of what it refers to."""
         if name == "start":
+            self._latest = doc["uid"]
             return doc["uid"]
-        if "run_start" in doc:
-            if name == "descriptor":
-                self._runs[doc["uid"]] = doc["run_start"]
-            return doc["run_start"]
-        return self._runs.get(doc.get("descriptor", ""), "other")
+        if name == "stop":
+            run = doc["run_start"]
+            self._runs = {uid: of for uid, of in self._runs.items() if of != run}
+            self._written = {uid: n for uid, n in self._written.items() if uid in self._runs}
+            return run
+        if name in ("descriptor", "resource", "stream_resource"):
+            # A resource need not say whose it is; it comes between start and stop of its run.
+            run = self._runs[doc["uid"]] = doc.get("run_start") or self._latest
+            return run
+        # Events and stream datums refer to a descriptor, datums to a resource.
+        return self._runs.get(doc.get("descriptor") or doc.get("resource") or "", self._latest)
 
     def _feed(self) -> None:
         while (item := self._queue.get()) is not None:

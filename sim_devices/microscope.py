@@ -199,6 +199,11 @@ class SimMicroscope:
         return dict(self.sample.image_units)
 
     @property
+    def image_dtypes(self) -> Mapping[str, np.dtype]:
+        """Channel name to dtype, that of the sample."""
+        return {name: image.dtype for name, image in self.sample.images.items()}
+
+    @property
     def image_axes(self) -> tuple[NDArray, NDArray]:
         """Pixel centres x (columns,) and y (rows,) of the image, um."""
         return self.sample.x, self.sample.y
@@ -233,6 +238,11 @@ class SimMicroscope:
     def spectrum_channels(self) -> Mapping[str, str]:
         """Channel name to units."""
         return dict(self.sample.spectrum_units)
+
+    @property
+    def spectrum_dtypes(self) -> Mapping[str, np.dtype]:
+        """Channel name to dtype, that of the sample."""
+        return {name: cube.dtype for name, cube in self.sample.spectra.items()}
 
     @property
     def spectrum_axis(self) -> tuple[str, str, NDArray]:

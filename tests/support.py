@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import event_model
-from bluesky import RunEngine
+from bluesky import Msg, RunEngine
+from bluesky.utils import RunEngineInterrupted
 
 from curiosity_bluesky import curiosity_plan
 from curiosity_bluesky.learning import Strategy
@@ -65,7 +69,40 @@ def few(name: str, **parameters: Any) -> dict[str, Any]:
     return {**epochs, "patch_size": 5, "n_seeds": 4, **parameters}
 
 
+def whole_events(documents: list[tuple[str, Any]], stream: str) -> list[dict[str, Any]]:
+    """All events of a stream."""
+    uids = [d["uid"] for n, d in documents if n == "descriptor" and d["name"] == stream]
+    return [d for n, d in documents if n == "event" and d["descriptor"] in uids]
+
+
 def events(documents: list[tuple[str, Any]], stream: str) -> list[dict[str, Any]]:
     """Data of all events of a stream."""
-    uids = [d["uid"] for n, d in documents if n == "descriptor" and d["name"] == stream]
-    return [d["data"] for n, d in documents if n == "event" and d["descriptor"] in uids]
+    return [event["data"] for event in whole_events(documents, stream)]
+
+
+def paused_run(
+    RE: RunEngine, plan: Iterator[Msg], where: Callable[[int, Msg], bool], *callbacks: Any
+) -> int:
+    """Run a plan, pause it just after the messages that `where` picks, and resume it.
+
+    The pause falls between the message after the one that was picked and the one after that.
+    Returns the number of pauses.
+    """
+    messages, pauses = iter(range(10**9)), 0
+
+    def before(msg: Msg) -> None:
+        if where(next(messages), msg):
+            # Never from the RunEngine's own thread, which would wait for itself.
+            thread = threading.Thread(target=RE.request_pause)
+            thread.start()
+            thread.join(0.05)
+
+    RE.msg_hook = before
+    with suppress(RunEngineInterrupted):
+        RE(plan, list(callbacks))
+    while RE.state == "paused":
+        pauses += 1
+        with suppress(RunEngineInterrupted):
+            RE.resume()
+    RE.msg_hook = None
+    return pauses

@@ -1,11 +1,16 @@
 """The agent learns from documents alone; the plan survives pauses and ends cleanly."""
 
+import asyncio
 import gc
 import json
 import logging
 import math
+import os
+import subprocess
+import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import event_model
 import numpy as np
@@ -13,16 +18,17 @@ import pytest
 from bluesky import RunEngine
 from bluesky.run_engine import TransitionError
 from bluesky.utils import FailedStatus, RunEngineInterrupted
-from support import events, few
+from support import events, few, normal, paused_run, whole_events
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import explore
 from curiosity_bluesky.session import simulated_instrument
-from sim_devices import SyntheticSample
+from sim_devices import Sample, SyntheticSample
 
 POINTS = 9
+PATHS = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 SAMPLE = SyntheticSample((16, 14), seed=1, points=16)
 DECIDED = ("pixel", "reason", "predicted_error", "novelty", "uncertainty", "acquisition")
 
@@ -100,6 +106,36 @@ def test_event_pages_do_as_well_as_events(run):
     *_, (known, decision) = before_decisions(run)
     [proposal] = CuriosityAgent.from_documents(as_pages(known)).suggest()
     assert facts(proposal) == decided(decision)
+
+
+TWO_CHANNELS = Sample(
+    "two",
+    {"topography": SAMPLE.images["amplitude"], "amplitude": SAMPLE.images["amplitude"][::-1] ** 2},
+    {"response": SAMPLE.spectra["response"], "phase": SAMPLE.spectra["response"][::-1] ** 2},
+    *(SAMPLE.axis, SAMPLE.x, SAMPLE.y),
+)
+"""Its channels are not in alphabetical order, nor the short ones first."""
+
+
+def as_jsonb(value):
+    """What PostgreSQL makes of an object: the short keys first, then by the alphabet."""
+    if isinstance(value, dict):
+        return {key: as_jsonb(value[key]) for key in sorted(value, key=lambda key: (len(key), key))}
+    return [as_jsonb(item) for item in value] if isinstance(value, list) else value
+
+
+def test_the_order_of_the_channels_survives_a_store_that_keeps_no_order():
+    known = documents_of("vatsavai2025-latent", sample=TWO_CHANNELS)[:-1]
+    there = [(name, as_jsonb(doc)) for name, doc in as_pages(known)]
+    described = [d["data_keys"] for name, d in there if name == "descriptor"]
+    assert any(list(keys)[-1] == "imager_topography" for keys in described)
+    first, second = (CuriosityAgent.from_documents(docs) for docs in (known, there))
+    for agent in (first, second):
+        assert list(agent.explorer.survey.channels) == ["imager_topography", "imager_amplitude"]
+    assert facts(first.suggest()[0]) == facts(second.suggest()[0])
+    np.testing.assert_array_equal(
+        first.explorer.predict().spectra, second.explorer.predict().spectra
+    )
 
 
 def test_an_agent_subscribed_by_hand_knows_what_the_plans_own_knows():
@@ -229,6 +265,95 @@ def test_a_paused_run_goes_on_as_if_nothing_had_been(place, defer):
     assert documents[-1][1]["exit_status"] == "success"
 
 
+def timeless(documents, stream):
+    """Number of each event of a stream and what it says, but for how long it took."""
+    return [
+        (event["seq_num"], normal({**event["data"], "seconds": 0}))
+        for event in whole_events(documents, stream)
+    ]
+
+
+def test_a_pause_at_any_message_changes_nothing():
+    def run(where):
+        documents = []
+        plan = curiosity_plan(
+            *devices(simulated_instrument(SAMPLE, speed=math.inf)),
+            num_points=3,
+            strategy="random",
+            parameters=few("random"),
+            maps_every=0,
+        )
+        RE = RunEngine({})
+        n = paused_run(RE, plan, where, lambda *document: documents.append(document))
+        return n, documents
+
+    messages = []
+    _, undisturbed = run(lambda i, msg: messages.append(msg.command))
+    # From the imager's trigger, past the reads whose answer the plan uses, to the second point.
+    first = messages.index("trigger")
+    last = [i for i, command in enumerate(messages) if command == "checkpoint"][4]
+    repeated = 0
+    for place in range(first, last):
+        pauses, documents = run(lambda i, msg, place=place: i == place)
+        assert pauses == 1, messages[place]
+        for stream in ("survey", "decisions", "primary"):
+            there, here = (timeless(docs, stream) for docs in (documents, undisturbed))
+            assert dict(there) == dict(here), messages[place]
+            repeated += len(there) - len(here)
+        known = CuriosityAgent.from_documents(documents)
+        assert known.explorer.n_observed == 3
+        assert documents[-1][1]["exit_status"] == "success"
+    assert repeated  # some pause fell between an event and its checkpoint
+
+
+class Slow:
+    """A detector that answers in its own time, as those of ophyd-async do; paused meanwhile."""
+
+    name, parent = "slow", None
+
+    def __init__(self, pauser):
+        self._pauser = pauser
+
+    async def read(self):
+        self._pauser()
+        await asyncio.sleep(0.05)
+        return {"slow": {"value": np.arange(4.0), "timestamp": 0.0}}
+
+    async def describe(self):
+        return {"slow": {"source": "test", "dtype": "array", "shape": [4]}}
+
+    async def read_configuration(self):
+        return {}
+
+    describe_configuration = read_configuration
+
+
+def test_a_pause_inside_a_read_changes_nothing():
+    RE, documents = RunEngine({}), []
+    _, x, y, imager = devices(simulated_instrument(SAMPLE, speed=math.inf))
+    # Each point is read twice: for the plan, then for the event.
+    pauser = Pauser(RE, {1, 5, 8}, defer=False)
+    plan = curiosity_plan([Slow(pauser)], x, y, imager, 4, "random", parameters=few("random"))
+    with suppress(RunEngineInterrupted):
+        RE(plan, lambda *document: documents.append(document))
+    pauses = 0
+    while RE.state == "paused":
+        pauses += 1
+        with suppress(RunEngineInterrupted):
+            RE.resume()
+    assert pauses == 3
+    points = events(documents, "primary")
+    assert [point["decision_id"] for point in points] == [0, 1, 2, 3]
+    assert all(np.array_equal(point["slow"], np.arange(4.0)) for point in points)
+    assert documents[-1][1]["exit_status"] == "success"
+
+
+def test_star_import_brings_what_a_profile_runs():
+    names = {}
+    exec("from curiosity_bluesky.plans import *", names)
+    assert {name for name in names if not name.startswith("__")} == {"curiosity_plan"}
+
+
 # ---- ends
 
 
@@ -262,6 +387,93 @@ def test_a_run_given_up_leaves_nothing_running(place, end):
     assert not instrument.stage.x.moving and not instrument.stage.y.moving
     assert instrument.microscope.n_spectra == (4 if place == "training" else 0)
     instrument.microscope.move("x", 0.0)  # raises where a spectrum is being taken
+
+
+def test_a_halted_run_leaves_no_training_behind():
+    RE = RunEngine({})
+    parameters = few("vatsavai2025-latent", budget=POINTS, start_epochs=10**6)
+    agent = CuriosityAgent(Strategy.named("vatsavai2025-latent", **parameters), 0)
+    agent.on_epoch = Pauser(RE, {3}, defer=False)
+    with pytest.raises(RunEngineInterrupted):
+        RE(explore(agent, *devices(simulated_instrument(SAMPLE, speed=math.inf))))
+    assert trainings()
+    RE.halt()
+    gc.collect()  # a halted plan is closed when nobody holds it any more
+    for thread in trainings():
+        thread.join(20)
+    assert not trainings()
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["agent held", "agent of the plan"])
+def test_an_interpreter_that_ends_during_a_training_ends_cleanly(held):
+    code = """
+import math, sys, threading, time
+from bluesky import RunEngine
+from bluesky.utils import RunEngineInterrupted
+from support import few
+from curiosity_bluesky import CuriosityAgent, curiosity_plan
+from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.plans import explore
+from curiosity_bluesky.session import simulated_instrument
+from sim_devices import SyntheticSample
+
+name = "vatsavai2025-latent"
+instrument = simulated_instrument(SyntheticSample((16, 14), seed=1, points=16), speed=math.inf)
+devices = [instrument.spectrometer], instrument.stage.x, instrument.stage.y, instrument.imager
+RE = RunEngine({})
+parameters = few(name, start_epochs=10**6)
+if HELD:
+    agent = CuriosityAgent(Strategy.named(name, **parameters, budget=9), 0)
+    plan = explore(agent, *devices)
+else:
+    plan = curiosity_plan(*devices, num_points=9, parameters=parameters)
+
+def pause():
+    while not any(t.name.startswith("call ") and time.sleep(0.5) is None and t.is_alive()
+                  for t in threading.enumerate()):
+        time.sleep(0.01)
+    RE.request_pause()
+
+threading.Thread(target=pause, daemon=True).start()
+try:
+    RE(plan)
+except RunEngineInterrupted:
+    print("still training:", any(t.name.startswith("call ") for t in threading.enumerate()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("HELD", str(held))],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*PATHS, os.getenv("PYTHONPATH", "")])},
+    )
+    assert "still training: True" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr  # torch aborts where its thread is cut off
+
+
+def test_an_imager_whose_configuration_fails_once_costs_one_run(instrument):
+    imager, failures = instrument.imager, [OSError("the controller does not answer")]
+    read_configuration = imager.read_configuration
+
+    def once():
+        if failures:
+            raise failures.pop()
+        return read_configuration()
+
+    imager.read_configuration = once
+    RE, documents = RunEngine({}), []
+
+    def run():
+        plan = curiosity_plan(
+            *devices(instrument), num_points=3, strategy="random", parameters=few("random")
+        )
+        RE(plan, lambda *document: documents.append(document))
+
+    with pytest.raises(OSError, match="the controller does not answer"):
+        run()
+    assert RE.state == "idle" and not documents
+    run()
+    assert documents[-1][1]["exit_status"] == "success"
 
 
 def test_a_broken_instrument_ends_the_run_as_failed():

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
+import math
 import subprocess
 import sys
+import time
+from pathlib import Path
+from typing import Any
 
 import bluesky.plans as bp
 import numpy as np
+import pyarrow
 import pytest
+from bluesky import RunEngine
 from bluesky.plan_stubs import null
-from support import collected_run, normal
+from ophyd.sim import SynAxis, SynSignalWithRegistry
+from support import QUICK, collected_run, events, normal, paused_run, whole_events
 from tiled.queries import Key
 
-from curiosity_bluesky import connect, read
+from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
+from curiosity_bluesky.catalog import _summary
 from curiosity_bluesky.documents import read_stream
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.server import EmbeddedServer, running_server
+from curiosity_bluesky.session import simulated_instrument
+from sim_devices import Sample
 
 
 @pytest.fixture
@@ -76,14 +89,164 @@ def test_what_comes_back_is_what_was_emitted_document_for_document(RE, catalog, 
         assert normal(there) == normal(here)
     streams = {doc["uid"]: doc["name"] for name, doc in emitted if name == "descriptor"}
 
-    def events(documents):
+    def all_events(documents):
         return sorted(
             (streams[d["descriptor"]], d["seq_num"], normal(d["data"]))
             for n, d in documents
             if n == "event"
         )
 
-    assert events(back) == events(emitted)
+    assert all_events(back) == all_events(emitted)
+
+
+def test_a_run_reads_at_every_moment_while_it_is_written(RE, catalog, instrument):
+    RE.subscribe(catalog.writer())
+    uids, points, refused = [], [], []
+
+    def look(name, doc):
+        if name == "start":
+            uids.append(doc["uid"])
+            catalog.flush()
+        elif name == "descriptor" or (name == "event" and doc["seq_num"] % 3 == 0):
+            [summary] = [_summary(run) for run in catalog.client.values()]
+            assert summary.status == "open"
+            try:  # past the flush of the catalogue: in the middle of what is written
+                points.append(read(catalog.client[uids[0]]).sizes["point"])
+            except InputError as error:
+                refused.append(str(error))
+
+    RE.subscribe(look)
+    collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
+    assert all("no measured point" in said or "nothing is measured yet" in said for said in refused)
+    assert refused and points and points == sorted(points)
+    assert read(catalog[uids[0]]).sizes["point"] == 7
+
+
+def test_a_stream_without_an_event_says_so(RE, catalog, instrument):
+    uid, emitted = collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
+    [primary] = [d["uid"] for n, d in emitted if n == "descriptor" and d["name"] == "primary"]
+    writer = catalog.writer()
+    for name, doc in emitted[:-1]:
+        if not (name == "event" and doc["descriptor"] == primary):
+            writer(name, doc)
+    for ask in (read, lambda run: read_stream(run, "primary")):
+        with pytest.raises(InputError, match="nothing is measured yet in stream 'primary'"):
+            ask(catalog[uid])
+    assert [(run.points, run.status) for run in catalog.runs()] == [(0, "open")]
+
+
+def test_what_has_half_arrived_is_left_out(RE, catalog, instrument):
+    RE.subscribe(catalog.writer())
+    uid, _ = collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
+    whole = read(catalog[uid])
+    primary, decisions = (catalog[uid][name].base for name in ("primary", "decisions"))
+    # As the writer leaves it between two requests: a spectrum without its row,
+    spectra = primary["spectrometer_response"]
+    spectra.patch(np.ones((1, 16), "f4"), offset=(7,), extend=True)
+    assert read(catalog[uid]).equals(whole)
+    # with its row, but before its prediction,
+    row = primary["internal"].read()[-1:]
+    row = row.assign(seq_num=8, decision_id=7, time=row["time"] + 1)
+    primary["internal"].append_partition(0, pyarrow.Table.from_pandas(row, preserve_index=False))
+    assert read(catalog[uid]).equals(whole)
+    # and all of it, before its decision.
+    primary["spectrometer_response_predicted"].patch(
+        np.ones((1, 16), "f4"), offset=(7,), extend=True
+    )
+    assert read_stream(catalog[uid], "primary").sizes["event"] == 8
+    assert read(catalog[uid]).equals(whole)
+    row = decisions["internal"].read()[-1:].assign(seq_num=8, decision_id=7)
+    decisions["internal"].append_partition(0, pyarrow.Table.from_pandas(row, preserve_index=False))
+    assert read(catalog[uid]).sizes["point"] == 8
+
+
+def test_a_row_that_was_sent_twice_does_not_shift_the_others(RE, catalog, instrument):
+    # Tiled's writer sends a row again when the answer to it got lost.
+    uid, emitted = collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
+    writer = catalog.writer()
+    for name, doc in emitted:
+        writer(name, doc)
+        if name == "event" and "stage_x" in doc["data"] and doc["seq_num"] == 3:
+            table = catalog[uid]["primary"].base["internal"]
+            row = table.read()[-1:]
+            table.append_partition(0, pyarrow.Table.from_pandas(row, preserve_index=False))
+    ds = read(catalog[uid])
+    points = events(emitted, "primary")
+    assert list(ds["decision_id"].values) == [point["decision_id"] for point in points]
+    for spectrum, point in zip(ds["spectrometer_response"].values, points, strict=True):
+        np.testing.assert_array_equal(spectrum, point["spectrometer_response"])
+
+
+def test_a_point_that_a_pause_repeated_counts_once_for_reader_and_agent(RE, catalog, film):
+    noisy = simulated_instrument(film, speed=math.inf, noise=0.1)
+    RE.subscribe(catalog.writer())
+    emitted = []
+    plan = curiosity_plan(
+        [noisy.spectrometer], noisy.stage.x, noisy.stage.y, noisy.imager, 4,
+        strategy="random", parameters=QUICK,
+    )  # fmt: skip
+    expectations = itertools.count(1)
+    # Between the second spectrum and its checkpoint.
+    assert paused_run(
+        RE,
+        plan,
+        lambda _, msg: getattr(msg.obj, "name", "") == "expectation" and next(expectations) == 2,
+        lambda name, doc: emitted.append((name, doc)),
+    )
+    numbers = [event["seq_num"] for event in whole_events(emitted, "primary")]
+    assert numbers == [1, 2, 2, 3, 4]
+    points = [point["spectrometer_response"] for point in events(emitted, "primary")]
+    assert not np.array_equal(points[1], points[2])  # measured again, with other noise
+    ds = read(catalog[-1])
+    assert list(ds["decision_id"].values) == [0, 1, 2, 3]
+    del points[2]
+    np.testing.assert_array_equal(ds["spectrometer_response"], points)
+    explorer = CuriosityAgent.from_documents(catalog[-1].documents()).explorer
+    np.testing.assert_array_equal([o.spectrum for o in explorer.observations], points)
+
+
+def test_the_channels_of_a_survey_read_back_in_their_order(RE, catalog, film):
+    image, cube = film.images["amplitude"], film.spectra["response"]
+    sample = Sample(
+        "two",
+        {"topography": image, "amplitude": image[::-1] ** 2},
+        {"response": cube, "phase": cube[::-1] ** 2},
+        *(film.axis, film.x, film.y),
+    )
+    RE.subscribe(catalog.writer())
+    instrument = simulated_instrument(sample, speed=math.inf)
+    uid, _ = collected_run(RE, instrument, num_points=4, strategy="random", parameters=QUICK)
+    explorer = CuriosityAgent.from_documents(catalog[uid].documents()).explorer
+    assert list(explorer.survey.channels) == ["imager_topography", "imager_amplitude"]
+    np.testing.assert_array_equal(explorer.survey.stack, list(sample.images.values()))
+    ds = read(catalog[uid])
+    both = np.concatenate([ds["spectrometer_response"], ds["spectrometer_phase"]], axis=1)
+    np.testing.assert_array_equal([o.spectrum for o in explorer.observations], both)
+
+
+def test_motors_called_x_and_y_are_not_taken_for_the_position_of_the_pixel(RE, catalog, instrument):
+    RE.subscribe(catalog.writer())
+    # Motors that stop a little short of where they are sent.
+    x, y = (SynAxis(name=name, readback_func=lambda position: position - 1e-3) for name in "xy")
+    detectors = [instrument.spectrometer]
+    RE(curiosity_plan(detectors, x, y, instrument.imager, 4, "random", parameters=QUICK))
+    ds = read(catalog[-1])
+    film = instrument.sample
+    np.testing.assert_array_equal(ds["x"], film.x[ds["col"]])
+    np.testing.assert_array_equal(ds["y"], film.y[ds["row"]])
+    np.testing.assert_allclose(ds["x_readback"], ds["x"] - 1e-3)
+    assert {"x", "y"} <= set(ds.coords) and {"x_readback", "y_readback"} <= set(ds.data_vars)
+
+
+def test_a_writer_alone_keeps_its_catalogue_alive(RE, instrument, tmp_path):
+    RE.subscribe(connect(tmp_path / "runs").writer())
+    gc.collect()
+    collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
+    with connect(tmp_path / "runs") as catalog:  # joins the one that is still there
+        deadline = time.monotonic() + 60
+        while catalog.runs()[0].status == "open" and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert read(catalog[-1]).sizes["point"] == 7
 
 
 def test_a_new_process_finds_the_run(RE, tmp_path, instrument):
@@ -92,7 +255,8 @@ def test_a_new_process_finds_the_run(RE, tmp_path, instrument):
         uid, _ = collected_run(RE, instrument, num_points=7, sample="PTO")
     code = """
 import sys, json
-from curiosity_bluesky import connect, read
+from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
+from curiosity_bluesky.catalog import _summary
 with connect(sys.argv[1], create=False) as catalog:
     [run] = catalog.runs(sample="PTO", strategy="vatsavai2025-latent", plan_name="curiosity_plan")
     nothing = catalog.runs(sample="other") + catalog.runs(since="2999-01-01")
@@ -140,6 +304,25 @@ with connect(sys.argv[1]) as catalog:
     assert len(catalog) == 1  # and is still there for the first
 
 
+def test_whoever_was_slower_joins_the_server_of_whoever_was_quicker(tmp_path, monkeypatch):
+    others = []
+
+    def look(directory):
+        found = running_server(directory)
+        if not others:  # another process takes the directory just after this one looked
+            # What a killed server left behind must lead nobody astray.
+            (directory / "server.json").write_text('{"uri": "http://127.0.0.1:9", "api_key": "k"}')
+            others.append(EmbeddedServer(directory))
+        return found
+
+    monkeypatch.setattr("curiosity_bluesky.catalog.running_server", look)
+    with connect(tmp_path / "runs") as catalog:
+        assert len(catalog) == 0
+    with pytest.raises(InputError, match="is served by another process already; join it"):
+        EmbeddedServer(tmp_path / "runs")
+    others[0].close()
+
+
 def test_runs_are_searched_with_tiled_queries(RE, catalog, instrument):
     RE.subscribe(catalog.writer())
     RE(bp.count([instrument.spectrometer], md={"sample": "A"}))
@@ -172,6 +355,40 @@ def test_a_server_that_dies_costs_neither_the_run_nor_a_document(RE, tmp_path, i
         (name, normal(doc)) for name, doc in emitted
     ]
     catalog.close()
+
+
+def run_with_files(RE: RunEngine, tmp_path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Documents of a run whose detector writes files and emits references."""
+    camera = SynSignalWithRegistry(
+        func=lambda: np.ones((3, 3)), name="camera", save_path=str(tmp_path)
+    )
+    emitted: list[tuple[str, dict[str, Any]]] = []
+    RE(bp.count([camera], 2), lambda name, doc: emitted.append((name, doc)))
+    assert {"resource", "datum"} <= {name for name, _ in emitted}
+    return emitted
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["two runs at once", "one by one"])
+def test_documents_about_files_are_journalled_with_their_run(RE, tmp_path, at_once):
+    runs = [run_with_files(RE, tmp_path) for _ in range(2)]
+    if at_once:
+        order = [document for pair in zip(*runs, strict=True) for document in pair]
+    else:  # then a resource need not say whose it is
+        for emitted in runs:
+            next(doc for name, doc in emitted if name == "resource").pop("run_start")
+        order = [document for emitted in runs for document in emitted]
+    with connect(tmp_path / "runs") as catalog:
+        writer = catalog.writer()
+        catalog.client.context.http_client.close()  # so that every journal stays
+        for document in order:
+            writer(*document)
+    journals = {path.stem: path for path in (tmp_path / "runs" / "journal").glob("*.jsonl")}
+    assert set(journals) == {emitted[0][1]["uid"] for emitted in runs}
+    for emitted in runs:
+        lines = map(json.loads, journals[emitted[0][1]["uid"]].read_text().splitlines())
+        expected = [(name, normal(doc)) for name, doc in emitted]
+        assert [(line["name"], normal(line["doc"])) for line in lines] == expected
+    assert not writer._runs  # a long session does not gather what ended
 
 
 def test_what_cannot_be_opened_is_said_in_one_line(tmp_path):

@@ -3,7 +3,10 @@
 import json
 import math
 
+import bluesky.plans as bp
 import event_model
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from bluesky import RunEngine
@@ -13,6 +16,7 @@ from ophyd.sim import SynAxis
 from support import events, few, normal
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
+from curiosity_bluesky.documents import Translator
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.session import simulated_instrument
@@ -86,7 +90,7 @@ def test_start_document(run):
         "motors": ["stage_x", "stage_y"],
         "num_points": POINTS,
         "shape": [POINTS],
-        "hints": {"dimensions": [(["stage_x", "stage_y"], "primary")]},
+        "hints": {"dimensions": [(["stage_x"], "primary"), (["stage_y"], "primary")]},
         "sample": "film",
         "operator": "me",
         "curiosity_strategy": name,
@@ -98,6 +102,43 @@ def test_start_document(run):
     assert {key: start[key] for key in expected} == expected
     (width, height), extents = sample.extent_um, start["extents"]
     assert np.allclose(extents, [[0, width], [0, height]])
+
+
+def test_hints_of_the_user_come_beside_those_of_the_plan(instrument):
+    dimensions = [(["stage_x"], "primary"), (["stage_y"], "primary")]
+    for hints, expected in (
+        ({"gridding": "rectilinear"}, {"dimensions": dimensions, "gridding": "rectilinear"}),
+        ({"dimensions": [(["time"], "primary")]}, {"dimensions": [(["time"], "primary")]}),
+    ):
+        documents = collect(plan_on(instrument, num_points=3, md={"hints": hints}))
+        assert documents[0][1]["hints"] == expected
+
+
+def scans(instrument):
+    """Scans that know nothing of decisions, over one pixel; the motors moving together or not."""
+    detectors, stage = [instrument.spectrometer], instrument.stage
+    row, col = 4, 9
+    x, y = float(instrument.sample.x[col]), float(instrument.sample.y[row])
+    yield bp.list_scan(detectors, stage.x, [x], stage.y, [y])
+    yield bp.list_grid_scan(detectors, stage.x, [x], stage.y, [y])
+
+
+def test_an_event_without_a_decision_is_at_the_pixel_of_its_position(instrument):
+    survey = instrument.survey()
+    for plan in scans(instrument):
+        translate = Translator(survey)
+        items = [item for document in collect(plan) for item in translate(*document)]
+        assert [item.pixel for item in items] == [(4, 9)]
+    # A motor that reads its setpoint too: the first field is where it is.
+    x, y = SynAxis(name="mx"), SynAxis(name="my")
+    for axis in (x, y):
+        axis.setpoint.kind = "hinted"
+    translate = Translator(survey)
+    positions = [float(survey.x[9])], [float(survey.y[4])]
+    reader = Reader(x, y, lambda x, y: np.array([x, y]))
+    plan = bp.list_grid_scan([reader], x, positions[0], y, positions[1])
+    items = [item for document in collect(plan) for item in translate(*document)]
+    assert [item.pixel for item in items] == [(4, 9)]
 
 
 def test_every_spectrum_has_its_decision_and_the_reason(run):
@@ -301,3 +342,14 @@ def test_the_best_effort_callback_shows_what_was_measured(capsys, recwarn):
     table = capsys.readouterr().out
     assert "stage_x" in table and "spectrometer_area" in table and "predicted" not in table
     assert not [w for w in recwarn if "LiveTable" in str(w.message)]
+
+
+def test_the_best_effort_callback_draws_where_was_measured(instrument):
+    matplotlib.use("Agg")
+    best_effort = BestEffortCallback()
+    best_effort.disable_table()
+    collect(plan_on(instrument, num_points=3), best_effort)
+    [figure] = [plt.figure(number) for number in plt.get_fignums()]
+    axes = figure.axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("stage_x", "stage_y")
+    plt.close("all")

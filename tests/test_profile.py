@@ -73,6 +73,32 @@ def test_the_two_lines_of_the_readme_work_at_the_first_prompt(film_file, tmp_pat
         assert picture.stem == run.uid[:8]
 
 
+def test_bad_input_is_one_line_in_ipython(tmp_path):
+    code = """
+import math
+from bluesky import RunEngine
+from curiosity_bluesky import connect, curiosity_plan
+from curiosity_bluesky.session import simulated_instrument
+from sim_devices import SyntheticSample
+
+i = simulated_instrument(SyntheticSample((16, 14), points=16), speed=math.inf)
+RunEngine({})(
+    curiosity_plan([i.spectrometer], i.stage.x, i.stage.y, i.imager, 3, "random", seed=-1)
+)
+"""
+    done = subprocess.run(
+        [str(BIN / "ipython"), "--colors=NoColor", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "IPYTHONDIR": str(tmp_path / "ipython"), "TERM": "dumb"},
+        timeout=120,
+    )
+    assert done.returncode == 1
+    [line] = done.stdout.splitlines()
+    assert line.startswith("InputError: ") and "seed" in line
+
+
 @pytest.mark.slow
 def test_the_two_lines_work_on_the_default_recording(tmp_path):
     pytest.importorskip("mexpsimu", reason="the recordings come with the extra 'recordings'")

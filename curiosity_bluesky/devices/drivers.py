@@ -40,7 +40,11 @@ class StageDriver(Protocol):
 
 @runtime_checkable
 class ImagerDriver(Protocol):
-    """Takes overview images: one or more channels on one grid."""
+    """Takes overview images: one or more channels on one grid.
+
+    A driver whose images are not float64 says so with one more attribute, `image_dtypes`,
+    channel name to numpy dtype; what it does not name there is converted to float64.
+    """
 
     @property
     def image_channels(self) -> Mapping[str, str]:
@@ -63,7 +67,12 @@ class ImagerDriver(Protocol):
 
 @runtime_checkable
 class SpectrometerDriver(Protocol):
-    """Takes one spectrum where the tip is."""
+    """Takes one spectrum where the tip is.
+
+    A driver whose spectra are not float64 says so with one more attribute,
+    `spectrum_dtypes`, channel name to numpy dtype; what it does not name there is converted
+    to float64.
+    """
 
     @property
     def spectrum_channels(self) -> Mapping[str, str]:

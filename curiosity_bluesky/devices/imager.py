@@ -14,7 +14,7 @@ class Imager(MeasuringDevice):
     """Takes an overview image of one or more channels.
 
     Data keys are ``<name>_<channel>``, each ``(y, x)``; the axes ``<name>_x`` and
-    ``<name>_y`` (um) are configuration.
+    ``<name>_y`` (um) are configuration. Both are asked of the driver anew by `stage`.
 
     Parameters
     ----------
@@ -32,29 +32,22 @@ class Imager(MeasuringDevice):
     def __init__(self, driver: ImagerDriver, *, name: str = "imager", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.driver = driver
-        x, y = driver.image_axes
-        self.x_axis = ArraySignal(
-            name=f"{name}_x", parent=self, value=np.asarray(x), dims=["x"], units="um"
+        self.channels: dict[str, ArraySignal] = {}
+        self._refresh()
+
+    def _refresh(self) -> None:
+        x, y = (np.array(axis) for axis in self.driver.image_axes)
+        self.x_axis = self._axis("x", x, "um")
+        self.y_axis = self._axis("y", y, "um")
+        self.channels = self._channels(
+            self.driver.image_channels,
+            getattr(self.driver, "image_dtypes", {}),
+            {"y": len(y), "x": len(x)},
         )
-        self.y_axis = ArraySignal(
-            name=f"{name}_y", parent=self, value=np.asarray(y), dims=["y"], units="um"
-        )
-        self.channels = {
-            channel: ArraySignal(
-                name=f"{name}_{channel}",
-                parent=self,
-                value=np.full((len(y), len(x)), np.nan),
-                dims=["y", "x"],
-                units=units,
-            )
-            for channel, units in driver.image_channels.items()
-        }
-        self._data_signals = list(self.channels.values())
-        self._configuration_signals = [self.x_axis, self.y_axis]
+        self._offer(self.channels.values(), [self.x_axis, self.y_axis])
 
     def _measure(self) -> None:
-        for channel, image in self.driver.scan().items():
-            self.channels[channel].put(np.asarray(image))
+        self._fill(self.driver.scan())
 
     def _abort(self) -> None:
         self.driver.abort()

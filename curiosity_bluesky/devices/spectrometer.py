@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ophyd import Signal
 
 from curiosity_bluesky.devices.drivers import SpectrometerDriver
-from curiosity_bluesky.devices.signals import ArraySignal, MeasuringDevice
+from curiosity_bluesky.devices.signals import MeasuringDevice
 
 Scalar = Callable[[NDArray, Mapping[str, NDArray]], float]
 """A figure of one spectrum, from the axis and the channels, each ``(points,)``."""
@@ -36,7 +35,8 @@ class Spectrometer(MeasuringDevice):
     """Takes a spectrum of one or more channels where the tip is.
 
     Data keys are ``<name>_<channel>``, each along the axis, and ``<name>_<scalar>``; the
-    axis ``<name>_<axis>`` and the settings are configuration.
+    axis ``<name>_<axis>`` and the settings are configuration. All but the scalars is asked
+    of the driver anew by `stage`.
 
     Parameters
     ----------
@@ -66,34 +66,24 @@ class Spectrometer(MeasuringDevice):
         self.driver = driver
         default = {"quality": finite_share, "area": loop_area}
         self._rules = dict(default if scalars is None else scalars)
-        axis_name, axis_units, axis = driver.spectrum_axis
-        self.axis = ArraySignal(
-            name=f"{name}_{axis_name}",
-            parent=self,
-            value=np.asarray(axis),
-            dims=[axis_name],
-            units=axis_units,
+        self._refresh()
+
+    def _refresh(self) -> None:
+        name, units, values = self.driver.spectrum_axis
+        axis = np.array(values)
+        self.axis = self._axis(name, axis, units)
+        self.channels = self._channels(
+            self.driver.spectrum_channels,
+            getattr(self.driver, "spectrum_dtypes", {}),
+            {name: len(axis)},
         )
-        self.channels = {
-            channel: ArraySignal(
-                name=f"{name}_{channel}",
-                parent=self,
-                value=np.full(len(axis), np.nan),
-                dims=[axis_name],
-                units=units,
-            )
-            for channel, units in driver.spectrum_channels.items()
-        }
-        self.scalars = {
-            scalar: Signal(name=f"{name}_{scalar}", parent=self, value=np.nan)
-            for scalar in self._rules
-        }
-        settings = [
-            Signal(name=f"{name}_{setting}", parent=self, value=value)
-            for setting, value in driver.spectrum_settings.items()
-        ]
-        self._data_signals = [*self.channels.values(), *self.scalars.values()]
-        self._configuration_signals = [self.axis, *settings]
+        self.scalars = {scalar: self._soft(scalar, np.nan) for scalar in self._rules}
+        settings = []
+        for setting, value in self.driver.spectrum_settings.items():
+            signal = self._soft(setting, value)
+            signal.put(value)
+            settings.append(signal)
+        self._offer([*self.channels.values(), *self.scalars.values()], [self.axis, *settings])
 
     @property
     def hints(self) -> dict[str, list[str]]:
@@ -101,9 +91,7 @@ class Spectrometer(MeasuringDevice):
         return {"fields": [signal.name for signal in self.scalars.values()]}
 
     def _measure(self) -> None:
-        spectrum = {name: np.asarray(values) for name, values in self.driver.acquire().items()}
-        for channel, values in spectrum.items():
-            self.channels[channel].put(values)
+        spectrum = self._fill(self.driver.acquire())
         axis = np.asarray(self.axis.get())
         for scalar, rule in self._rules.items():
             self.scalars[scalar].put(float(rule(axis, spectrum)))

@@ -14,6 +14,9 @@ MASK = "mask"
 PREDICTED = "_predicted"
 """``<channel>_predicted`` lies beside a measured channel: what was expected beforehand."""
 
+CHANNELS = "curiosity_channels"
+"""Configuration key of the survey and primary streams: the channels in their order."""
+
 INTEGERS = ("decision_id", "row", "col", "n_observed", "model_version", "epochs")
 STRINGS = ("reason", "model", "architecture")
 UNITS = {"x": "um", "y": "um", "seconds": "s"}

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
+import httpx
 import numpy as np
 import xarray as xr
 
 from curiosity_bluesky.documents.keys import DECISIONS, PREDICTED, PRIMARY
 from curiosity_bluesky.errors import InputError
 
+T = TypeVar("T")
+
 
 def read(run: Any) -> xr.Dataset:
     """Read the measured points of a run, each with the decision that led there.
+
+    A run that is still being written reads as far as it is complete: a point whose
+    spectrum or decision is not all there yet is left out, and is there the next time.
 
     Parameters
     ----------
@@ -43,6 +49,7 @@ def read(run: Any) -> xr.Dataset:
     points = read_stream(run, PRIMARY).rename({"event": "point"})
     if DECISIONS in run and "decision_id" in points:
         decisions = read_stream(run, DECISIONS).drop_vars("time").set_index(event="decision_id")
+        points = points.isel(point=np.isin(points["decision_id"], decisions["event"]))
         chosen = decisions.sel(event=points["decision_id"].rename({"point": "event"}).values)
         scores = chosen.drop_vars("event").rename({"event": "point"})
         # A motor may be called x: its read-back must not be taken for the pixel's position.
@@ -58,7 +65,9 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
     """Read one stream of a run with its declared dimensions.
 
     Tiled names dimensions after their sizes; this restores those that the descriptor
-    declares and takes axes from the configuration.
+    declares and takes axes from the configuration. A stream that is still being written is
+    read as far as every data key has arrived. An event that a pause repeated, with the same
+    ``seq_num``, counts once, the first time.
 
     Parameters
     ----------
@@ -75,7 +84,8 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
     Raises
     ------
     InputError
-        If the run has no such stream; the message lists those it has.
+        If the run has no such stream (the message lists those it has), or it holds no
+        event yet.
     """
     if name not in run:
         raise InputError(
@@ -83,13 +93,31 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
         )
     stream = run[name]
     data_keys = stream.metadata["data_keys"]
+    empty = InputError(
+        f"nothing is measured yet in stream {name!r} of run {run.start['uid']}; "
+        "read it again after its first event"
+    )
+    if "internal" not in stream.base:
+        raise empty
     # All scalars are one table, and one request.
-    table = stream.base["internal"].read()
-    # An event that was written twice counts once, the last time.
-    once = ~table["seq_num"].duplicated(keep="last").to_numpy()
+    table = _again(lambda: stream.base["internal"].read())
+    # A row is written a second time when the answer to the first got lost; its time tells it
+    # from the event of a message that was repeated.
+    table = table.drop_duplicates(ignore_index=True)
+    columns = {
+        key: np.asarray(table[key] if key in table else _again(lambda key=key: stream[key].read()))
+        for key in data_keys
+    }
+    # Table and arrays grow one after the other: an event counts once all of it is there.
+    n = min(len(table), *(len(values) for values in columns.values()))
+    if n == 0:
+        raise empty
+    table = table[:n]
+    # An event that a pause repeated counts once, the first time: so the explorer counts it.
+    once = ~table["seq_num"].duplicated().to_numpy()
     variables = {}
     for key, described in data_keys.items():
-        values = np.asarray(table[key] if key in table else stream[key].read())[once]
+        values = columns[key][:n][once]
         values = values.astype(str) if described["dtype"] == "string" else values
         dims = _dims(key, described, data_keys)
         attrs = {"units": described["units"]} if described.get("units") else {}
@@ -106,6 +134,14 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
                 attrs = {"units": described["units"]} if described.get("units") else {}
                 coordinates[dims[0]] = (dims[0], np.asarray(values), attrs)
     return xr.Dataset(variables, coordinates)
+
+
+def _again(ask: Callable[[], T]) -> T:
+    """Ask the server, once more if it stumbled over what was being written meanwhile."""
+    try:
+        return ask()
+    except httpx.HTTPStatusError:
+        return ask()
 
 
 def _dims(key: str, described: Mapping[str, Any], data_keys: Mapping[str, Any]) -> list[str]:

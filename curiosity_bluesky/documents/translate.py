@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.documents.keys import (
+    CHANNELS,
     DECISION_KEYS,
     DECISIONS,
     MASK,
@@ -110,8 +111,7 @@ class Translator:
                 for key, value in device["data"].items()
             }
             mask = data.get(MASK)
-            # In the order of the descriptor: a store may give the data keys back in another.
-            data = {key: data[key] for key in descriptor["data_keys"]}
+            data = {key: data[key] for key in _ordered(descriptor)}
             self._survey = survey_from(
                 data, configuration, None if mask is None else np.asarray(mask, bool)
             )
@@ -130,9 +130,12 @@ class Translator:
         return None
 
     def _pixel(self, data: Mapping[str, Any]) -> Pixel | None:
-        """Pixel of an event by its position, by the first two dimensions of the run."""
+        """Pixel of an event by its position along the first two dimensions of the run."""
         dimensions = self.start.get("hints", {}).get("dimensions", [])
-        fields = [field for fields, _ in dimensions for field in fields]
+        if len(dimensions) == 1:  # motors that move together, as in list_scan
+            fields = dimensions[0][0]
+        else:  # what a motor reads first is where it is: a setpoint may follow
+            fields = [fields[0] for fields, _ in dimensions if fields]
         if self._survey is None or len(fields) < 2 or any(f not in data for f in fields[:2]):
             return None
         return self._survey.pixel(data[fields[0]], data[fields[1]])
@@ -173,11 +176,23 @@ def decision_from(data: Mapping[str, Any]) -> Proposal:
 
 def channel_keys(descriptor: Mapping[str, Any]) -> list[str]:
     """Return the data keys that hold spectra: 1-D arrays, less what was predicted."""
+    described = descriptor["data_keys"]
     return [
         key
-        for key, described in descriptor["data_keys"].items()
-        if len(described["shape"]) == 1 and not key.endswith(PREDICTED)
+        for key in _ordered(descriptor)
+        if len(described[key]["shape"]) == 1 and not key.endswith(PREDICTED)
     ]
+
+
+def _ordered(descriptor: Mapping[str, Any]) -> list[str]:
+    """Return all data keys, the channels as they were recorded and then the others."""
+    # A store may give the data keys back in another order, and a list as it was.
+    channels = [
+        key
+        for device in descriptor["configuration"].values()
+        for key in device["data"].get(CHANNELS, [])
+    ]
+    return list(dict.fromkeys([*channels, *descriptor["data_keys"]]))
 
 
 def strategy_from(start: Mapping[str, Any]) -> tuple[Strategy, int]:

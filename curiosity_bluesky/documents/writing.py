@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.documents.keys import (
+    CHANNELS,
     DECISION_KEYS,
     INTEGERS,
     LEARNING_KEYS,
@@ -34,14 +35,23 @@ class Record:
         Data keys to values; kinds and shapes must stay the same from event to event.
     dims
         Names of the dimensions of the arrays among them.
+    channels
+        Data keys of the stream that are channels, in their order. It goes into the
+        configuration as a list: a store may give the data keys back in another order, and
+        what is learned depends on it.
     """
 
     parent = None
 
     def __init__(
-        self, name: str, values: Mapping[str, Any], dims: Mapping[str, Sequence[str]] | None = None
+        self,
+        name: str,
+        values: Mapping[str, Any],
+        dims: Mapping[str, Sequence[str]] | None = None,
+        channels: Iterable[str] = (),
     ) -> None:
         self.name = name
+        self._channels = list(channels)
         self._dims = dict(dims or {})
         self._values = dict(values)
         self._time = time.time()
@@ -85,12 +95,16 @@ class Record:
         return described | ({"units": UNITS[key]} if key in UNITS else {})
 
     def read_configuration(self) -> dict[str, Any]:
-        """Return nothing: a record has no settings."""
-        return {}
+        """Return the order of the channels, if there are any."""
+        if not self._channels:
+            return {}
+        return {CHANNELS: {"value": self._channels, "timestamp": self._time}}
 
     def describe_configuration(self) -> dict[str, Any]:
-        """Return nothing: a record has no settings."""
-        return {}
+        """Return the data key of the order of the channels, if there are any."""
+        if not self._channels:
+            return {}
+        return {CHANNELS: self._describe(CHANNELS, np.array(self._channels))}
 
 
 def start_keys(strategy: Strategy, seed: int, withhold: float, version: str) -> dict[str, Any]:

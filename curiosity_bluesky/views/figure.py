@@ -90,7 +90,9 @@ class RunPicture:
             data.get(key + documents.PREDICTED, np.full(np.shape(data[key]), np.nan))
             for key in keys
         ]
-        self.spectra[observation.decision_id] = (observation.spectrum, np.concatenate(expected))
+        # The first counts if a pause repeats the event, here as for the explorer.
+        pair = (observation.spectrum, np.concatenate(expected))
+        self.spectra.setdefault(observation.decision_id, pair)
 
     def errors(self) -> tuple[NDArray, NDArray]:
         """Return how wrong the prediction made before each measurement was.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 
 import bluesky.plan_stubs as bps
@@ -23,6 +24,7 @@ from event_model import DocumentNames, sanitize_doc, schema_validators
 from ophyd.utils import LimitError
 
 from curiosity_bluesky.devices import (
+    Imager,
     ImagerDriver,
     Spectrometer,
     SpectrometerDriver,
@@ -30,6 +32,7 @@ from curiosity_bluesky.devices import (
     finite_share,
     loop_area,
 )
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.session import simulated_instrument
 
 
@@ -155,6 +158,140 @@ def test_settings_are_configuration_and_scalars_are_what_a_live_table_shows(RE, 
     assert device.hints["fields"] == ["spectrometer_quality", "spectrometer_area"]
     RE(bps.trigger(device, wait=True))
     assert device.read()["spectrometer_quality"]["value"] == 1.0
+
+
+class Lab:
+    """An instrument in the hands of others: its settings change, its buffers are reused."""
+
+    spectrum_channels = {"response": "pm"}
+    image_channels = {"height": "nm"}
+
+    def __init__(self, points: int = 4, dtype: str = "f8") -> None:
+        self.spectrum_settings = {"dwell_s": 0.1}
+        self.n = 0
+        self.dtype = dtype
+        self.resize(points)
+
+    def resize(self, points: int) -> None:
+        self.spectrum_axis = ("bias", "V", np.linspace(-1, 1, points))
+        self.image_axes = (np.linspace(0, 1, points), np.linspace(0, 1, 3))
+        self._spectrum = np.empty(points, self.dtype)
+        self._image = np.empty((3, points), self.dtype)
+
+    def _filled(self, buffer: np.ndarray) -> np.ndarray:
+        self.n += 1
+        buffer[:] = self.n
+        return buffer
+
+    def acquire(self):
+        return {"response": self._filled(self._spectrum)}
+
+    def scan(self):
+        return {"height": self._filled(self._image)}
+
+    def abort(self):
+        pass
+
+
+class Declaring(Lab):
+    """It says what dtype its arrays have."""
+
+    @property
+    def spectrum_dtypes(self):
+        return {"response": self.dtype}
+
+    @property
+    def image_dtypes(self):
+        return {"height": self.dtype}
+
+
+def on_lab(lab: Lab) -> tuple[Spectrometer, Imager]:
+    return Spectrometer(lab, name="spm"), Imager(lab, name="cam")
+
+
+def run_documents(RE, plan):
+    documents = {}
+    RE(plan, lambda name, doc: documents.setdefault(name, []).append(doc))
+    return documents
+
+
+def test_a_run_has_the_settings_and_axes_of_the_moment_it_was_staged(RE):
+    lab = Lab(4)
+    spectrometer, imager = on_lab(lab)
+    lab.spectrum_settings = {"dwell_s": 0.2, "waveform": "triangle"}
+    lab.resize(6)
+    documents = run_documents(RE, bp.count([spectrometer, imager]))
+    [descriptor], [event] = documents["descriptor"], documents["event"]
+    recorded = descriptor["configuration"]["spm"]["data"]
+    assert (recorded["spm_dwell_s"], recorded["spm_waveform"]) == (0.2, "triangle")
+    np.testing.assert_array_equal(recorded["spm_bias"], np.linspace(-1, 1, 6))
+    np.testing.assert_array_equal(
+        descriptor["configuration"]["cam"]["data"]["cam_x"], np.linspace(0, 1, 6)
+    )
+    assert event["data"]["spm_response"].shape == (6,)
+    assert descriptor["data_keys"]["spm_response"]["shape"] == [6]
+    assert descriptor["data_keys"]["cam_height"]["shape"] == [3, 6]
+    # An axis that the driver writes over afterwards does not change what is recorded.
+    lab.spectrum_axis[2][:] = 0
+    assert recorded["spm_bias"][0] == -1
+
+
+def test_a_driver_that_reuses_its_arrays_does_not_change_what_was_measured(RE):
+    spectrometer, imager = on_lab(Lab())
+    documents = run_documents(RE, bp.count([spectrometer], 3))
+    values = [event["data"]["spm_response"][0] for event in documents["event"]]
+    assert values == [1, 2, 3]
+    documents = run_documents(RE, bp.count([imager], 2))
+    assert [event["data"]["cam_height"][0, 0] for event in documents["event"]] == [4, 5]
+
+
+@pytest.mark.parametrize(
+    ("lab", "expected"),
+    [(Declaring(4, "f4"), "<f4"), (Lab(4, "f4"), "<f8"), (Declaring(4, "i2"), "<i2")],
+    ids=["declared", "not declared", "whole numbers"],
+)
+def test_what_is_described_before_the_first_measurement_is_what_comes(RE, lab, expected):
+    for device in on_lab(lab):
+        before = device.describe()
+        documents = run_documents(RE, bp.count([device]))
+        [key] = [key for key, described in before.items() if described["dtype"] == "array"]
+        assert before[key]["dtype_numpy"] == expected
+        assert before == device.describe()
+        assert documents["event"][0]["data"][key].dtype.str == expected
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        ({"response": np.zeros(5)}, r"response of spm has shape \(5,\)"),
+        ({"response": np.zeros(4, complex)}, "dtype complex128; expected .* float64"),
+        ({}, "measured nothing; expected its channels response"),
+        ({"response": np.zeros(4), "noise": np.zeros(4)}, "measured response, noise"),
+    ],
+)
+def test_a_measurement_that_is_not_what_the_driver_said_is_refused(RE, measured, said):
+    lab = Lab()
+    spectrometer, _ = on_lab(lab)
+    lab.acquire = lambda: measured
+    with pytest.raises(FailedStatus) as caught:
+        RE(bp.count([spectrometer]))
+    assert isinstance(caught.value.__cause__, InputError)
+    assert re.search(said, str(caught.value.__cause__))
+
+
+def test_two_things_of_one_name_are_refused():
+    lab = Lab()
+    lab.spectrum_channels = {"bias": "V"}
+    with pytest.raises(InputError, match="spm_bias would be more than one data key"):
+        Spectrometer(lab, name="spm")
+
+
+def test_settings_are_changed_on_the_driver(RE):
+    spectrometer, _ = on_lab(Lab())
+    with pytest.raises(InputError, match=r"spm_bias, spm_dwell_s.*change the driver"):
+        RE(bps.configure(spectrometer, {"dwell_s": 0.5}))
+    before, after = spectrometer.configure({})
+    assert before["spm_dwell_s"]["value"] == after["spm_dwell_s"]["value"] == 0.1
 
 
 def test_quality_is_the_share_of_numbers_and_zero_for_a_flat_line():
