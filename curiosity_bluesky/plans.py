@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
@@ -155,14 +156,23 @@ def _explore(
         channels=survey.channels,
     )
     yield from plan_stubs.save(documents.SURVEY, [imager, mask])
-    for n in range(1, budget + 1):
-        [proposal] = yield from plan_stubs.call_in_thread(agent.suggest)
+    n = 0
+    while n < budget:
+        batch = min(agent.strategy.batch if agent.strategy else 1, budget - n)
+        suggest = functools.partial(agent.suggest, batch)
+        proposals = yield from plan_stubs.call_in_thread(suggest)
         yield from _save_trainings(agent)
-        decision = Record("decision", documents.decision_values(proposal))
-        yield from plan_stubs.save(documents.DECISIONS, [decision])
-        yield from plan_stubs.visit(proposal, detectors, x, y)
+        if not proposals:
+            break  # no pixel is left
+        for proposal in proposals:
+            decision = Record("decision", documents.decision_values(proposal))
+            yield from plan_stubs.save(documents.DECISIONS, [decision])
+        for proposal in proposals:
+            yield from plan_stubs.visit(proposal, detectors, x, y)
         # No maps before there is a model: asking for them would train one on half the seeds.
-        if maps_every and n % maps_every == 0 and n < budget and proposal.model_version:
+        due = maps_every and n // maps_every < (n + len(proposals)) // maps_every
+        n += len(proposals)
+        if due and n < budget and proposals[0].model_version:
             yield from _save_maps(agent)
     yield from _save_maps(agent)
 

@@ -66,7 +66,14 @@ def few(name: str, **parameters: Any) -> dict[str, Any]:
     """Parameters with which a strategy learns in an instant."""
     fields = [field.name for field in dataclasses.fields(Strategy.named(name))]
     epochs = {field: 2 for field in fields if "epochs" in field}
-    return {**epochs, "patch_size": 5, "n_seeds": 4, **parameters}
+    small = {"filters": 2, "batches": 1, "passes": 2, "refit_every": 3}
+    small = {field: value for field, value in small.items() if field in fields}
+    return {**epochs, **small, "patch_size": 5, "n_seeds": 4, **parameters}
+
+
+def measurable() -> list[str]:
+    """Names of the strategies that a run can have: all that need not know the truth."""
+    return [name for name in Strategy.names() if not Strategy.named(name).needs_truth]
 
 
 def whole_events(documents: list[tuple[str, Any]], stream: str) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ import pytest
 from bluesky import RunEngine
 from bluesky.run_engine import TransitionError
 from bluesky.utils import FailedStatus, RunEngineInterrupted
-from support import events, few, normal, paused_run, whole_events
+from support import events, few, measurable, normal, paused_run, whole_events
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.errors import InputError
@@ -64,7 +64,7 @@ def decided(data):
     return [data["decision_id"], repr((row, col)), *(repr(data[key]) for key in DECIDED[1:])]
 
 
-@pytest.fixture(scope="module", params=Strategy.names())
+@pytest.fixture(scope="module", params=measurable())
 def run(request):
     """Documents of one run of each strategy."""
     return documents_of(request.param)
@@ -139,7 +139,7 @@ def test_the_order_of_the_channels_survives_a_store_that_keeps_no_order():
 
 
 def test_an_agent_subscribed_by_hand_knows_what_the_plans_own_knows():
-    for name in Strategy.names():
+    for name in measurable():
         agent = CuriosityAgent()
         documents = documents_of(name, callback=agent)
         assert agent.explorer.n_observed == POINTS
@@ -177,7 +177,7 @@ def test_an_agent_without_a_survey_says_what_it_lacks(run):
 
 
 def test_the_agent_of_a_finished_run_can_still_be_asked():
-    for name in Strategy.names():
+    for name in measurable():
         agent = CuriosityAgent(Strategy.named(name, **few(name, budget=5)), 0)
         instrument = simulated_instrument(SAMPLE, speed=math.inf)
         RunEngine({})(explore(agent, *devices(instrument)))

@@ -20,6 +20,14 @@ WINDOW = 10
 """Points over which the error curve is smoothed (running median)."""
 
 
+MAPS = {
+    "error": ("Predicted error of the spectrum", "error / mean error"),
+    "uncertainty": ("Uncertainty of the prediction", "standard deviation"),
+    "acquisition": ("What was maximised", "acquisition"),
+}
+"""Title and label of the maps, the most telling one first."""
+
+
 @dataclass
 class RunPicture:
     """What the picture shows, gathered from documents one by one.
@@ -45,7 +53,7 @@ class RunPicture:
         self.spectra: dict[int, tuple[NDArray, NDArray]] = {}
         self.axis: tuple[str, str, NDArray] = ("point of the spectrum", "", np.empty(0))
         self.units = ""
-        self.error_map: NDArray | None = None
+        self.map: tuple[str, NDArray] | None = None
         self.ended = False
 
     def copy(self) -> RunPicture:
@@ -75,8 +83,15 @@ class RunPicture:
                 self._spectrum(self._descriptors[doc["descriptor"]], item, doc["data"])
         if name == "event":
             stream = self._descriptors.get(doc["descriptor"], {}).get("name")
-            if stream == documents.MAPS and np.isfinite(error := doc["data"]["error"]).any():
-                self.error_map = np.asarray(error, float)
+            if stream == documents.MAPS:
+                self._take_map(doc["data"])
+
+    def _take_map(self, data: Mapping[str, Any]) -> None:
+        """Keep the map that says most about the choice: not every strategy has an error model."""
+        for name in MAPS:
+            if name in data and np.isfinite(data[name]).any():
+                self.map = name, np.asarray(data[name], float)
+                return
 
     def _spectrum(
         self, descriptor: Mapping[str, Any], observation: Observation, data: Mapping[str, Any]
@@ -128,7 +143,7 @@ class RunPicture:
             fontsize=11,
         )
         self._draw_path(axes[0, 0])
-        self._draw_error_map(axes[0, 1])
+        self._draw_map(axes[0, 1])
         self._draw_spectrum(axes[1, 0])
         self._draw_curve(axes[1, 1])
 
@@ -172,21 +187,17 @@ class RunPicture:
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=2,
                     facecolor="gray")  # fmt: skip
 
-    def _draw_error_map(self, axes: Axes) -> None:
-        axes.set_title(
-            "Predicted error of the spectrum (none at the rim: no patch fits)", fontsize=9
-        )
-        if self.survey is None or self.error_map is None:
-            why = (
-                "no error model"
-                if self.start.get("curiosity_strategy") == "random"
-                else ("after the seeds")
-            )
+    def _draw_map(self, axes: Axes) -> None:
+        name, values = self.map or ("error", None)
+        title, label = MAPS[name]
+        axes.set_title(f"{title} (none at the rim: no patch fits)", fontsize=9)
+        if self.survey is None or values is None:
+            why = "nothing is predicted for the choice" if self.ended else "after the seeds"
             axes.text(0.5, 0.5, why, ha="center", transform=axes.transAxes, color="gray")
             axes.set_xticks([])
             axes.set_yticks([])
             return
-        self._image(axes, self.error_map, "magma", "error / mean error")
+        self._image(axes, values, "magma", label)
         points = list(self.decisions.values())
         axes.plot([p.x for p in points], [p.y for p in points], ".", ms=2, color="white", alpha=0.7)
 

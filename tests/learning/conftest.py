@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from support import few
 
 from curiosity_bluesky.learning import Explorer, Observation, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.strategies import Oracle
@@ -62,12 +63,7 @@ def cheap():
     """Makes a strategy by name that learns in an instant: ``cheap(name, budget=12)``."""
 
     def make(name: str, **parameters) -> Strategy:
-        fields = [field.name for field in dataclasses.fields(Strategy.named(name))]
-        few = {field: 2 for field in fields if "epochs" in field}
-        small = {"filters": 2, "batches": 1, "error_epochs": 2, "passes": 2, "refit_every": 3}
-        few |= {field: small[field] for field in fields if field in small}
-        given = few | {"patch_size": 5, "n_seeds": 4, "budget": 12} | parameters
-        strategy = Strategy.named(name, **given)
+        strategy = Strategy.named(name, **few(name, **{"budget": 12, **parameters}))
         return Told(**strategy.parameters) if strategy.needs_truth else strategy
 
     return make

@@ -57,8 +57,11 @@ def test_the_published_defaults():
 
 
 def test_random_has_the_same_predictor_as_the_published_one():
-    ours, published = (Strategy.named(n).parameters for n in ("random", "vatsavai2025-latent"))
-    assert ours.items() <= published.items()
+    published = Strategy.named("vatsavai2025-latent", latent=3, image_limits=(0, 1), n_seeds=7)
+    twin = published.random_twin().parameters
+    for parameter in ("latent", "dropout", "start_epochs", "update_epochs", "image_limits"):
+        assert twin[parameter] == published.parameters[parameter]
+    assert (twin["predictor"], twin["n_seeds"]) == ("im2spec", 7)
 
 
 def test_an_unknown_name_is_answered_with_those_there_are():
