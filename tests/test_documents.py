@@ -147,7 +147,7 @@ def test_every_spectrum_has_its_decision_and_the_reason(run):
     assert [d["decision_id"] for d in decisions] == list(range(POINTS))
     assert [p["decision_id"] for p in points] == list(range(POINTS))
     assert [d["reason"] for d in decisions[:4]] == ["seed"] * 4
-    assert {d["reason"] for d in decisions[4:]} <= {"curious", "random"}
+    assert {d["reason"] for d in decisions[4:]} <= {"curious", "random", "design"}
     order = [set(d["data"]) & {"reason", "stage_x"} for n, d in documents if n == "event"]
     assert [key for keys in order for key in keys] == ["reason", "stage_x"] * POINTS
 
