@@ -499,7 +499,9 @@ def test_an_error_in_a_training_is_the_error_of_the_run(caplog):
         raise ArithmeticError("nothing converges")
 
     documents = []
-    agent = CuriosityAgent(Strategy.named("vatsavai2025-latent", **few("vatsavai2025-latent", budget=5)), 0)
+    agent = CuriosityAgent(
+        Strategy.named("vatsavai2025-latent", **few("vatsavai2025-latent", budget=5)), 0
+    )
     agent.on_epoch = on_epoch
     instrument = simulated_instrument(SAMPLE, speed=math.inf)
     with caplog.at_level(logging.ERROR, "asyncio"):

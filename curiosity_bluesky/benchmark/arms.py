@@ -159,7 +159,6 @@ def _with(strategy: Strategy, parameters: Mapping[str, Any]) -> Strategy:
 
 def _label(strategy: Strategy, hidden: Iterable[str]) -> str:
     plain = type(strategy)()
-    # Parameters of the predictor that a baseline does not use say nothing.
     differing = {
         name: value
         for name, value in strategy.parameters.items()
@@ -167,7 +166,11 @@ def _label(strategy: Strategy, hidden: Iterable[str]) -> str:
     }
     if not differing:
         return strategy.name
-    inside = ",".join(
-        f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in differing.items()
-    )
+    inside = ",".join(f"{name}={_word(value)}" for name, value in differing.items())
     return f"{strategy.name}[{inside}]"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)

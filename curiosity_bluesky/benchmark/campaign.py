@@ -147,7 +147,12 @@ def run_campaign(
             for k, result in _results(client, trials, missing, failed):
                 _write(files[k], result)
                 progress(sum(file.exists() for file in files), len(files), trials[k][1].arm)
-    done = [json.loads(file.read_text()) for file in files if file.exists()]
+    done = [
+        # A trial done before may have had another label.
+        {**json.loads(file.read_text()), "arm": trial.arm, "sample": trial.sample}
+        for file, (_, trial) in zip(files, trials, strict=True)
+        if file.exists()
+    ]
     table = write_tables(done, out)
     if failed:
         listed = "; ".join(f"{what}: {why}" for what, why in list(failed.items())[:3])

@@ -58,8 +58,8 @@ def draw_curves(table: Frame, arms: Sequence[Arm], title: str, file: Path) -> No
         row[0].set_ylim(max(0.0, 0.9 * lowest), top)
     for panel in panels[-1]:
         panel.set_xlabel("spectra measured")
-    for panel in panels[0]:
-        panel.legend(fontsize=7, loc="upper right")
+        # Below: ten curves leave no room inside.
+        panel.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2)
     figure.suptitle(title)
     _save(figure, file)
 
