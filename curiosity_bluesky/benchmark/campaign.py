@@ -211,7 +211,7 @@ def _cluster(scheduler: str | None, workers: int | None) -> Iterator[Any]:
             n_workers=workers or os.cpu_count(),
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address=None,  # pyright: ignore[reportArgumentType]
+            dashboard_address="127.0.0.1:0",  # any free port
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

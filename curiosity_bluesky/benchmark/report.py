@@ -46,7 +46,7 @@ def write_report(table: Frame, campaign: Campaign, out: Path, command: str) -> l
     Returns
     -------
     list of str
-        The verdicts, one for each sample and protocol and each strategy that is no baseline.
+        The verdicts: for each sample and protocol the answer, then one for each strategy.
     """
     decisions: Frame = pd.read_parquet(out / "decisions.parquet")
     timings: Frame = pd.read_parquet(out / "timings.parquet")
@@ -127,40 +127,55 @@ class _Part:
         return min(baselines, key=lambda arm: self.test[arm.label].at(n).mean(), default=None)
 
     def verdicts(self) -> list[str]:
+        """Say whether curiosity pays here: the answer, then one sentence for each strategy."""
         best = self.best_baseline(self.last)
-        said = []
-        for arm in self.arms:
-            if arm.is_baseline or arm.label == arm.twin or arm.strategy.needs_truth:
-                continue
-            if getattr(arm.strategy, "random", False):
-                continue
-            said.append(self._verdict(arm, best))
-        return said
+        judged = [arm for arm in self.arms if self._is_judged(arm)]
+        sentences = [self._verdict(arm, best) for arm in judged]
+        lead = f"**{self.truth.name}** ({self.protocol}, {self.last} spectra): "
+        for what, group in (
+            ("curiosity", [arm for arm in judged if not arm.is_baseline]),
+            ("of the baselines, choosing", [arm for arm in judged if arm.is_baseline]),
+        ):
+            lead += self._answers(what, group)
+        fair = [arm for arm in self.arms if not arm.strategy.needs_truth]
+        winner = min(fair, key=lambda arm: self.test[arm.label].at(self.last).mean())
+        value = self.test[winner.label].at(self.last).mean()
+        lead += f"The smallest test nMSE has `{winner.label}`: {value:.3f}."
+        return [lead, *sentences]
+
+    def _answers(self, what: str, arms: Sequence[Arm]) -> str:
+        words = {"better": "pays", "no different": "does not pay", "worse": "does harm"}
+        found: dict[str, list[str]] = {}
+        for arm in arms:
+            mine, twin = self.test[arm.label].common(self.test[arm.twin or ""])
+            verdict = compare(mine.at(self.last), twin.at(self.last)).verdict
+            found.setdefault(verdict, []).append(f"`{arm.label}`")
+        parts = [f"{words[v]} with {', '.join(found[v])}" for v in words if v in found]
+        return f"{what} {'; '.join(parts)}. " if parts else ""
+
+    def _is_judged(self, arm: Arm) -> bool:
+        """Whether it chooses by something, and there is something to hold against it."""
+        known = arm.twin in self.test and arm.twin != arm.label
+        return known and not arm.strategy.needs_truth
 
     def _verdict(self, arm: Arm, best: Arm | None) -> str:
         n, ours = self.last, self.test[arm.label]
-        start = f"On {self.truth.name} ({self.protocol}), after {n} spectra, `{arm.label}`"
-        words = [f"has test nMSE {ours.at(n).mean():.3f}"]
-        if arm.twin in self.test:
-            mine, twin = ours.common(self.test[arm.twin])
-            result = compare(mine.at(n), twin.at(n))
-            pays = {
-                "better": "curiosity pays",
-                "worse": "curiosity does harm",
-                "no different": "curiosity does not pay",
-            }[result.verdict]
-            words.append(
-                f"random pixels with the same predictor {twin.at(n).mean():.3f} "
-                f"(p = {result.p:.2g}, {result.seeds} seeds): {pays}"
-            )
-        if best is not None:
-            mine, other = ours.common(self.test[best.label])
-            result = compare(mine.at(n), other.at(n))
-            words.append(
-                f"the best baseline, `{best.label}`, has {other.at(n).mean():.3f} "
-                f"(p = {result.p:.2g}): {arm.label} is {result.verdict}"
-            )
-        return f"{start} {'; '.join(words)}."
+        mine, twin = ours.common(self.test[arm.twin or ""])
+        result = compare(mine.at(n), twin.at(n))
+        answer = {"better": "it pays", "worse": "it does harm", "no different": "it does not pay"}
+        words = (
+            f"- `{arm.label}` has test nMSE {mine.at(n).mean():.3f}, random pixels with the same "
+            f"predictor {twin.at(n).mean():.3f} (p = {result.p:.2g}, {result.seeds} seeds): "
+            f"{answer[result.verdict]}"
+        )
+        if best is None or best.label == arm.label:
+            return words + "."
+        mine, other = ours.common(self.test[best.label])
+        result = compare(mine.at(n), other.at(n))
+        return (
+            f"{words}; {result.verdict} than the best baseline, `{best.label}`, "
+            f"{other.at(n).mean():.3f} (p = {result.p:.2g})."
+        ).replace("no different than", "no different from")
 
     def table(self, timings: Frame) -> list[str]:
         marks = [n for n in MARKS if n in self.steps and n < self.last]
