@@ -180,6 +180,34 @@ def samples(as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def strategies(load: LoadOption = None, as_json: JsonOption = False) -> None:
+    """List the strategies with their parameters."""
+    from curiosity_bluesky.learning import Strategy
+
+    _load(load)
+    known = {name: Strategy.named(name) for name in Strategy.names()}
+    about = {name: _first_line(strategy) for name, strategy in known.items()}
+    if as_json:
+        rows = [
+            {"name": name, "about": about[name], "parameters": strategy.parameters}
+            for name, strategy in known.items()
+        ]
+        print(json.dumps(rows))
+        return
+    table = Table()
+    for column in ("name", "chooses", "parameters"):
+        table.add_column(column, no_wrap=column == "name", overflow="fold")
+    for name, strategy in known.items():
+        given = (f"{k}={'' if v is None else v}" for k, v in strategy.parameters.items())
+        table.add_row(name, about[name], ", ".join(given))
+    console.print(table)
+
+
+def _first_line(thing: object) -> str:
+    return (type(thing).__doc__ or "").strip().split("\n")[0]
+
+
+@app.command()
 def benchmark(
     samples: Annotated[
         str,
