@@ -32,8 +32,6 @@ GROUPS = {
     "baselines": BASELINES,
     "oracles": ("oracle", "oracle[smoothing=0]"),
 }
-COMMON = ("budget", "patch_size", "n_seeds")
-"""Parameters that a benchmark sets for all arms; they are not part of a label."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ def arms_from(
         raise InputError(f"no strategy has a parameter {', '.join(sorted(unused))}")
     ready = [_with(strategy, shared) for strategy in strategies]
     twins = [strategy.random_twin() for strategy in ready]
-    hidden = {*COMMON, *(common or {})}
+    hidden = set(shared)  # what all have in common tells none from another
     arms: dict[str, Arm] = {}
     for strategy, twin in [*zip(ready, twins, strict=True), *((t, t) for t in twins if t)]:
         label = _label(strategy, hidden)

@@ -132,8 +132,7 @@ class EnsemblePredictor:
             losses[k], self._validation[k], done = self._train_one(k, sets, rng)
             epochs = max(epochs, done)
         self._best = int(np.argmin(self._validation))
-        if len(which) > 1 or which[0] == self._best:
-            self._latent = None
+        self._latent = None  # the best one was trained, or another one is the best now
         seconds = time.perf_counter() - started
         return self._training(observed, epochs, float(np.nanmin(losses)), seconds)
 
