@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.optim.swa_utils import update_bn
 
 from curiosity_bluesky.learning import architectures, networks
 from curiosity_bluesky.learning.architectures import Encoder
@@ -19,16 +20,17 @@ from curiosity_bluesky.learning.records import Observed, Training
 
 AVERAGED = 50
 """Last epochs of a training over which weights and validation loss are averaged."""
-HELD_BACK = 0.2
-"""Share of the spectra that validate a training (published code)."""
+HOLD_BACK_EVERY = 5
+"""Every fifth spectrum validates: 20 %, as in the published code."""
 
 
 class EnsemblePredictor:
     """Several Im2spec networks, of which the best one predicts.
 
     First workflow of the paper: Adam with learning rate 1e-3 and weight decay 1e-6 on 80 %
-    of the spectra; stochastic weight averaging (Izmailov et al., UAI 2018) and the mean
-    validation loss over the last 50 epochs; the network with the smallest is the best. All
+    of the spectra; weights averaged over the last 50 epochs of the second half (stochastic
+    weight averaging, Izmailov et al., UAI 2018); the network with the smallest mean validation
+    loss over the last 50 epochs is the best. All
     of them are trained at first and later with a probability at each iteration, else only
     the best. A training goes on from the weights before.
 
@@ -111,17 +113,20 @@ class EnsemblePredictor:
         n = len(observed)
         if (n - self._first) % self._batch:
             return self._training(observed, 0, np.nan, 0.0)
-        everyone = np.random.default_rng([self._seed, n]).random() < self._retrain_share
+        everyone = np.random.default_rng([self._seed, n, 2]).random() < self._retrain_share
         return self._train(observed, range(len(self._networks)) if everyone else [self._best])
 
     def _train(self, observed: Observed, which: Sequence[int]) -> Training:
         started = time.perf_counter()
         rng = np.random.default_rng([self._seed, len(observed), 1])
-        order = rng.permutation(len(observed))
-        held_back = int(len(observed) * HELD_BACK)
+        # Always the same ones validate, so that no training has ever seen them.
+        validating = np.arange(len(observed)) % HOLD_BACK_EVERY == HOLD_BACK_EVERY - 1
         patches = self._images[torch.as_tensor(observed.indices)]
         spectra, recorded = self._scale(observed.spectra)
-        rows = {"validation": order[:held_back], "training": order[held_back:]}
+        rows = {
+            "validation": np.flatnonzero(validating),
+            "training": np.flatnonzero(~validating),
+        }
         sets = {
             name: [part[torch.as_tensor(chosen)] for part in (patches, spectra, recorded)]
             for name, chosen in rows.items()
@@ -142,7 +147,8 @@ class EnsemblePredictor:
         """Train one network; return its loss, validation loss and number of epochs."""
         network = self._networks[k]
         optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, weight_decay=1e-6)
-        averaged = AveragedModel(network)
+        # The weights of the last epochs that were really run: a training may end early.
+        weights: deque[dict[str, Tensor]] = deque(maxlen=AVERAGED)
         images, wanted, recorded = sets["training"]
         # A handful of spectra is trained on without validation.
         judge = sets["validation" if len(sets["validation"][0]) else "training"]
@@ -163,19 +169,17 @@ class EnsemblePredictor:
             network.eval()
             with torch.inference_mode():
                 validation.append(float(squared_error(network(judge[0]), *judge[1:])))
-            if epoch >= self._epochs - AVERAGED:
-                averaged.update_parameters(network)
             self._on_epoch(self._encoders[k].name, epoch + 1, self._epochs)
             if epoch >= self._epochs // 2:
+                weights.append({name: p.detach().clone() for name, p in network.named_parameters()})
                 since = 0 if validation[-1] < best else since + 1
                 best = min(best, validation[-1])
                 if since >= self._patience:
                     break
-        if averaged.n_averaged == 0:  # ended early: nothing to average
-            averaged.update_parameters(network)
-        update_bn([images], averaged)
-        averaged.eval()
-        network.load_state_dict(averaged.module.state_dict())
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                parameter.copy_(torch.stack([each[name] for each in weights]).mean(dim=0))
+        update_bn([images], network)
         network.eval()
         return losses[-1], float(np.mean(validation[-AVERAGED:])), len(losses)
 

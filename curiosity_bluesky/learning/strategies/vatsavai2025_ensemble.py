@@ -71,7 +71,11 @@ class Vatsavai2025Ensemble(LimitsStrategy):
 
     def random_twin(self) -> Strategy:
         """Random pixels with the same ensemble."""
-        return self.replace(random=True)
+        # What only the error model and the acquisition read does not make another twin.
+        plain = type(self)()
+        return self.replace(
+            random=True, beta=plain.beta, rate=plain.rate, error_epochs=plain.error_epochs
+        )
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
