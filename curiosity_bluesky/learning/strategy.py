@@ -93,7 +93,7 @@ class Strategy:
         return Strategy.named(saved["name"], **saved["parameters"])
 
     @staticmethod
-    def named(name: str, **parameters: Any) -> Strategy:
+    def named(name: str, /, **parameters: Any) -> Strategy:
         """Return a strategy by its name, with some parameters changed.
 
         Raises

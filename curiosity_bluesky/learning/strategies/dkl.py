@@ -151,6 +151,14 @@ class ScalarKernel:
         model = self._model = _exact_gp(self._gpytorch, x, y, self._likelihood, self)
         for part in (model, self._likelihood, self._bounds):
             part.train()
+        with self._exactly():
+            return self._descend(model, x, y, cycles)
+
+    def _exactly(self) -> Any:
+        # Beyond 800 spectra gpytorch would draw from torch's global generator instead.
+        return self._gpytorch.settings.max_cholesky_size(10**9)
+
+    def _descend(self, model: Any, x: torch.Tensor, y: torch.Tensor, cycles: int) -> float:
         objective = self._gpytorch.mlls.ExactMarginalLogLikelihood(self._likelihood, model)
         loss = torch.tensor(np.nan)
         for cycle in range(cycles):
@@ -171,7 +179,7 @@ class ScalarKernel:
         for part in (self._model, self._likelihood, self._bounds):
             part.eval()
         # Where every candidate is measured gpytorch suspects a mistake.
-        with torch.no_grad(), self._gpytorch.settings.debug(False):
+        with torch.no_grad(), self._exactly(), self._gpytorch.settings.debug(False):
             posterior = self._model(self._images)
             mean = posterior.mean.double().cpu().numpy()
             spread = np.sqrt(np.maximum(posterior.variance.double().cpu().numpy(), 1e-12))
