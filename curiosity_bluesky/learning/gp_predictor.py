@@ -14,6 +14,7 @@ from curiosity_bluesky.learning.gaussian_process import (
     principal_components,
 )
 from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.predictors import mean_square
 from curiosity_bluesky.learning.records import Observed, Training
 
 
@@ -97,3 +98,9 @@ class GaussianProcessPredictor:
         """Spectra of some candidates (default all), ``(candidates, points)``."""
         asked = np.arange(len(self._inputs.patch)) if indices is None else indices
         return self._mean + self.posterior.mean(self._scores, asked) @ self._axes + self._gaps
+
+    def errors(self, observed: Observed) -> NDArray:
+        """Mean squared leave-one-out error of each observation, ``(n,)``."""
+        left_out = self.posterior.leave_one_out(self._scores) @ self._axes
+        predicted = self._mean + self._scores @ self._axes - left_out
+        return mean_square(predicted - observed.spectra)
