@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -272,7 +273,7 @@ def benchmark(
         out=out,
         workers=workers,
         scheduler=scheduler,
-        command=" ".join(["curiosity", *sys.argv[1:]]),
+        command=shlex.join(["curiosity", *sys.argv[1:]]),
     )
     if as_json:
         print(json.dumps(summary))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -58,7 +57,7 @@ def write_report(table: Frame, campaign: Campaign, out: Path, command: str) -> l
         f"curiosity-bluesky {version('curiosity-bluesky')}, {campaign.seeds} seeds. "
         "Run again with",
         "",
-        f"    {shlex.join(shlex.split(command))}",
+        f"    {command}",
         "",
         *_legend(campaign),
     ]
