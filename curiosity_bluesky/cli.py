@@ -253,6 +253,9 @@ def benchmark(
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler elsewhere.")
     ] = None,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Compute nothing: report what is there.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare strategies on recorded samples; interrupted and run again, it goes on."""
@@ -273,6 +276,7 @@ def benchmark(
         out=out,
         workers=workers,
         scheduler=scheduler,
+        report_only=report_only,
         command=shlex.join(["curiosity", *sys.argv[1:]]),
     )
     if as_json:

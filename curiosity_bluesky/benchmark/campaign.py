@@ -109,6 +109,7 @@ def run_campaign(
     *,
     scheduler: str | None = None,
     workers: int | None = None,
+    compute: bool = True,
     progress: Progress = lambda done, of, arm: None,
 ) -> Frame:
     """Run the trials that are not done yet and write the tables.
@@ -128,6 +129,8 @@ def run_campaign(
         Address of a Dask scheduler; default a cluster of processes on this machine.
     workers
         Processes on this machine; default one for each core.
+    compute
+        False: nothing is computed, the tables are made of the trials that are there.
     progress
         Told about every trial that is done.
 
@@ -148,7 +151,9 @@ def run_campaign(
     files = [folder / f"{trial.key(truth)}.json" for truth, trial in trials]
     missing = [k for k, file in enumerate(files) if not file.exists()]
     failed: dict[str, str] = {}
-    if missing:
+    if len(missing) == len(files) and not compute:
+        raise InputError(f"{folder} has no trial of this campaign yet; run it first")
+    if missing and compute:
         with _cluster(scheduler, workers) as client:
             folder.mkdir(parents=True, exist_ok=True)
             for k, result in _results(client, trials, missing, failed):

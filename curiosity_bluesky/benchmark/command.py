@@ -58,6 +58,7 @@ def run_benchmark(
     out: Path,
     workers: int | None,
     scheduler: str | None,
+    report_only: bool,
     command: str,
 ) -> dict[str, Any]:
     """Run what is missing of a campaign and write its report; the parameters are the command's.

@@ -183,6 +183,7 @@ class _Part:
         against = "no baseline" if best is None else f"`{best.label}`"
         head = [
             "strategy",
+            "seeds",
             *(f"test nMSE at {n}" for n in marks),
             f"hidden nMSE at {self.last}",
             f"ten worst at {self.last}",
@@ -198,7 +199,7 @@ class _Part:
         seconds = own[own["reason"] != "seed"].groupby("arm")["seconds"].median()
         for arm in self.arms:
             label = arm.label
-            cells = [f"`{label}`"]
+            cells = [f"`{label}`", str(len(self.test[label].seeds))]
             cells += [_with_interval(self.test[label].at(n)) for n in marks]
             cells.append(_with_interval(self.hidden[label].at(self.last)))
             cells.append(_with_interval(self.worst[label].at(self.last) / self.deviation, 2))
