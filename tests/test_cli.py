@@ -237,6 +237,7 @@ BAD_CAMPAIGNS = {
     "out is a file": ([*BENCHMARK, "--out", "good.npz"], "good.npz is a file"),
     "out in a file": ([*BENCHMARK, "--out", "good.npz/out"], "good.npz is a file"),
     "not an address": ([*BENCHMARK, "--scheduler", "nonsense"], "no Dask scheduler answers"),
+    "nothing to report": ([*BENCHMARK, "--report-only"], "no trial of this campaign yet"),
     "no such strategy file": ([*BENCHMARK, "--load", "none.py"], "no such Python file"),
     "not a strategy file": ([*BENCHMARK, "--load", "good.npz"], "no such Python file"),
     "sizes: not numbers": ([*SIZES, "--sizes", "3,big"], "numbers of pixels such as 3,5,9"),

@@ -99,7 +99,14 @@ def run_benchmark(
         raise InputError(f"--workers is {workers}; expected 1 or more")
     _check_directory(out)
     with _bar() as progress:
-        table = run_campaign(campaign, out, scheduler=scheduler, workers=workers, progress=progress)
+        table = run_campaign(
+            campaign,
+            out,
+            scheduler=scheduler,
+            workers=workers,
+            compute=not report_only,
+            progress=progress,
+        )
     sentences = write_report(table, campaign, out, command)
     names = ("trials", "decisions", "timings")
     return {

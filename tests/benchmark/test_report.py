@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from curiosity_bluesky.benchmark import Campaign, Truth, write_report
+from curiosity_bluesky.benchmark import Campaign, Truth, run_campaign, run_trial, write_report
 from curiosity_bluesky.benchmark.campaign import write_tables
+from curiosity_bluesky.errors import InputError
 
 SEEDS = 8
 STEPS = (5, 10, 20)
@@ -195,8 +196,6 @@ def test_the_parameters_of_every_arm_are_written_down(reported):
 
 
 def test_a_report_of_real_trials_is_written_too(truth, arms, tmp_path):
-    from curiosity_bluesky.benchmark import run_trial
-
     campaign = Campaign([truth], arms("oracle", "grid"), seeds=2, every=4)
     results = [run_trial(*trial) for trial in campaign.trials()]
     table = write_tables(json.loads(json.dumps(results)), tmp_path)
@@ -208,3 +207,27 @@ def test_a_report_of_real_trials_is_written_too(truth, arms, tmp_path):
         values = table[(table["arm"] == arm) & (table["n_observed"] == 12)]["test_nmse"]
         assert found[arm]["test nMSE at 12"].startswith(f"{values.mean():.3f}")
     assert isinstance(table, pd.DataFrame)
+
+
+def test_what_is_there_of_an_unfinished_campaign_is_reported_and_nothing_computed(
+    truth, arms, tmp_path
+):
+    campaign = Campaign([truth], arms("lcmd", "grid"), seeds=3)
+    with pytest.raises(InputError, match="no trial of this campaign yet"):
+        run_campaign(campaign, tmp_path / "none", compute=False)
+    there = {"random": (0, 1), "lcmd": (1,), "grid": (2,)}  # grid and random share no seed
+    (tmp_path / "trials").mkdir()
+    for sample, trial in campaign.trials():
+        if trial.seed in there[trial.arm]:
+            file = tmp_path / "trials" / f"{trial.key(sample)}.json"
+            file.write_text(json.dumps(run_trial(sample, trial)))
+    table = run_campaign(campaign, tmp_path, compute=False)
+    assert len(list((tmp_path / "trials").iterdir())) == 4
+    [lead, sentence] = write_report(table, campaign, tmp_path, "curiosity benchmark")
+    assert "1 seeds" in sentence and sentence.startswith("- `lcmd`")
+    assert "`grid`" not in sentence and "choosing does not pay with `lcmd`." in lead
+    rows = rows_of((tmp_path / "report.md").read_text())
+    assert {label: int(cells["seeds"]) for label, cells in rows.items()} == {
+        label: len(seeds) for label, seeds in there.items()
+    }
+    assert rows["grid"]["saving(5) against its twin"] == ""
