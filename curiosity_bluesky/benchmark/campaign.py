@@ -216,6 +216,13 @@ def _cluster(scheduler: str | None, workers: int | None) -> Iterator[Any]:
                 "`dask scheduler` and workers with `dask worker ADDRESS`"
             ) from error
         with client:
+            try:
+                client.wait_for_workers(1, timeout=30)
+            except TimeoutError as error:
+                raise InputError(
+                    f"the Dask scheduler at {scheduler} has no worker; start some with "
+                    f"`dask worker {scheduler}`"
+                ) from error
             yield client
         return
     with (
