@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -276,7 +277,7 @@ def benchmark(
         workers=workers,
         scheduler=scheduler,
         report_only=report_only,
-        command=" ".join(["curiosity", *sys.argv[1:]]),
+        command=shlex.join(["curiosity", *sys.argv[1:]]),
     )
     if as_json:
         print(json.dumps(summary))

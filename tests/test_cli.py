@@ -206,3 +206,81 @@ def test_a_catalogue_that_is_not_there_is_one_clear_line(
     assert end.value.code == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and said in err and not list(tmp_path.iterdir())
+
+
+BENCHMARK = ["benchmark", "--samples", "good.npz", "--strategies", "random", "--out", "out"]
+SIZES = ["patch-sizes", "--sample", "good.npz", "--out", "out"]
+FEW = ["--points", "8", "--n-seeds", "4", "--patch-size", "3", "--seeds", "1"]
+BAD_CAMPAIGNS = {
+    "no such sample": ([*BENCHMARK, "--samples", "PTO"], "PTO_BEPS_1d3um"),
+    "no such file": ([*BENCHMARK, "--samples", "none.npz"], "none.npz"),
+    "one name twice": ([*BENCHMARK, "--samples", "good.npz,good.npz"], "two samples are called"),
+    "no samples": ([*BENCHMARK, "--samples", ""], "nothing to compare"),
+    "a cube without slices": ([*BENCHMARK, "--samples", "cube.npy"], "slice"),
+    "not a slice": ([*BENCHMARK, "--samples", "cube.npy[picture=3]"], "image and spectra"),
+    "no such strategy": ([*BENCHMARK, "--strategies", "gird"], "Did you mean 'grid'"),
+    "no strategies": ([*BENCHMARK, "--strategies", ""], "nothing to compare"),
+    "brackets open": ([*BENCHMARK, "--strategies", "grid[components=3"], "cannot be read"),
+    "no such parameter": ([*BENCHMARK, "--set", "patchsize=3"], "no strategy has a parameter"),
+    "not name=value": ([*BENCHMARK, "--set", "patch_size"], "NAME=VALUE"),
+    "no such protocol": ([*BENCHMARK, "--protocols", "fair"], "shared, own or both"),
+    "not a patch size": ([*BENCHMARK, "--patch-size", "big"], "number of pixels or own"),
+    "a patch of nothing": ([*BENCHMARK, "--patch-size", "0"], "patch_size is 0"),
+    "patch too large": ([*BENCHMARK, "--patch-size", "13"], "12 x 12"),
+    "too many points": ([*BENCHMARK, "--points", "145"], "145 points"),
+    "no points": ([*BENCHMARK, "--points", "0"], "expected 1 or more"),
+    "no seeds": ([*BENCHMARK, "--seeds", "0"], "0 seeds"),
+    "never scored": ([*BENCHMARK, "--every", "0"], "scored every 0"),
+    "withhold everything": ([*BENCHMARK, "--withhold", "1"], "withhold is 1"),
+    "withhold nothing": ([*BENCHMARK, "--withhold", "0"], "no pixel is left to test"),
+    "no workers": ([*BENCHMARK, "--workers", "0"], "--workers is 0"),
+    "out is a file": ([*BENCHMARK, "--out", "good.npz"], "good.npz is a file"),
+    "out in a file": ([*BENCHMARK, "--out", "good.npz/out"], "good.npz is a file"),
+    "not an address": ([*BENCHMARK, "--scheduler", "nonsense"], "no Dask scheduler answers"),
+    "nothing to report": ([*BENCHMARK, "--report-only"], "no trial of this campaign yet"),
+    "no such strategy file": ([*BENCHMARK, "--load", "none.py"], "no such Python file"),
+    "not a strategy file": ([*BENCHMARK, "--load", "good.npz"], "no such Python file"),
+    "sizes: not numbers": ([*SIZES, "--sizes", "3,big"], "numbers of pixels such as 3,5,9"),
+    "sizes: none": ([*SIZES, "--sizes", ""], "numbers of pixels such as 3,5,9"),
+    "sizes: too large": ([*SIZES, "--sizes", "3,13"], "12 x 12"),
+    "sizes: no points": ([*SIZES, "--sizes", "3", "--points", "0"], "expected 1 or more"),
+    "sizes: no seeds": ([*SIZES, "--sizes", "3", "--seeds", "0"], "expected 1 or more"),
+    "sizes: too many points": ([*SIZES, "--sizes", "3", "--points", "145"], "145 seeds"),
+    "sizes: no such sample": ([*SIZES, "--sample", "none.npz"], "none.npz"),
+    "sizes: withhold nothing": ([*SIZES, "--sizes", "3", "--withhold", "0"], "to validate"),
+    "sizes: no such parameter": ([*SIZES, "--sizes", "3", "--set", "x=1"], "no parameter 'x'"),
+    "sizes: out is a file": ([*SIZES, "--sizes", "3", "--out", "good.npz"], "is a file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CAMPAIGNS)
+def test_a_campaign_that_cannot_be_is_one_clear_line_and_nothing_is_written(
+    case, tmp_path, capsys, monkeypatch
+):
+    _broken_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    (command, *options), said = BAD_CAMPAIGNS[case]
+    # What comes later on the command line counts.
+    few = FEW if command == "benchmark" else ["--points", "8", "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", ["curiosity", command, *few, *options])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith("curiosity: ")]
+    assert len(lines) == 1 and said in lines[0]
+    assert "Traceback" not in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_patch_sizes_are_printed_and_drawn(film_file, tmp_path, capsys):
+    quick = ("--points", 12, "--seeds", 1, "--set", "predictor=gp", "--sizes", "3,5")
+    curiosity("patch-sizes", "--sample", film_file, "--out", tmp_path / "a", *quick)
+    table = capsys.readouterr().out
+    curiosity("patch-sizes", "--sample", film_file, "--out", tmp_path / "b", *quick, "--json")
+    result = json.loads(capsys.readouterr().out)
+    assert result["sizes"] == [3, 5] and Path(result["picture"]).exists()
+    for loss in (*result["training"], *result["validation"]):
+        assert f"{loss:.3f}" in table

@@ -58,6 +58,9 @@ class Campaign:
             )
         if not self.samples or not self.arms:
             raise InputError("there is nothing to compare; give samples and strategies")
+        names = [truth.name for truth in self.samples]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise InputError(f"two samples are called {twice!r}; give each a name of its own")
         withheld_pixels((1, 1), self.withhold)
 
     def trials(self) -> list[tuple[Truth, Trial]]:
@@ -71,8 +74,12 @@ class Campaign:
         widest = max(arm.strategy.patch_size for arm in self.arms)
         for truth in self.samples:
             shape = truth.mask.shape
-            mask = truth.mask | withheld_pixels(shape, self.withhold) | ~common_area(shape, widest)
-            survey = Survey(truth.channels, truth.x, truth.y, mask)
+            withheld, area = withheld_pixels(shape, self.withhold), common_area(shape, widest)
+            if not (withheld & area).any():
+                raise InputError(
+                    f"with --withhold {self.withhold:g} no pixel is left to test what was learned"
+                )
+            survey = Survey(truth.channels, truth.x, truth.y, truth.mask | withheld | ~area)
             for arm in self.arms:  # complains here, not in a worker hours later
                 Explorer(survey, arm.strategy, 0, truth=truth.spectra)
         return [
@@ -139,9 +146,8 @@ def run_campaign(
     RuntimeError
         If trials failed; all others are done and written.
     """
-    folder = out / "trials"
-    folder.mkdir(parents=True, exist_ok=True)
     trials = campaign.trials()
+    folder = out / "trials"
     files = [folder / f"{trial.key(truth)}.json" for truth, trial in trials]
     missing = [k for k, file in enumerate(files) if not file.exists()]
     failed: dict[str, str] = {}
@@ -149,6 +155,7 @@ def run_campaign(
         raise InputError(f"{folder} has no trial of this campaign yet; run it first")
     if missing and compute:
         with _cluster(scheduler, workers) as client:
+            folder.mkdir(parents=True, exist_ok=True)
             for k, result in _results(client, trials, missing, failed):
                 _write(files[k], result)
                 progress(sum(file.exists() for file in files), len(files), trials[k][1].arm)
@@ -158,7 +165,7 @@ def run_campaign(
         for file, (_, trial) in zip(files, trials, strict=True)
         if file.exists()
     ]
-    table = write_tables(done, out)
+    table = write_tables(done, out) if done else None
     if failed:
         listed = "; ".join(f"{what}: {why}" for what, why in list(failed.items())[:3])
         raise RuntimeError(f"{len(failed)} of {len(trials)} trials failed ({listed})")
@@ -209,6 +216,13 @@ def _cluster(scheduler: str | None, workers: int | None) -> Iterator[Any]:
                 "`dask scheduler` and workers with `dask worker ADDRESS`"
             ) from error
         with client:
+            try:
+                client.wait_for_workers(1, timeout=30)
+            except TimeoutError as error:
+                raise InputError(
+                    f"the Dask scheduler at {scheduler} has no worker; start some with "
+                    f"`dask worker {scheduler}`"
+                ) from error
             yield client
         return
     with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,10 +95,18 @@ def run_benchmark(
         every=every,
         withhold=withhold,
     )
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; expected a directory")
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers is {workers}; expected 1 or more")
+    _check_directory(out)
     with _bar() as progress:
-        table = run_campaign(campaign, out, scheduler=scheduler, workers=workers, progress=progress)
+        table = run_campaign(
+            campaign,
+            out,
+            scheduler=scheduler,
+            workers=workers,
+            compute=not report_only,
+            progress=progress,
+        )
     sentences = write_report(table, campaign, out, command)
     names = ("trials", "decisions", "timings")
     return {
@@ -120,6 +129,7 @@ def run_patch_sizes(
     texts = split(sizes)
     if not texts or not all(text.isdecimal() for text in texts):
         raise InputError(f"--sizes is {sizes!r}; expected numbers of pixels such as 3,5,9")
+    _check_directory(out)
     numbers = [int(text) for text in texts]
     with _bar() as progress:
         done = iter(range(1, len(numbers) * seeds + 1))
@@ -133,6 +143,15 @@ def run_patch_sizes(
             parameters=settings(given),
             progress=lambda: progress(next(done), len(numbers) * seeds, "patch sizes"),
         )
+
+
+def _check_directory(out: Path) -> None:
+    """Refuse what cannot be written to, before hours of computing."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"--out {out}: {there.name} is a file; expected a directory")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"--out {out} cannot be written; choose another directory")
 
 
 @contextmanager

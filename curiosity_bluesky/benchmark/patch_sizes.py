@@ -62,8 +62,10 @@ def patch_size_study(
     InputError
         If a size does not fit, or nothing is left to measure or to validate.
     """
-    if not sizes or seeds < 1 or min(sizes) < 1:
-        raise InputError(f"sizes {list(sizes)}, {seeds} seeds; expected 1 or more of both")
+    if not sizes or min(seeds, points, *sizes) < 1:
+        raise InputError(
+            f"sizes {list(sizes)}, {points} points, {seeds} seeds; expected 1 or more of all"
+        )
     shape = truth.mask.shape
     withheld = withheld_pixels(shape, withhold)
     area = common_area(shape, max(sizes))

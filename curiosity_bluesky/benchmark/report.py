@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -58,7 +57,7 @@ def write_report(table: Frame, campaign: Campaign, out: Path, command: str) -> l
         f"curiosity-bluesky {version('curiosity-bluesky')}, {campaign.seeds} seeds. "
         "Run again with",
         "",
-        f"    {shlex.join(shlex.split(command))}",
+        f"    {command}",
         "",
         *_legend(campaign),
     ]
@@ -155,8 +154,13 @@ class _Part:
 
     def _is_judged(self, arm: Arm) -> bool:
         """Whether it chooses by something, and there is something to hold against it."""
-        known = arm.twin in self.test and arm.twin != arm.label
-        return known and not arm.strategy.needs_truth
+        known = arm.twin is not None and arm.twin != arm.label
+        return known and self._beside(arm, arm.twin) and not arm.strategy.needs_truth
+
+    def _beside(self, arm: Arm, label: str | None) -> bool:
+        """Whether the two have a seed in common: in a campaign that is not done, maybe not."""
+        other = None if label is None else self.test.get(label)
+        return other is not None and len(self.test[arm.label].common(other)[0].seeds) > 0
 
     def _verdict(self, arm: Arm, best: Arm | None) -> str:
         n, ours = self.last, self.test[arm.label]
@@ -168,7 +172,7 @@ class _Part:
             f"predictor {twin.at(n).mean():.3f} (p = {result.p:.2g}, {result.seeds} seeds): "
             f"{answer[result.verdict]}"
         )
-        if best is None or best.label == arm.label:
+        if best is None or best.label == arm.label or not self._beside(arm, best.label):
             return words + "."
         mine, other = ours.common(self.test[best.label])
         result = compare(mine.at(n), other.at(n))
@@ -204,9 +208,11 @@ class _Part:
             cells += [_with_interval(self.test[label].at(n)) for n in marks]
             cells.append(_with_interval(self.hidden[label].at(self.last)))
             cells.append(_with_interval(self.worst[label].at(self.last) / self.deviation, 2))
-            twin = None if arm.twin in (None, label) else self.test.get(arm.twin)
+            known = arm.twin != label and self._beside(arm, arm.twin)
+            twin = self.test[arm.twin or ""] if known else None
             cells.append(_saving(self.test[label], twin, half))
-            other = None if best is None or best.label == label else self.test[best.label]
+            known = best is not None and best.label != label and self._beside(arm, best.label)
+            other = self.test[best.label] if best is not None and known else None
             cells.append(_saving(self.test[label], other, half))
             if twin is None:
                 cells.append("")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import sys
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -97,8 +99,19 @@ class Trial:
     def key(self, truth: Truth) -> str:
         """Name of the trial's file: what it depends on, hashed."""
         facts = [FORMAT, truth.digest, self.strategy.to_json(), self.protocol, self.seed]
-        facts += [self.every, self.withhold, self.widest]
+        facts += [self.every, self.withhold, self.widest, *_own_code(self.strategy)]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _own_code(strategy: Strategy) -> list[str]:
+    """Source of a strategy that is not ours: edited, it makes another trial."""
+    module = sys.modules.get(type(strategy).__module__)
+    if module is None or module.__name__.startswith("curiosity_bluesky."):
+        return []
+    try:
+        return [inspect.getsource(module)]
+    except (OSError, TypeError):  # typed in, not in a file
+        return []
 
 
 def run_trial(truth: Truth, trial: Trial) -> dict[str, Any]:

@@ -110,7 +110,10 @@ class Scorer:
         counts = patches.flatten(self._area)
         truth = patches.flatten(self._truth)
         predicted = patches.flatten(explorer.predict().spectra)
-        squared = np.nanmean((predicted - truth) ** 2, axis=1)
+        difference = predicted - truth
+        known = np.isfinite(difference).any(axis=1)  # some pixels may have no spectrum
+        squared = np.full(len(patches), np.nan)
+        squared[known] = np.nanmean(difference[known] ** 2, axis=1)
         self.errors = patches.unflatten(squared)
         deviation = mean_deviation(truth[counts])
         hidden = np.ones(len(patches), bool)
@@ -123,7 +126,7 @@ class Scorer:
                 test_nmse=_relative(squared[patches.flatten(self._withheld) & counts], deviation),
                 hidden_nmse=_relative(squared[hidden & counts], deviation),
                 published_score=float(np.nansum(squared[counts])),
-                worst_ten=float(np.mean(np.sort(squared[counts])[-10:])),
+                worst_ten=float(np.mean(np.sort(squared[counts & known])[-10:])),
             )
         )
 
