@@ -259,26 +259,32 @@ def benchmark(
     as_json: JsonOption = False,
 ) -> None:
     """Compare strategies on recorded samples; interrupted and run again, it goes on."""
+    from curiosity_bluesky.benchmark.campaign import TrialsFailed
     from curiosity_bluesky.benchmark.command import run_benchmark
 
     _load(load)
-    summary = run_benchmark(
-        samples=samples,
-        strategies=strategies,
-        points=points,
-        seeds=seeds,
-        protocols=protocols,
-        n_seeds=n_seeds,
-        patch_size=patch_size,
-        every=every,
-        withhold=withhold,
-        common=settings or [],
-        out=out,
-        workers=workers,
-        scheduler=scheduler,
-        report_only=report_only,
-        command=shlex.join(["curiosity", *sys.argv[1:]]),
-    )
+    try:
+        summary = run_benchmark(
+            samples=samples,
+            strategies=strategies,
+            points=points,
+            seeds=seeds,
+            protocols=protocols,
+            n_seeds=n_seeds,
+            patch_size=patch_size,
+            every=every,
+            withhold=withhold,
+            common=settings or [],
+            out=out,
+            workers=workers,
+            scheduler=scheduler,
+            report_only=report_only,
+            command=shlex.join(["curiosity", *sys.argv[1:]]),
+        )
+    except TrialsFailed as failure:
+        # The others are written and reported; the same command does the missing ones.
+        print(f"curiosity: {failure}; run it again for these alone", file=sys.stderr)
+        raise typer.Exit(1) from failure
     if as_json:
         print(json.dumps(summary))
         return
@@ -364,12 +370,16 @@ def _load(files: list[Path] | None) -> None:
     import importlib.util
 
     for file in files or []:
-        spec = importlib.util.spec_from_file_location(file.stem, file)
+        # A name of its own, so that nobody's random.py takes the place of Python's.
+        spec = importlib.util.spec_from_file_location(f"curiosity_own_{file.stem}", file)
         if spec is None or spec.loader is None or not file.is_file():
             raise InputError(f"--load {file}: there is no such Python file")
         module = importlib.util.module_from_spec(spec)
-        sys.modules[file.stem] = module
-        spec.loader.exec_module(module)
+        sys.modules[module.__name__] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise InputError(f"--load {file}: {type(error).__name__}: {error}") from error
         with contextlib.suppress(ImportError):
             import cloudpickle
 

@@ -125,29 +125,51 @@ def arms_from(
     InputError
         If there is no such strategy or parameter.
     """
-    strategies: list[Strategy] = []
-    for text in texts:
-        if isinstance(text, Strategy):
-            strategies.append(text)
-            continue
-        for member in GROUPS.get(text.strip(), (text,)):
-            name, parameters = parse(member)
-            strategies.append(Strategy.named(name, **parameters))
     shared: dict[str, Any] = {"budget": points, "n_seeds": n_seeds, **(common or {})}
     if patch_size is not None:
-        shared["patch_size"] = patch_size
-    unused = set(common or {}) - {f.name for s in strategies for f in fields(s)}
+        shared.setdefault("patch_size", patch_size)
+    ready: list[Strategy] = []
+    for text in texts:
+        if isinstance(text, Strategy):
+            ready.append(_with(text, shared))
+            continue
+        for member in GROUPS.get(text.strip(), (text,)):
+            name, own = parse(member)
+            # What is said of one strategy is more than what is said of all.
+            ready.append(_with(Strategy.named(name, **own), {**shared, **own}))
+    unused = set(common or {}) - {f.name for s in ready for f in fields(s)}
     if unused:
         raise InputError(f"no strategy has a parameter {', '.join(sorted(unused))}")
-    ready = [_with(strategy, shared) for strategy in strategies]
-    twins = [strategy.random_twin() for strategy in ready]
-    hidden = set(shared)  # what all have in common tells none from another
+    # A twin gets what all get, but for what it is: the predictor of its strategy.
+    rest = {name: value for name, value in shared.items() if name != "predictor"}
+    own_twins = [strategy.random_twin() for strategy in ready]
+    twins = [twin and _with(twin, _not_of(strategy, rest)) for strategy, twin in
+             zip(ready, own_twins, strict=True)]  # fmt: skip
+    everyone = ready + [twin for twin in twins if twin is not None]
+    # What all have in common tells none from another.
+    hidden = {
+        name
+        for name, value in shared.items()
+        if all(getattr(s, name, value) == _with(s, {name: value}).parameters.get(name, value)
+               for s in everyone)
+    }  # fmt: skip
     arms: dict[str, Arm] = {}
     for strategy, twin in [*zip(ready, twins, strict=True), *((t, t) for t in twins if t)]:
         label = _label(strategy, hidden)
         other = None if twin is None else _label(twin, hidden)
-        arms.setdefault(label, Arm(label, strategy, other))
+        known = arms.setdefault(label, Arm(label, strategy, other))
+        if known.strategy != strategy:
+            raise InputError(
+                f"two strategies would both be called {label!r}; give what is common to all "
+                "by --set, and what is not in brackets"
+            )
     return list(arms.values())
+
+
+def _not_of(strategy: Strategy, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that the strategy does not have, so that its twin could not take them over."""
+    names = {field.name for field in fields(strategy)}
+    return {name: value for name, value in parameters.items() if name not in names}
 
 
 def _with(strategy: Strategy, parameters: Mapping[str, Any]) -> Strategy:

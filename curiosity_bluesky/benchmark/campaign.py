@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from curiosity_bluesky.benchmark.arms import Arm
 from curiosity_bluesky.benchmark.statistics import Frame
 from curiosity_bluesky.benchmark.trial import Protocol, Trial, Truth, common_area, run_trial
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Survey, withheld_pixels
+from curiosity_bluesky.learning.scoring import mean_deviation
 
 Progress = Callable[[int, int, str], None]
 """Called as ``progress(done, of, arm)`` when a trial is done."""
@@ -61,7 +68,18 @@ class Campaign:
         names = [truth.name for truth in self.samples]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise InputError(f"two samples are called {twice!r}; give each a name of its own")
+        if twice := next((p for p in self.protocols if self.protocols.count(p) > 1), None):
+            raise InputError(f"the protocol {twice!r} is asked for twice")
         withheld_pixels((1, 1), self.withhold)
+
+    @property
+    def widest(self) -> int:
+        """The largest patch among the arms."""
+        return max(arm.strategy.patch_size for arm in self.arms)
+
+    def area(self, truth: Truth) -> NDArray[np.bool_]:
+        """Mark the pixels that count: not masked, with a whole patch for all, ``(rows, cols)``."""
+        return common_area(truth.mask.shape, self.widest) & ~truth.mask
 
     def trials(self) -> list[tuple[Truth, Trial]]:
         """Return all trials; those of one seed are neighbours, so that a part is a result.
@@ -71,15 +89,18 @@ class Campaign:
         InputError
             If a sample and a strategy do not fit together.
         """
-        widest = max(arm.strategy.patch_size for arm in self.arms)
         for truth in self.samples:
-            shape = truth.mask.shape
-            withheld, area = withheld_pixels(shape, self.withhold), common_area(shape, widest)
+            withheld, area = withheld_pixels(truth.mask.shape, self.withhold), self.area(truth)
             if not (withheld & area).any():
                 raise InputError(
                     f"with --withhold {self.withhold:g} no pixel is left to test what was learned"
                 )
-            survey = Survey(truth.channels, truth.x, truth.y, truth.mask | withheld | ~area)
+            spread = mean_deviation(truth.spectra[area])
+            if not spread > 0:
+                raise InputError(
+                    f"the spectra of {truth.name} do not differ, so there is nothing to learn"
+                )
+            survey = Survey(truth.channels, truth.x, truth.y, withheld | ~area)
             for arm in self.arms:  # complains here, not in a worker hours later
                 Explorer(survey, arm.strategy, 0, truth=truth.spectra)
         return [
@@ -93,7 +114,7 @@ class Campaign:
                     seed=seed,
                     every=self.every,
                     withhold=self.withhold,
-                    widest=widest,
+                    widest=self.widest,
                 ),
             )
             for seed in range(self.seeds)
@@ -143,33 +164,50 @@ def run_campaign(
     ------
     InputError
         If samples and strategies do not fit, or the scheduler cannot be reached.
-    RuntimeError
+    TrialsFailed
         If trials failed; all others are done and written.
     """
     trials = campaign.trials()
     folder = out / "trials"
     files = [folder / f"{trial.key(truth)}.json" for truth, trial in trials]
-    missing = [k for k, file in enumerate(files) if not file.exists()]
+    done = {k: result for k, file in enumerate(files) if (result := _read(file, trials[k][1]))}
     failed: dict[str, str] = {}
-    if len(missing) == len(files) and not compute:
+    if not done and not compute:
         raise InputError(f"{folder} has no trial of this campaign yet; run it first")
+    missing = [k for k in range(len(files)) if k not in done]
     if missing and compute:
         with _cluster(scheduler, workers) as client:
             folder.mkdir(parents=True, exist_ok=True)
             for k, result in _results(client, trials, missing, failed):
                 _write(files[k], result)
-                progress(sum(file.exists() for file in files), len(files), trials[k][1].arm)
-    done = [
-        # A trial done before may have had another label.
-        {**json.loads(file.read_text()), "arm": trial.arm, "sample": trial.sample}
-        for file, (_, trial) in zip(files, trials, strict=True)
-        if file.exists()
-    ]
-    table = write_tables(done, out) if done else None
+                done[k] = result
+                progress(len(done), len(files), trials[k][1].arm)
+    # A trial done before may have had another label.
+    rows = [{**done[k], "arm": trials[k][1].arm} for k in sorted(done)]
+    table = write_tables(rows, out) if rows else None
     if failed:
-        listed = "; ".join(f"{what}: {why}" for what, why in list(failed.items())[:3])
-        raise RuntimeError(f"{len(failed)} of {len(trials)} trials failed ({listed})")
+        raise TrialsFailed(failed, len(trials), table)
     return table
+
+
+class TrialsFailed(RuntimeError):
+    """Some trials raised; all others are done and written.
+
+    Parameters
+    ----------
+    failed
+        What was tried to what went wrong.
+    trials
+        How many there are in all.
+    table
+        The scores of those that went well, None if none did.
+    """
+
+    def __init__(self, failed: Mapping[str, str], trials: int, table: Frame | None) -> None:
+        listed = "; ".join(f"{what}: {why}" for what, why in list(failed.items())[:3])
+        super().__init__(f"{len(failed)} of {trials} trials failed ({listed})")
+        self.failed = failed
+        self.table = table
 
 
 def _results(
@@ -180,23 +218,52 @@ def _results(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     from distributed import as_completed
 
-    # By identity: the arrays travel once to each worker, not with every trial.
-    names = {id(truth): truth for truth, _ in trials}
-    sent = {key: client.scatter(truth, broadcast=True) for key, truth in names.items()}
-    futures = {
-        client.submit(run_trial, sent[id(truth)], trial, key=f"trial-{k}", pure=False): k
-        for k in missing
-        for truth, trial in [trials[k]]
+    # Arrays travel once to each worker, as a task of their own that is done again should the
+    # worker that had them be lost.
+    sent = {
+        truth.digest: client.submit(_keep, truth, key=f"curiosity-{truth.digest}")
+        for truth in {id(truth): truth for truth, _ in trials}.values()
     }
+    futures = {}
+    for k in missing:
+        truth, trial = trials[k]
+        # By value: a strategy out of somebody's own file is not on the workers.
+        packed = cloudpickle.dumps(trial)
+        key = f"curiosity-{trial.key(truth)}"
+        futures[client.submit(_run, sent[truth.digest], packed, key=key)] = k
     for future in as_completed(futures):
         k = futures[future]
         if future.status == "finished":
             yield k, future.result()
         else:
             trial = trials[k][1]
-            what = f"{trial.arm} on {trial.sample}, seed {trial.seed}"
+            what = f"{trial.arm} on {trial.sample}, {trial.protocol}, seed {trial.seed}"
             failed[what] = str(future.exception())
         future.release()
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def _run(truth: Truth, packed: bytes) -> dict[str, Any]:
+    # The learning sets the thread counts of the whole process, so a worker with several
+    # threads takes its trials one after another.
+    with _ONE_AT_A_TIME:
+        return run_trial(truth, cloudpickle.loads(packed))
+
+
+def _keep(truth: Truth) -> Truth:
+    return truth
+
+
+def _read(file: Path, trial: Trial) -> dict[str, Any] | None:
+    """Return what is in a trial's file, None if it is not there or not of this trial."""
+    try:
+        result = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    expected = (trial.strategy.name, trial.protocol, trial.seed)
+    return result if (result["strategy"], result["protocol"], result["seed"]) == expected else None
 
 
 @contextmanager
@@ -223,6 +290,7 @@ def _cluster(scheduler: str | None, workers: int | None) -> Iterator[Any]:
                     f"the Dask scheduler at {scheduler} has no worker; start some with "
                     f"`dask worker {scheduler}`"
                 ) from error
+            _check_versions(client, scheduler)
             yield client
         return
     with (
@@ -237,8 +305,18 @@ def _cluster(scheduler: str | None, workers: int | None) -> Iterator[Any]:
         yield client
 
 
+def _check_versions(client: Any, scheduler: str) -> None:
+    here = version("curiosity-bluesky")
+    there = set(client.run(version, "curiosity-bluesky").values())
+    if there != {here}:
+        raise InputError(
+            f"the workers of {scheduler} have curiosity-bluesky {', '.join(sorted(there))}, but "
+            f"here it is {here}; install the same"
+        )
+
+
 def _write(file: Path, result: dict[str, Any]) -> None:
-    part = file.with_suffix(".part")
+    part = file.with_suffix(f".{uuid.uuid4().hex}.part")  # another process may write here too
     part.write_text(json.dumps(result))
     part.replace(file)  # whole or not at all
 

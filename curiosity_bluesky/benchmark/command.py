@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from curiosity_bluesky.benchmark import campaign as campaigns
 from curiosity_bluesky.benchmark.arms import arms_from, parse, settings, split
-from curiosity_bluesky.benchmark.campaign import Campaign, run_campaign
+from curiosity_bluesky.benchmark.campaign import Campaign, TrialsFailed, run_campaign
 from curiosity_bluesky.benchmark.patch_sizes import patch_size_study
 from curiosity_bluesky.benchmark.report import write_report
 from curiosity_bluesky.benchmark.trial import Protocol, Truth
@@ -72,6 +72,8 @@ def run_benchmark(
     ------
     InputError
         If something cannot be used; nothing is computed then.
+    TrialsFailed
+        If some trials failed; the report is about the others.
     """
     if patch_size != "own" and not patch_size.isdecimal():
         raise InputError(f"--patch-size is {patch_size!r}; expected a number of pixels or own")
@@ -98,16 +100,22 @@ def run_benchmark(
     if workers is not None and workers < 1:
         raise InputError(f"--workers is {workers}; expected 1 or more")
     _check_directory(out)
+    failure: TrialsFailed | None = None
     with _bar() as progress:
-        table = run_campaign(
-            campaign,
-            out,
-            scheduler=scheduler,
-            workers=workers,
-            compute=not report_only,
-            progress=progress,
-        )
-    sentences = write_report(table, campaign, out, command)
+        try:
+            table = run_campaign(
+                campaign,
+                out,
+                scheduler=scheduler,
+                workers=workers,
+                compute=not report_only,
+                progress=progress,
+            )
+        except TrialsFailed as error:
+            failure, table = error, error.table
+    sentences = [] if table is None else write_report(table, campaign, out, command)
+    if failure is not None:
+        raise failure
     names = ("trials", "decisions", "timings")
     return {
         "report": str(out / "report.md"),

@@ -108,7 +108,12 @@ def draw_smallest(
 
 
 def draw_beta(
-    table: Frame, decisions: Frame, truth: Truth, arms: Mapping[str, str], file: Path
+    table: Frame,
+    decisions: Frame,
+    truth: Truth,
+    deviation: float,
+    arms: Mapping[str, str],
+    file: Path,
 ) -> None:
     """Draw the paper's Fig. 2: errors where it measures, what is learned, and where.
 
@@ -118,6 +123,8 @@ def draw_beta(
         Scores and decisions of one sample and protocol.
     truth
         The sample.
+    deviation
+        Mean squared deviation of the spectra from their mean.
     arms
         Name in the picture to label, such as ``beta = 1``.
     file
@@ -132,9 +139,7 @@ def draw_beta(
         rows = decisions[(decisions["arm"] == label) & (decisions["reason"] != "seed")]
         mean = rows.groupby("decision_id")["error_before"].mean()
         smooth = mean.rolling(10, min_periods=1).mean()
-        errors.plot(
-            smooth.index + 1, smooth / mean_spectrum_error(truth), color=COLOURS[k], label=name
-        )
+        errors.plot(smooth.index + 1, smooth / deviation, color=COLOURS[k], label=name)
         curve = found[label]
         low, high = curve.band()
         learned.fill_between(curve.n, low, high, color=COLOURS[k], alpha=0.2, linewidth=0)
@@ -152,12 +157,6 @@ def draw_beta(
             panel.plot(chosen["col"], chosen["row"], ".", color=colour, markersize=5)
         panel.set(xticks=[], yticks=[], title=f"({letter}) {name}, seed 0")
     _save(figure, file)
-
-
-def mean_spectrum_error(truth: Truth) -> float:
-    """Mean squared deviation of all spectra from their mean."""
-    spectra = truth.spectra.reshape(-1, truth.spectra.shape[-1])
-    return float(np.nanmean((spectra - np.nanmean(spectra, axis=0)) ** 2))
 
 
 def betas(table: Frame) -> dict[str, str]:

@@ -68,10 +68,10 @@ def patch_size_study(
         )
     shape = truth.mask.shape
     withheld = withheld_pixels(shape, withhold)
-    area = common_area(shape, max(sizes))
+    area = common_area(shape, max(sizes)) & ~truth.mask
     if not (withheld & area).any():
         raise InputError(f"with --withhold {withhold:g} no pixel is left to validate")
-    survey = Survey(truth.channels, truth.x, truth.y, truth.mask | withheld | ~area)
+    survey = Survey(truth.channels, truth.x, truth.y, withheld | ~area)
     deviation = mean_deviation(truth.spectra[area])
     training, validation = np.empty((seeds, len(sizes))), np.empty((seeds, len(sizes)))
     given = {"predictor": "im2spec", **(parameters or {})}

@@ -7,6 +7,9 @@ from 31 copies of one pixel. The older run, of 30 trials, is the one in its
 """
 
 SAMPLE = "norm_polarization"
+CANDIDATES = 1681
+POINTS = 100
+"""41 x 41 pixels have a whole patch of 9 x 9."""
 
 SMALLEST_SCORE = {
     "curiosity (notebook, 50 trials)": (13.470, 0.294),

@@ -83,19 +83,26 @@ class Saving:
     Parameters
     ----------
     value, low, high
-        The saving and its 95 % bootstrap interval over the seeds.
-    bounded
-        False where the reference never gets there: the saving is *more* than `value`.
+        The saving and its 95 % bootstrap interval over the seeds. Infinite where the reference
+        does not get there within the budget, 0 where it is there before its first score.
+    least, most
+        What could be seen at all: the first and the last score, divided by n.
     """
 
     value: float
     low: float
     high: float
-    bounded: bool
+    least: float
+    most: float
 
     def __str__(self) -> str:
-        value = f"{self.value:.2f}" if self.bounded else f"> {self.value:.1f}"
-        return f"{value} ({self.low:.2f} to {self.high:.2f})"
+        value, low, high = map(self._words, (self.value, self.low, self.high))
+        return f"{value} ({low} to {high})"
+
+    def _words(self, value: float) -> str:
+        if value == 0:
+            return f"< {self.least:.2f}"
+        return f"> {self.most:.2f}" if value == np.inf else f"{value:.2f}"
 
 
 def saving(arm: Curves, reference: Curves, n: int) -> Saving | None:
@@ -105,28 +112,34 @@ def saving(arm: Curves, reference: Curves, n: int) -> Saving | None:
     and interpolated linearly; LEARNING's saving(n).
     """
     arm, reference = arm.common(reference)
-    if n not in arm.n or len(arm.n) < 2:
+    if n not in arm.n or len(arm.n) < 2 or not len(arm.seeds):
         return None
     step = int(np.flatnonzero(arm.n == n)[0])
-    needed, bounded = _needed(arm.mean[step], reference.n, reference.mean)
     draws = _resampled(len(arm.seeds))
     targets = arm.values[draws].mean(axis=1)[:, step]
     means = reference.values[draws].mean(axis=1)
-    resampled = [_needed(t, reference.n, m)[0] / n for t, m in zip(targets, means, strict=True)]
+    resampled = [_needed(t, reference.n, m) / n for t, m in zip(targets, means, strict=True)]
+    # No interpolation between a number and infinity.
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(resampled, [tail, 100 - tail])
-    return Saving(needed / n, float(low), float(high), bounded)
+    low, high = np.percentile(resampled, [tail, 100 - tail], method="nearest")
+    return Saving(
+        _needed(arm.mean[step], reference.n, reference.mean) / n,
+        float(low),
+        float(high),
+        float(reference.n[0] / n),
+        float(reference.n[-1] / n),
+    )
 
 
-def _needed(target: float, n: NDArray, mean: NDArray) -> tuple[float, bool]:
+def _needed(target: float, n: NDArray, mean: NDArray) -> float:
     falling = np.minimum.accumulate(mean)
     if falling[-1] > target:
-        return float(n[-1]), False
+        return float(np.inf)
     k = int(np.argmax(falling <= target))
     if k == 0:
-        return float(n[0]), True
+        return float(n[0]) if falling[0] == target else 0.0
     share = (falling[k - 1] - target) / (falling[k - 1] - falling[k])
-    return float(n[k - 1] + share * (n[k] - n[k - 1])), True
+    return float(n[k - 1] + share * (n[k] - n[k - 1]))
 
 
 @dataclass(frozen=True)
@@ -137,6 +150,8 @@ class Comparison:
     ----------
     difference, low, high
         Mean of arm less reference, and its 95 % bootstrap interval.
+    ranks
+        Sign of the signed ranks: -1 where the arm is mostly smaller.
     p
         Of a two-sided Wilcoxon signed-rank test; 1 where there is no difference at all.
     seeds
@@ -146,15 +161,20 @@ class Comparison:
     difference: float
     low: float
     high: float
+    ranks: int
     p: float
     seeds: int
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse`` (p below 0.05) or ``no different``."""
-        if self.p >= 0.05 or self.difference == 0:
+        """``better``, ``worse`` or ``no different``.
+
+        A difference has to show in the ranks (p below 0.05) and in the mean alike: a few runs
+        that go astray can turn the mean against all the others.
+        """
+        if self.p >= 0.05 or np.sign(self.difference) != self.ranks:
             return "no different"
-        return "better" if self.difference < 0 else "worse"
+        return "better" if self.ranks < 0 else "worse"
 
 
 def compare(arm: NDArray, reference: NDArray) -> Comparison:
@@ -165,7 +185,10 @@ def compare(arm: NDArray, reference: NDArray) -> Comparison:
     low, high = np.percentile(means, [tail, 100 - tail])
     test: Any = stats.wilcoxon(difference) if difference.any() else None
     p = 1.0 if test is None else float(test.pvalue)
-    return Comparison(float(difference.mean()), float(low), float(high), p, len(difference))
+    ranks = np.sign(np.sum(np.sign(difference) * stats.rankdata(np.abs(difference))))
+    return Comparison(
+        float(difference.mean()), float(low), float(high), int(ranks), p, len(difference)
+    )
 
 
 def mean_with_interval(values: NDArray) -> tuple[float, float, float]:

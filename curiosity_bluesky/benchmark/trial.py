@@ -8,6 +8,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
@@ -98,8 +99,16 @@ class Trial:
 
     def key(self, truth: Truth) -> str:
         """Name of the trial's file: what it depends on, hashed."""
-        facts = [FORMAT, truth.digest, self.strategy.to_json(), self.protocol, self.seed]
-        facts += [self.every, self.withhold, self.widest, *_own_code(self.strategy)]
+        facts = [
+            FORMAT,
+            version("curiosity-bluesky"),
+            truth.digest,
+            self.strategy.to_json(),
+            self.protocol,
+            self.seed,
+        ]
+        facts += [self.every, self.withhold, self.widest]
+        facts += _own_code(self.strategy)
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
@@ -128,8 +137,8 @@ def run_trial(truth: Truth, trial: Trial) -> dict[str, Any]:
         If the sample and the strategy do not fit.
     """
     withheld = withheld_pixels(truth.mask.shape, trial.withhold)
-    area = common_area(truth.mask.shape, trial.widest)
-    survey = Survey(truth.channels, truth.x, truth.y, truth.mask | withheld | ~area)
+    area = common_area(truth.mask.shape, trial.widest) & ~truth.mask
+    survey = Survey(truth.channels, truth.x, truth.y, withheld | ~area)
     explorer = Explorer(survey, trial.strategy, trial.seed, truth=truth.spectra)
     scorer = Scorer(truth.spectra, withheld, area)
     n_seeds = min(trial.strategy.n_seeds, explorer.budget)
@@ -141,11 +150,13 @@ def run_trial(truth: Truth, trial: Trial) -> dict[str, Any]:
     while True:
         n = explorer.n_observed
         done = explorer.should_stop()[0]
+        # Before the scoring, which would otherwise do a decision's training for it.
+        chosen = [] if done else explorer.propose(min(trial.strategy.batch, explorer.budget - n))
         if n >= n_seeds and (n == n_seeds or done or n % trial.every == 0):
             scorer(explorer)
         if done:
             break
-        for decision in explorer.propose(min(trial.strategy.batch, explorer.budget - n)):
+        for decision in chosen:
             decisions.append(_row(decision, scorer))
             _measure(explorer, truth, decision)
     return {

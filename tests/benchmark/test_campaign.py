@@ -122,7 +122,9 @@ def test_a_trial_that_fails_is_named_and_the_others_are_kept(truth, arms, tmp_pa
     one = arms("random")
     sample = holed(truth, one)
     told = []
-    with pytest.raises(RuntimeError, match=r"1 of 2 trials failed \(random on holed, seed 0: .*no"):
+    with pytest.raises(
+        RuntimeError, match=r"1 of 2 trials failed \(random on holed, shared, seed 0: .*no"
+    ):
         run_campaign(
             Campaign([sample], one, seeds=2), tmp_path, workers=1,
             progress=lambda *what: told.append(what),
@@ -139,7 +141,9 @@ def test_a_trial_that_fails_is_named_and_the_others_are_kept(truth, arms, tmp_pa
 def test_where_all_trials_fail_it_says_so_too(truth, arms, tmp_path):
     one = arms("random")
     campaign = Campaign([holed(truth, one)], one, seeds=1)
-    with pytest.raises(RuntimeError, match=r"1 of 1 trials failed \(random on holed, seed 0"):
+    with pytest.raises(
+        RuntimeError, match=r"1 of 1 trials failed \(random on holed, shared, seed 0"
+    ):
         run_campaign(campaign, tmp_path, workers=1)
 
 

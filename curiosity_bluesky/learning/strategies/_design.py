@@ -35,6 +35,12 @@ class Planned:
         return chosen + [(int(index), "random") for index in rest[: n - len(chosen)]]
 
 
+def extent(patches: Patches) -> tuple[int, int]:
+    """Rows and columns of the area that holds the allowed candidates."""
+    row, col = np.divmod(np.flatnonzero(patches.allowed), patches.grid[1])
+    return int(np.ptp(row)) + 1, int(np.ptp(col)) + 1
+
+
 def planned(patches: Patches, places: NDArray) -> Planned:
     """Visit places in their order, each by the nearest allowed candidate that is still free.
 
@@ -43,10 +49,13 @@ def planned(patches: Patches, places: NDArray) -> Planned:
     patches
         The candidates.
     places
-        ``(n, 2)``: row and column in the grid of candidates, fractions allowed.
+        ``(n, 2)``, 0 to 1 down and across the area that holds the allowed candidates.
     """
     allowed = np.flatnonzero(patches.allowed)
-    tree = KDTree(np.stack(np.divmod(allowed, patches.grid[1]), axis=1))
+    pixels = np.stack(np.divmod(allowed, patches.grid[1]), axis=1)
+    tree = KDTree(pixels)
+    low, high = pixels.min(axis=0), pixels.max(axis=0)
+    places = low - 0.5 + places * (high - low + 1)
     order: list[int] = []
     taken: set[int] = set()
     for place in places[: len(allowed)]:

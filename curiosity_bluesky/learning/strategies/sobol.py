@@ -29,4 +29,4 @@ class Sobol(Baseline):
     def _choice(self, patches: Patches, budget: int, seed: int) -> Choice:
         sequence = qmc.Sobol(2, scramble=True, rng=seed)
         points = sequence.random_base2(max(1, math.ceil(math.log2(budget))))
-        return planned(patches, points * patches.grid - 0.5)
+        return planned(patches, points)
