@@ -26,6 +26,8 @@ from curiosity_bluesky.benchmark.statistics import (
 from curiosity_bluesky.benchmark.trial import Truth
 from curiosity_bluesky.learning.scoring import mean_deviation
 
+FEWEST = 6
+"""Seeds below which a Wilcoxon test cannot reach p < 0.05."""
 MARKS = (50, 100, 150, 200, 300)
 
 
@@ -137,8 +139,8 @@ class _Part:
         sentences = [self._verdict(arm, best) for arm in judged]
         lead = f"**{self.truth.name}** ({self.protocol}, {self.last} spectra): "
         for what, group in (
-            ("curiosity", [arm for arm in judged if not arm.is_baseline]),
-            ("of the baselines, choosing", [arm for arm in judged if arm.is_baseline]),
+            ("Curiosity", [arm for arm in judged if not arm.is_baseline]),
+            ("Of the baselines, choosing", [arm for arm in judged if arm.is_baseline]),
         ):
             lead += self._answers(what, group)
         fair = [arm for arm in self.arms if not arm.strategy.needs_truth]
@@ -148,11 +150,17 @@ class _Part:
         return [lead, *sentences]
 
     def _answers(self, what: str, arms: Sequence[Arm]) -> str:
-        words = {"better": "pays", "no different": "does not pay", "worse": "does harm"}
+        words = {
+            "better": "pays",
+            "no different": "does not pay",
+            "worse": "does harm",
+            "": f"cannot be judged yet (fewer than {FEWEST} seeds)",
+        }
         found: dict[str, list[str]] = {}
         for arm in arms:
             mine, twin = self.test[arm.label].common(self.test[arm.twin or ""])
-            verdict = compare(mine.at(self.last), twin.at(self.last)).verdict
+            result = compare(mine.at(self.last), twin.at(self.last))
+            verdict = result.verdict if result.seeds >= FEWEST else ""
             found.setdefault(verdict, []).append(f"`{arm.label}`")
         parts = [f"{words[v]} with {', '.join(found[v])}" for v in words if v in found]
         return f"{what} {'; '.join(parts)}. " if parts else ""

@@ -98,7 +98,7 @@ def test_it_says_whether_curiosity_pays(reported, ours, said, against_the_best):
     last = {CURIOUS: ours, TWIN: 0.6, "lcmd": 0.4, "random": 0.5}
     [lead, *sentences], text = reported([CURIOUS, "lcmd"], last)
     assert lead.startswith("**film** (shared, 20 spectra): curiosity ")
-    assert f": curiosity {said} with `{CURIOUS}`. of the baselines, choosing" in lead
+    assert f": Curiosity {said} with `{CURIOUS}`. Of the baselines, choosing" in lead
     assert "choosing pays with `lcmd`." in lead
     winner = min(last, key=last.__getitem__)
     assert f"The smallest test nMSE has `{winner}`: " in lead
@@ -124,7 +124,7 @@ def test_no_difference_is_not_sold_as_one(reported, noise):
     p = float(re.search(r"p = ([\d.]+), 8 seeds", sentence)[1])
     assert p >= 0.05 and (noise or p == 1)
     assert "no difference shown; no different from the best baseline" in sentence
-    assert f"curiosity does not pay with `{CURIOUS}`." in lead
+    assert f"Curiosity does not pay with `{CURIOUS}`." in lead
 
 
 def test_oracles_and_random_pixels_are_not_judged(reported):
@@ -225,7 +225,9 @@ def test_a_report_of_real_trials_is_written_too(truth, arms, tmp_path):
     table = write_tables(json.loads(json.dumps(results)), tmp_path)
     [lead, sentence] = write_report(table, campaign, tmp_path, "curiosity benchmark")
     assert "p = " in sentence and "no difference shown" in sentence  # two seeds prove nothing
-    assert lead.startswith("**film** (shared, 12 spectra): of the baselines, choosing does not pay")
+    assert lead.startswith(
+        "**film** (shared, 12 spectra): Of the baselines, choosing cannot be judged"
+    )
     found = rows_of((tmp_path / "report.md").read_text())
     for arm in ("oracle", "grid", "random"):
         values = table[(table["arm"] == arm) & (table["n_observed"] == 12)]["test_nmse"]
