@@ -97,7 +97,7 @@ CURIOUS, TWIN = "vatsavai2025-latent", "random[predictor=im2spec]"
 def test_it_says_whether_curiosity_pays(reported, ours, said, against_the_best):
     last = {CURIOUS: ours, TWIN: 0.6, "lcmd": 0.4, "random": 0.5}
     [lead, *sentences], text = reported([CURIOUS, "lcmd"], last)
-    assert lead.startswith("**film** (shared, 20 spectra): curiosity ")
+    assert lead.startswith("**film** (shared, 20 spectra): Curiosity ")
     assert f": Curiosity {said} with `{CURIOUS}`. Of the baselines, choosing" in lead
     assert "choosing pays with `lcmd`." in lead
     winner = min(last, key=last.__getitem__)
@@ -251,7 +251,7 @@ def test_what_is_there_of_an_unfinished_campaign_is_reported_and_nothing_compute
     assert len(list((tmp_path / "trials").iterdir())) == 4
     [lead, sentence] = write_report(table, campaign, tmp_path, "curiosity benchmark")
     assert "1 seeds" in sentence and sentence.startswith("- `lcmd`")
-    assert "`grid`" not in sentence and "choosing does not pay with `lcmd`." in lead
+    assert "`grid`" not in sentence and "cannot be judged yet (fewer than 6 seeds) with `lcmd`." in lead
     rows = rows_of((tmp_path / "report.md").read_text())
     assert {label: int(cells["seeds"]) for label, cells in rows.items()} == {
         label: len(seeds) for label, seeds in there.items()
