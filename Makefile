@@ -3,15 +3,19 @@
 #   PYTHON=python3.12   the Python that builds .venv (default: python3); to change it later,
 #                       `make clean` first
 #   ARGS="..."          passed on to `curiosity demo` or to pytest
+#   WORKERS=4           processes that share the tests (default: 2)
 #
 # pip is used as it is configured on this machine (PIP_* variables, pip.conf).
 
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Each takes from the other's end what is left: neither waits long.
+SHARED := -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -42,13 +46,13 @@ demo: $(STAMP)  ## the main job on a recorded sample; ARGS go to `curiosity demo
 	@$(BIN)/curiosity demo $(ARGS)
 
 test: $(STAMP)  ## the tests, without the slow ones; ARGS go to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 test-slow: $(STAMP)  ## the slow tests alone
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest $(SHARED) -m slow $(ARGS)
 
 test-all: $(STAMP)  ## all tests
-	@$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+	@$(BIN)/python -m pytest $(SHARED) -m "slow or not slow" $(ARGS)
 
 lint: $(STAMP)  ## ruff, pyright and the rooms' import contracts
 	$(BIN)/ruff check .

@@ -37,18 +37,21 @@ def draw_curves(table: Frame, arms: Sequence[Arm], title: str, file: Path) -> No
     title, file
         Of the picture.
     """
-    groups = {
-        "published": [arm for arm in arms if arm.strategy.name.startswith("vatsavai2025")],
-        "others": [arm for arm in arms if not arm.strategy.name.startswith("vatsavai2025")],
-    }
-    groups["published"] += [arm for arm in groups["others"] if "predictor=im2spec" in arm.label]
-    groups = {name: group for name, group in groups.items() if group}
-    figure = Figure(figsize=(6 * len(groups), 8), layout="constrained")
+    published_ones = [arm for arm in arms if arm.strategy.name.startswith("vatsavai2025")]
+    twins = {arm.twin for arm in published_ones}
+    groups = [
+        [arm for arm in arms if arm in published_ones or arm.label in twins],
+        [arm for arm in arms if arm not in published_ones and arm.label not in twins],
+    ]
+    groups = [group for group in groups if group]
+    figure = Figure(
+        figsize=(6 * len(groups), 8 + 0.2 * max(map(len, groups))), layout="constrained"
+    )
     panels = figure.subplots(2, len(groups), squeeze=False, sharex=True, sharey="row")
     for row, (metric, words) in zip(panels, METRICS.items(), strict=True):
         found = curves(table, metric)
         top = 1.15
-        for panel, group in zip(row, groups.values(), strict=True):
+        for panel, group in zip(row, groups, strict=True):
             for k, arm in enumerate(group):
                 if arm.label in found:
                     _band(panel, found[arm.label], arm, k)
@@ -59,7 +62,7 @@ def draw_curves(table: Frame, arms: Sequence[Arm], title: str, file: Path) -> No
     for panel in panels[-1]:
         panel.set_xlabel("spectra measured")
         # Below: ten curves leave no room inside.
-        panel.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2)
+        panel.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     figure.suptitle(title)
     _save(figure, file)
 
@@ -101,6 +104,8 @@ def draw_smallest(
         panel.annotate(f"  {name}: {mean:g} ± {spread:g}", (mean + spread, height), fontsize=6.5,
                        verticalalignment="center")  # fmt: skip
     panel.set_ylim(0, top * (1.12 + 0.07 * len(printed)))
+    left, right = panel.get_xlim()
+    panel.set_xlim(left, right + 0.45 * (right - left))  # room for the words
     panel.set_xlabel(words)
     panel.set_ylabel("trials")
     panel.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.15), frameon=False)
@@ -150,7 +155,7 @@ def draw_beta(
     panels = below.subplots(1, len(arms), squeeze=False)[0]
     for panel, (name, label), letter in zip(panels, arms.items(), "cdefgh", strict=False):
         rows = decisions[(decisions["arm"] == label) & (decisions["seed"] == 0)]
-        panel.imshow(image, cmap="gray", origin="lower")
+        panel.imshow(image, cmap="gray")
         for reason, colour in (("seed", COLOURS[5]), ("other", COLOURS[1])):
             seeds = rows["reason"] == "seed"
             chosen = rows[seeds if reason == "seed" else ~seeds]
