@@ -224,6 +224,8 @@ def _results(
         truth.digest: client.submit(_keep, truth, key=f"curiosity-{truth.digest}")
         for truth in {id(truth): truth for truth, _ in trials}.values()
     }
+    # To all of them at once, or the scheduler keeps the trials where the arrays are.
+    client.replicate(list(sent.values()))
     futures = {}
     for k in missing:
         truth, trial = trials[k]
