@@ -216,14 +216,17 @@ def _results(
     missing: Sequence[int],
     failed: dict[str, str],
 ) -> Iterator[tuple[int, dict[str, Any]]]:
+    from dask import config
     from distributed import as_completed
 
     # Arrays travel once to each worker, as a task of their own that is done again should the
     # worker that had them be lost.
-    sent = {
-        truth.digest: client.submit(_keep, truth, key=f"curiosity-{truth.digest}")
-        for truth in {id(truth): truth for truth, _ in trials}.values()
-    }
+    # A recording is large for a task, and goes only once.
+    with config.set({"distributed.admin.large-graph-warning-threshold": "1 GB"}):
+        sent = {
+            truth.digest: client.submit(_keep, truth, key=f"curiosity-{truth.digest}")
+            for truth in {id(truth): truth for truth, _ in trials}.values()
+        }
     # To all of them at once, or the scheduler keeps the trials where the arrays are.
     client.replicate(list(sent.values()))
     futures = {}
