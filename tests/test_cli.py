@@ -133,7 +133,7 @@ def test_samples_are_listed(capsys):
 
 def _broken_files(folder: Path) -> None:
     image, spectra = np.random.default_rng(0).random((12, 12)), np.zeros((12, 12, 5))
-    spectra += np.arange(5)
+    spectra += np.arange(5) + image[:, :, None]
     np.savez(folder / "sizes.npz", image=image[:-2], spectra=spectra, axis=np.arange(5))
     holed = image.copy()
     holed[3, 3] = np.nan
