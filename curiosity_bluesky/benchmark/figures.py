@@ -213,8 +213,11 @@ def draw_published(table: Frame, out: Path, stem: str) -> list[str]:
     }  # fmt: skip
     drawn = []
     for name, (metric, arm, printed, words) in wanted.items():
-        arms = [a for a in (arm, "random[predictor=im2spec]", "random") if a in present]
-        if arm in present and len(arms) > 1:
+        # With whatever parameters it was run.
+        label = next((a for a in present if a.split("[")[0] == arm), None)
+        others = [a for a in ("random[predictor=im2spec]", "random") if a in present]
+        if label is not None and others:
+            arms = [label, *others]
             draw_smallest(table, metric, arms, printed, words, out / f"{stem}-{name}.png")
             drawn.append(f"{stem}-{name}.png")
     return drawn
