@@ -214,7 +214,7 @@ def benchmark(
         str,
         typer.Option(
             metavar="A,B",
-            help="Samples or files; a cube's slices in brackets: FILE.npy[image=25,spectra=49:].",
+            help="Samples or files; a cube's slices in brackets: FILE.npy\\[image=25,spectra=49:].",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where trials and report go.")],

@@ -223,7 +223,7 @@ BAD_CAMPAIGNS = {
     "brackets open": ([*BENCHMARK, "--strategies", "grid[components=3"], "cannot be read"),
     "no such parameter": ([*BENCHMARK, "--set", "patchsize=3"], "no strategy has a parameter"),
     "not name=value": ([*BENCHMARK, "--set", "patch_size"], "NAME=VALUE"),
-    "no such protocol": ([*BENCHMARK, "--protocols", "fair"], "shared, own or both"),
+    "no such protocol": ([*BENCHMARK, "--protocols", "fair"], "shared, own or shared,own"),
     "not a patch size": ([*BENCHMARK, "--patch-size", "big"], "number of pixels or own"),
     "a patch of nothing": ([*BENCHMARK, "--patch-size", "0"], "patch_size is 0"),
     "patch too large": ([*BENCHMARK, "--patch-size", "13"], "12 x 12"),

@@ -80,7 +80,9 @@ def run_benchmark(
     chosen: list[Protocol] = []
     for protocol in split(protocols):
         if protocol not in get_args(Protocol):
-            raise InputError(f"there is no protocol {protocol!r}; expected shared, own or both")
+            raise InputError(
+                f"there is no protocol {protocol!r}; expected shared, own or shared,own"
+            )
         chosen.append(protocol)  # pyright: ignore[reportArgumentType]
     arms = arms_from(
         split(strategies),
