@@ -236,7 +236,7 @@ def _results(
         packed = cloudpickle.dumps(trial)
         key = f"curiosity-{trial.key(truth)}"
         futures[client.submit(_run, sent[truth.digest], packed, key=key)] = k
-    for future in as_completed(futures):
+    for future in as_completed(futures, loop=client.loop):
         k = futures[future]
         if future.status == "finished":
             yield k, future.result()
@@ -281,7 +281,7 @@ def _cluster(scheduler: str | None, workers: int | None) -> Iterator[Any]:
         ) from None
     if scheduler is not None:
         try:
-            client = distributed.Client(scheduler, timeout=10)
+            client = distributed.Client(scheduler, timeout=10, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"no Dask scheduler answers at {scheduler} ({error}); start one with "
@@ -305,7 +305,8 @@ def _cluster(scheduler: str | None, workers: int | None) -> Iterator[Any]:
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",  # any free port
         ) as cluster,
-        distributed.Client(cluster) as client,
+        # Not for everybody: Tiled's reading would go through it, and through what is left of it.
+        distributed.Client(cluster, set_as_default=False) as client,
     ):
         yield client
 

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from dask.base import get_scheduler
 
 from curiosity_bluesky.benchmark import Campaign, Truth, run_campaign, run_trial
 from curiosity_bluesky.benchmark.campaign import write_tables
@@ -238,3 +239,14 @@ def test_the_names_of_trials_are_the_same_in_another_process(truth, arms, tmp_pa
         env={**os.environ, "PYTHONHASHSEED": "5"},
     )  # fmt: skip
     assert there.stdout.split() == here
+
+
+def test_a_campaign_does_not_make_its_cluster_everybodys(truth, arms, tmp_path):
+    # Tiled reads tables with Dask: through a default client it would wait for this cluster.
+    defaults = []
+
+    def asked(done, of, arm):
+        defaults.append(get_scheduler())
+
+    run_campaign(Campaign([truth], arms("grid"), seeds=1), tmp_path, workers=1, progress=asked)
+    assert defaults and not any(defaults)
