@@ -26,7 +26,7 @@ from curiosity_bluesky.learning import (
 )
 
 Protocol = Literal["shared", "own"]
-FORMAT = 1
+FORMAT = 2
 """Part of every trial's key: to be raised when the same trial would give other numbers."""
 
 

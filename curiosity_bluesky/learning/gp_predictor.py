@@ -11,41 +11,19 @@ from curiosity_bluesky.learning.gaussian_process import (
     Inputs,
     Kernel,
     Posterior,
+    blocks,
     principal_components,
 )
-from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.predictors import mean_square
 from curiosity_bluesky.learning.records import Observed, Training
 
 
-def gp_inputs(patches: Patches, components: int) -> Inputs:
-    """Principal components of all patches, relative scale kept, and the positions.
-
-    Parameters
-    ----------
-    patches
-        The candidates.
-    components
-        How many components at most.
-    """
-    images = patches.images().reshape(len(patches), -1).astype(float)
-    scores, _ = principal_components(images - images.mean(axis=0), components)
-    total = np.sqrt((scores**2).sum(axis=1).mean())
-    # A constant image tells nothing: rounding is not to be taken for structure.
-    patch = scores / total if total > 1e-6 else np.zeros((len(patches), 1))
-    survey = patches.survey
-    grid = np.stack(np.meshgrid(survey.x, survey.y), axis=-1)
-    position = patches.flatten(grid).astype(float)
-    extent = float(np.ptp(position, axis=0).max())
-    return Inputs(patch, position / (extent if extent > 0 else 1.0))
-
-
 class GaussianProcessPredictor:
-    """Spectra by a Gaussian process on patch and position.
+    """Spectra by a Gaussian process on patch, position and level.
 
     The outputs are the leading principal components of the measured spectra. The
     hyper-parameters are those of the largest marginal likelihood, found anew after so many
-    further spectra.
+    further spectra; in between the posterior grows by one observation at a time.
 
     Parameters
     ----------
@@ -55,16 +33,38 @@ class GaussianProcessPredictor:
         Principal components of the spectra at most.
     refit_every
         Further spectra between two searches for the hyper-parameters.
+    robust
+        Whether spectra that the others contradict are trusted less.
+    window, level
+        Whether the kernel has its soft window and its linear part, see `Kernel.start`.
+
+    Attributes
+    ----------
+    posterior : Posterior
+        What is known where.
+    scores : (n, outputs)
+        Principal components of the spectra.
     """
 
-    def __init__(self, inputs: Inputs, outputs: int, refit_every: int) -> None:
-        self._inputs = inputs
+    def __init__(
+        self,
+        inputs: Inputs,
+        outputs: int = 8,
+        refit_every: int = 20,
+        *,
+        robust: bool = True,
+        window: bool = True,
+        level: bool = True,
+    ) -> None:
+        self.inputs = inputs
         self._outputs = outputs
         self._refit_every = refit_every
+        self._robust = robust
+        self._first_kernel = Kernel.start(inputs.channels, window=window, level=level)
 
     def start(self, observed: Observed) -> Training:
         """Forget everything and learn from these observations."""
-        self._kernel = Kernel()
+        self._kernel = self._first_kernel
         self._first = len(observed)
         return self.update(observed)
 
@@ -78,29 +78,51 @@ class GaussianProcessPredictor:
         self._mean = np.where(seen, spectra.sum(axis=0) / np.maximum(recorded.sum(axis=0), 1), 0)
         centred = np.where(recorded, observed.spectra - self._mean, 0.0)
         self._gaps = np.where(seen, 0.0, np.nan)
-        self._scores, self._axes = principal_components(centred, self._outputs)
+        self.scores, self._axes = principal_components(centred, self._outputs)
         refits = (len(observed) - self._first) % self._refit_every == 0
         if refits:
-            self._kernel = self._kernel.fitted(self._inputs, observed.indices, self._scores)
-        self.posterior = Posterior(self._kernel, self._inputs, observed.indices)
-        residual = observed.spectra - self.predict(observed.indices)
+            self._kernel = self._kernel.fitted(self.inputs, observed.indices, self.scores)
+            self.posterior = Posterior.after(self._kernel, self.inputs, observed.indices)
+            if self._robust:
+                self.posterior = self.posterior.doubted(self.scores)
+        else:
+            self.posterior = self.posterior.extended(int(observed.indices[-1]))
+        # What the prediction leaves of each spectrum.
+        residual = self.posterior.noise[:, None] * (self.posterior.precision @ self.scores)
         return Training(
             model="gp",
-            architecture=f"{self._inputs.patch.shape[1]} patch components and position, "
-            f"{self._scores.shape[1]} outputs",
+            architecture=f"kernel on patch, position and level, {self.scores.shape[1]} outputs",
             epochs=int(refits),
-            loss=float(np.nanmean(residual**2)),
+            loss=float((residual**2).sum() / max(1, recorded.sum())),
             seconds=time.perf_counter() - started,
             n_observed=len(observed),
         )
 
+    @property
+    def scale(self) -> float:
+        """Mean square of a spectrum's point that a variance of 1 in the kernel stands for.
+
+        The outputs' own, by the marginal likelihood: :math:`y^T K^{-1} y / n`, summed over
+        the outputs and divided by the points of a spectrum; never quite 0.
+        """
+        energy = (self.scores * (self.posterior.precision @ self.scores)).sum()
+        return max(float(energy / len(self.scores) / self.points), 1e-300)
+
+    @property
+    def points(self) -> int:
+        """Points of a spectrum."""
+        return self._axes.shape[1]
+
     def predict(self, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Spectra of some candidates (default all), ``(candidates, points)``."""
-        asked = np.arange(len(self._inputs.patch)) if indices is None else indices
-        return self._mean + self.posterior.mean(self._scores, asked) @ self._axes + self._gaps
+        asked = np.arange(len(self.inputs)) if indices is None else indices
+        scores = [np.zeros((0, len(self._axes)))]
+        for some in blocks(asked, len(self.scores)):
+            scores.append(self.posterior.mean(self.scores, some))
+        return self._mean + np.concatenate(scores) @ self._axes + self._gaps
 
     def errors(self, observed: Observed) -> NDArray:
         """Mean squared leave-one-out error of each observation, ``(n,)``."""
-        left_out = self.posterior.leave_one_out(self._scores) @ self._axes
-        predicted = self._mean + self._scores @ self._axes - left_out
+        left_out = self.posterior.leave_one_out(self.scores) @ self._axes
+        predicted = self._mean + self.scores @ self._axes - left_out
         return mean_square(predicted - observed.spectra)

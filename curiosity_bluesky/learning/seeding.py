@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from sklearn.cluster import KMeans
 
+from curiosity_bluesky.learning.gaussian_process import Inputs, Kernel, principal_components
 from curiosity_bluesky.learning.protocols import Features
 
 
@@ -42,17 +43,67 @@ class KMeansSeeding:
         candidates = np.flatnonzero(allowed)
         if n >= len(candidates):
             return rng.permutation(candidates)
-        points = self.features.values()[candidates]
-        # Fewer different points than centroids (a constant image): k-means cannot have k.
-        k = min(n, len(np.unique(points, axis=0)))
-        start = int(rng.integers(2**31))
-        means = KMeans(k, n_init=1, random_state=start)  # pyright: ignore[reportArgumentType]
-        centres = means.fit(points).cluster_centers_
-        chosen: list[int] = []
-        # Two centroids can share their nearest pixel; the second takes the next nearest.
-        tree = KDTree(points)
-        for centre in centres[rng.permutation(k)]:
-            _, nearest = tree.query(centre, k=min(len(points), n + 1))
-            chosen.append(next(int(i) for i in np.atleast_1d(nearest) if int(i) not in chosen))
-        rest = rng.permutation(np.setdiff1d(np.arange(len(candidates)), chosen))
-        return candidates[[*chosen, *rest[: n - k]]]
+        return candidates[representatives(self.features.values()[candidates], n, rng)]
+
+
+@dataclass(frozen=True, eq=False)
+class RepresentativeSeeding:
+    """Pixels that stand for all structures and for all of the area.
+
+    Those nearest to the centroids of k-means in the space of patch and position together,
+    each with the same share of the variance.
+
+    Parameters
+    ----------
+    inputs
+        What the Gaussian process knows of every candidate.
+    pool
+        Candidates to choose from.
+    components
+        Principal components of the patches at most.
+    """
+
+    inputs: Inputs
+    pool: NDArray[np.intp]
+    components: int = 12
+
+    def choose(self, allowed: NDArray[np.bool_], n: int, rng: Generator) -> NDArray[np.intp]:
+        """Return `n` distinct allowed candidates, in random order."""
+        pool = self.pool[allowed[self.pool]]
+        if n >= len(pool):
+            rest = np.setdiff1d(np.flatnonzero(allowed), pool)
+            return np.concatenate([rng.permutation(pool), rng.permutation(rest)])[:n]
+        patches = Kernel.start(self.inputs.channels).features(self.inputs, pool)
+        scores, _ = principal_components(patches - patches.mean(axis=0), self.components)
+        places = self.inputs.position[pool]
+        places = places - places.mean(axis=0)
+        parts = [part / max(np.sqrt((part**2).sum(axis=1).mean()), 1e-12)
+                 for part in (scores, places)]  # fmt: skip
+        return pool[representatives(np.hstack(parts), n, rng)]
+
+
+def representatives(points: NDArray, n: int, rng: Generator) -> NDArray[np.intp]:
+    """Return `n` distinct points, nearest to the centroids of k-means, ``(n,)``.
+
+    Parameters
+    ----------
+    points
+        ``(points, dimensions)``, more than `n`.
+    n
+        How many.
+    rng
+        Draws where k-means starts, and the order.
+    """
+    # Fewer different points than centroids (a constant image): k-means cannot have k.
+    k = min(n, len(np.unique(points, axis=0)))
+    start = int(rng.integers(2**31))
+    means = KMeans(k, n_init=1, random_state=start)  # pyright: ignore[reportArgumentType]
+    centres = means.fit(points).cluster_centers_
+    chosen: list[int] = []
+    # Two centroids can share their nearest point; the second takes the next nearest.
+    tree = KDTree(points)
+    for centre in centres[rng.permutation(k)]:
+        _, nearest = tree.query(centre, k=min(len(points), n + 1))
+        chosen.append(next(int(i) for i in np.atleast_1d(nearest) if int(i) not in chosen))
+    rest = rng.permutation(np.setdiff1d(np.arange(len(points)), chosen))
+    return np.array([*chosen, *rest[: n - k]], dtype=np.intp)

@@ -60,8 +60,8 @@ def test_a_group_stands_for_its_strategies():
 
 def test_a_label_says_what_is_not_default_and_not_what_all_have():
     common = {"refit_every": 7}
-    assert labels("lcmd[components=3]", "lcmd", patch_size=5, common=common)[:2] == [
-        "lcmd[components=3]", "lcmd",
+    assert labels("lcmd[outputs=3]", "lcmd", patch_size=5, common=common)[:2] == [
+        "lcmd[outputs=3]", "lcmd",
     ]  # fmt: skip
     assert labels("vatsavai2025-ensemble[beta=0]")[0] == "vatsavai2025-ensemble[beta=0]"
 
@@ -107,8 +107,8 @@ def test_with_own_patches_each_strategy_keeps_its_own_and_none_is_lost():
 
 
 def test_a_common_parameter_goes_to_all_that_have_it():
-    arms = arms_from(["lcmd", "vatsavai2025-latent"], points=40, common={"components": 4})
-    found = {arm.label: arm.strategy.parameters.get("components") for arm in arms}
+    arms = arms_from(["lcmd", "vatsavai2025-latent"], points=40, common={"outputs": 4})
+    found = {arm.label: arm.strategy.parameters.get("outputs") for arm in arms}
     assert found["lcmd"] == 4 and found["random"] == 4
     assert found["vatsavai2025-latent"] is None
 
@@ -131,7 +131,7 @@ def test_a_strategy_itself_is_an_arm_too():
     [
         (["gird"], {}, "Did you mean 'grid'"),
         (["grid[space=patch]"], {}, "no parameter 'space'"),
-        (["grid[components=0]"], {}, "expected 1 or more"),
+        (["grid[outputs=0]"], {}, "expected 1 or more"),
         (["grid"], {"common": {"passes": 3}}, "no strategy has a parameter passes"),
         (["grid"], {"patch_size": 0}, "patch_size is 0"),
         (["grid"], {"n_seeds": 0}, "n_seeds is 0"),

@@ -211,12 +211,10 @@ def test_the_command_can_be_typed_again(reported):
 
 
 def test_the_parameters_of_every_arm_are_written_down(reported):
-    _, text = reported(
-        ["lcmd[components=3]"], {"lcmd[components=3]": 0.4, "random[components=3]": 0.6}
-    )
+    _, text = reported(["lcmd[outputs=3]"], {"lcmd[outputs=3]": 0.4, "random[outputs=3]": 0.6})
     for label in ("lcmd", "random"):
-        [line] = [x for x in text.splitlines() if x.startswith(f"- `{label}[components=3]`:")]
-        assert "components=3" in line and "patch_size=5" in line and "budget=20" in line
+        [line] = [x for x in text.splitlines() if x.startswith(f"- `{label}[outputs=3]`:")]
+        assert "outputs=3" in line and "patch_size=5" in line and "budget=20" in line
 
 
 def test_a_report_of_real_trials_is_written_too(truth, arms, tmp_path):

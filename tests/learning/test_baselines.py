@@ -11,7 +11,8 @@ from curiosity_bluesky import curiosity_plan
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Observation, Patches, Strategy, Survey
-from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor, gp_inputs
+from curiosity_bluesky.learning.gaussian_process import Inputs
+from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.records import Observed
 from curiosity_bluesky.learning.strategies.dkl import scalar
 from curiosity_bluesky.learning.strategies.lcmd import LargestCluster
@@ -116,7 +117,7 @@ def test_farthest_takes_the_pixel_that_is_farthest_from_all_before(space):
     rng = np.random.default_rng(5)
     image = rng.random((11, 13)) ** 2
     mask = rng.random((11, 13)) < 0.2
-    parameters = {"space": space, "patch_size": 3, "components": 9}
+    parameters = {"space": space, "patch_size": 3}
     pixels = pixels_of("farthest", (11, 13), 30, mask=mask, image=image, **parameters)
     if space == "patch":
 
@@ -152,7 +153,7 @@ def film():
 def trained(film, n, seed):
     """A Gaussian process that knows n random pixels of the film, and which they are."""
     patches = Patches(Survey(film.images, film.x, film.y), 5)
-    predictor = GaussianProcessPredictor(gp_inputs(patches, 12), 8, 20)
+    predictor = GaussianProcessPredictor(Inputs(patches))
     indices = np.random.default_rng(seed).permutation(len(patches))[:n]
     predictor.start(Observed(indices, patches.flatten(film.target())[indices]))
     return patches, predictor, indices

@@ -17,7 +17,7 @@ from curiosity_bluesky.learning.records import Scores
 
 def test_json_round_trip(name):
     fields = {field.name for field in dataclasses.fields(Strategy.named(name))}
-    given = {"image_limits": (-1, 1), "start_epochs": 7, "components": 3, "space": "patch"}
+    given = {"image_limits": (-1, 1), "start_epochs": 7, "outputs": 3, "space": "patch"}
     given = {key: value for key, value in given.items() if key in fields}
     strategy = Strategy.named(name, budget=40, **given)
     text = strategy.to_json()
@@ -140,7 +140,7 @@ def test_every_twin_chooses_at_random_and_keeps_the_rest(name):
     assert twin.random_twin() == twin
     if "start_epochs" in strategy.parameters and name.startswith("vatsavai2025"):
         assert twin.parameters["predictor"] == "im2spec"
-    if strategy.parameters.get("components"):
+    if strategy.parameters.get("outputs"):
         assert twin.parameters["predictor"] == "gp"
 
 

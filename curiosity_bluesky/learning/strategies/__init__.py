@@ -1,6 +1,7 @@
 """The strategies; importing this package makes all of them available by name."""
 
 from curiosity_bluesky.learning.strategies._baseline import Baseline, GaussianProcessStrategy
+from curiosity_bluesky.learning.strategies.curious import Curious
 from curiosity_bluesky.learning.strategies.dkl import DeepKernelLearning
 from curiosity_bluesky.learning.strategies.farthest import Farthest
 from curiosity_bluesky.learning.strategies.grid import Grid
@@ -17,6 +18,7 @@ from curiosity_bluesky.learning.strategies.vatsavai2025_spec2im import Vatsavai2
 __all__ = [
     "LCMD",
     "Baseline",
+    "Curious",
     "DeepKernelLearning",
     "Farthest",
     "GaussianProcessStrategy",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor, gp_inputs
+from curiosity_bluesky.learning.gaussian_process import Inputs
+from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
@@ -20,35 +21,40 @@ class GaussianProcessStrategy(Strategy):
 
     Parameters
     ----------
-    components
-        Principal components of the patches at most.
     outputs
         Principal components of the spectra at most.
     refit_every
         Further spectra between two searches for the hyper-parameters.
+    robust
+        Whether spectra that the others contradict are trusted less.
+    window
+        Whether the patches are seen through a soft window whose width is found from the
+        spectra; otherwise all pixels of a patch count alike.
+    level
+        Whether the kernel has a linear part in the values of the image.
     """
 
-    components: int = 12
     outputs: int = 8
     refit_every: int = 20
+    robust: bool = True
+    window: bool = True
+    level: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = ("components", "outputs", "refit_every")
+        names = ("outputs", "refit_every")
         self._expect("1 or more", *names, within=lambda value: value >= 1)
 
     def random_twin(self) -> Strategy | None:
         """Random pixels with the same Gaussian process."""
-        return Strategy.named(
-            "random", predictor="gp", patch_size=self.patch_size, n_seeds=self.n_seeds,
-            budget=self.budget, batch=self.batch, components=self.components,
-            outputs=self.outputs, refit_every=self.refit_every,
-        )  # fmt: skip
+        return self.as_kind(type(Strategy.named("random")), predictor="gp")
 
     def gp(self, patches: Patches) -> GaussianProcessPredictor:
         """Return the Gaussian process for a survey."""
-        inputs = gp_inputs(patches, self.components)
-        return GaussianProcessPredictor(inputs, self.outputs, self.refit_every)
+        return GaussianProcessPredictor(
+            Inputs(patches), self.outputs, self.refit_every,
+            robust=self.robust, window=self.window, level=self.level,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from curiosity_bluesky.learning.gp_predictor import gp_inputs
+from curiosity_bluesky.learning.gaussian_process import Inputs, Kernel
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice
 from curiosity_bluesky.learning.records import Reason
@@ -26,7 +26,7 @@ class Farthest(Baseline):
     Parameters
     ----------
     space
-        What far means: ``position``, or ``patch``, the principal components of the patches.
+        What far means: ``position``, or ``patch``, all pixels of a patch counting alike.
     """
 
     name: ClassVar[str] = "farthest"
@@ -34,8 +34,12 @@ class Farthest(Baseline):
     space: Literal["position", "patch"] = "position"
 
     def _choice(self, patches: Patches, budget: int, seed: int) -> Choice:
-        inputs = gp_inputs(patches, self.components)
-        return FarthestPoint(getattr(inputs, self.space), patches.allowed)
+        inputs = Inputs(patches)
+        points = inputs.position
+        if self.space == "patch":
+            kernel = Kernel.start(inputs.channels, window=False)
+            points = kernel.features(inputs, np.arange(len(inputs)))
+        return FarthestPoint(points, patches.allowed)
 
 
 @dataclass(frozen=True, eq=False)

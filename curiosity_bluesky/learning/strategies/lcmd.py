@@ -76,8 +76,9 @@ class LargestCluster:
 
     def _squared_distances(self, centres: NDArray[np.intp]) -> NDArray:
         """In feature space, ``(candidates, centres)``: k(x, x) + k(y, y) - 2 k(x, y)."""
-        posterior = self._predictor.posterior
-        return np.maximum(2 * (posterior.kernel.variance - posterior.prior(centres)), 0.0)
+        posterior, inputs = self._predictor.posterior, self._predictor.inputs
+        own = posterior.kernel.variance(inputs, np.arange(len(inputs)))
+        return np.maximum(own[:, None] + own[centres] - 2 * posterior.prior(centres), 0.0)
 
     def __call__(
         self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator

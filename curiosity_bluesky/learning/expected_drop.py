@@ -1,0 +1,145 @@
+"""The curiosity of ``curious``: how much less wrong the next spectrum would make the whole map."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from curiosity_bluesky.learning.acquisition import AnyPixel
+from curiosity_bluesky.learning.coverage import Coverage
+from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.out_of_sample import Excess, Neighbours
+from curiosity_bluesky.learning.records import Observed, Reason, Scores
+
+Weights = Literal["learnable", "error", "none"]
+LEAST = 0.05
+"""What is left of the weight of a place where nothing can be learned."""
+
+
+class ExpectedDrop:
+    r"""Expected drop of the error over the whole area: curiosity and choice at once.
+
+    .. math:: A_j = \frac{1}{R} \sum_{i=1}^{R} w_i \frac{c_{ij}^2}{v_j + s}, \qquad
+        w_i = \sigma^2 e_i \min(1, \max(0.05, l_i))
+
+    with the posterior covariance c between reference i and candidate j, the variance v, the
+    noise s and the scale :math:`\sigma^2` of the Gaussian process (ALC, see `Coverage`), the
+    excess e of its out-of-sample errors (`Excess`) and their learnable share l
+    (`Neighbours.learnable`).
+
+    Parameters
+    ----------
+    predictor
+        The Gaussian process.
+    allowed
+        ``(candidates,)``: those that are allowed and not available were decided on.
+    pool
+        Candidates to choose from.
+    references
+        Candidates that stand for the area.
+    weights
+        ``learnable`` as above; ``error`` without l; ``none``: all references alike.
+    """
+
+    def __init__(
+        self,
+        predictor: GaussianProcessPredictor,
+        allowed: NDArray[np.bool_],
+        pool: NDArray[np.intp],
+        references: NDArray[np.intp],
+        weights: Weights = "learnable",
+    ) -> None:
+        self._predictor = predictor
+        self._allowed = allowed
+        self._pool = pool
+        self._references = references
+        self._kind: Weights = weights
+
+    def start(self, observed: Observed) -> float:
+        """Learn the errors from the start; return the loss of the error model."""
+        self._coverage = Coverage(self._predictor.posterior, self._pool, self._references)
+        return self._learn_errors(None)
+
+    def update(self, observed: Observed) -> float:
+        """Learn the errors as they are now; return the loss of the error model."""
+        known, posterior = self._coverage.posterior, self._predictor.posterior
+        n = len(known.indices)
+        if posterior.kernel is not known.kernel or not np.array_equal(
+            posterior.noise[:n], known.noise
+        ):
+            return self.start(observed)
+        self._coverage.grow(posterior)
+        return self._learn_errors(self.excess.share)
+
+    def _learn_errors(self, share: float | None) -> float:
+        posterior = self._predictor.posterior
+        scale = self._predictor.scale * self._predictor.points
+        self.neighbours = Neighbours.of(posterior, self._predictor.scores, scale)
+        self.excess = Excess.of(posterior, self.neighbours.with_, share)
+        return self.excess.loss
+
+    def _weights(self, correlation: NDArray) -> NDArray:
+        if self._kind == "none":
+            return np.ones(len(self._references))
+        weights = self.excess.factor(correlation)
+        if self._kind == "learnable":
+            place = self._predictor.inputs.position[self._references]
+            weights = weights * np.clip(self.neighbours.learnable(place), LEAST, 1.0)
+        return weights
+
+    def scores(self, observed: Observed) -> Scores:
+        """Score every candidate; NaN outside the pool.
+
+        The acquisition is the expected drop of the mean squared error over the area, the
+        error that of a new spectrum, both in the units of the spectra squared.
+        """
+        coverage, scale = self._coverage, self._predictor.scale
+        noise = coverage.posterior.kernel.noise
+        in_pool, at_references = coverage.correlations()
+        excess = self.excess.factor(at_references)
+        self._drop_weights = self._weights(at_references) * scale / len(self._references)
+        self.expected_error = float((excess * (coverage.reference_variance + noise)).mean() * scale)
+        acquisition = coverage.drop(self._drop_weights)
+        error = self.excess.factor(in_pool) * (coverage.variance + noise) * scale
+        return Scores(
+            self._everywhere(acquisition),
+            self._everywhere(error),
+            uncertainty=self._everywhere(np.sqrt(coverage.variance * scale)),
+        )
+
+    def _everywhere(self, values: NDArray) -> NDArray:
+        out = np.full(len(self._allowed), np.nan)
+        out[self._pool] = values
+        return out
+
+    def __call__(
+        self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator
+    ) -> list[tuple[int, Reason]]:
+        """Return `n` distinct available candidates, each with the reason ``curious``.
+
+        What is under way, and each that is chosen, counts as measured for the next.
+        """
+        left = available[self._pool]
+        coverage = self._coverage
+        under_way = np.setdiff1d(
+            np.flatnonzero(self._allowed & ~available), coverage.posterior.indices
+        )
+        for index in under_way:
+            coverage = coverage.supposing(int(index))
+        drop = coverage.drop(self._drop_weights) if len(under_way) else values[self._pool]
+        chosen: list[tuple[int, Reason]] = []
+        while len(chosen) < n and left.any():
+            k = int(np.argmax(np.where(left, drop, -np.inf)))
+            chosen.append((int(self._pool[k]), "curious"))
+            left[k] = False
+            if len(chosen) < n:
+                coverage = coverage.supposing(int(self._pool[k]))
+                drop = coverage.drop(self._drop_weights)
+        if len(chosen) == n:
+            return chosen
+        rest = available.copy()
+        rest[self._pool] = False
+        return chosen + AnyPixel()(values, rest, n - len(chosen), rng)

@@ -1,0 +1,172 @@
+"""Where the Gaussian process is wrong out of sample, and where it is so in vain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve
+from scipy.spatial.distance import cdist
+
+from curiosity_bluesky.learning.gaussian_process import Posterior
+
+SHARES = np.linspace(0.0, 0.9, 10)
+NEIGHBOURS = 5
+"""How many observations nearby are left out with an observation."""
+REACH = 8
+"""The local averages reach about as far as so many observations do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Excess:
+    r"""How much larger the leave-one-out errors are than the Gaussian process expects.
+
+    The logarithm of the ratio of the squared error to its expected variance is smoothed by
+    the kernel's own correlation R: a Gaussian process with covariance
+    :math:`\sigma^2 (\rho R + (1 - \rho) 1)`. The share rho that depends on structure and
+    position is the mean of its posterior over a grid, with the scale profiled out; where
+    the errors are noise it is small, and every candidate has the same excess.
+
+    Parameters
+    ----------
+    mean
+        Of the logarithm.
+    share
+        rho.
+    weights
+        ``(n,)``: the logarithm at a candidate is ``mean + weights @ correlation``.
+    loss
+        Mean square of what is left of the logarithms.
+    """
+
+    mean: float
+    share: float
+    weights: NDArray
+    loss: float
+
+    @staticmethod
+    def of(posterior: Posterior, squared_errors: NDArray, share: float | None = None) -> Excess:
+        """Learn from leave-one-out errors.
+
+        Parameters
+        ----------
+        posterior
+            Whose errors they are.
+        squared_errors
+            ``(n,)``, in units of the kernel's variance.
+        share
+            rho, where it is known already.
+        """
+        floor = max(1e-12 * float(squared_errors.max()), 1e-300)
+        squared_errors = np.maximum(squared_errors, floor)
+        logs = np.log(squared_errors) - np.log(posterior.leave_one_out_variance)
+        prior = posterior.factor @ posterior.factor.T - np.diag(posterior.noise)
+        deviation = np.sqrt(np.diag(prior))
+        correlation = prior / np.outer(deviation, deviation)
+        if share is None:
+            share = _share(correlation, logs)
+        covariance = share * correlation + (1 - share) * np.eye(len(logs))
+        ones = np.ones(len(logs))
+        both = solve(covariance, np.stack([ones, logs], axis=1), assume_a="pos")
+        mean = float(ones @ both[:, 1] / (ones @ both[:, 0]))
+        pull = both[:, 1] - mean * both[:, 0]
+        # The mean of a logarithm is not the logarithm of the mean: on average it shall be right.
+        smooth = mean + share * (correlation @ pull)
+        expected = (np.exp(smooth) * posterior.leave_one_out_variance).sum()
+        mean += float(np.log(squared_errors.sum() / expected))
+        return Excess(mean, share, share * pull, float((((1 - share) * pull) ** 2).mean()))
+
+    def factor(self, correlation: NDArray) -> NDArray:
+        """Return the excess of candidates from their correlation ``(n, candidates)``."""
+        return np.exp(self.mean + self.weights @ correlation)
+
+
+def _share(correlation: NDArray, logs: NDArray) -> float:
+    """Posterior mean of rho over `SHARES`, all equally likely beforehand."""
+    eigenvalues, vectors = np.linalg.eigh(correlation)
+    ones, y = vectors.sum(axis=0), vectors.T @ logs
+    evidence = []
+    for share in SHARES:
+        spectrum = np.maximum(share * eigenvalues + 1 - share, 1e-9)
+        mean = (ones * y / spectrum).sum() / (ones**2 / spectrum).sum()
+        variance = ((y - mean * ones) ** 2 / spectrum).mean()
+        evidence.append(-0.5 * len(y) * np.log(variance + 1e-12) - 0.5 * np.log(spectrum).sum())
+    weights = np.exp(np.array(evidence) - max(evidence))
+    return float(weights @ SHARES / weights.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """What the observations nearby are good for: errors without them beside errors with them.
+
+    Parameters
+    ----------
+    position
+        ``(n, 2)`` of the observations.
+    with_, without
+        ``(n,)`` squared errors of each observation that is predicted by all others, and by
+        all but the nearest, in units of the kernel's variance.
+    variance_with, variance_without
+        ``(n,)`` what the Gaussian process expects of them.
+    """
+
+    position: NDArray
+    with_: NDArray
+    without: NDArray
+    variance_with: NDArray
+    variance_without: NDArray
+
+    @staticmethod
+    def of(posterior: Posterior, outputs: NDArray, scale: float) -> Neighbours:
+        """Leave each observation out alone, and with its nearest neighbours.
+
+        Parameters
+        ----------
+        posterior
+            What is known.
+        outputs
+            ``(n, outputs)`` that were observed.
+        scale
+            Squared output that a variance of 1 stands for, summed over the outputs.
+        """
+        position = posterior.inputs.position[posterior.indices]
+        apart = cdist(position, position)
+        np.fill_diagonal(apart, -1.0)  # itself first, whatever lies at the same place
+        groups = np.argsort(apart, axis=1, kind="stable")[:, : NEIGHBOURS + 1]
+        without, variance = posterior.leave_groups_out(outputs, groups)
+        alone = posterior.leave_one_out(outputs)
+        return Neighbours(
+            position,
+            (alone**2).sum(axis=1) / scale,
+            (without**2).sum(axis=1) / scale,
+            posterior.leave_one_out_variance,
+            variance,
+        )
+
+    def learnable(self, position: NDArray) -> NDArray:
+        """Share of the expected use of neighbours that they are of, around some places.
+
+        Local averages; about 1 where the Gaussian process is right, 0 where neighbours do not
+        help: noise, or a structure finer than what can be measured.
+
+        Parameters
+        ----------
+        position
+            ``(places, 2)``.
+
+        Returns
+        -------
+        NDArray
+            ``(places,)``, neither negative nor bounded by 1 where it is noisy itself.
+        """
+        apart = cdist(position, self.position)
+        k = min(REACH, apart.shape[1] - 1)
+        reach = np.partition(apart, k, axis=1)[:, k : k + 1] / 1.5
+        weights = np.exp(-0.5 * (apart / np.maximum(reach, 1e-12)) ** 2)
+        averaged = weights @ np.stack(
+            [self.with_, self.without, self.variance_with, self.variance_without], axis=1
+        )
+        used = 1 - averaged[:, 0] / np.maximum(averaged[:, 1], 1e-300)
+        expected = 1 - averaged[:, 2] / averaged[:, 3]
+        return used / np.maximum(expected, 0.02)

@@ -1,0 +1,79 @@
+"""``curious``: where the next spectrum makes the whole map less wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from scipy.stats import qmc
+
+from curiosity_bluesky.learning.expected_drop import ExpectedDrop, Weights
+from curiosity_bluesky.learning.learner import ModelLearner
+from curiosity_bluesky.learning.networks import EpochHook
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.protocols import Learner
+from curiosity_bluesky.learning.seeding import RandomSeeding, RepresentativeSeeding
+from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
+from curiosity_bluesky.learning.strategies._design import planned
+from curiosity_bluesky.learning.strategy import register
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Curious(GaussianProcessStrategy):
+    """The default: a Gaussian process, its out-of-sample errors, and what they teach.
+
+    Each decision takes the pixel whose spectrum is expected to lower the error of the whole
+    map most (`ExpectedDrop`). docs/curious.md has the mathematics and its sources.
+
+    Parameters
+    ----------
+    seeding
+        ``representative`` of all structures and all of the area, or ``random``.
+    weights
+        What the error at a place counts: ``learnable``, as far as neighbours help to predict
+        it; ``error``, all of it; ``none``, all places alike.
+    references
+        Pixels that stand for the whole area.
+    pool
+        Pixels to choose from at most; of a larger area so many are drawn at random.
+    """
+
+    name: ClassVar[str] = "curious"
+
+    seeding: Literal["representative", "random"] = "representative"
+    weights: Weights = "learnable"
+    references: int = 400
+    pool: int = 16384
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._expect("1 or more", "references", "pool", within=lambda v: v >= 1)
+
+    def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
+        """Put the parts together for one survey."""
+        predictor = self.gp(patches)
+        allowed = np.flatnonzero(patches.allowed)
+        pool = allowed
+        if len(allowed) > self.pool:
+            drawn = np.random.default_rng([seed, self.pool]).choice(allowed, self.pool, False)
+            pool = np.sort(drawn)
+        even = qmc.Halton(2, rng=np.random.default_rng([seed, 0])).random(self.references)
+        rule = ExpectedDrop(
+            predictor,
+            patches.allowed,
+            pool,
+            planned(patches, even).order,
+            self.weights,
+        )
+        representative = RepresentativeSeeding(predictor.inputs, pool)
+        return ModelLearner(
+            patches,
+            seeding=RandomSeeding() if self.seeding == "random" else representative,
+            predictor=predictor,
+            curiosity=rule,
+            choice=rule,
+            n_seeds=self.n_seeds,
+            seed=seed,
+        )
