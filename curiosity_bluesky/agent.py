@@ -18,6 +18,7 @@ from curiosity_bluesky.documents import Translator, strategy_from
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import (
     Explorer,
+    Flag,
     Observation,
     Proposal,
     Strategy,
@@ -83,7 +84,7 @@ class CuriosityAgent:
     --------
     ::
 
-        agent = CuriosityAgent("vatsavai2025-latent", seed=0)
+        agent = CuriosityAgent("curious", seed=0)
         RE.subscribe(agent)              # or dispatcher.subscribe(agent)
         agent = CuriosityAgent.from_documents(run.documents())
         [proposal] = agent.suggest()
@@ -161,6 +162,11 @@ class CuriosityAgent:
             maps = explorer.maps()
             self._show(explorer)
         return maps
+
+    def flags(self) -> list[Flag]:
+        """Learn from all documents so far; return what structure does not explain."""
+        with self._busy:
+            return self._updated().flags()
 
     def should_stop(self) -> tuple[bool, str]:
         """Say whether the run has reached its end, and why."""

@@ -49,7 +49,7 @@ def demo(
     sample: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy.")
     ] = DEFAULT_SAMPLE,
-    strategy: Annotated[str, typer.Option(help="How to choose.")] = "vatsavai2025-latent",
+    strategy: Annotated[str, typer.Option(help="How to choose.")] = "curious",
     points: Annotated[int, typer.Option(help="Spectra to measure, seeds included.")] = 60,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     catalog: CatalogOption = None,

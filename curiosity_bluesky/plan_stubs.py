@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import bluesky.plan_stubs as bps
+import bluesky.preprocessors as bpp
 import numpy as np
 from bluesky.protocols import Checkable, Movable, Readable, Triggerable
-from bluesky.utils import MsgGenerator, maybe_await, short_uid
+from bluesky.utils import MsgGenerator, RequestAbort, RequestStop, maybe_await, short_uid
 from numpy.typing import NDArray
 
 from curiosity_bluesky import documents
@@ -19,7 +20,7 @@ from curiosity_bluesky.documents import Record
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Proposal, Survey
 
-__all__ = ["call_in_thread", "check_reach", "look", "measure", "save", "visit"]
+__all__ = ["call_in_thread", "check_reach", "in_a_run", "look", "measure", "save", "visit"]
 
 T = TypeVar("T")
 
@@ -84,6 +85,35 @@ def save(stream: str, devices: Sequence[Readable]) -> MsgGenerator[None]:
         yield from bps.read(device)
     yield from bps.save()
     yield from bps.checkpoint()
+
+
+def in_a_run(plan: MsgGenerator[str], md: Mapping[str, Any]) -> MsgGenerator[str]:
+    """Enclose a plan in a run, like `bluesky.preprocessors.run_wrapper`.
+
+    What the plan returns becomes the ``reason`` in the stop document.
+
+    Returns
+    -------
+    str
+        uid of the run.
+    """
+    uid = yield from bps.open_run(dict(md))
+    reasons: list[str] = []
+
+    def noted() -> MsgGenerator[None]:
+        reasons.append((yield from plan))
+
+    def failed(error: Exception) -> MsgGenerator[None]:
+        if isinstance(error, RequestAbort | RequestStop):
+            yield from bps.close_run(exit_status=error.exit_status)
+        else:
+            yield from bps.close_run(exit_status="fail", reason=str(error))
+
+    def done() -> MsgGenerator[None]:
+        yield from bps.close_run(reason=reasons[0])
+
+    yield from bpp.contingency_wrapper(noted(), except_plan=failed, else_plan=done)
+    return uid
 
 
 def look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey]:

@@ -22,7 +22,7 @@ from curiosity_bluesky.learning import Explorer, Strategy, Survey, withheld_pixe
 # imported by name, since it takes an agent.
 __all__ = ["curiosity_plan"]
 
-DEFAULT_STRATEGY = "vatsavai2025-latent"
+DEFAULT_STRATEGY = "curious"
 
 
 def curiosity_plan(
@@ -125,9 +125,9 @@ def explore(
         explorer = Explorer(survey, strategy, seed)
         yield from plan_stubs.check_reach(explorer.reach, x, y)
         budget = explorer.budget
-        inner = bpp.run_wrapper(
+        inner = plan_stubs.in_a_run(
             _explore(agent, detectors, x, y, imager, survey, budget, maps_every),
-            md=_start_document(agent, survey, budget, detectors, x, y, imager, withhold, md or {}),
+            _start_document(agent, survey, budget, detectors, x, y, imager, withhold, md or {}),
         )
         try:
             return (yield from bpp.subs_wrapper(inner, agent))
@@ -147,8 +147,8 @@ def _explore(
     survey: Survey,
     budget: int,
     maps_every: int,
-) -> MsgGenerator[None]:
-    """Fill an open run: survey, decisions and spectra, trainings and maps."""
+) -> MsgGenerator[str]:
+    """Fill an open run: survey, decisions and spectra, trainings and maps; say why it ended."""
     mask = Record(
         "limits",
         {documents.MASK: survey.mask.astype("|u1")},
@@ -157,13 +157,19 @@ def _explore(
     )
     yield from plan_stubs.save(documents.SURVEY, [imager, mask])
     n = 0
+    why = "budget: all spectra were measured"
     while n < budget:
+        enough, said = yield from plan_stubs.call_in_thread(agent.should_stop)
+        if enough:
+            why = said
+            break
         batch = min(agent.strategy.batch if agent.strategy else 1, budget - n)
         suggest = functools.partial(agent.suggest, batch)
         proposals = yield from plan_stubs.call_in_thread(suggest)
         yield from _save_trainings(agent)
         if not proposals:
-            break  # no pixel is left
+            why = "no pixel is left to measure"
+            break
         for proposal in proposals:
             decision = Record("decision", documents.decision_values(proposal))
             yield from plan_stubs.save(documents.DECISIONS, [decision])
@@ -175,6 +181,9 @@ def _explore(
         if due and n < budget and proposals[0].model_version:
             yield from _save_maps(agent)
     yield from _save_maps(agent)
+    for flag in (yield from plan_stubs.call_in_thread(agent.flags)):
+        yield from plan_stubs.save(documents.FLAGS, [Record("flag", documents.flag_values(flag))])
+    return why
 
 
 def _save_trainings(agent: CuriosityAgent) -> MsgGenerator[None]:

@@ -40,7 +40,9 @@ def truth_of(text: str) -> Truth:
         spectra=None if "spectra" not in parameters else str(parameters["spectra"]),
     )
     mask = np.zeros(sample.shape, bool) if sample.mask is None else np.asarray(sample.mask)
-    return Truth(sample.name, dict(sample.images), sample.x, sample.y, sample.target(), mask)
+    target = sample.target()
+    axis = np.tile(sample.axis, target.shape[2] // len(sample.axis))  # one for each channel
+    return Truth(sample.name, dict(sample.images), sample.x, sample.y, target, mask, axis)
 
 
 def run_benchmark(

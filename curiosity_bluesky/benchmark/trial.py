@@ -46,6 +46,8 @@ class Truth:
         ``(rows, cols, points)``.
     mask
         ``(rows, cols)``, True where nothing may be measured.
+    axis
+        ``(points,)`` of the spectra, None if unknown.
     """
 
     name: str
@@ -54,11 +56,13 @@ class Truth:
     y: NDArray
     spectra: NDArray
     mask: NDArray[np.bool_] = field(repr=False)
+    axis: NDArray | None = None
 
     @cached_property
     def digest(self) -> str:
         """Tell one recording from another of the same name."""
         parts = [*self.channels.values(), self.x, self.y, self.spectra, self.mask]
+        parts += [] if self.axis is None else [self.axis]
         content = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
         return hashlib.sha256(content).hexdigest()[:16]
 
@@ -200,7 +204,8 @@ def shared_seeds(survey: Survey, n: int, seed: int) -> list[Proposal]:
 
 def _measure(explorer: Explorer, truth: Truth, decision: Proposal) -> None:
     spectrum = truth.spectra[decision.pixel]
-    explorer.observe(Observation(decision.pixel, spectrum, decision_id=decision.decision_id))
+    number = decision.decision_id
+    explorer.observe(Observation(decision.pixel, spectrum, decision_id=number, axis=truth.axis))
 
 
 def _row(decision: Proposal, scorer: Scorer) -> dict[str, Any]:

@@ -7,6 +7,8 @@ run with `read`. Whoever wants to know what a data key means finds it here.
 from curiosity_bluesky.documents.keys import (
     DECISION_KEYS,
     DECISIONS,
+    FLAG_KEYS,
+    FLAGS,
     LEARNING,
     LEARNING_KEYS,
     MAPS,
@@ -21,21 +23,25 @@ from curiosity_bluesky.documents.translate import (
     axis_of,
     channel_keys,
     decision_from,
+    flag_from,
     strategy_from,
     survey_from,
 )
 from curiosity_bluesky.documents.writing import (
     Record,
     decision_values,
+    flag_values,
     prediction_values,
     start_keys,
     training_values,
 )
-from curiosity_bluesky.learning import Observation, Proposal, Survey
+from curiosity_bluesky.learning import Flag, Observation, Proposal, Survey
 
 __all__ = [
     "DECISIONS",
     "DECISION_KEYS",
+    "FLAGS",
+    "FLAG_KEYS",
     "LEARNING",
     "LEARNING_KEYS",
     "MAPS",
@@ -43,6 +49,7 @@ __all__ = [
     "PREDICTED",
     "PRIMARY",
     "SURVEY",
+    "Flag",
     "Observation",
     "Proposal",
     "Record",
@@ -52,6 +59,8 @@ __all__ = [
     "channel_keys",
     "decision_from",
     "decision_values",
+    "flag_from",
+    "flag_values",
     "prediction_values",
     "read",
     "read_stream",

@@ -7,6 +7,7 @@ DECISIONS = "decisions"
 PRIMARY = "primary"
 LEARNING = "learning"
 MAPS = "maps"
+FLAGS = "flags"
 
 MASK = "mask"
 """Data key of the mask in the survey stream, (y, x), 1 where nothing may be measured."""
@@ -18,8 +19,8 @@ CHANNELS = "curiosity_channels"
 """Configuration key of the survey and primary streams: the channels in their order."""
 
 INTEGERS = ("decision_id", "row", "col", "n_observed", "model_version", "epochs")
-STRINGS = ("reason", "model", "architecture")
-UNITS = {"x": "um", "y": "um", "seconds": "s"}
+STRINGS = ("reason", "model", "architecture", "remark")
+UNITS = {"x": "um", "y": "um", "radius": "um", "seconds": "s"}
 
 DECISION_KEYS = (
     "decision_id",
@@ -48,3 +49,4 @@ LEARNING_KEYS = (
     "model_version",
     "seconds",
 )
+FLAG_KEYS = ("x", "y", "radius", "n_observed", "excess", "learnable", "remark")

@@ -13,6 +13,7 @@ from curiosity_bluesky.documents.keys import (
     CHANNELS,
     DECISION_KEYS,
     DECISIONS,
+    FLAG_KEYS,
     MASK,
     PREDICTED,
     PRIMARY,
@@ -20,7 +21,7 @@ from curiosity_bluesky.documents.keys import (
 )
 from curiosity_bluesky.documents.writing import as_plain
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Observation, Proposal, Strategy, Survey
+from curiosity_bluesky.learning import Flag, Observation, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.survey import Pixel
 
 
@@ -126,7 +127,10 @@ class Translator:
             pixel = None if number is None else self._decided.get(number)
             pixel = pixel or self._pixel(data)
             if spectrum and pixel is not None:
-                return Observation(pixel, np.concatenate(spectrum), decision_id=number)
+                axes = [configured_axis(descriptor, key) for key in channel_keys(descriptor)]
+                known = [np.asarray(found[1], float) for found in axes if found is not None]
+                axis = np.concatenate(known) if len(known) == len(axes) else None
+                return Observation(pixel, np.concatenate(spectrum), decision_id=number, axis=axis)
         return None
 
     def _pixel(self, data: Mapping[str, Any]) -> Pixel | None:
@@ -158,13 +162,20 @@ def axis_of(descriptor: Mapping[str, Any], key: str) -> tuple[str, str, NDArray]
     """
     described = descriptor["data_keys"][key]
     [name] = described.get("dims") or ["point of the spectrum"]
-    size = described["shape"][-1]
+    found = configured_axis(descriptor, key)
+    return (name, "", np.arange(described["shape"][-1])) if found is None else (name, *found)
+
+
+def configured_axis(descriptor: Mapping[str, Any], key: str) -> tuple[str, NDArray] | None:
+    """Return units and values of a spectrum's axis, None where the configuration has none."""
+    described = descriptor["data_keys"][key]
     for device in descriptor["configuration"].values():
         for config_key, values in device["data"].items():
             about = device["data_keys"][config_key]
-            if about.get("dims") == [name] and np.shape(values) == (size,):
-                return name, about.get("units") or "", np.asarray(values)
-    return name, "", np.arange(size)
+            size = (described["shape"][-1],)
+            if about.get("dims") == (described.get("dims") or [None]) and np.shape(values) == size:
+                return about.get("units") or "", np.asarray(values)
+    return None
 
 
 def decision_from(data: Mapping[str, Any]) -> Proposal:
@@ -172,6 +183,11 @@ def decision_from(data: Mapping[str, Any]) -> Proposal:
     values = {key: as_plain(key, data[key]) for key in DECISION_KEYS}
     pixel = (values.pop("row"), values.pop("col"))
     return Proposal(pixel=pixel, **values)
+
+
+def flag_from(data: Mapping[str, Any]) -> Flag:
+    """Return the flag that `flag_values` wrote."""
+    return Flag(**{key: as_plain(key, data[key]) for key in FLAG_KEYS})
 
 
 def channel_keys(descriptor: Mapping[str, Any]) -> list[str]:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from curiosity_bluesky.documents.keys import (
     CHANNELS,
     DECISION_KEYS,
+    FLAG_KEYS,
     INTEGERS,
     LEARNING_KEYS,
     PREDICTED,
     STRINGS,
     UNITS,
 )
-from curiosity_bluesky.learning import Proposal, Strategy, Training
+from curiosity_bluesky.learning import Flag, Proposal, Strategy, Training
 
 
 class Record:
@@ -130,6 +131,11 @@ def decision_values(proposal: Proposal) -> dict[str, Any]:
 def training_values(training: Training) -> dict[str, Any]:
     """Return the values of one event of the ``learning`` stream."""
     return {key: as_plain(key, getattr(training, key)) for key in LEARNING_KEYS}
+
+
+def flag_values(flag: Flag) -> dict[str, Any]:
+    """Return the values of one event of the ``flags`` stream."""
+    return {key: as_plain(key, getattr(flag, key)) for key in FLAG_KEYS}
 
 
 def prediction_values(proposal: Proposal, channels: Mapping[str, NDArray]) -> dict[str, NDArray]:

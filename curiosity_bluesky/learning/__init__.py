@@ -8,13 +8,21 @@ from curiosity_bluesky.learning import strategies as strategies
 from curiosity_bluesky.learning.explorer import Explorer
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.records import Observation, Prediction, Proposal, Scores, Training
+from curiosity_bluesky.learning.records import (
+    Flag,
+    Observation,
+    Prediction,
+    Proposal,
+    Scores,
+    Training,
+)
 from curiosity_bluesky.learning.scoring import Score, Scorer, withheld_pixels
 from curiosity_bluesky.learning.strategy import Strategy, register
 from curiosity_bluesky.learning.survey import Survey
 
 __all__ = [
     "Explorer",
+    "Flag",
     "ModelLearner",
     "Observation",
     "Patches",

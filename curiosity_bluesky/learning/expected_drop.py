@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.acquisition import AnyPixel
 from curiosity_bluesky.learning.coverage import Coverage
+from curiosity_bluesky.learning.flags import flagged
 from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.out_of_sample import Excess, Neighbours
-from curiosity_bluesky.learning.records import Observed, Reason, Scores
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.records import Flag, Observed, Reason, Scores
 
 Weights = Literal["learnable", "error", "none"]
 LEAST = 0.05
@@ -34,29 +36,37 @@ class ExpectedDrop:
     ----------
     predictor
         The Gaussian process.
-    allowed
-        ``(candidates,)``: those that are allowed and not available were decided on.
+    patches
+        The candidates: those that are allowed and not available were decided on.
     pool
         Candidates to choose from.
     references
         Candidates that stand for the area.
     weights
         ``learnable`` as above; ``error`` without l; ``none``: all references alike.
+    target_error, least_gain
+        When it is enough: an expected error over the area of less than this share of the
+        variance of the spectra; an expected drop of it by less than this share. None: never.
     """
 
     def __init__(
         self,
         predictor: GaussianProcessPredictor,
-        allowed: NDArray[np.bool_],
+        patches: Patches,
         pool: NDArray[np.intp],
         references: NDArray[np.intp],
         weights: Weights = "learnable",
+        target_error: float | None = None,
+        least_gain: float | None = None,
     ) -> None:
         self._predictor = predictor
-        self._allowed = allowed
+        self._patches = patches
+        self._allowed = patches.allowed
         self._pool = pool
         self._references = references
         self._kind: Weights = weights
+        self._target_error = target_error
+        self._least_gain = least_gain
 
     def start(self, observed: Observed) -> float:
         """Learn the errors from the start; return the loss of the error model."""
@@ -103,12 +113,36 @@ class ExpectedDrop:
         self._drop_weights = self._weights(at_references) * scale / len(self._references)
         self.expected_error = float((excess * (coverage.reference_variance + noise)).mean() * scale)
         acquisition = coverage.drop(self._drop_weights)
+        total = (self._drop_weights * (coverage.reference_variance + noise)).sum()
+        self.expected_gain = float(acquisition.max() / total)
         error = self.excess.factor(in_pool) * (coverage.variance + noise) * scale
         return Scores(
             self._everywhere(acquisition),
             self._everywhere(error),
             uncertainty=self._everywhere(np.sqrt(coverage.variance * scale)),
         )
+
+    def enough(self, observed: Observed) -> str | None:
+        """Say why no further spectrum is worth its time; None if one is."""
+        # The spectra that were measured are not typical of the area: curiosity chose them.
+        spread = np.nanvar(self._predictor.predict(self._references), axis=0).mean()
+        relative = self.expected_error / max(float(spread) + self.expected_error, 1e-300)
+        if self._target_error is not None and relative < self._target_error:
+            return (
+                f"target: an error of {relative:.3g} of the variance is expected over the area, "
+                f"{self._target_error:g} is enough"
+            )
+        if self._least_gain is not None and self.expected_gain < self._least_gain:
+            return (
+                f"gain: the next spectrum is expected to lower the error by "
+                f"{self.expected_gain:.2%}, less than {self._least_gain:.2%}"
+            )
+        return None
+
+    def flags(self, observed: Observed) -> list[Flag]:
+        """Return the regions that structure does not explain, the most striking first."""
+        scale = self._predictor.scale * self._predictor.points
+        return flagged(self._predictor.posterior, self._predictor.scores, scale, self._patches)
 
     def _everywhere(self, values: NDArray) -> NDArray:
         out = np.full(len(self._allowed), np.nan)
@@ -122,7 +156,7 @@ class ExpectedDrop:
 
         What is under way, and each that is chosen, counts as measured for the next.
         """
-        left = available[self._pool]
+        left = available[self._pool].copy()
         coverage = self._coverage
         under_way = np.setdiff1d(
             np.flatnonzero(self._allowed & ~available), coverage.posterior.indices

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.protocols import Flagging, Stopping
 from curiosity_bluesky.learning.records import (
     REASONS,
+    Flag,
     Observation,
     Observed,
     Prediction,
@@ -257,12 +259,17 @@ class Explorer:
             proposals.append(proposal)
         return proposals
 
+    @one_thread()
     def should_stop(self) -> tuple[bool, str]:
         """Say whether the run has reached its end, and why."""
         if self.n_observed >= self.budget:
             return True, f"budget: {self.n_observed} of {self.budget} spectra measured"
         if not self.pending and not self._available().any():
             return True, "no pixel is left to measure"
+        if isinstance(self._learner, Stopping):
+            why = self._learner.enough(self._observed())
+            if why is not None:
+                return True, why
         return False, f"{self.n_observed} of {self.budget} spectra measured"
 
     # ---- what is known
@@ -296,6 +303,12 @@ class Explorer:
             name: self.patches.unflatten(nothing if values is None else values)
             for name, values in maps.items()
         }
+
+    @one_thread()
+    def flags(self) -> list[Flag]:
+        """Return the regions that structure does not explain, the most striking first."""
+        learner = self._learner
+        return learner.flags(self._observed()) if isinstance(learner, Flagging) else []
 
     def take_trainings(self) -> list[Training]:
         """Return the trainings since the last call, for the record."""
@@ -339,7 +352,9 @@ class Explorer:
         usable = [(i, s) for i, s in known if i is not None and self.patches.allowed[i]]
         indices = np.array([i for i, _ in usable], dtype=np.intp)
         spectra = np.array([s for _, s in usable]).reshape(len(usable), self._points or 0)
-        return Observed(indices, spectra)
+        axes = (o.axis for o in self.observations if o.axis is not None)
+        axis = next((axis for axis in axes if len(axis) == self._points), None)
+        return Observed(indices, spectra, axis)
 
     def _with_scores(
         self, proposal: Proposal, scores: Scores, index: int, spectrum: NDArray

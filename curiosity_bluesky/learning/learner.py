@@ -14,10 +14,12 @@ from curiosity_bluesky.learning.protocols import (
     Choice,
     Curiosity,
     Features,
+    Flagging,
     Predictor,
     Seeding,
+    Stopping,
 )
-from curiosity_bluesky.learning.records import Observed, Reason, Scores, Training
+from curiosity_bluesky.learning.records import Flag, Observed, Reason, Scores, Training
 
 
 class ModelLearner:
@@ -44,6 +46,8 @@ class ModelLearner:
         somebody asks for a prediction.
     features
         The features that were trained on the survey, for the record.
+    stopping
+        Says when it is enough; default: never.
     seed
         Seed of the seeding.
     """
@@ -58,6 +62,7 @@ class ModelLearner:
         seeding: Seeding | None = None,
         curiosity: Curiosity | None = None,
         features: Features | None = None,
+        stopping: Stopping | None = None,
         seed: int = 0,
     ) -> None:
         self._patches = patches
@@ -67,6 +72,7 @@ class ModelLearner:
         self._n_seeds = n_seeds
         self._curiosity = curiosity
         self._features = features
+        self._stopping = stopping
         self._seed = seed
         self._learned: Observed | None = None
         self._version = 0
@@ -162,6 +168,20 @@ class ModelLearner:
         if scores is None:  # nobody can be curious before there is a model
             return AnyPixel()(nothing, available, n, rng)
         return self._choice(scores.acquisition, available, n, rng)
+
+    def enough(self, observed: Observed) -> str | None:
+        """Say why no further spectrum is worth its time; None if one is, or nobody knows."""
+        if self._stopping is None or len(observed) < self._n_seeds:
+            return None
+        self.score(observed)
+        return self._stopping.enough(observed)
+
+    def flags(self, observed: Observed) -> list[Flag]:
+        """Return the regions that structure does not explain, if the curiosity knows any."""
+        if not isinstance(self._curiosity, Flagging) or len(observed) < self._n_seeds:
+            return []
+        self.score(observed)
+        return self._curiosity.flags(observed)
 
     def predict(self, observed: Observed, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Learn what is new and return spectra of some candidates, ``(candidates, points)``."""

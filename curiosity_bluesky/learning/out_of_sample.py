@@ -46,8 +46,13 @@ class Excess:
     loss: float
 
     @staticmethod
-    def of(posterior: Posterior, squared_errors: NDArray, share: float | None = None) -> Excess:
-        """Learn from leave-one-out errors.
+    def of(
+        posterior: Posterior,
+        squared_errors: NDArray,
+        share: float | None = None,
+        expected: NDArray | None = None,
+    ) -> Excess:
+        """Learn from errors.
 
         Parameters
         ----------
@@ -57,10 +62,13 @@ class Excess:
             ``(n,)``, in units of the kernel's variance.
         share
             rho, where it is known already.
+        expected
+            ``(n,)`` what they are in units of; default the leave-one-out variance.
         """
+        expected = posterior.leave_one_out_variance if expected is None else expected
         floor = max(1e-12 * float(squared_errors.max()), 1e-300)
         squared_errors = np.maximum(squared_errors, floor)
-        logs = np.log(squared_errors) - np.log(posterior.leave_one_out_variance)
+        logs = np.log(squared_errors / expected)
         prior = posterior.factor @ posterior.factor.T - np.diag(posterior.noise)
         deviation = np.sqrt(np.diag(prior))
         correlation = prior / np.outer(deviation, deviation)
@@ -73,8 +81,7 @@ class Excess:
         pull = both[:, 1] - mean * both[:, 0]
         # The mean of a logarithm is not the logarithm of the mean: on average it shall be right.
         smooth = mean + share * (correlation @ pull)
-        expected = (np.exp(smooth) * posterior.leave_one_out_variance).sum()
-        mean += float(np.log(squared_errors.sum() / expected))
+        mean += float(np.log(squared_errors.sum() / (np.exp(smooth) * expected).sum()))
         return Excess(mean, share, share * pull, float((((1 - share) * pull) ** 2).mean()))
 
     def factor(self, correlation: NDArray) -> NDArray:

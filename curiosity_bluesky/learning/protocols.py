@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from curiosity_bluesky.learning.records import Observed, Reason, Scores, Training
+from curiosity_bluesky.learning.records import Flag, Observed, Reason, Scores, Training
 
 
 class Features(Protocol):
@@ -124,6 +124,24 @@ class Choice(Protocol):
         self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator
     ) -> list[tuple[int, Reason]]:
         """Return `n` distinct available candidates, each with the reason."""
+        ...
+
+
+@runtime_checkable
+class Stopping(Protocol):
+    """A learner, or a part of one, that can tell when to stop."""
+
+    def enough(self, observed: Observed) -> str | None:
+        """Say why no further spectrum is worth its time; None if one is."""
+        ...
+
+
+@runtime_checkable
+class Flagging(Protocol):
+    """A learner, or its curiosity, that can tell where structure does not explain the spectra."""
+
+    def flags(self, observed: Observed) -> list[Flag]:
+        """Return the regions worth a closer look, the most striking first."""
         ...
 
 

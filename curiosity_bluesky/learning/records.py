@@ -31,6 +31,8 @@ class Observation:
         1 for a good spectrum, 0 for a useless one.
     decision_id
         The decision that led here, None for a point that nobody decided on.
+    axis
+        ``(points,)`` along which it was measured, for PFM the bias in V; None if unknown.
     """
 
     pixel: Pixel
@@ -38,6 +40,7 @@ class Observation:
     repeat: int = 0
     quality: float = 1.0
     decision_id: int | None = None
+    axis: NDArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +127,36 @@ class Training:
     held_out_error: float = np.nan
 
 
+@dataclass(frozen=True)
+class Flag:
+    """A region whose spectra structure does not explain: worth a closer look.
+
+    Parameters
+    ----------
+    x, y
+        Middle of the region, um.
+    radius
+        It reaches about so far, um.
+    n_observed
+        Spectra measured in it that speak for it.
+    excess
+        Their squared error, predicted without their neighbours, in units of what is typical
+        for the sample (geometric mean).
+    learnable
+        How much neighbours help there, 1 for as much as the model expects, 0 for not at all.
+    remark
+        In words.
+    """
+
+    x: float
+    y: float
+    radius: float
+    n_observed: int
+    excess: float
+    learnable: float
+    remark: str
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What the model expects everywhere.
@@ -150,17 +183,20 @@ class Observed:
         ``(n,)`` candidate number of each.
     spectra
         ``(n, points)``.
+    axis
+        ``(points,)``, None if unknown.
     """
 
     indices: NDArray[np.intp]
     spectra: NDArray
+    axis: NDArray | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def first(self, n: int) -> Observed:
         """Return the first `n` of them."""
-        return Observed(self.indices[:n], self.spectra[:n])
+        return Observed(self.indices[:n], self.spectra[:n], self.axis)
 
     def starts_with(self, other: Observed) -> bool:
         """Say whether `other` is the beginning of this, number for number."""

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.documents import Observation, Proposal, Survey
+from curiosity_bluesky.documents import Flag, Observation, Proposal, Survey
 
 SEED_COLOUR = "white"
 WINDOW = 10
@@ -54,12 +55,14 @@ class RunPicture:
         self.axis: tuple[str, str, NDArray] = ("point of the spectrum", "", np.empty(0))
         self.units = ""
         self.map: tuple[str, NDArray] | None = None
+        self.flags: list[Flag] = []
         self.ended = False
 
     def copy(self) -> RunPicture:
         """Return the picture as it is now, to be drawn while documents come in."""
         twin = copy.copy(self)
         twin.decisions, twin.spectra = dict(self.decisions), dict(self.spectra)
+        twin.flags = list(self.flags)
         return twin
 
     @property
@@ -85,6 +88,8 @@ class RunPicture:
             stream = self._descriptors.get(doc["descriptor"], {}).get("name")
             if stream == documents.MAPS:
                 self._take_map(doc["data"])
+            elif stream == documents.FLAGS:
+                self.flags.append(documents.flag_from(doc["data"]))
 
     def _take_map(self, data: Mapping[str, Any]) -> None:
         """Keep the map that says most about the choice: not every strategy has an error model."""
@@ -184,7 +189,13 @@ class RunPicture:
                 cmap="plasma", edgecolors="black", linewidths=0.3, zorder=3,
                 label=f"{len(later)} chosen (bright: latest)",
             )  # fmt: skip
-        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=2,
+        axes.autoscale(False)
+        for k, flag in enumerate(self.flags):
+            axes.add_patch(
+                Circle((flag.x, flag.y), flag.radius, fill=False, ec="cyan", ls="--", lw=1.5,
+                       zorder=4, label=None if k else "look closer")
+            )  # fmt: skip
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=3,
                     facecolor="gray")  # fmt: skip
 
     def _draw_map(self, axes: Axes) -> None:

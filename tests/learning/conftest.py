@@ -10,6 +10,7 @@ from curiosity_bluesky.learning import Explorer, Observation, Proposal, Strategy
 from curiosity_bluesky.learning.strategies import Oracle
 from curiosity_bluesky.learning.strategies.oracle import TrueError
 from sim_devices import SyntheticSample
+from sim_devices.loops import bias_cycle
 
 SHAPE = (14, 12)
 """Of the small survey: 80 pixels have a whole patch of 5 x 5."""
@@ -74,7 +75,9 @@ def measured(spectra):
     """Makes the observation that a proposal leads to."""
 
     def measure(proposal: Proposal, truth=spectra) -> Observation:
-        return Observation(proposal.pixel, truth[proposal.pixel], decision_id=proposal.decision_id)
+        axis = bias_cycle(truth.shape[2], 10.0)
+        number = proposal.decision_id
+        return Observation(proposal.pixel, truth[proposal.pixel], decision_id=number, axis=axis)
 
     return measure
 

@@ -9,6 +9,7 @@ from curiosity_bluesky.learning.strategies.lcmd import LCMD
 from curiosity_bluesky.learning.strategies.oracle import Oracle
 from curiosity_bluesky.learning.strategies.random import Random
 from curiosity_bluesky.learning.strategies.sobol import Sobol
+from curiosity_bluesky.learning.strategies.theory import Theory
 from curiosity_bluesky.learning.strategies.variance import Variance
 from curiosity_bluesky.learning.strategies.vatsavai2025_ensemble import Vatsavai2025Ensemble
 from curiosity_bluesky.learning.strategies.vatsavai2025_latent import Vatsavai2025Latent
@@ -26,6 +27,7 @@ __all__ = [
     "Oracle",
     "Random",
     "Sobol",
+    "Theory",
     "Variance",
     "Vatsavai2025Ensemble",
     "Vatsavai2025Latent",

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from curiosity_bluesky.learning.expected_drop import ExpectedDrop, Weights
+from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
@@ -34,38 +35,59 @@ class Curious(GaussianProcessStrategy):
     weights
         What the error at a place counts: ``learnable``, as far as neighbours help to predict
         it; ``error``, all of it; ``none``, all places alike.
+    target_error
+        Stop when the error over the whole area is expected to be less than this share of the
+        variance of the spectra; None to go on.
+    least_gain
+        Stop when the next spectrum is expected to lower that error by less than this share;
+        None to go on.
     references
         Pixels that stand for the whole area.
     pool
-        Pixels to choose from at most; of a larger area so many are drawn at random.
+        Pixels to choose from at most, and to have maps of; of a larger area so many are drawn
+        at random.
     """
 
     name: ClassVar[str] = "curious"
 
     seeding: Literal["representative", "random"] = "representative"
     weights: Weights = "learnable"
+    target_error: float | None = None
+    least_gain: float | None = None
     references: int = 400
     pool: int = 16384
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._expect("1 or more", "references", "pool", within=lambda v: v >= 1)
+        self._expect(
+            "more than 0", "target_error", "least_gain", within=lambda v: v is None or v > 0
+        )
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
-        predictor = self.gp(patches)
-        allowed = np.flatnonzero(patches.allowed)
-        pool = allowed
-        if len(allowed) > self.pool:
-            drawn = np.random.default_rng([seed, self.pool]).choice(allowed, self.pool, False)
-            pool = np.sort(drawn)
+        return self._learner(patches, self.gp(patches), ExpectedDrop, seed)
+
+    def _learner(
+        self,
+        patches: Patches,
+        predictor: GaussianProcessPredictor,
+        curiosity: type[ExpectedDrop],
+        seed: int,
+    ) -> Learner:
+        pool = np.arange(len(patches))
+        if len(patches) > self.pool:
+            rng = np.random.default_rng([seed, self.pool])
+            pool = np.sort(rng.permutation(np.flatnonzero(patches.allowed))[: self.pool])
         even = qmc.Halton(2, rng=np.random.default_rng([seed, 0])).random(self.references)
-        rule = ExpectedDrop(
+        rule = curiosity(
             predictor,
-            patches.allowed,
+            patches,
             pool,
             planned(patches, even).order,
             self.weights,
+            self.target_error,
+            self.least_gain,
         )
         representative = RepresentativeSeeding(predictor.inputs, pool)
         return ModelLearner(
@@ -74,6 +96,8 @@ class Curious(GaussianProcessStrategy):
             predictor=predictor,
             curiosity=rule,
             choice=rule,
+            # Asked only if there is something to be asked: it would train for nothing.
+            stopping=None if self.target_error is self.least_gain is None else rule,
             n_seeds=self.n_seeds,
             seed=seed,
         )

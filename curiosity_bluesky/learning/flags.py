@@ -1,0 +1,107 @@
+"""Regions that structure does not explain: where a scientist should look closer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from sklearn.cluster import DBSCAN
+
+from curiosity_bluesky.learning.gaussian_process import Posterior
+from curiosity_bluesky.learning.out_of_sample import Neighbours
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.records import Flag
+
+FACTOR = 6.0
+"""How many times larger than typical an error has to be."""
+TOGETHER = 3
+"""How many such spectra near each other make a region."""
+LEFT_OUT = 0.25
+"""Share of the observations, the nearest ones, without which each is predicted."""
+
+
+def flagged(posterior: Posterior, outputs: NDArray, scale: float, patches: Patches) -> list[Flag]:
+    """Find the regions where spectra are not what the same structure gives elsewhere.
+
+    Each spectrum is predicted without a quarter of all others, the nearest: by its structure,
+    hardly by its place. Those whose squared error, relative to its expected variance, is
+    many times the median of all are clustered by position (DBSCAN, Ester et al. 1996). The
+    most striking one of all is then left out for good, and what is still a cluster counts:
+    a single spoilt spectrum is no region, nor what it spoils around it.
+
+    Parameters
+    ----------
+    posterior
+        What is known.
+    outputs
+        ``(n, outputs)`` that were observed.
+    scale
+        Squared output that a variance of 1 stands for, summed over the outputs.
+    patches
+        The candidates.
+
+    Returns
+    -------
+    list of Flag
+        The most striking first.
+    """
+    n = len(posterior.indices)
+    places = np.array([patches.survey.position(patches.pixel(k)) for k in posterior.indices])
+    striking = np.arange(n)
+    excess = np.zeros(n)
+    kept = np.arange(n)
+    for _ in range(2):
+        if len(kept) <= 2 * TOGETHER:
+            return []
+        excess = np.zeros(n)
+        excess[kept] = _by_structure(posterior, outputs, kept)
+        striking = np.intersect1d(striking, np.flatnonzero(excess > FACTOR))
+        kept = np.delete(kept, np.argmax(excess[kept]))
+    if len(striking) < TOGETHER:
+        return []
+    across = np.ptp(places, axis=0)
+    spacing = float(np.sqrt(across.prod() / n) if across.all() else across.max() / n)
+    label = DBSCAN(eps=2 * spacing, min_samples=TOGETHER).fit_predict(places[striking])
+    neighbours = Neighbours.of(posterior, outputs, scale)
+    found = []
+    for k in range(label.max() + 1):
+        members = striking[label == k]
+        x, y = places[members].mean(axis=0)
+        # Of a disc that is evenly filled the radius is the root mean square times root 2.
+        reach = math.sqrt(2 * ((places[members] - (x, y)) ** 2).sum(axis=1).mean())
+        learnable = float(neighbours.learnable(neighbours.position[members]).mean())
+        found.append(
+            Flag(
+                x=float(x),
+                y=float(y),
+                radius=reach + spacing / 2,
+                n_observed=len(members),
+                excess=float(np.exp(np.log(excess[members]).mean())),
+                learnable=learnable,
+                remark=_remark(learnable),
+            )
+        )
+    return sorted(found, key=lambda flag: -flag.excess * flag.n_observed)
+
+
+def _by_structure(posterior: Posterior, outputs: NDArray, kept: NDArray[np.intp]) -> NDArray:
+    """Squared errors without the nearest others, relative to what is typical, ``(kept,)``."""
+    doubt = posterior.noise[kept] / posterior.kernel.noise
+    indices = posterior.indices[kept]
+    rest = Posterior.after(posterior.kernel, posterior.inputs, indices, doubt)
+    position = posterior.inputs.position[indices]
+    apart = cdist(position, position)
+    np.fill_diagonal(apart, -1.0)
+    group = 1 + math.ceil(LEFT_OUT * len(kept))
+    nearest = np.argsort(apart, axis=1, kind="stable")[:, :group]
+    error, variance = rest.leave_groups_out(outputs[kept] - outputs[kept].mean(axis=0), nearest)
+    relative = (error**2).sum(axis=1) / variance
+    return relative / max(float(np.median(relative)), 1e-300)
+
+
+def _remark(learnable: float) -> str:
+    if learnable >= 0.5:
+        return "structure does not explain the spectra here, neighbours agree: look closer"
+    return "structure does not explain the spectra here, nor do neighbours: noise, or look closer"

@@ -1,0 +1,108 @@
+"""``theory``: where a physical model of the loop fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning.expected_drop import ExpectedDrop
+from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.loop_fit import PARAMETERS, fit_loop, loops
+from curiosity_bluesky.learning.networks import EpochHook
+from curiosity_bluesky.learning.out_of_sample import Excess, Neighbours
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.predictors import mean_square
+from curiosity_bluesky.learning.protocols import Learner
+from curiosity_bluesky.learning.records import Observed, Scores, Training
+from curiosity_bluesky.learning.strategies.curious import Curious
+from curiosity_bluesky.learning.strategy import register
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Theory(Curious):
+    """Theory in place of the network: a hysteresis loop is fitted to each spectrum.
+
+    "The convolutional neural networks may be replaced with theoretical models, in which case
+    the curiosity algorithm would actively sample spectra for which the theory fails" (Vatsavai
+    et al. 2025, conclusions). Here the fitted loop is the theory (`loop_fit`), a Gaussian
+    process carries its parameters over to where nothing was measured, and each decision takes
+    the pixel that tells most about the parameters where the misfit is expected to be large.
+    It needs a bias axis; spectra of the plan have one.
+    """
+
+    name: ClassVar[str] = "theory"
+
+    def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
+        """Put the parts together for one survey."""
+        predictor = FittedLoops(self.gp(patches))
+        return self._learner(patches, predictor, ExpectedMisfit, seed)
+
+
+class FittedLoops(GaussianProcessPredictor):
+    """Loops whose parameters are interpolated by a Gaussian process.
+
+    Parameters
+    ----------
+    process
+        The Gaussian process; the parameters, each divided by its spread, are its spectra.
+    """
+
+    def __init__(self, process: GaussianProcessPredictor) -> None:
+        self.__dict__.update(process.__dict__)
+
+    def start(self, observed: Observed) -> Training:
+        """Forget everything and learn from these observations."""
+        self._fitted = np.zeros((0, len(PARAMETERS)))
+        return super().start(observed)
+
+    def update(self, observed: Observed) -> Training:
+        """Fit what is new, and take in all parameters."""
+        if observed.axis is None:
+            raise InputError(
+                "the strategy 'theory' fits a loop along the bias and the spectra came without "
+                "an axis; give Observation(..., axis=...) or a detector that has one in its "
+                "configuration"
+            )
+        self._bias = observed.axis
+        new = [fit_loop(self._bias, s) for s in observed.spectra[len(self._fitted) :]]
+        self._fitted = np.array([*self._fitted, *new])
+        spread = self._fitted.std(axis=0)
+        self._spread = np.where(spread > 0, spread, 1.0)
+        parameters = Observed(observed.indices, self._fitted / self._spread)
+        training = super().update(parameters)
+        self.misfit = mean_square(loops(self._bias, self._fitted) - observed.spectra)
+        return training
+
+    def predict(self, indices: NDArray[np.intp] | None = None) -> NDArray:
+        """Loops of some candidates (default all), ``(candidates, points)``."""
+        return loops(self._bias, super().predict(indices) * self._spread)
+
+    def errors(self, observed: Observed) -> NDArray:
+        """How far theory is from each observation, mean square, ``(n,)``."""
+        return self.misfit
+
+
+class ExpectedMisfit(ExpectedDrop):
+    """The drop of the parameters' variance, weighed by the misfit that is expected."""
+
+    def _learn_errors(self, share: float | None) -> float:
+        predictor = self._predictor
+        assert isinstance(predictor, FittedLoops)
+        scale = predictor.scale * predictor.points
+        self.neighbours = Neighbours.of(predictor.posterior, predictor.scores, scale)
+        ones = np.ones(len(predictor.misfit))
+        self.excess = Excess.of(predictor.posterior, predictor.misfit, share, ones)
+        return self.excess.loss
+
+    def scores(self, observed: Observed) -> Scores:
+        """Score every candidate; the error is the misfit that is expected there."""
+        found = super().scores(observed)
+        in_pool, at_references = self._coverage.correlations()
+        self.expected_error = float(self.excess.factor(at_references).mean())
+        error = self._everywhere(self.excess.factor(in_pool))
+        return Scores(found.acquisition, error, uncertainty=found.uncertainty)
