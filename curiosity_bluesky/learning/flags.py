@@ -89,14 +89,17 @@ def flagged(posterior: Posterior, outputs: NDArray, scale: float, patches: Patch
 def _by_structure(posterior: Posterior, outputs: NDArray, kept: NDArray[np.intp]) -> NDArray:
     """Squared errors without the nearest others, relative to what is typical, ``(kept,)``."""
     doubt = posterior.noise[kept] / posterior.kernel.noise
-    indices = posterior.indices[kept]
-    rest = Posterior.after(posterior.kernel, posterior.inputs, indices, doubt)
+    indices, outputs = posterior.indices[kept], outputs[kept] - outputs[kept].mean(axis=0)
+    kernel = posterior.kernel
+    if len(kept) < len(posterior.indices):  # the old one was fitted to what is left out, too
+        kernel = kernel.fitted(posterior.inputs, indices, outputs)
+    rest = Posterior.after(kernel, posterior.inputs, indices, doubt)
     position = posterior.inputs.position[indices]
     apart = cdist(position, position)
     np.fill_diagonal(apart, -1.0)
     group = 1 + math.ceil(LEFT_OUT * len(kept))
     nearest = np.argsort(apart, axis=1, kind="stable")[:, :group]
-    error, variance = rest.leave_groups_out(outputs[kept] - outputs[kept].mean(axis=0), nearest)
+    error, variance = rest.leave_groups_out(outputs, nearest)
     relative = (error**2).sum(axis=1) / variance
     return relative / max(float(np.median(relative)), 1e-300)
 
