@@ -224,7 +224,7 @@ def benchmark(
             metavar="A,B",
             help="NAME or NAME[PARAMETER=VALUE,...]; published, baselines and oracles are several.",
         ),
-    ] = "published,baselines,oracles",
+    ] = "curious,baselines,oracles",
     points: Annotated[int, typer.Option(help="Spectra in a run, seeds included.")] = 200,
     seeds: Annotated[int, typer.Option(help="Runs of each strategy on each sample.")] = 20,
     protocols: Annotated[

@@ -22,9 +22,10 @@ from rich.table import Table
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent import CuriosityAgent
+from curiosity_bluesky.benchmark.measured import saving_on
 from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Explorer, Scorer, Strategy, withheld_pixels
+from curiosity_bluesky.learning import Explorer, Flag, Scorer, Strategy, withheld_pixels
 from curiosity_bluesky.plans import explore
 from curiosity_bluesky.session import simulated_instrument
 from curiosity_bluesky.views import LiveView
@@ -48,6 +49,10 @@ class DemoResult:
     test_nmse, hidden_nmse, published_score
         See `curiosity_bluesky.learning.Score`; the published score is the smallest along
         the run.
+    flags
+        Regions that structure does not explain.
+    saving
+        What the benchmark measured for this sample and strategy, None where it did not.
     picture
         The summary picture, None with ``--no-plot``.
     """
@@ -63,6 +68,8 @@ class DemoResult:
     test_nmse: float | None
     hidden_nmse: float | None
     published_score: float | None
+    flags: list[Flag]
+    saving: str | None
     picture: str | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,9 +89,10 @@ class DemoResult:
                 "published score",
                 f"{_number(self.published_score)}  (sum of MSE over all pixels, least of the run)",
             ),
-            ("uid", self.uid),
-            ("catalogue", self.catalog),
         ]
+        rows += [("look closer", _flag_in_words(flag)) for flag in self.flags]
+        rows += [("saving", self.saving)] if self.saving else []
+        rows += [("uid", self.uid), ("catalogue", self.catalog)]
         return rows + ([("picture", self.picture)] if self.picture else [])
 
 
@@ -158,8 +166,17 @@ def run_demo(
             seconds=round(seconds, 3),
             seconds_per_decision=decision_seconds(measured),
             **scorer.summary(),
+            flags=documents.flags_of(runs[uid]),
+            saving=saving_on(opened.name) if chosen.name == "curious" else None,
             picture=None if path is None else str(path),
         )
+
+
+def _flag_in_words(flag: Flag) -> str:
+    return (
+        f"x = {flag.x:.3g}, y = {flag.y:.3g} µm, radius {flag.radius:.2g} µm, "
+        f"{flag.n_observed} spectra: {flag.remark}"
+    )
 
 
 def _check_picture(picture: Path) -> None:
@@ -260,25 +277,32 @@ class RunReport:
         Its start document.
     status
         How it ended, ``open`` if it did not.
+    reason
+        Why it ended, in words.
     streams
         Stream name to number of events.
     points
         `documents.read` of it, None where nothing was measured.
+    flags
+        Regions that structure does not explain.
     picture
         Its picture, where one was asked for.
     """
 
     start: Mapping[str, Any]
     status: str
+    reason: str
     streams: Mapping[str, int]
     points: xr.Dataset | None
+    flags: list[Flag]
     picture: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report, JSON-ready."""
         decisions = [] if self.points is None else _decisions(self.points)
         out = {field.name: getattr(self, field.name) for field in fields(self)}
-        return out | {"start": dict(self.start), "points": decisions}
+        flags = [asdict(flag) for flag in self.flags]
+        return out | {"start": dict(self.start), "points": decisions, "flags": flags}
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what one wants to know of the run."""
@@ -293,9 +317,11 @@ class RunReport:
             ("strategy", start.get("curiosity_strategy", "")),
             ("seed", str(start.get("curiosity_seed", ""))),
             ("events", streams),
+            ("ended by", self.reason),
         ]
         if self.points is not None and "seconds" in self.points:
             rows.append(("a decision", f"{decision_seconds(self.points):.3g} s (median)"))
+        rows += [("look closer", _flag_in_words(flag)) for flag in self.flags]
         return rows + ([("picture", self.picture)] if self.picture else [])
 
     def decisions_table(self) -> Table:
@@ -330,8 +356,10 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
     return RunReport(
         start=run.metadata["start"],
         status=stop.get("exit_status", "open"),
+        reason=stop.get("reason", ""),
         streams={name: len(run[name]["time"]) for name in run},
         points=measured,
+        flags=documents.flags_of(run),
         picture=None if picture is None else str(picture),
     )
 

@@ -27,6 +27,7 @@ BASELINES = (
     "variance",
     "dkl",
 )
+DEFAULT = "curious,baselines,oracles"
 GROUPS = {
     "published": PUBLISHED,
     "baselines": BASELINES,

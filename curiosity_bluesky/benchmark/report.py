@@ -210,6 +210,7 @@ class _Part:
             f"hidden nMSE at {self.last}",
             f"ten worst at {self.last}",
             f"saving({half}) against its twin",
+            "the same for the hidden nMSE",
             f"saving({half}) against {against}",
             f"p against its twin at {self.last}",
             "s a decision",
@@ -228,6 +229,8 @@ class _Part:
             known = arm.twin != label and self._beside(arm, arm.twin)
             twin = self.test[arm.twin or ""] if known else None
             cells.append(_saving(self.test[label], twin, half))
+            twin_hidden = self.hidden[arm.twin or ""] if known else None
+            cells.append(_saving(self.hidden[label], twin_hidden, half))
             known = best is not None and best.label != label and self._beside(arm, best.label)
             other = self.test[best.label] if best is not None and known else None
             cells.append(_saving(self.test[label], other, half))

@@ -17,7 +17,7 @@ from curiosity_bluesky.documents.keys import (
     PRIMARY,
     SURVEY,
 )
-from curiosity_bluesky.documents.reading import read, read_stream
+from curiosity_bluesky.documents.reading import flags_of, read, read_stream
 from curiosity_bluesky.documents.translate import (
     Translator,
     axis_of,
@@ -61,6 +61,7 @@ __all__ = [
     "decision_values",
     "flag_from",
     "flag_values",
+    "flags_of",
     "prediction_values",
     "read",
     "read_stream",

@@ -9,8 +9,10 @@ import httpx
 import numpy as np
 import xarray as xr
 
-from curiosity_bluesky.documents.keys import DECISIONS, PREDICTED, PRIMARY
+from curiosity_bluesky.documents.keys import DECISIONS, FLAG_KEYS, FLAGS, PREDICTED, PRIMARY
+from curiosity_bluesky.documents.translate import flag_from
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Flag
 
 T = TypeVar("T")
 
@@ -59,6 +61,17 @@ def read(run: Any) -> xr.Dataset:
         points = points.set_coords(["decision_id", *coordinates])
     flat = {k: v for k, v in run.start.items() if isinstance(v, str | int | float)}
     return points.assign_attrs(flat)
+
+
+def flags_of(run: Any) -> list[Flag]:
+    """Return the regions that structure does not explain, the most striking first."""
+    if FLAGS not in run:
+        return []
+    events = read_stream(run, FLAGS)
+    return [
+        flag_from({key: events[key].values[k] for key in FLAG_KEYS})
+        for k in range(events.sizes["event"])
+    ]
 
 
 def read_stream(run: Any, name: str) -> xr.Dataset:

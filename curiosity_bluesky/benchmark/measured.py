@@ -1,0 +1,87 @@
+"""What the benchmark measured, kept beside the code so that the demo can say it.
+
+``python -m curiosity_bluesky.benchmark.measured DIR --command "..."`` writes
+``measured.json`` out of ``DIR/trials.parquet``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from curiosity_bluesky.benchmark.statistics import Saving, curves, saving
+
+FILE = "measured.json"
+STRATEGY, TWIN = "curious", "random"
+AT = 100
+"""Spectra."""
+
+
+def saving_on(sample: str) -> str | None:
+    """Say what ``curious`` saves on a sample, None where nobody measured it.
+
+    Parameters
+    ----------
+    sample
+        Its name.
+    """
+    file = resources.files("curiosity_bluesky.benchmark") / FILE
+    if not file.is_file():
+        return None
+    known = json.loads(file.read_text())
+    found = known["samples"].get(sample)
+    if found is None:
+        return None
+    return (
+        f"{found['saving']} times as many random pixels are needed for the test nMSE at "
+        f"{known['n']} spectra ({found['seeds']} seeds, {known['date']}: {known['command']})"
+    )
+
+
+def measured(trials: Any, command: str) -> dict[str, Any]:
+    """Return the savings of ``curious`` against random pixels, shared seeds.
+
+    Parameters
+    ----------
+    trials
+        The table ``trials.parquet`` of a campaign.
+    command
+        What measured it.
+    """
+    samples = {}
+    shared = trials[trials["protocol"] == "shared"]
+    for name, rows in shared.groupby("sample"):
+        known = curves(rows, "test_nmse"), curves(rows, "hidden_nmse")
+        found = [saving(c[STRATEGY], c[TWIN], AT) for c in known if {STRATEGY, TWIN} <= set(c)]
+        if len(found) == 2 and all(isinstance(one, Saving) for one in found):
+            seeds = len(known[0][STRATEGY].common(known[0][TWIN])[0].seeds)
+            samples[str(name)] = {"saving": str(found[0]), "hidden": str(found[1]), "seeds": seeds}
+    return {
+        "command": command,
+        "date": str(datetime.now(UTC).date()),
+        "n": AT,
+        "samples": samples,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--command", required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name(FILE))
+    given = parser.parse_args(arguments)
+    found = measured(pd.read_parquet(given.directory / "trials.parquet"), given.command)
+    given.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found["samples"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
