@@ -41,7 +41,8 @@ def collected_run(
     """Run the plan, quick; return the uid and the documents that came out."""
     documents: list[tuple[str, dict[str, Any]]] = []
     stage = instrument.stage
-    kwargs.setdefault("parameters", QUICK_LATENT)
+    quick = QUICK_LATENT if kwargs.get("strategy") == "vatsavai2025-latent" else QUICK
+    kwargs.setdefault("parameters", quick)
     RE(
         curiosity_plan(
             [instrument.spectrometer],
