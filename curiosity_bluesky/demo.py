@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,6 @@ from rich.table import Table
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent import CuriosityAgent
-from curiosity_bluesky.benchmark.measured import saving_on
 from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Flag, Scorer, Strategy, withheld_pixels
@@ -167,9 +168,25 @@ def run_demo(
             seconds_per_decision=decision_seconds(measured),
             **scorer.summary(),
             flags=documents.flags_of(runs[uid]),
-            saving=saving_on(opened.name) if chosen.name == "curious" else None,
+            saving=_saving(chosen, opened.name),
             picture=None if path is None else str(path),
         )
+
+
+def _saving(strategy: Strategy, sample: str) -> str | None:
+    """Say what the benchmark measured for a sample, with the strategy as it is by default."""
+    file = resources.files("curiosity_bluesky").joinpath("benchmark", "measured.json")
+    plain = Strategy.named("curious", budget=strategy.budget)
+    if strategy != plain or not file.is_file():
+        return None
+    known = json.loads(file.read_text())
+    found = known["samples"].get(sample)
+    if found is None:
+        return None
+    return (
+        f"{found['saving']} times as many random pixels are needed for the test nMSE at "
+        f"{known['n']} spectra ({found['seeds']} seeds, {known['date']}: {known['command']})"
+    )
 
 
 def _flag_in_words(flag: Flag) -> str:

@@ -157,7 +157,7 @@ def _explore(
     )
     yield from plan_stubs.save(documents.SURVEY, [imager, mask])
     n = 0
-    why = "budget: all spectra were measured"
+    why = f"budget: {budget} pixels were visited"
     while n < budget:
         enough, said = yield from plan_stubs.call_in_thread(agent.should_stop)
         if enough:

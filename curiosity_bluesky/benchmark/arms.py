@@ -27,7 +27,6 @@ BASELINES = (
     "variance",
     "dkl",
 )
-DEFAULT = "curious,baselines,oracles"
 GROUPS = {
     "published": PUBLISHED,
     "baselines": BASELINES,

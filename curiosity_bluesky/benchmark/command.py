@@ -41,7 +41,7 @@ def truth_of(text: str) -> Truth:
     )
     mask = np.zeros(sample.shape, bool) if sample.mask is None else np.asarray(sample.mask)
     target = sample.target()
-    axis = np.tile(sample.axis, target.shape[2] // len(sample.axis))  # one for each channel
+    axis = sample.axis if target.shape[2] == len(sample.axis) else None  # several channels
     return Truth(sample.name, dict(sample.images), sample.x, sample.y, target, mask, axis)
 
 

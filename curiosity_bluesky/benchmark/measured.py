@@ -10,7 +10,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +21,6 @@ FILE = "measured.json"
 STRATEGY, TWIN = "curious", "random"
 AT = 100
 """Spectra."""
-
-
-def saving_on(sample: str) -> str | None:
-    """Say what ``curious`` saves on a sample, None where nobody measured it.
-
-    Parameters
-    ----------
-    sample
-        Its name.
-    """
-    file = resources.files("curiosity_bluesky.benchmark") / FILE
-    if not file.is_file():
-        return None
-    known = json.loads(file.read_text())
-    found = known["samples"].get(sample)
-    if found is None:
-        return None
-    return (
-        f"{found['saving']} times as many random pixels are needed for the test nMSE at "
-        f"{known['n']} spectra ({found['seeds']} seeds, {known['date']}: {known['command']})"
-    )
 
 
 def measured(trials: Any, command: str) -> dict[str, Any]:

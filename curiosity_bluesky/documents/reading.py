@@ -87,7 +87,7 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
     run
         A run from a catalogue.
     name
-        The stream: ``survey``, ``decisions``, ``primary``, ``learning`` or ``maps``.
+        The stream: ``survey``, ``decisions``, ``primary``, ``learning``, ``maps`` or ``flags``.
 
     Returns
     -------

@@ -127,9 +127,9 @@ class Translator:
             pixel = None if number is None else self._decided.get(number)
             pixel = pixel or self._pixel(data)
             if spectrum and pixel is not None:
-                axes = [configured_axis(descriptor, key) for key in channel_keys(descriptor)]
-                known = [np.asarray(found[1], float) for found in axes if found is not None]
-                axis = np.concatenate(known) if len(known) == len(axes) else None
+                keys = channel_keys(descriptor)
+                found = configured_axis(descriptor, keys[0]) if len(keys) == 1 else None
+                axis = None if found is None else np.asarray(found[1], float)
                 return Observation(pixel, np.concatenate(spectrum), decision_id=number, axis=axis)
         return None
 

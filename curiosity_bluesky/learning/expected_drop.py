@@ -37,7 +37,7 @@ class ExpectedDrop:
     predictor
         The Gaussian process.
     patches
-        The candidates: those that are allowed and not available were decided on.
+        The candidates.
     pool
         Candidates to choose from.
     references
@@ -61,8 +61,8 @@ class ExpectedDrop:
     ) -> None:
         self._predictor = predictor
         self._patches = patches
-        self._allowed = patches.allowed
         self._pool = pool
+        self._pending: NDArray[np.intp] = np.array([], dtype=np.intp)
         self._references = references
         self._kind: Weights = weights
         self._target_error = target_error
@@ -107,32 +107,42 @@ class ExpectedDrop:
         error that of a new spectrum, both in the units of the spectra squared.
         """
         coverage, scale = self._coverage, self._predictor.scale
-        noise = coverage.posterior.kernel.noise
         in_pool, at_references = coverage.correlations()
-        excess = self.excess.factor(at_references)
         self._drop_weights = self._weights(at_references) * scale / len(self._references)
-        self.expected_error = float((excess * (coverage.reference_variance + noise)).mean() * scale)
+        expected = self._expected(at_references, coverage.reference_variance)
+        self.expected_error = float(expected.mean())
         acquisition = coverage.drop(self._drop_weights)
-        total = (self._drop_weights * (coverage.reference_variance + noise)).sum()
-        self.expected_gain = float(acquisition.max() / total)
-        error = self.excess.factor(in_pool) * (coverage.variance + noise) * scale
+        ahead = self._patches.allowed[self._pool] & ~np.isin(self._pool, observed.indices)
+        self.expected_gain = float(
+            acquisition[ahead].max(initial=0.0) / max(self.expected_error, 1e-300)
+        )
+        error = self._expected(in_pool, coverage.variance)
         return Scores(
             self._everywhere(acquisition),
             self._everywhere(error),
             uncertainty=self._everywhere(np.sqrt(coverage.variance * scale)),
         )
 
+    def _expected(self, correlation: NDArray, variance: NDArray) -> NDArray:
+        """Return the mean squared error that a spectrum is expected to show, ``(places,)``."""
+        noisy = variance + self._coverage.posterior.kernel.noise
+        modelled = self.excess.factor(correlation) * noisy * self._predictor.scale
+        return modelled + self._predictor.left_over
+
     def enough(self, observed: Observed) -> str | None:
         """Say why no further spectrum is worth its time; None if one is."""
         # The spectra that were measured are not typical of the area: curiosity chose them.
-        spread = np.nanvar(self._predictor.predict(self._references), axis=0).mean()
+        predicted = self._predictor.predict(self._references)
+        spread = predicted[:, np.isfinite(predicted[0])].var(axis=0).mean()
         relative = self.expected_error / max(float(spread) + self.expected_error, 1e-300)
         if self._target_error is not None and relative < self._target_error:
             return (
                 f"target: an error of {relative:.3g} of the variance is expected over the area, "
                 f"{self._target_error:g} is enough"
             )
-        if self._least_gain is not None and self.expected_gain < self._least_gain:
+        # On the seeds alone the Gaussian process may think that there is nothing to be learned.
+        searched = self._predictor.searches > 1
+        if self._least_gain is not None and searched and self.expected_gain < self._least_gain:
             return (
                 f"gain: the next spectrum is expected to lower the error by "
                 f"{self.expected_gain:.2%}, less than {self._least_gain:.2%}"
@@ -145,9 +155,13 @@ class ExpectedDrop:
         return flagged(self._predictor.posterior, self._predictor.scores, scale, self._patches)
 
     def _everywhere(self, values: NDArray) -> NDArray:
-        out = np.full(len(self._allowed), np.nan)
+        out = np.full(len(self._patches), np.nan)
         out[self._pool] = values
         return out
+
+    def suppose(self, pending: NDArray[np.intp]) -> None:
+        """Take these candidates as measured, whatever is found there, in the next choice."""
+        self._pending = pending
 
     def __call__(
         self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator
@@ -158,12 +172,9 @@ class ExpectedDrop:
         """
         left = available[self._pool].copy()
         coverage = self._coverage
-        under_way = np.setdiff1d(
-            np.flatnonzero(self._allowed & ~available), coverage.posterior.indices
-        )
-        for index in under_way:
+        for index in self._pending:
             coverage = coverage.supposing(int(index))
-        drop = coverage.drop(self._drop_weights) if len(under_way) else values[self._pool]
+        drop = coverage.drop(self._drop_weights) if len(self._pending) else values[self._pool]
         chosen: list[tuple[int, Reason]] = []
         while len(chosen) < n and left.any():
             k = int(np.argmax(np.where(left, drop, -np.inf)))

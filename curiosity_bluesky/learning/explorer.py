@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.protocols import Flagging, Stopping
+from curiosity_bluesky.learning.protocols import Flagging, Stopping, Supposing
 from curiosity_bluesky.learning.records import (
     REASONS,
     Flag,
@@ -106,6 +106,7 @@ class Explorer:
         self._barred: set[Pixel] = set()
         self._seeds: list[int] | None = None
         self._points: int | None = None
+        self._asked = 0.0
 
     # ---- what has happened
 
@@ -242,10 +243,15 @@ class Explorer:
             observed = self._observed()
             scores = self._learner.score(observed) if len(observed) else None
             rng = np.random.default_rng([self.seed, len(self._decisions)])
+            if isinstance(self._learner, Supposing):
+                under_way = [self.patches.index(p.pixel) for p in self.pending]
+                under_way = [i for i in under_way if i is not None] + [i for i, _ in chosen]
+                self._learner.suppose(np.array(under_way, dtype=np.intp))
             chosen += self._learner.choose(scores, available, n - len(chosen), rng)
             if scores is not None:
                 spectra = self._learner.predict(observed, np.array([i for i, _ in chosen]))
-        seconds = (time.perf_counter() - started) / max(1, len(chosen))
+        seconds = (time.perf_counter() - started + self._asked) / max(1, len(chosen))
+        self._asked = 0.0
         first = max(self._decisions, default=-1) + 1
         proposals = []
         for k, (index, reason) in enumerate(chosen):
@@ -267,7 +273,9 @@ class Explorer:
         if not self.pending and not self._available().any():
             return True, "no pixel is left to measure"
         if isinstance(self._learner, Stopping):
+            started = time.perf_counter()
             why = self._learner.enough(self._observed())
+            self._asked += time.perf_counter() - started  # it may have trained
             if why is not None:
                 return True, why
         return False, f"{self.n_observed} of {self.budget} spectra measured"

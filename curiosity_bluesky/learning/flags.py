@@ -27,9 +27,9 @@ def flagged(posterior: Posterior, outputs: NDArray, scale: float, patches: Patch
 
     Each spectrum is predicted without a quarter of all others, the nearest: by its structure,
     hardly by its place. Those whose squared error, relative to its expected variance, is
-    many times the median of all are clustered by position (DBSCAN, Ester et al. 1996). The
-    most striking one of all is then left out for good, and what is still a cluster counts:
-    a single spoilt spectrum is no region, nor what it spoils around it.
+    many times the median of all are clustered by position (DBSCAN, Ester et al. 1996). They
+    have to be so with the most striking one of all left out for good, too: a single spoilt
+    spectrum is no region, nor is what it spoils around it.
 
     Parameters
     ----------
@@ -49,20 +49,18 @@ def flagged(posterior: Posterior, outputs: NDArray, scale: float, patches: Patch
     """
     n = len(posterior.indices)
     places = np.array([patches.survey.position(patches.pixel(k)) for k in posterior.indices])
-    striking = np.arange(n)
-    excess = np.zeros(n)
-    kept = np.arange(n)
-    for _ in range(2):
-        if len(kept) <= 2 * TOGETHER:
-            return []
-        excess = np.zeros(n)
-        excess[kept] = _by_structure(posterior, outputs, kept)
-        striking = np.intersect1d(striking, np.flatnonzero(excess > FACTOR))
-        kept = np.delete(kept, np.argmax(excess[kept]))
-    if len(striking) < TOGETHER:
-        return []
     across = np.ptp(places, axis=0)
     spacing = float(np.sqrt(across.prod() / n) if across.all() else across.max() / n)
+    if n <= 2 * TOGETHER or not spacing > 0:
+        return []
+    excess = _by_structure(posterior, outputs, np.arange(n))
+    most = int(np.argmax(excess))
+    others = np.delete(np.arange(n), most)
+    without_it = np.full(n, np.inf)
+    without_it[others] = _by_structure(posterior, outputs, others)
+    striking = np.flatnonzero(np.minimum(excess, without_it) > FACTOR)
+    if len(striking) < TOGETHER:
+        return []
     label = DBSCAN(eps=2 * spacing, min_samples=TOGETHER).fit_predict(places[striking])
     neighbours = Neighbours.of(posterior, outputs, scale)
     found = []

@@ -32,6 +32,7 @@ from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
+from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
 
 PRIOR = {
@@ -50,6 +51,8 @@ PRIOR = {
 RELEVANCE = (0.0, 1.0)
 """The same for the relevance of each channel, where there are several."""
 NAMES = tuple(PRIOR)
+ITERATIONS = 40
+"""Steps of a search for the hyper-parameters at most."""
 BLOCK = 2**20
 """Elements of a covariance that are computed at once, where there are many."""
 
@@ -200,7 +203,13 @@ class Kernel:
             done += len(some)
         return out
 
-    def fitted(self, inputs: Inputs, indices: NDArray[np.intp], outputs: NDArray) -> Kernel:
+    def fitted(
+        self,
+        inputs: Inputs,
+        indices: NDArray[np.intp],
+        outputs: NDArray,
+        on_epoch: EpochHook = lambda model, epoch, epochs: None,
+    ) -> Kernel:
         """Return the hyper-parameters of the largest marginal likelihood, with the prior.
 
         The scale of each output is profiled out; an output counts by its share of the
@@ -212,11 +221,13 @@ class Kernel:
             Where was measured.
         outputs
             ``(n, outputs)`` principal components of the spectra.
+        on_epoch
+            Called before every evaluation; what it raises ends the search.
         """
         weights = (outputs**2).sum(axis=0)
         if len(indices) < 3 or not weights.sum() > 0:
             return self
-        evidence = _Evidence(inputs, indices, outputs, weights / weights.sum())
+        evidence = _Evidence(inputs, indices, outputs, weights / weights.sum(), on_epoch)
         free = np.array([name not in self.fixed for name in NAMES])
         free = np.r_[free, np.ones(len(self.logs) - len(NAMES), bool)]
         first = Kernel.start(inputs.channels).logs
@@ -226,7 +237,7 @@ class Kernel:
             found = minimize(
                 evidence, np.array(start), args=(free,), jac=True, method="L-BFGS-B",
                 bounds=[(-9.0, 9.0) if f else (v, v) for f, v in zip(free, start, strict=True)],
-                options={"maxiter": 40},
+                options={"maxiter": ITERATIONS},
             )  # fmt: skip
             if found.fun < best[0]:
                 best = (float(found.fun), tuple(map(float, found.x)))
@@ -240,7 +251,7 @@ def _squared_distances(rows: NDArray, columns: NDArray) -> NDArray:
 
 
 def _relevances(logs: Tensor, channels: int) -> Tensor:
-    """Relevance of each channel, 1 in the mean."""
+    """Relevance of each channel, 1 in the sum."""
     if channels == 1:
         return torch.ones(1, dtype=logs.dtype)
     return torch.softmax(logs[len(NAMES) :], dim=0)
@@ -258,8 +269,14 @@ class _Evidence:
     """Negative logarithm of marginal likelihood times prior, and its gradient."""
 
     def __init__(
-        self, inputs: Inputs, indices: NDArray[np.intp], outputs: NDArray, weight: NDArray
+        self,
+        inputs: Inputs,
+        indices: NDArray[np.intp],
+        outputs: NDArray,
+        weight: NDArray,
+        on_epoch: EpochHook,
     ) -> None:
+        self._on_epoch, self._asked = on_epoch, 0
         windows = inputs.windows(indices)
         radii, ring = np.unique(inputs.squared_radius, return_inverse=True)
         n, channels = windows.shape[:2]
@@ -280,6 +297,8 @@ class _Evidence:
         self._mean, self._width = torch.tensor(prior, dtype=torch.float64).T
 
     def __call__(self, logs: NDArray, free: NDArray[np.bool_]) -> tuple[float, NDArray]:
+        self._asked += 1
+        self._on_epoch("Gaussian process", self._asked, max(self._asked, 2 * ITERATIONS))
         variables = torch.tensor(logs, dtype=torch.float64, requires_grad=True)
         loss = self._loss(variables, torch.as_tensor(free))
         loss.backward()
@@ -444,8 +463,11 @@ class Posterior:
         errors, variances
             ``(n, outputs)`` and ``(n,)``, of the first of each group.
         """
-        blocks = self.precision[groups[:, :, None], groups[:, None, :]]
-        covariance = np.linalg.inv(blocks)[:, 0]
+        covariance = np.empty(groups.shape)
+        for some in blocks(np.arange(len(groups)), groups.shape[1] ** 2):
+            members = groups[some]
+            inner = self.precision[members[:, :, None], members[:, None, :]]
+            covariance[some] = np.linalg.inv(inner)[:, 0]
         pulled = (self.precision @ outputs)[groups]
         return np.einsum("nm,nmk->nk", covariance, pulled), covariance[:, 0]
 

@@ -14,6 +14,7 @@ from curiosity_bluesky.learning.gaussian_process import (
     blocks,
     principal_components,
 )
+from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.predictors import mean_square
 from curiosity_bluesky.learning.records import Observed, Training
 
@@ -37,6 +38,8 @@ class GaussianProcessPredictor:
         Whether spectra that the others contradict are trusted less.
     window, level
         Whether the kernel has its soft window and its linear part, see `Kernel.start`.
+    on_epoch
+        Called while hyper-parameters are searched; what it raises ends the search.
 
     Attributes
     ----------
@@ -44,6 +47,12 @@ class GaussianProcessPredictor:
         What is known where.
     scores : (n, outputs)
         Principal components of the spectra.
+    points : int
+        Points of a spectrum that were ever recorded.
+    searches : int
+        How often hyper-parameters were searched.
+    left_over : float
+        Mean square of what the outputs leave of a spectrum's point.
     """
 
     def __init__(
@@ -55,16 +64,19 @@ class GaussianProcessPredictor:
         robust: bool = True,
         window: bool = True,
         level: bool = True,
+        on_epoch: EpochHook = lambda model, epoch, epochs: None,
     ) -> None:
         self.inputs = inputs
         self._outputs = outputs
         self._refit_every = refit_every
         self._robust = robust
+        self._on_epoch = on_epoch
         self._first_kernel = Kernel.start(inputs.channels, window=window, level=level)
 
     def start(self, observed: Observed) -> Training:
         """Forget everything and learn from these observations."""
         self._kernel = self._first_kernel
+        self.searches = 0
         self._first = len(observed)
         return self.update(observed)
 
@@ -79,9 +91,15 @@ class GaussianProcessPredictor:
         centred = np.where(recorded, observed.spectra - self._mean, 0.0)
         self._gaps = np.where(seen, 0.0, np.nan)
         self.scores, self._axes = principal_components(centred, self._outputs)
+        self.points = max(1, int(seen.sum()))
+        left_over = ((centred - self.scores @ self._axes)[recorded] ** 2).sum()
+        self.left_over = float(left_over / max(1, recorded.sum()))
         refits = (len(observed) - self._first) % self._refit_every == 0
         if refits:
-            self._kernel = self._kernel.fitted(self.inputs, observed.indices, self.scores)
+            self.searches += 1
+            self._kernel = self._kernel.fitted(
+                self.inputs, observed.indices, self.scores, self._on_epoch
+            )
             self.posterior = Posterior.after(self._kernel, self.inputs, observed.indices)
             if self._robust:
                 self.posterior = self.posterior.doubted(self.scores)
@@ -107,11 +125,6 @@ class GaussianProcessPredictor:
         """
         energy = (self.scores * (self.posterior.precision @ self.scores)).sum()
         return max(float(energy / len(self.scores) / self.points), 1e-300)
-
-    @property
-    def points(self) -> int:
-        """Points of a spectrum."""
-        return self._axes.shape[1]
 
     def predict(self, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Spectra of some candidates (default all), ``(candidates, points)``."""

@@ -18,6 +18,7 @@ from curiosity_bluesky.learning.protocols import (
     Predictor,
     Seeding,
     Stopping,
+    Supposing,
 )
 from curiosity_bluesky.learning.records import Flag, Observed, Reason, Scores, Training
 
@@ -168,6 +169,11 @@ class ModelLearner:
         if scores is None:  # nobody can be curious before there is a model
             return AnyPixel()(nothing, available, n, rng)
         return self._choice(scores.acquisition, available, n, rng)
+
+    def suppose(self, pending: NDArray[np.intp]) -> None:
+        """Take these candidates as measured, whatever is found there, in the next choice."""
+        if isinstance(self._choice, Supposing):
+            self._choice.suppose(pending)
 
     def enough(self, observed: Observed) -> str | None:
         """Say why no further spectrum is worth its time; None if one is, or nobody knows."""

@@ -145,6 +145,15 @@ class Flagging(Protocol):
         ...
 
 
+@runtime_checkable
+class Supposing(Protocol):
+    """A learner, or its choice, that heeds what is under way."""
+
+    def suppose(self, pending: NDArray[np.intp]) -> None:
+        """Take these candidates as measured, whatever is found there, in the next choice."""
+        ...
+
+
 class Learner(Protocol):
     """A strategy at work on one survey: what the explorer drives."""
 

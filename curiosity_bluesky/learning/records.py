@@ -32,7 +32,8 @@ class Observation:
     decision_id
         The decision that led here, None for a point that nobody decided on.
     axis
-        ``(points,)`` along which it was measured, for PFM the bias in V; None if unknown.
+        ``(points,)`` along which it was measured, for PFM the bias in V; None if unknown or
+        if there are several channels.
     """
 
     pixel: Pixel

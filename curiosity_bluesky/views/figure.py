@@ -208,8 +208,9 @@ class RunPicture:
             axes.set_xticks([])
             axes.set_yticks([])
             return
-        if name == "error":  # some strategies give it in the units of the spectra, others not
-            values = values / np.nanmean(values)
+        mean = np.nanmean(values)
+        if name == "error" and mean > 0:  # some strategies give it in units of the spectra
+            values = values / mean
         self._image(axes, values, "magma", label)
         points = list(self.decisions.values())
         axes.plot([p.x for p in points], [p.y for p in points], ".", ms=2, color="white", alpha=0.7)

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from curiosity_bluesky import demo
 from curiosity_bluesky.benchmark import measured
 from curiosity_bluesky.benchmark.speed import large_survey
+from curiosity_bluesky.learning import Strategy
 
 
 def trials(directory, sample="film", seeds=8):
@@ -26,23 +28,25 @@ def trials(directory, sample="film", seeds=8):
 
 def test_the_savings_of_a_campaign_are_written_and_said(tmp_path, monkeypatch, capsys):
     trials(tmp_path)
-    file = tmp_path / "package" / measured.FILE
-    file.parent.mkdir()
+    file = tmp_path / "package" / "benchmark" / measured.FILE
+    file.parent.mkdir(parents=True)
     measured.main([str(tmp_path), "--command", "curiosity benchmark ...", "--out", str(file)])
     assert json.loads(capsys.readouterr().out)["film"]["seeds"] == 8
     found = json.loads(file.read_text())
     assert found["samples"]["film"]["saving"].startswith("1.50")
     assert found["samples"]["film"]["hidden"].startswith("2.00")
-    monkeypatch.setattr(measured.resources, "files", lambda package: file.parent)
-    said = measured.saving_on("film")
+    monkeypatch.setattr(demo.resources, "files", lambda package: tmp_path / "package")
+    curious = Strategy.named("curious", budget=60)
+    said = demo._saving(curious, "film")
     assert said is not None and said.startswith("1.50 (1.50 to 1.50) times as many random pixels")
     assert "at 100 spectra (8 seeds" in said and "curiosity benchmark ..." in said
-    assert measured.saving_on("another") is None
+    assert demo._saving(curious, "another") is None
+    assert demo._saving(curious.replace(outputs=3), "film") is None  # measured as it is by default
 
 
 def test_nothing_is_said_where_nothing_was_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(measured.resources, "files", lambda package: tmp_path)
-    assert measured.saving_on("film") is None
+    monkeypatch.setattr(demo.resources, "files", lambda package: tmp_path)
+    assert demo._saving(Strategy.named("curious"), "film") is None
 
 
 @pytest.mark.slow

@@ -184,7 +184,7 @@ def test_lcmd_is_the_farthest_point_of_the_largest_cluster(film, seed, batch):
     allowed[measured] = True
     available = allowed.copy()
     available[measured] = False
-    rule = LargestCluster(predictor, allowed)
+    rule = LargestCluster(predictor)
     scores = rule.scores(Observed(measured, np.zeros((9, 3))))
     found = rule(scores.acquisition, available, batch, np.random.default_rng(0))
     covariance = predictor.posterior.prior(np.arange(n))
@@ -201,7 +201,7 @@ def test_lcmd_is_not_merely_the_farthest_point(film):
         allowed = np.ones(len(patches), bool)
         available = allowed.copy()
         available[measured] = False
-        rule = LargestCluster(predictor, allowed)
+        rule = LargestCluster(predictor)
         values = rule.scores(Observed(measured, np.zeros((9, 3)))).acquisition
         [(index, _)] = rule(values, available, 1, np.random.default_rng(0))
         different += index != int(np.argmax(np.where(available, values, -1)))

@@ -49,11 +49,16 @@ class GaussianProcessStrategy(Strategy):
         """Random pixels with the same Gaussian process."""
         return self.as_kind(type(Strategy.named("random")), predictor="gp")
 
-    def gp(self, patches: Patches) -> GaussianProcessPredictor:
-        """Return the Gaussian process for a survey."""
-        return GaussianProcessPredictor(
-            Inputs(patches), self.outputs, self.refit_every,
-            robust=self.robust, window=self.window, level=self.level,
+    def gp(
+        self,
+        patches: Patches,
+        on_epoch: EpochHook,
+        kind: type[GaussianProcessPredictor] = GaussianProcessPredictor,
+    ) -> GaussianProcessPredictor:
+        """Return the Gaussian process for a survey, or a predictor that is built on one."""
+        return kind(
+            Inputs(patches), self.outputs, self.refit_every, robust=self.robust,
+            window=self.window, level=self.level, on_epoch=on_epoch,
         )  # fmt: skip
 
 
@@ -83,7 +88,9 @@ class Baseline(GaussianProcessStrategy, Im2SpecStrategy):
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
         predictor: Predictor = (
-            self.gp(patches) if self.predictor == "gp" else self._im2spec(patches, seed, on_epoch)
+            self.gp(patches, on_epoch)
+            if self.predictor == "gp"
+            else self._im2spec(patches, seed, on_epoch)
         )
         return ModelLearner(
             patches,

@@ -39,8 +39,8 @@ class Curious(GaussianProcessStrategy):
         Stop when the error over the whole area is expected to be less than this share of the
         variance of the spectra; None to go on.
     least_gain
-        Stop when the next spectrum is expected to lower that error by less than this share;
-        None to go on.
+        Stop when the next spectrum is expected to lower that error, as far as it can be
+        learned, by less than this share; None to go on.
     references
         Pixels that stand for the whole area.
     pool
@@ -66,7 +66,7 @@ class Curious(GaussianProcessStrategy):
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
-        return self._learner(patches, self.gp(patches), ExpectedDrop, seed)
+        return self._learner(patches, self.gp(patches, on_epoch), ExpectedDrop, seed)
 
     def _learner(
         self,
@@ -97,7 +97,7 @@ class Curious(GaussianProcessStrategy):
             curiosity=rule,
             choice=rule,
             # Asked only if there is something to be asked: it would train for nothing.
-            stopping=None if self.target_error is self.least_gain is None else rule,
+            stopping=rule if self.target_error or self.least_gain else None,
             n_seeds=self.n_seeds,
             seed=seed,
         )

@@ -34,8 +34,8 @@ class LCMD(GaussianProcessStrategy):
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
-        predictor = self.gp(patches)
-        rule = LargestCluster(predictor, patches.allowed)
+        predictor = self.gp(patches, on_epoch)
+        rule = LargestCluster(predictor)
         return ModelLearner(
             patches,
             seeding=RandomSeeding(),
@@ -54,13 +54,11 @@ class LargestCluster:
     ----------
     predictor
         Whose kernel says what is near.
-    allowed
-        ``(candidates,)``: those that are allowed and not available were decided on.
     """
 
-    def __init__(self, predictor: GaussianProcessPredictor, allowed: NDArray[np.bool_]) -> None:
+    def __init__(self, predictor: GaussianProcessPredictor) -> None:
         self._predictor = predictor
-        self._allowed = allowed
+        self._pending: NDArray[np.intp] = np.array([], dtype=np.intp)
 
     def start(self, observed: Observed) -> float:
         """Nothing is trained."""
@@ -70,7 +68,6 @@ class LargestCluster:
 
     def scores(self, observed: Observed) -> Scores:
         """Score every candidate by the squared distance from its centre."""
-        self._observed = observed.indices
         self._distances = self._squared_distances(observed.indices)
         return Scores(acquisition=self._distances.min(axis=1))
 
@@ -80,14 +77,16 @@ class LargestCluster:
         own = posterior.kernel.variance(inputs, np.arange(len(inputs)))
         return np.maximum(own[:, None] + own[centres] - 2 * posterior.prior(centres), 0.0)
 
+    def suppose(self, pending: NDArray[np.intp]) -> None:
+        """Take what is decided on and not measured yet as a centre too."""
+        self._pending = pending
+
     def __call__(
         self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator
     ) -> list[tuple[int, Reason]]:
         """Return `n` distinct available candidates, with the reason ``curious``."""
         left = available.copy()
-        # What is decided on and not measured yet is a centre too.
-        pending = np.setdiff1d(np.flatnonzero(self._allowed & ~available), self._observed)
-        distances = np.hstack([self._distances, self._squared_distances(pending)])
+        distances = np.hstack([self._distances, self._squared_distances(self._pending)])
         chosen: list[tuple[int, Reason]] = []
         while len(chosen) < n and left.any():
             nearest, own = distances.argmin(axis=1), distances.min(axis=1)

@@ -54,7 +54,7 @@ class Oracle(GaussianProcessStrategy):
                 f"the strategy {self.name!r} goes by the true spectra, which nobody knows during "
                 "a measurement; use it in `curiosity benchmark`"
             )
-        predictor = self.gp(patches)
+        predictor = self.gp(patches, on_epoch)
         return ModelLearner(
             patches,
             seeding=RandomSeeding(),

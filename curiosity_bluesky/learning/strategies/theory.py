@@ -17,9 +17,9 @@ from curiosity_bluesky.learning.out_of_sample import Excess, Neighbours
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.predictors import mean_square
 from curiosity_bluesky.learning.protocols import Learner
-from curiosity_bluesky.learning.records import Observed, Scores, Training
+from curiosity_bluesky.learning.records import Observed, Training
 from curiosity_bluesky.learning.strategies.curious import Curious
-from curiosity_bluesky.learning.strategy import register
+from curiosity_bluesky.learning.strategy import Strategy, register
 
 
 @register
@@ -39,21 +39,19 @@ class Theory(Curious):
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
-        predictor = FittedLoops(self.gp(patches))
+        predictor = self.gp(patches, on_epoch, FittedLoops)
         return self._learner(patches, predictor, ExpectedMisfit, seed)
+
+    def random_twin(self) -> Strategy | None:
+        """There is none: random pixels come without a theory."""
+        return None
 
 
 class FittedLoops(GaussianProcessPredictor):
     """Loops whose parameters are interpolated by a Gaussian process.
 
-    Parameters
-    ----------
-    process
-        The Gaussian process; the parameters, each divided by its spread, are its spectra.
+    The parameters, each divided by its spread, are the "spectra" of the Gaussian process.
     """
-
-    def __init__(self, process: GaussianProcessPredictor) -> None:
-        self.__dict__.update(process.__dict__)
 
     def start(self, observed: Observed) -> Training:
         """Forget everything and learn from these observations."""
@@ -64,9 +62,9 @@ class FittedLoops(GaussianProcessPredictor):
         """Fit what is new, and take in all parameters."""
         if observed.axis is None:
             raise InputError(
-                "the strategy 'theory' fits a loop along the bias and the spectra came without "
-                "an axis; give Observation(..., axis=...) or a detector that has one in its "
-                "configuration"
+                "the strategy 'theory' fits a loop along the bias, and the spectra came without "
+                "an axis or have several channels; give Observation(..., axis=...), or a "
+                "detector with one channel and its axis in the configuration"
             )
         self._bias = observed.axis
         new = [fit_loop(self._bias, s) for s in observed.spectra[len(self._fitted) :]]
@@ -82,13 +80,13 @@ class FittedLoops(GaussianProcessPredictor):
         """Loops of some candidates (default all), ``(candidates, points)``."""
         return loops(self._bias, super().predict(indices) * self._spread)
 
-    def errors(self, observed: Observed) -> NDArray:
-        """How far theory is from each observation, mean square, ``(n,)``."""
-        return self.misfit
-
 
 class ExpectedMisfit(ExpectedDrop):
-    """The drop of the parameters' variance, weighed by the misfit that is expected."""
+    """The drop of the parameters' variance, weighed by the misfit that is expected.
+
+    The error map is the misfit in the units of the spectra squared, the uncertainty that of
+    the parameters, each in units of its spread.
+    """
 
     def _learn_errors(self, share: float | None) -> float:
         predictor = self._predictor
@@ -99,10 +97,9 @@ class ExpectedMisfit(ExpectedDrop):
         self.excess = Excess.of(predictor.posterior, predictor.misfit, share, ones)
         return self.excess.loss
 
-    def scores(self, observed: Observed) -> Scores:
-        """Score every candidate; the error is the misfit that is expected there."""
-        found = super().scores(observed)
-        in_pool, at_references = self._coverage.correlations()
-        self.expected_error = float(self.excess.factor(at_references).mean())
-        error = self._everywhere(self.excess.factor(in_pool))
-        return Scores(found.acquisition, error, uncertainty=found.uncertainty)
+    def _weights(self, correlation: NDArray) -> NDArray:
+        return self.excess.factor(correlation)
+
+    def _expected(self, correlation: NDArray, variance: NDArray) -> NDArray:
+        """Return the misfit that is expected, ``(places,)``."""
+        return self.excess.factor(correlation)

@@ -32,7 +32,7 @@ class Variance(GaussianProcessStrategy):
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
-        predictor = self.gp(patches)
+        predictor = self.gp(patches, on_epoch)
         return ModelLearner(
             patches,
             seeding=RandomSeeding(),
