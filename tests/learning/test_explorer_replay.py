@@ -116,7 +116,7 @@ def test_a_training_broken_off_leaves_no_trace(name, epoch, survey, cheap, drive
     calls = []
 
     def on_epoch(model: str, done: int, epochs: int) -> None:
-        assert 1 <= done <= epochs == 2
+        assert 1 <= done <= epochs and (epochs == 2 or model == "Gaussian process")
         calls.append(model)
         if len(calls) == epoch:
             raise Stop

@@ -52,7 +52,7 @@ class GaussianProcessStrategy(Strategy):
     def gp(
         self,
         patches: Patches,
-        on_epoch: EpochHook,
+        on_epoch: EpochHook = lambda model, epoch, epochs: None,
         kind: type[GaussianProcessPredictor] = GaussianProcessPredictor,
     ) -> GaussianProcessPredictor:
         """Return the Gaussian process for a survey, or a predictor that is built on one."""
