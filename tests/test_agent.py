@@ -426,7 +426,7 @@ if HELD:
     agent = CuriosityAgent(Strategy.named(name, **parameters, budget=9), 0)
     plan = explore(agent, *devices)
 else:
-    plan = curiosity_plan(*devices, num_points=9, parameters=parameters)
+    plan = curiosity_plan(*devices, num_points=9, strategy=name, parameters=parameters)
 
 def pause():
     while not any(t.name.startswith("call ") and time.sleep(0.5) is None and t.is_alive()

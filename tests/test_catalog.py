@@ -258,7 +258,7 @@ import sys, json
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.catalog import _summary
 with connect(sys.argv[1], create=False) as catalog:
-    [run] = catalog.runs(sample="PTO", strategy="vatsavai2025-latent", plan_name="curiosity_plan")
+    [run] = catalog.runs(sample="PTO", strategy="curious", plan_name="curiosity_plan")
     nothing = catalog.runs(sample="other") + catalog.runs(since="2999-01-01")
     points = read(catalog[-1]).sizes["point"]
     print(json.dumps([run.uid, run.points, run.status, len(nothing), points]))

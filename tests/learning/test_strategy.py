@@ -134,6 +134,9 @@ def test_a_pair_is_a_pair_whatever_holds_it():
 def test_every_twin_chooses_at_random_and_keeps_the_rest(name):
     strategy = Strategy.named(name, patch_size=5, n_seeds=4, budget=9)
     twin = strategy.random_twin()
+    if name == "theory":  # random pixels come without one
+        assert twin is None
+        return
     assert twin is not None
     assert twin.name == "random" or twin.parameters["random"] is True
     assert (twin.patch_size, twin.n_seeds, twin.budget) == (5, 4, 9)
