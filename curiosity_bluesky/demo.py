@@ -43,6 +43,8 @@ class DemoResult:
         The run, and where it is.
     sample, strategy, points, seed
         What was measured, and how.
+    reason
+        Why the run ended.
     seconds
         Duration of the run.
     seconds_per_decision
@@ -64,6 +66,7 @@ class DemoResult:
     strategy: str
     points: int
     seed: int
+    reason: str
     seconds: float
     seconds_per_decision: float
     test_nmse: float | None
@@ -83,6 +86,7 @@ class DemoResult:
             ("sample", self.sample),
             ("strategy", f"{self.strategy}, seed {self.seed}"),
             ("spectra", f"{self.points} in {self.seconds:.0f} s"),
+            ("ended by", self.reason),
             ("a decision", f"{self.seconds_per_decision:.3g} s (median after the seeds)"),
             ("test nMSE", f"{_number(self.test_nmse)}  (withheld pixels; 1: the mean spectrum)"),
             ("hidden nMSE", f"{_number(self.hidden_nmse)}  (all pixels not measured)"),
@@ -164,6 +168,7 @@ def run_demo(
             strategy=chosen.name,
             points=measured.sizes["point"],
             seed=seed,
+            reason=(runs[uid].metadata.get("stop") or {}).get("reason", ""),
             seconds=round(seconds, 3),
             seconds_per_decision=decision_seconds(measured),
             **scorer.summary(),

@@ -131,6 +131,9 @@ class ExpectedDrop:
 
     def enough(self, observed: Observed) -> str | None:
         """Say why no further spectrum is worth its time; None if one is."""
+        # By the seeds alone the Gaussian process may think too well of itself.
+        if self._predictor.searches < 2:
+            return None
         # The spectra that were measured are not typical of the area: curiosity chose them.
         predicted = self._predictor.predict(self._references)
         spread = predicted[:, np.isfinite(predicted[0])].var(axis=0).mean()
@@ -140,9 +143,7 @@ class ExpectedDrop:
                 f"target: an error of {relative:.3g} of the variance is expected over the area, "
                 f"{self._target_error:g} is enough"
             )
-        # On the seeds alone the Gaussian process may think that there is nothing to be learned.
-        searched = self._predictor.searches > 1
-        if self._least_gain is not None and searched and self.expected_gain < self._least_gain:
+        if self._least_gain is not None and self.expected_gain < self._least_gain:
             return (
                 f"gain: the next spectrum is expected to lower the error by "
                 f"{self.expected_gain:.2%}, less than {self._least_gain:.2%}"

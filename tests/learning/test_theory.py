@@ -75,3 +75,13 @@ def test_without_a_bias_axis_it_says_what_is_missing():
         explorer.observe(Observation(proposal.pixel, np.arange(8.0)))
     with pytest.raises(InputError, match=r"'theory' fits a loop along the bias.*axis="):
         explorer.propose()
+
+
+def test_an_axis_that_never_turns_back_is_no_bias():
+    survey = Survey({"a": np.random.default_rng(0).random((12, 12))})
+    explorer = Explorer(survey, Strategy.named("theory", patch_size=3, n_seeds=2))
+    for proposal in explorer.propose(2):
+        spectrum, axis = np.arange(8.0), np.linspace(400, 800, 8)
+        explorer.observe(Observation(proposal.pixel, spectrum, axis=axis))
+    with pytest.raises(InputError, match=r"only goes from 400 to 800; expected a bias"):
+        explorer.propose()

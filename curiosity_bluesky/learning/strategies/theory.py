@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.expected_drop import ExpectedDrop
 from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
-from curiosity_bluesky.learning.loop_fit import PARAMETERS, fit_loop, loops
+from curiosity_bluesky.learning.loop_fit import PARAMETERS, fit_loop, loops, rising
 from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.out_of_sample import Excess, Neighbours
 from curiosity_bluesky.learning.patches import Patches
@@ -67,6 +67,11 @@ class FittedLoops(GaussianProcessPredictor):
                 "detector with one channel and its axis in the configuration"
             )
         self._bias = observed.axis
+        if len(np.unique(rising(self._bias))) < 2:
+            raise InputError(
+                f"the strategy 'theory' fits a hysteresis loop, and the axis only goes from "
+                f"{self._bias[0]:g} to {self._bias[-1]:g}; expected a bias that goes up and down"
+            )
         new = [fit_loop(self._bias, s) for s in observed.spectra[len(self._fitted) :]]
         self._fitted = np.array([*self._fitted, *new])
         spread = self._fitted.std(axis=0)
@@ -78,7 +83,10 @@ class FittedLoops(GaussianProcessPredictor):
 
     def predict(self, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Loops of some candidates (default all), ``(candidates, points)``."""
-        return loops(self._bias, super().predict(indices) * self._spread)
+        parameters = super().predict(indices) * self._spread
+        # No further than what was fitted: a loop far outside of it is no loop any more.
+        low, high = self._fitted.min(axis=0), self._fitted.max(axis=0)
+        return loops(self._bias, np.clip(parameters, low, high))
 
 
 class ExpectedMisfit(ExpectedDrop):
