@@ -17,7 +17,7 @@ from curiosity_bluesky.learning.strategy import Strategy
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianProcessStrategy(Strategy):
-    """A strategy whose predictor is a Gaussian process on patch and position.
+    """A strategy whose predictor is a Gaussian process on patch, position and level.
 
     Parameters
     ----------
