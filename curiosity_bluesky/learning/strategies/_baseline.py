@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,7 +48,9 @@ class GaussianProcessStrategy(Strategy):
 
     def random_twin(self) -> Strategy | None:
         """Random pixels with the same Gaussian process."""
-        return self.as_kind(type(Strategy.named("random")), predictor="gp")
+        names = [field.name for field in dataclasses.fields(GaussianProcessStrategy)]
+        shared = {name: getattr(self, name) for name in names}
+        return Strategy.named("random", predictor="gp", **shared)
 
     def gp(
         self,
