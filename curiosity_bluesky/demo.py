@@ -160,7 +160,8 @@ def run_demo(
             )
         seconds = time.perf_counter() - started
         path = _saved(view, picture) if plot else None
-        measured = documents.read(runs[uid])
+        run = runs[uid]
+        measured = documents.read(run)
         return DemoResult(
             uid=uid,
             catalog=runs.where,
@@ -168,11 +169,11 @@ def run_demo(
             strategy=chosen.name,
             points=measured.sizes["point"],
             seed=seed,
-            reason=(runs[uid].metadata.get("stop") or {}).get("reason", ""),
+            reason=(run.metadata.get("stop") or {}).get("reason", ""),
             seconds=round(seconds, 3),
             seconds_per_decision=decision_seconds(measured),
             **scorer.summary(),
-            flags=documents.flags_of(runs[uid]),
+            flags=documents.flags_of(run),
             saving=_saving(chosen, opened.name),
             picture=None if path is None else str(path),
         )

@@ -152,8 +152,8 @@ class ExpectedDrop:
 
     def flags(self, observed: Observed) -> list[Flag]:
         """Return the regions that structure does not explain, the most striking first."""
-        scale = self._predictor.scale * self._predictor.points
-        return flagged(self._predictor.posterior, self._predictor.scores, scale, self._patches)
+        known = self._predictor
+        return flagged(known.posterior, known.scores, self.neighbours, self._patches)
 
     def _everywhere(self, values: NDArray) -> NDArray:
         out = np.full(len(self._patches), np.nan)

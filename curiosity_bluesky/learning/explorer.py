@@ -356,11 +356,12 @@ class Explorer:
 
     def _observed(self) -> Observed:
         """Return what can be learned from: whole patches at unmasked pixels."""
-        known = [(self.patches.index(o.pixel), o.spectrum) for o in self.observations]
+        observations = self.observations
+        known = [(self.patches.index(o.pixel), o.spectrum) for o in observations]
         usable = [(i, s) for i, s in known if i is not None and self.patches.allowed[i]]
         indices = np.array([i for i, _ in usable], dtype=np.intp)
         spectra = np.array([s for _, s in usable]).reshape(len(usable), self._points or 0)
-        axes = (o.axis for o in self.observations if o.axis is not None)
+        axes = (o.axis for o in observations if o.axis is not None)
         axis = next((axis for axis in axes if len(axis) == self._points), None)
         return Observed(indices, spectra, axis)
 

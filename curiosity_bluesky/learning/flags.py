@@ -6,11 +6,10 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 from sklearn.cluster import DBSCAN
 
 from curiosity_bluesky.learning.gaussian_process import Posterior
-from curiosity_bluesky.learning.out_of_sample import Neighbours
+from curiosity_bluesky.learning.out_of_sample import Neighbours, nearest
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.records import Flag
 
@@ -22,7 +21,9 @@ LEFT_OUT = 0.25
 """Share of the observations, the nearest ones, without which each is predicted."""
 
 
-def flagged(posterior: Posterior, outputs: NDArray, scale: float, patches: Patches) -> list[Flag]:
+def flagged(
+    posterior: Posterior, outputs: NDArray, neighbours: Neighbours, patches: Patches
+) -> list[Flag]:
     """Find the regions where spectra are not what the same structure gives elsewhere.
 
     Each spectrum is predicted without a quarter of all others, the nearest: by its structure,
@@ -37,8 +38,8 @@ def flagged(posterior: Posterior, outputs: NDArray, scale: float, patches: Patch
         What is known.
     outputs
         ``(n, outputs)`` that were observed.
-    scale
-        Squared output that a variance of 1 stands for, summed over the outputs.
+    neighbours
+        What they are good for.
     patches
         The candidates.
 
@@ -62,7 +63,6 @@ def flagged(posterior: Posterior, outputs: NDArray, scale: float, patches: Patch
     if len(striking) < TOGETHER:
         return []
     label = DBSCAN(eps=2 * spacing, min_samples=TOGETHER).fit_predict(places[striking])
-    neighbours = Neighbours.of(posterior, outputs, scale)
     found = []
     for k in range(label.max() + 1):
         members = striking[label == k]
@@ -92,12 +92,8 @@ def _by_structure(posterior: Posterior, outputs: NDArray, kept: NDArray[np.intp]
     if len(kept) < len(posterior.indices):  # the old one was fitted to what is left out, too
         kernel = kernel.fitted(posterior.inputs, indices, outputs)
     rest = Posterior.after(kernel, posterior.inputs, indices, doubt)
-    position = posterior.inputs.position[indices]
-    apart = cdist(position, position)
-    np.fill_diagonal(apart, -1.0)
-    group = 1 + math.ceil(LEFT_OUT * len(kept))
-    nearest = np.argsort(apart, axis=1, kind="stable")[:, :group]
-    error, variance = rest.leave_groups_out(outputs, nearest)
+    groups = nearest(posterior.inputs.position[indices], math.ceil(LEFT_OUT * len(kept)))
+    error, variance = rest.leave_groups_out(outputs, groups)
     relative = (error**2).sum(axis=1) / variance
     return relative / max(float(np.median(relative)), 1e-300)
 

@@ -103,6 +103,13 @@ def _share(correlation: NDArray, logs: NDArray) -> float:
     return float(weights @ SHARES / weights.sum())
 
 
+def nearest(position: NDArray, others: int) -> NDArray[np.intp]:
+    """Return each of some places ``(n, 2)``, then the others nearest to it, ``(n, 1 + others)``."""
+    apart = cdist(position, position)
+    np.fill_diagonal(apart, -1.0)  # itself first, whatever lies at the same place
+    return np.argsort(apart, axis=1, kind="stable")[:, : 1 + others]
+
+
 @dataclass(frozen=True, eq=False)
 class Neighbours:
     """What the observations nearby are good for: errors without them beside errors with them.
@@ -138,9 +145,7 @@ class Neighbours:
             Squared output that a variance of 1 stands for, summed over the outputs.
         """
         position = posterior.inputs.position[posterior.indices]
-        apart = cdist(position, position)
-        np.fill_diagonal(apart, -1.0)  # itself first, whatever lies at the same place
-        groups = np.argsort(apart, axis=1, kind="stable")[:, : NEIGHBOURS + 1]
+        groups = nearest(position, NEIGHBOURS)
         without, variance = posterior.leave_groups_out(outputs, groups)
         alone = posterior.leave_one_out(outputs)
         return Neighbours(
