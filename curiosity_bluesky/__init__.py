@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.learning import Strategy as Strategy
     from curiosity_bluesky.learning import Survey as Survey
     from curiosity_bluesky.plans import curiosity_plan as curiosity_plan
+    from curiosity_bluesky.steering import steer as steer
 
 _ROOMS = {
     "CuriosityAgent": "agent",
@@ -26,6 +27,7 @@ _ROOMS = {
     "connect": "catalog",
     "curiosity_plan": "plans",
     "read": "documents",
+    "steer": "steering",
 }
 __all__ = [*_ROOMS]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -9,15 +9,17 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.documents import Translator, strategy_from
+from curiosity_bluesky.documents import Item, Translator, strategy_from
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import (
+    Act,
     Explorer,
+    Failure,
     Flag,
     Observation,
     Proposal,
@@ -34,6 +36,28 @@ _SAY_EVERY = 5.0
 
 Watcher = Callable[[Explorer], None]
 """Called with the explorer after each time that it may have learned."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """What `CuriosityAgent.decide` comes to.
+
+    Parameters
+    ----------
+    proposals
+        Where to measure next.
+    reason
+        Why the run has reached its end, None if it has not.
+    trainings
+        What was trained for it.
+    maps
+        The maps, where they were asked for and there is a model.
+    """
+
+    proposals: list[Proposal]
+    reason: str | None
+    trainings: list[Training]
+    maps: dict[str, NDArray] | None
 
 
 class Cancelled(Exception):
@@ -106,7 +130,7 @@ class CuriosityAgent:
         self._translate = Translator(survey)
         self._survey = survey
         # Documents wait here until the explorer is free: the RunEngine never waits for it.
-        self._inbox: deque[Survey | Proposal | Observation | None] = deque([survey])
+        self._inbox: deque[Item | None] = deque([survey])
         self._explorer: Explorer | None = None
         self._busy = threading.Lock()
         self._cancelled = threading.Event()
@@ -123,9 +147,14 @@ class CuriosityAgent:
         return agent
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document; one that opens a new run makes the agent start afresh."""
+        """Take in one document.
+
+        One that opens a new run makes the agent start afresh, unless the run goes on with
+        the one before.
+        """
+        goes_on = name == "start" and self._translate.goes_on(doc)
         items = self._translate(name, doc)
-        if name == "start":
+        if name == "start" and not goes_on:
             # Each run has its own flag: a training of the run before stays cancelled.
             self._cancelled = threading.Event()
             self._inbox.clear()
@@ -154,6 +183,43 @@ class CuriosityAgent:
             proposals = explorer.propose(num_points)
             self._show(explorer)
         return proposals
+
+    def decide(self, num_points: int = 1, *, lookahead: int = 0, maps: bool = False) -> Decided:
+        """Learn from all documents so far; propose what is next, or say why there is nothing.
+
+        Parameters
+        ----------
+        num_points, lookahead
+            See `Explorer.decide`.
+        maps
+            Whether to return the maps that the decision goes by.
+
+        Raises
+        ------
+        InputError, Cancelled
+            As `suggest`.
+        """
+        with self._busy:
+            explorer = self._updated()
+            proposals, why = explorer.decide(num_points, lookahead=lookahead)
+            # No maps before there is a model: asking for them would train one on half the seeds.
+            due = maps and bool(proposals) and proposals[-1].model_version > 0
+            shown = explorer.maps(lookahead=lookahead) if due else None
+            trainings = explorer.take_trainings()
+            self._show(explorer)
+        return Decided(proposals, why, trainings, shown)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it knows the documents of a run."""
+        return bool(self._translate.start)
+
+    def outstanding(self) -> list[Proposal]:
+        """Return the decisions of a run that was broken off which still have to be measured."""
+        with self._busy:
+            explorer = self._updated()
+            explorer.forget_unfinished_batch()
+            return explorer.pending
 
     def maps(self) -> dict[str, NDArray]:
         """Learn from all documents so far and return the maps, see `Explorer.maps`."""
@@ -199,10 +265,8 @@ class CuriosityAgent:
                 self._explorer = None
             elif isinstance(item, Survey):
                 self._explorer = self._new_explorer(item)
-            elif self._explorer is not None and isinstance(item, Proposal):
-                self._explorer.record(item)
-            elif self._explorer is not None and isinstance(item, Observation):
-                _observe(self._explorer, item)
+            elif self._explorer is not None:
+                _tell(self._explorer, item)
         if self._explorer is None:
             raise InputError(
                 "the agent has no survey yet; give it the documents of a run that takes one, "
@@ -231,12 +295,14 @@ class CuriosityAgent:
         return Explorer(survey, strategy, seed, on_epoch=on_epoch)
 
 
-def _observe(explorer: Explorer, observation: Observation) -> None:
-    """Let the explorer learn; a spectrum without any number fails and bars its pixel."""
-    if np.isfinite(observation.spectrum).any():
-        explorer.observe(observation)
-        return
-    logger.warning("no finite number in the spectrum at pixel %s", observation.pixel)
-    for decision in explorer.pending:
-        if decision.decision_id == observation.decision_id:
-            explorer.fail(decision, "no finite number in the spectrum", bar=True)
+def _tell(explorer: Explorer, item: Item) -> None:
+    if isinstance(item, Proposal):
+        explorer.record(item)
+    elif isinstance(item, Observation):
+        explorer.observe(item)
+    elif isinstance(item, Act):
+        explorer.steer(item)
+    elif isinstance(item, Failure):
+        for decision in explorer.decisions:
+            if decision.decision_id == item.decision_id:
+                explorer.fail(decision, item.reason, bar=item.bar)

@@ -20,6 +20,7 @@ from tiled.client import from_profile, from_uri
 from tiled.profiles import list_profiles
 from tiled.queries import Eq
 
+from curiosity_bluesky.documents import RESUMES
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.server import (
     DirectoryTaken,
@@ -144,6 +145,22 @@ class Catalog:
 
     def __repr__(self) -> str:
         return f"<Catalog {self.where!r}, {len(self)} runs>"
+
+    def documents(self, uid: str | int) -> list[tuple[str, dict[str, Any]]]:
+        return list(self[uid].documents())
+
+    def lineage(self, uid: str | int) -> list[list[tuple[str, dict[str, Any]]]]:
+        """Return the documents of a run, after those of the runs that it went on with.
+
+        Parameters
+        ----------
+        uid
+            Of the newest run, or its first characters.
+        """
+        runs = [self.documents(uid)]
+        while (earlier := runs[0][0][1].get(RESUMES)) is not None:
+            runs.insert(0, self.documents(earlier))
+        return runs
 
     def search(self, query: Any) -> Any:
         """Search with a Tiled query, such as ``Key("sample") == "PTO"``; returns a client."""

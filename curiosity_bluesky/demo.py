@@ -27,7 +27,7 @@ from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Flag, Scorer, Strategy, withheld_pixels
-from curiosity_bluesky.plans import explore
+from curiosity_bluesky.plans import Course, explore
 from curiosity_bluesky.session import simulated_instrument
 from curiosity_bluesky.views import LiveView
 from sim_devices import open_sample
@@ -154,7 +154,7 @@ def run_demo(
                     devices.stage.y,
                     devices.imager,
                     mask=opened.mask,
-                    withhold=withhold,
+                    course=Course(withhold=withhold),
                     md={"sample": opened.name},
                 ),
             )

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
@@ -15,52 +15,69 @@ from bluesky.protocols import Checkable, Movable, Readable, Triggerable
 from bluesky.utils import MsgGenerator, RequestAbort, RequestStop, maybe_await, short_uid
 from numpy.typing import NDArray
 
-from curiosity_bluesky import documents
+from curiosity_bluesky import documents, faults
 from curiosity_bluesky.documents import Record
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Proposal, Survey
 
-__all__ = ["call_in_thread", "check_reach", "in_a_run", "look", "measure", "save", "visit"]
+__all__ = [
+    "Work",
+    "call_in_thread",
+    "check_reach",
+    "in_a_run",
+    "last_look",
+    "look",
+    "measure",
+    "save",
+    "visit",
+]
 
 T = TypeVar("T")
 
 
-def call_in_thread(func: Callable[..., T], *args: Any) -> MsgGenerator[T]:
-    """Run blocking work in a thread while the RunEngine stays free.
-
-    Pause, stop and Ctrl-C work meanwhile. The work is started once: when the RunEngine goes
-    back to a checkpoint and repeats its messages, it waits for the same work again.
+class Work(Generic[T]):
+    """Blocking work in a thread of its own, begun at once, while the RunEngine stays free.
 
     Parameters
     ----------
     func
-        What to call; what it raises is raised here.
+        What to call.
     *args
         Its arguments.
-
-    Returns
-    -------
-    Any
-        What `func` returned.
     """
-    future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
-    def run() -> None:
-        try:
-            future.set_result(func(*args))
-        except BaseException as error:  # handed to whoever waits for the future
-            future.set_exception(error)
+    def __init__(self, func: Callable[..., T], *args: Any) -> None:
+        self._future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
-    async def wait() -> None:
-        # Shielded, since a pause cancels the wait and must not cancel the work.
-        waiting = asyncio.shield(asyncio.wrap_future(future))
-        await asyncio.wait([waiting])
-        waiting.exception()  # asked for, so that asyncio does not complain; it is raised below
+        def run() -> None:
+            try:
+                self._future.set_result(func(*args))
+            except BaseException as error:  # handed to whoever waits for the future
+                self._future.set_exception(error)
 
-    # A daemon: an interpreter that exits does not wait for a training.
-    threading.Thread(target=run, name=f"call {func!r}", daemon=True).start()
-    yield from bps.wait_for([wait])
-    return future.result()
+        # A daemon: an interpreter that exits does not wait for a training.
+        threading.Thread(target=run, name=f"call {func!r}", daemon=True).start()
+
+    def result(self) -> MsgGenerator[T]:
+        """Wait for the work and return what came of it, or raise what it raised.
+
+        Pause, stop and Ctrl-C work meanwhile. When the RunEngine goes back to a checkpoint
+        and repeats its messages, it waits for the same work again.
+        """
+
+        async def wait() -> None:
+            # Shielded, since a pause cancels the wait and must not cancel the work.
+            waiting = asyncio.shield(asyncio.wrap_future(self._future))
+            await asyncio.wait([waiting])
+            waiting.exception()  # asked for, so that asyncio does not complain; raised below
+
+        yield from bps.wait_for([wait])
+        return self._future.result()
+
+
+def call_in_thread(func: Callable[..., T], *args: Any) -> MsgGenerator[T]:
+    """Run blocking work in a thread and wait for it, see `Work`."""
+    return (yield from Work(func, *args).result())
 
 
 def measure(devices: Sequence[Readable]) -> MsgGenerator[None]:
@@ -136,6 +153,19 @@ def look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey]:
     return documents.survey_from(reading, _values(configuration), mask)
 
 
+def last_look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey | None]:
+    """Return the survey that the imager holds from the last time, None if it holds none.
+
+    Nothing moves. The parameters are those of `look`.
+    """
+    reading = yield from _read(imager)
+    images = {key: value for key, value in reading.items() if np.ndim(value) == 2}
+    if not images or not all(np.isfinite(image).all() for image in images.values()):
+        return None
+    configuration = yield from _configuration(imager)
+    return documents.survey_from(reading, _values(configuration), mask)
+
+
 def check_reach(survey: Survey, x: Movable, y: Movable) -> MsgGenerator[None]:
     """Make sure that the motors may go to every pixel that may be measured.
 
@@ -175,28 +205,113 @@ def _refusal(motor: Checkable, position: float) -> MsgGenerator[Exception | None
 
 
 def visit(
-    proposal: Proposal, detectors: Sequence[Readable], x: Movable, y: Movable
-) -> MsgGenerator[None]:
-    """Go to a proposed pixel, measure there and write one event of the primary stream."""
-    yield from bps.mv(x, proposal.x, y, proposal.y)
-    yield from measure(detectors)
-    channels: dict[str, NDArray] = {}
-    for device in [*detectors, x, y]:
-        values = yield from _read(device)
-        channels |= {k: np.asarray(v) for k, v in values.items() if np.ndim(v) == 1}
+    proposal: Proposal,
+    detectors: Sequence[Readable],
+    x: Movable,
+    y: Movable,
+    *,
+    attempt: int = 0,
+    min_quality: float = 0.0,
+    timeout: float | None = None,
+    tolerance: tuple[float, float] | None = None,
+) -> MsgGenerator[str | None]:
+    """Go to a proposed pixel, measure there and write one event of the primary stream.
+
+    Parameters
+    ----------
+    proposal
+        Where.
+    detectors, x, y
+        What measures, and what moves (um).
+    attempt
+        Which attempt this is, for the record.
+    min_quality
+        A spectrum of a lower quality counts as failed; it is written all the same.
+    timeout
+        Seconds that the move and the measurement may take, each; None for any time.
+    tolerance
+        How far from its target (um) each motor may end; None for any distance.
+
+    Returns
+    -------
+    str or None
+        What failed: a device that raised or did not answer in time, a target that was not
+        reached, a spectrum of low quality. None if all is well.
+
+    Raises
+    ------
+    InputError
+        If the detectors read no spectrum.
+    """
+    targets = ((x, proposal.x), (y, proposal.y))
+    failed = yield from faults.together([faults.Setting(*t) for t in targets], timeout)
+    if failed:
+        return failed
+    try:
+        if tolerance is not None:
+            for (motor, target), allowed in zip(targets, tolerance, strict=True):
+                away = yield from _away(motor, target)
+                if away > allowed:
+                    name = getattr(motor, "name", motor)
+                    return f"{name} ended {away:.3g} um from its target {target:.4g} um"
+        triggered = [faults.Triggering(d) for d in detectors if isinstance(d, Triggerable)]
+        failed = yield from faults.together(triggered, timeout)
+        if failed:
+            return failed
+        return (yield from _record(proposal, [*detectors, x, y], detectors, attempt, min_quality))
+    except faults.NOT_OURS:
+        raise
+    except Exception as error:  # whatever an instrument raises when it is read
+        return faults.in_words(error)
+
+
+def _record(
+    proposal: Proposal,
+    devices: Sequence[Any],
+    detectors: Sequence[Readable],
+    attempt: int,
+    min_quality: float,
+) -> MsgGenerator[str | None]:
+    """Write one event of the primary stream; say what is wrong with the spectrum, if it is."""
+    reading: dict[str, Any] = {}
+    for device in devices:
+        reading |= yield from _read(device)
+    channels = {k: np.asarray(v) for k, v in reading.items() if np.ndim(v) == 1}
     if not channels:
         raise InputError(
             f"{', '.join(device.name for device in detectors) or 'nothing'} reads no spectrum; "
             "give a detector that reads a 1-D array, or there is nothing to learn"
         )
-    values: dict[str, Any] = {"decision_id": proposal.decision_id}
+    values: dict[str, Any] = {"decision_id": proposal.decision_id, "attempt": attempt}
     values |= documents.prediction_values(proposal, channels)
-    yield from bps.create(name=documents.PRIMARY)
     expectation = Record("expectation", values, channels=channels)
-    for device in [*detectors, x, y, expectation]:
-        yield from bps.read(device)
+    yield from bps.create(name=documents.PRIMARY)
+    try:
+        for device in [*devices, expectation]:
+            yield from bps.read(device)
+    except Exception:
+        yield from bps.drop()
+        raise
     yield from bps.save()
     yield from bps.checkpoint()
+    quality = documents.quality_of(reading, list(channels.values()))
+    if quality < min_quality:
+        return f"quality {quality:.2g} of the spectrum, less than {min_quality:.2g}"
+    return None
+
+
+def _away(motor: Any, target: float) -> MsgGenerator[float]:
+    """Return how far from its target (um) a motor is; 0 where it does not say."""
+    if not isinstance(motor, Readable):
+        return 0.0
+    values = yield from _read(motor)
+    position = values.get(fields(motor)[0], target)
+    return abs(float(position) - target) if np.ndim(position) == 0 else 0.0
+
+
+def fields(motor: Any) -> list[str]:
+    """Return the data keys that say where a motor is, the most telling one first."""
+    return list(getattr(motor, "hints", {}).get("fields") or [motor.name])
 
 
 def _read(device: Readable) -> MsgGenerator[dict[str, Any]]:

@@ -3,26 +3,83 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 import numpy as np
 from bluesky.protocols import Movable, NamedMovable, Readable
 from bluesky.utils import MsgGenerator
 
 from curiosity_bluesky import documents, plan_stubs
-from curiosity_bluesky.agent import CuriosityAgent
+from curiosity_bluesky.agent import CuriosityAgent, Decided
 from curiosity_bluesky.documents import Record
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Explorer, Strategy, Survey, withheld_pixels
+from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey, withheld_pixels
+from curiosity_bluesky.outline import Outline, printed
+from curiosity_bluesky.past import Past
+from curiosity_bluesky.steering import Steering, steer
+
+logger = logging.getLogger("curiosity_bluesky")
 
 # What `import *` brings into a profile or a Queue Server: plans to be run by name. `explore` is
 # imported by name, since it takes an agent.
 __all__ = ["curiosity_plan"]
 
 DEFAULT_STRATEGY = "curious"
+DEFAULT_POINTS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How a run is driven, whatever it learns.
+
+    Parameters
+    ----------
+    lookahead
+        So many points before it is needed, the next decision is begun: it does not know
+        then what they bring. 0: the sequential algorithm.
+    retries
+        How often a point that failed is tried again before it is given up.
+    retry_wait
+        Seconds between two attempts.
+    timeout
+        Seconds that a move, or a measurement, may take.
+    max_failures
+        After so many points given up in a row, the plan pauses.
+    maps_every
+        Write the maps after so many decisions, and at the end; 0 for at the end only.
+    withhold
+        Share of the pixels that are never measured.
+
+    Raises
+    ------
+    InputError
+        If one of them cannot be.
+    """
+
+    lookahead: int = 0
+    retries: int = 1
+    retry_wait: float = 1.0
+    timeout: float = 600.0
+    max_failures: int = 3
+    maps_every: int = 10
+    withhold: float = 0.0
+
+    def __post_init__(self) -> None:
+        least = {"max_failures": 1, "timeout": 1e-3}
+        for name in ("lookahead", "retries", "retry_wait", "timeout", "max_failures", "maps_every"):
+            value = getattr(self, name)
+            if not value >= least.get(name, 0):
+                raise InputError(f"{name} is {value}; expected {least.get(name, 0):g} or more")
+        withheld_pixels((1, 1), self.withhold)  # complains before anything moves
 
 
 def curiosity_plan(
@@ -30,15 +87,24 @@ def curiosity_plan(
     x: Movable,
     y: Movable,
     imager: Readable,
-    num_points: int = 100,
-    strategy: str = DEFAULT_STRATEGY,
-    seed: int = 0,
+    num_points: int | None = None,
+    strategy: str | None = None,
+    seed: int | None = None,
     parameters: dict | None = None,
     mask: list | None = None,
-    withhold: float = 0.0,
+    withhold: float | None = None,
     maps_every: int = 10,
+    lookahead: int | None = None,
+    retries: int = 1,
+    retry_wait: float = 1.0,
+    timeout: float = 600.0,
+    max_failures: int = 3,
+    resume: str | None = None,
+    catalog: str | None = None,
+    dry_run: bool = False,
     md: dict | None = None,
-) -> MsgGenerator[str]:
+    steering: Any = None,
+) -> MsgGenerator[Any]:
     """Image a surface, then measure spectra where they teach most.
 
     Parameters
@@ -54,34 +120,55 @@ def curiosity_plan(
         Takes the survey; every 2-D array that it reads is a channel, its configuration
         ``<name>_x`` and ``<name>_y`` the axes in um.
     num_points : int
-        Spectra to measure, the seeds included.
+        Spectra to measure, the seeds included; default 100.
     strategy : str
-        Name of the strategy; ``Strategy.names()`` lists them.
+        Name of the strategy, default ``curious``; ``Strategy.names()`` lists them.
     seed : int
-        Seed of every random choice.
+        Seed of every random choice; default 0.
     parameters : dict
         Parameters of the strategy that differ from its defaults.
     mask : list
         (rows, cols), true where nothing may be measured.
     withhold : float
         Share of the pixels that are never measured, so that they can test what was
-        learned; for recorded samples, where the truth is known.
+        learned; for recorded samples, where the truth is known. Default 0.
     maps_every : int
         Write the maps after so many decisions, and at the end; 0 for at the end only.
+    lookahead : int
+        0 (default): each decision knows all spectra before it. 1: it is made while the spectrum
+        before it is taken, and does not know that one; so nobody waits for the learning.
+    retries : int
+        How often a point that failed is tried again before it is given up.
+    retry_wait : float
+        Seconds between two attempts.
+    timeout : float
+        Seconds that a move, or a measurement, may take.
+    max_failures : int
+        After so many points given up in a row, the plan pauses.
+    resume : str
+        uid of a run that was interrupted: this one goes on with it. Strategy, seed, mask and
+        the like are those of that run; `num_points` may be given anew.
+    catalog : str
+        Where that run is, as for `connect`; default: where runs are by default.
+    dry_run : bool
+        Move nothing, measure nothing: show limits, planned seeds and how long it will take.
+        The seeds depend on the survey: on what the imager holds from the last time.
     md : dict
         Metadata for the start document; ``sample`` is what runs are searched by.
+    steering : Steering
+        What takes the wishes of the scientist; default: ``curiosity_bluesky.steer``.
 
     Returns
     -------
     str
-        uid of the run.
+        uid of the run; with `dry_run` what was shown.
 
     Raises
     ------
     InputError
         Before anything is written: if there is no such strategy or parameter, if a patch is
-        larger than the image, if there are fewer pixels than points, or if a motor may not go
-        where a pixel is.
+        larger than the image, if there are fewer pixels than points, if a motor may not go
+        where a pixel is, or if there is no such run to resume.
 
     Examples
     --------
@@ -89,10 +176,52 @@ def curiosity_plan(
 
         RE(curiosity_plan([spectrometer], stage.x, stage.y, imager, num_points=60))
     """
-    chosen = Strategy.named(strategy, **{"budget": num_points, **(parameters or {})})
-    agent = CuriosityAgent(chosen, seed)
-    given = None if mask is None else np.asarray(mask, bool)
-    return (yield from explore(agent, detectors, x, y, imager, given, withhold, maps_every, md))
+    given = {
+        "strategy": strategy,
+        "seed": seed,
+        "parameters": parameters,
+        "mask": mask,
+        "withhold": withhold,
+        "lookahead": lookahead,
+    }
+    steering = steer if steering is None else steering
+    past = None
+    if resume is not None:
+        refused = [name for name, value in given.items() if value is not None]
+        if refused:
+            raise InputError(
+                f"{', '.join(refused)} cannot be given with resume: a run goes on as it began; "
+                "change it in the middle of the run with curiosity_bluesky.steer"
+            )
+        past = yield from plan_stubs.call_in_thread(_fetched, resume, catalog)
+        chosen, seed = past.strategy, past.seed
+        withhold, lookahead = past.withhold, past.lookahead
+        if num_points is not None:
+            steering.budget(num_points)
+    else:
+        points = DEFAULT_POINTS if num_points is None else num_points
+        chosen = Strategy.named(
+            strategy or DEFAULT_STRATEGY, **{"budget": points, **(parameters or {})}
+        )
+    course = Course(
+        lookahead=lookahead or 0,
+        retries=retries,
+        retry_wait=retry_wait,
+        timeout=timeout,
+        max_failures=max_failures,
+        maps_every=maps_every,
+        withhold=withhold or 0.0,
+    )
+    agent = CuriosityAgent(chosen, seed or 0)
+    allowed = None if mask is None else np.asarray(mask, bool)
+    if dry_run:
+        return (yield from _outlined(agent, detectors, x, y, imager, allowed, course, past))
+    return (
+        yield from explore(
+            agent, detectors, x, y, imager, allowed, course=course, md=md, past=past,
+            steering=steering,
+        )
+    )  # fmt: skip
 
 
 def explore(
@@ -102,52 +231,92 @@ def explore(
     y: Movable,
     imager: Readable,
     mask: np.ndarray | None = None,
-    withhold: float = 0.0,
-    maps_every: int = 10,
+    *,
+    course: Course | None = None,
     md: dict | None = None,
+    past: Past | None = None,
+    steering: Steering = steer,
 ) -> MsgGenerator[str]:
     """`curiosity_plan` with an agent of one's own, which must know its strategy and seed.
 
-    The parameters are those of `curiosity_plan`. Returns the uid of the run.
+    The parameters are those of `curiosity_plan`, and `past`, the run to go on with. Returns the
+    uid of the run.
     """
     if agent.strategy is None or agent.seed is None:
         raise InputError("give the agent a strategy and a seed: CuriosityAgent(name, seed)")
-    if maps_every < 0:
-        raise InputError(f"maps_every is {maps_every}; expected 0 or more")
-    withheld_pixels((1, 1), withhold)  # complains before anything moves
-    strategy, seed = agent.strategy, agent.seed
+    run = _Run(agent, detectors, x, y, imager, course or Course(), steering)
 
     def look_and_explore() -> MsgGenerator[str]:
-        survey = yield from plan_stubs.look(imager, mask)
-        masked = survey.mask | withheld_pixels(survey.shape, withhold)
-        survey = Survey(survey.channels, survey.x, survey.y, masked)
-        # Whatever cannot be used is said here, before there is a run.
-        explorer = Explorer(survey, strategy, seed)
+        if past is None:
+            survey = yield from plan_stubs.look(imager, mask)
+            survey = _withheld(survey, run.course.withhold)
+            # Whatever cannot be used is said here, before there is a run.
+            explorer = Explorer(survey, run.strategy, run.seed)
+        else:
+            for name, doc in past.documents:
+                agent(name, doc)
+            run.pending.extend((yield from plan_stubs.call_in_thread(agent.outstanding)))
+            explorer = agent.explorer
+            survey = explorer.survey
         yield from plan_stubs.check_reach(explorer.reach, x, y)
-        budget = explorer.budget
+        run.begin(explorer)
         inner = plan_stubs.in_a_run(
-            _explore(agent, detectors, x, y, imager, survey, budget, maps_every),
-            _start_document(agent, survey, budget, detectors, x, y, imager, withhold, md or {}),
+            _explore(run, survey, past), _start_document(run, survey, md or {}, past)
         )
         try:
             return (yield from bpp.subs_wrapper(inner, agent))
         except BaseException:  # GeneratorExit too: RE.halt() only closes the plan
             agent.cancel()
             raise
+        finally:
+            steering.end()
 
     return (yield from bpp.stage_wrapper(look_and_explore(), [*detectors, x, y, imager]))
 
 
-def _explore(
-    agent: CuriosityAgent,
-    detectors: Sequence[Readable],
-    x: Movable,
-    y: Movable,
-    imager: Readable,
-    survey: Survey,
-    budget: int,
-    maps_every: int,
-) -> MsgGenerator[str]:
+@dataclass
+class _Run:
+    """What the parts of the plan share, and where it is."""
+
+    agent: CuriosityAgent
+    detectors: Sequence[Readable]
+    x: Movable
+    y: Movable
+    imager: Readable
+    course: Course
+    steering: Steering
+    current: Strategy = field(init=False)
+    """The strategy as it is now: the scientist may have changed it."""
+    pending: deque[Proposal] = field(default_factory=deque)
+    n_decisions: int = 0
+    mapped: int = 0
+    in_a_row: int = 0
+    budget: int = 0
+    tolerance: tuple[float, float] = (np.inf, np.inf)
+    ended: str | None = None
+
+    @property
+    def strategy(self) -> Strategy:
+        assert self.agent.strategy is not None
+        return self.agent.strategy
+
+    @property
+    def seed(self) -> int:
+        assert self.agent.seed is not None
+        return self.agent.seed
+
+    def begin(self, explorer: Explorer) -> None:
+        """Know the survey, and let the scientist steer from now on."""
+        survey = explorer.survey
+        self.current = explorer.strategy
+        self.n_decisions = self.mapped = len(explorer.decisions)
+        self.budget = explorer.budget
+        steps = (np.diff(axis) if len(axis) > 1 else [np.inf] for axis in (survey.x, survey.y))
+        self.tolerance = tuple(float(np.abs(step).min() / 2) for step in steps)  # pyright: ignore[reportAttributeAccessIssue]
+        self.steering.begin(survey, explorer.strategy, self.seed, explorer.masked, explorer.n_acts)
+
+
+def _explore(run: _Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
     """Fill an open run: survey, decisions and spectra, trainings and maps; say why it ended."""
     mask = Record(
         "limits",
@@ -155,46 +324,138 @@ def _explore(
         {documents.MASK: "yx"},
         channels=survey.channels,
     )
-    yield from plan_stubs.save(documents.SURVEY, [imager, mask])
-    n = 0
-    why = f"budget: {budget} pixels were visited"
-    while n < budget:
-        enough, said = yield from plan_stubs.call_in_thread(agent.should_stop)
-        if enough:
-            why = said
-            break
-        batch = min(agent.strategy.batch if agent.strategy else 1, budget - n)
-        suggest = functools.partial(agent.suggest, batch)
-        proposals = yield from plan_stubs.call_in_thread(suggest)
-        yield from _save_trainings(agent)
-        if not proposals:
-            why = "no pixel is left to measure"
-            break
-        for proposal in proposals:
-            decision = Record("decision", documents.decision_values(proposal))
-            yield from plan_stubs.save(documents.DECISIONS, [decision])
-        for proposal in proposals:
-            yield from plan_stubs.visit(proposal, detectors, x, y)
-        # No maps before there is a model: asking for them would train one on half the seeds.
-        due = maps_every and n // maps_every < (n + len(proposals)) // maps_every
-        n += len(proposals)
-        if due and n < budget and proposals[0].model_version:
-            yield from _save_maps(agent)
-    yield from _save_maps(agent)
-    for flag in (yield from plan_stubs.call_in_thread(agent.flags)):
+    taken = run.imager if past is None else documents.survey_record(survey, run.imager.name)
+    yield from plan_stubs.save(documents.SURVEY, [taken, mask])
+    for proposal in run.pending:  # of the run before: decided there, measured here
+        yield from _save_decision(proposal)
+    ahead: plan_stubs.Work[Decided] | None = None
+    while run.ended is None:
+        yield from _steered(run)
+        if run.ended is None and ahead is None and len(run.pending) <= run.course.lookahead:
+            ahead = _asked(run)
+        if run.pending and run.ended is None:
+            yield from _measured(run, run.pending.popleft())
+        elif ahead is not None:  # waited for, too, when the end has come: it may be training
+            decided = yield from ahead.result()
+            ahead = None
+            if run.ended is None:
+                yield from _decided(run, decided)
+    if ahead is not None:
+        yield from ahead.result()
+    maps = yield from plan_stubs.call_in_thread(run.agent.maps)
+    yield from _save_trainings(run.agent.take_trainings())
+    yield from _save_maps(maps)
+    for flag in (yield from plan_stubs.call_in_thread(run.agent.flags)):
         yield from plan_stubs.save(documents.FLAGS, [Record("flag", documents.flag_values(flag))])
-    return why
+    return run.ended or ""
 
 
-def _save_trainings(agent: CuriosityAgent) -> MsgGenerator[None]:
-    for training in agent.take_trainings():
+def _asked(run: _Run) -> plan_stubs.Work[Decided]:
+    """Begin the next decision, in a thread."""
+    every = run.course.maps_every
+    due = bool(every) and run.n_decisions // every > run.mapped // every
+    run.mapped = run.n_decisions if due else run.mapped
+    decide = functools.partial(
+        run.agent.decide, run.current.batch, lookahead=run.course.lookahead, maps=due
+    )
+    return plan_stubs.Work(decide)
+
+
+def _decided(run: _Run, decided: Decided) -> MsgGenerator[None]:
+    """Write what was decided, before the tip moves."""
+    yield from _save_trainings(decided.trainings)
+    if decided.maps is not None:
+        yield from _save_maps(decided.maps)
+    for proposal in decided.proposals:
+        yield from _save_decision(proposal)
+    run.n_decisions += len(decided.proposals)
+    run.pending.extend(decided.proposals)
+    if not run.pending:
+        run.ended = decided.reason
+
+
+def _measured(run: _Run, proposal: Proposal) -> MsgGenerator[None]:
+    """Measure a pixel, as often as it takes; pause when too many failed in a row."""
+    run.steering.propose([proposal, *run.pending])
+    if run.steering.refuses(proposal):
+        yield from _save_failure(proposal, 0, "masked by hand", given_up=True)
+        return
+    failed = None
+    for attempt in range(run.course.retries + 1):
+        if attempt:
+            yield from bps.sleep(run.course.retry_wait)
+        started = time.monotonic()
+        failed = yield from plan_stubs.visit(
+            proposal, run.detectors, run.x, run.y,
+            attempt=attempt, min_quality=run.current.min_quality,
+            timeout=run.course.timeout, tolerance=run.tolerance,
+        )  # fmt: skip
+        if failed is None:
+            run.in_a_row = 0
+            return
+        last = attempt == run.course.retries
+        # A place that gives bad spectra does so again; an instrument may recover.
+        barred = last and failed.startswith("quality")
+        logger.warning(
+            "pixel %s, attempt %d: %s%s", proposal.pixel, attempt + 1, failed,
+            "; given up" if last else "",
+        )  # fmt: skip
+        seconds = time.monotonic() - started
+        yield from _save_failure(proposal, attempt, failed, last, barred, seconds)
+    run.in_a_row += 1
+    if run.in_a_row >= run.course.max_failures:
+        logger.error(
+            "%d points failed in a row, the last one with: %s. The plan pauses: look at the "
+            "instrument, then RE.resume() goes on and RE.stop() ends the run and keeps everything",
+            run.in_a_row, failed,
+        )  # fmt: skip
+        run.in_a_row = 0
+        yield from bps.pause()
+
+
+def _steered(run: _Run) -> MsgGenerator[None]:
+    """Write what the scientist asked for, and do of it what is the plan's to do."""
+    run.steering.propose(run.pending)
+    for act in run.steering.take():
+        values = documents.act_values(act, run.n_decisions)
+        yield from plan_stubs.save(documents.STEERING, [Record("steering", values)])
+        _obeyed(run, act)
+
+
+def _obeyed(run: _Run, act: Act) -> None:
+    if act.kind == "stop":
+        run.ended = f"manual: {act.arguments['reason'] or 'ended by hand'}"
+    elif act.kind == "set":
+        run.current = Strategy.named(act.arguments["strategy"], **act.arguments["parameters"])
+    elif act.kind == "veto":
+        kept = [p for p in run.pending if p.decision_id != act.arguments["decision_id"]]
+        run.pending = deque(kept)
+
+
+def _save_decision(proposal: Proposal) -> MsgGenerator[None]:
+    decision = Record("decision", documents.decision_values(proposal))
+    yield from plan_stubs.save(documents.DECISIONS, [decision])
+
+
+def _save_failure(
+    proposal: Proposal,
+    attempt: int,
+    reason: str,
+    given_up: bool,
+    barred: bool = False,
+    seconds: float = 0.0,
+) -> MsgGenerator[None]:
+    values = documents.failure_values(proposal, attempt, reason, given_up, barred, seconds)
+    yield from plan_stubs.save(documents.FAILURES, [Record("failure", values)])
+
+
+def _save_trainings(trainings: Sequence[Any]) -> MsgGenerator[None]:
+    for training in trainings:
         record = Record("training", documents.training_values(training))
         yield from plan_stubs.save(documents.LEARNING, [record])
 
 
-def _save_maps(agent: CuriosityAgent) -> MsgGenerator[None]:
-    maps = yield from plan_stubs.call_in_thread(agent.maps)
-    yield from _save_trainings(agent)
+def _save_maps(maps: Mapping[str, np.ndarray]) -> MsgGenerator[None]:
     if any(np.isfinite(values).any() for values in maps.values()):
         arrays = {name: values.astype("<f4") for name, values in maps.items()}
         record = Record("maps", arrays, dict.fromkeys(arrays, "yx"))
@@ -202,34 +463,67 @@ def _save_maps(agent: CuriosityAgent) -> MsgGenerator[None]:
 
 
 def _start_document(
-    agent: CuriosityAgent,
-    survey: Survey,
-    budget: int,
-    detectors: Sequence[Readable],
-    x: Movable,
-    y: Movable,
-    imager: Readable,
-    withhold: float,
-    md: dict,
+    run: _Run, survey: Survey, md: dict[str, Any], past: Past | None
 ) -> dict[str, Any]:
-    assert agent.strategy is not None and agent.seed is not None
     # One dimension for each motor, as in the plans of bluesky, for what draws or tabulates.
-    dimensions = [(_fields(motor), documents.PRIMARY) for motor in (x, y)]
+    dimensions = [(plan_stubs.fields(motor), documents.PRIMARY) for motor in (run.x, run.y)]
     return {
+        **({} if past is None else past.metadata),
         "plan_name": "curiosity_plan",
-        "detectors": [detector.name for detector in detectors],
-        "motors": [motor.name for motor in (x, y) if isinstance(motor, NamedMovable)],
-        "imager": imager.name,
-        "num_points": budget,
-        "num_intervals": budget - 1,
-        "shape": [budget],
+        "detectors": [detector.name for detector in run.detectors],
+        "motors": [motor.name for motor in (run.x, run.y) if isinstance(motor, NamedMovable)],
+        "imager": run.imager.name,
+        "num_points": run.budget,
+        "num_intervals": run.budget - 1,
+        "shape": [run.budget],
         "extents": [[float(a.min()), float(a.max())] for a in (survey.x, survey.y)],
         "survey_shape": list(survey.shape),
-        **documents.start_keys(agent.strategy, agent.seed, withhold, version("curiosity-bluesky")),
+        **documents.start_keys(
+            run.strategy,
+            run.seed,
+            run.course.withhold,
+            run.course.lookahead,
+            version("curiosity-bluesky"),
+            None if past is None else past.uid,
+        ),
         **md,
         "hints": {"dimensions": dimensions, **md.get("hints", {})},
     }
 
 
-def _fields(motor: Any) -> list[str]:
-    return list(getattr(motor, "hints", {}).get("fields") or [motor.name])
+def _withheld(survey: Survey, withhold: float) -> Survey:
+    masked = survey.mask | withheld_pixels(survey.shape, withhold)
+    return Survey(survey.channels, survey.x, survey.y, masked)
+
+
+def _fetched(uid: str, catalog: str | None) -> Past:
+    """Fetch the documents of a run from where runs are."""
+    from curiosity_bluesky.catalog import connect  # slow to import, and only needed here
+
+    with connect(catalog if catalog is None else os.fspath(catalog), create=False) as runs:
+        return Past.of(runs.lineage(uid))
+
+
+def _outlined(
+    agent: CuriosityAgent,
+    detectors: Sequence[Readable],
+    x: Movable,
+    y: Movable,
+    imager: Readable,
+    mask: np.ndarray | None,
+    course: Course,
+    past: Past | None,
+) -> MsgGenerator[Outline]:
+    """Show what a run would do."""
+    if past is None:
+        survey = yield from plan_stubs.last_look(imager, mask)
+        survey = None if survey is None else _withheld(survey, course.withhold)
+    else:
+        for name, doc in past.documents:
+            agent(name, doc)
+        survey = agent.explorer.survey
+    outline = yield from plan_stubs.call_in_thread(
+        Outline.of, agent, survey, detectors, x, y, imager
+    )
+    print(printed(outline))
+    return outline

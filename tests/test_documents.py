@@ -305,7 +305,7 @@ def test_a_detector_without_a_spectrum_is_refused_in_plain_words(instrument):
         collect(plan_on(instrument, detectors=[Reader(x, y, lambda x, y: x)], x=x, y=y))
 
 
-def test_a_spectrum_that_is_all_nan_is_kept_and_the_run_goes_on(instrument, run):
+def test_a_spectrum_that_is_all_nan_is_kept_and_another_pixel_takes_its_place(instrument, run):
     name = run[0]
     if name == "theory":
         pytest.skip("the reader of this test has no bias axis, which a loop needs")
@@ -313,14 +313,21 @@ def test_a_spectrum_that_is_all_nan_is_kept_and_the_run_goes_on(instrument, run)
     reads = []
 
     def spectrum(x, y):
-        reads.append((x, y))
+        reads.append((round(x, 6), round(y, 6)))  # SynAxis rounds
         return np.full(3, np.nan) if len(set(reads)) in (3, 7) else np.array([x, y, 1.0])
 
-    documents = collect(plan_on(instrument, name, [Reader(x, y, spectrum)], x, y))
+    reader = [Reader(x, y, spectrum)]
+    documents = collect(plan_on(instrument, name, reader, x, y, retry_wait=0))
     points = events(documents, "primary")
-    assert [i for i, p in enumerate(points) if np.isnan(p["reader"]).all()] == [2, 6]
-    pixels = {(d["row"], d["col"]) for d in events(documents, "decisions")}
-    assert len(pixels) == len(points) == POINTS
+    bad = [p for p in points if np.isnan(p["reader"]).all()]
+    assert [p["attempt"] for p in bad] == [0, 1] * 2  # tried again once, as by default
+    assert len(points) == POINTS + len(bad)
+    failures = events(documents, "failures")
+    assert [f["decision_id"] for f in failures] == [p["decision_id"] for p in bad]
+    assert [f["given_up"] for f in failures] == [f["barred"] for f in failures] == [0, 1] * 2
+    assert "quality" in failures[0]["reason"]
+    decisions = [(d["row"], d["col"]) for d in events(documents, "decisions")]
+    assert len(decisions) == len(set(decisions)) == POINTS + 2
 
 
 def test_a_pixel_out_of_a_motors_reach_is_refused_before_anything_is_written():

@@ -8,6 +8,8 @@ PRIMARY = "primary"
 LEARNING = "learning"
 MAPS = "maps"
 FLAGS = "flags"
+FAILURES = "failures"
+STEERING = "steering"
 
 MASK = "mask"
 """Data key of the mask in the survey stream, (y, x), 1 where nothing may be measured."""
@@ -18,8 +20,17 @@ PREDICTED = "_predicted"
 CHANNELS = "curiosity_channels"
 """Configuration key of the survey and primary streams: the channels in their order."""
 
-INTEGERS = ("decision_id", "row", "col", "n_observed", "model_version", "epochs")
-STRINGS = ("reason", "model", "architecture", "remark")
+RESUMES = "curiosity_resumes"
+"""Key of the start document: uid of the run that this one goes on with."""
+
+LOOKAHEAD = "curiosity_lookahead"
+"""Key of the start document, see `Explorer.propose`."""
+
+INTEGERS = (
+    *("decision_id", "row", "col", "n_observed", "model_version", "epochs", "to_come"),
+    *("attempt", "given_up", "barred", "act_id", "n_decisions"),
+)
+STRINGS = ("reason", "model", "architecture", "remark", "kind", "arguments")
 UNITS = {"x": "um", "y": "um", "radius": "um", "seconds": "s"}
 
 DECISION_KEYS = (
@@ -37,6 +48,7 @@ DECISION_KEYS = (
     "n_observed",
     "model_version",
     "seconds",
+    "to_come",
 )
 LEARNING_KEYS = (
     "model",
@@ -50,3 +62,5 @@ LEARNING_KEYS = (
     "seconds",
 )
 FLAG_KEYS = ("x", "y", "radius", "n_observed", "excess", "learnable", "remark")
+FAILURE_KEYS = ("decision_id", "row", "col", "attempt", "reason", "given_up", "barred", "seconds")
+STEERING_KEYS = ("act_id", "kind", "arguments", "n_decisions")

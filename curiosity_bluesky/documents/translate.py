@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import event_model
@@ -13,16 +14,30 @@ from curiosity_bluesky.documents.keys import (
     CHANNELS,
     DECISION_KEYS,
     DECISIONS,
+    FAILURES,
     FLAG_KEYS,
     MASK,
     PREDICTED,
     PRIMARY,
+    RESUMES,
+    STEERING,
     SURVEY,
 )
 from curiosity_bluesky.documents.writing import as_plain
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Flag, Observation, Proposal, Strategy, Survey
+from curiosity_bluesky.learning import (
+    Act,
+    Failure,
+    Flag,
+    Observation,
+    Proposal,
+    Strategy,
+    Survey,
+)
 from curiosity_bluesky.learning.survey import Pixel
+
+Item = Survey | Proposal | Observation | Failure | Act
+"""What an explorer has to know."""
 
 
 def survey_from(
@@ -65,8 +80,10 @@ class Translator:
     """Turns the documents of one run into what an explorer understands.
 
     Give it documents in their order; what an explorer has to know comes back: a `Survey`,
-    a `Proposal` that was decided, an `Observation`. A new start document begins a new run;
-    documents of other runs are passed over.
+    a `Proposal` that was decided, an `Observation`, a `Failure` after the last attempt, an
+    `Act` of somebody. A new start document begins a new run, unless it goes on with the one
+    before: that is one run in two pieces, with one survey. Documents of other runs are passed
+    over.
 
     Parameters
     ----------
@@ -83,14 +100,22 @@ class Translator:
     def __init__(self, survey: Survey | None = None) -> None:
         self.start: dict[str, Any] = {}
         self._survey = survey
+        self._goes_on = False
         self._descriptors: dict[str, dict[str, Any]] = {}
         self._decided: dict[int, Pixel] = {}
 
-    def __call__(self, name: str, doc: Mapping[str, Any]) -> list[Survey | Proposal | Observation]:
+    def goes_on(self, start: Mapping[str, Any]) -> bool:
+        """Say whether a start document goes on with the present run."""
+        return bool(self.start) and start.get(RESUMES) == self.start["uid"]
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> list[Item]:
         """Take in one document."""
         if name == "start":
+            self._goes_on = self.goes_on(doc)
+            if not self._goes_on:
+                self._decided = {}
             self.start = dict(doc)
-            self._descriptors, self._decided = {}, {}
+            self._descriptors = {}
         elif name == "descriptor" and doc["run_start"] == self.start.get("uid"):
             self._descriptors[doc["uid"]] = dict(doc)
         elif name == "event" and doc["descriptor"] in self._descriptors:
@@ -101,11 +126,9 @@ class Translator:
             return [item for event in events for item in self(*event)]
         return []
 
-    def _event(
-        self, descriptor: Mapping[str, Any], data: Mapping[str, Any]
-    ) -> Survey | Proposal | Observation | None:
+    def _event(self, descriptor: Mapping[str, Any], data: Mapping[str, Any]) -> Item | None:
         stream = descriptor["name"]
-        if stream == SURVEY:
+        if stream == SURVEY and not self._goes_on:
             configuration = {
                 key: value
                 for device in descriptor["configuration"].values()
@@ -121,6 +144,10 @@ class Translator:
             decision = decision_from(data)
             self._decided[decision.decision_id] = decision.pixel
             return decision
+        if stream == FAILURES and data["given_up"]:
+            return Failure(int(data["decision_id"]), data["reason"], bool(data["barred"]))
+        if stream == STEERING:
+            return Act(int(data["act_id"]), data["kind"], json.loads(data["arguments"]))
         if stream == PRIMARY:
             spectrum = [np.asarray(data[key], float) for key in channel_keys(descriptor)]
             number = data.get("decision_id")
@@ -129,8 +156,14 @@ class Translator:
             if spectrum and pixel is not None:
                 keys = channel_keys(descriptor)
                 found = configured_axis(descriptor, keys[0]) if len(keys) == 1 else None
-                axis = None if found is None else np.asarray(found[1], float)
-                return Observation(pixel, np.concatenate(spectrum), decision_id=number, axis=axis)
+                return Observation(
+                    pixel,
+                    np.concatenate(spectrum),
+                    repeat=int(data.get("attempt", 0)),
+                    quality=quality_of(data, spectrum),
+                    decision_id=number,
+                    axis=None if found is None else np.asarray(found[1], float),
+                )
         return None
 
     def _pixel(self, data: Mapping[str, Any]) -> Pixel | None:
@@ -143,6 +176,25 @@ class Translator:
         if self._survey is None or len(fields) < 2 or any(f not in data for f in fields[:2]):
             return None
         return self._survey.pixel(data[fields[0]], data[fields[1]])
+
+
+def quality_of(data: Mapping[str, Any], spectrum: Sequence[NDArray]) -> float:
+    """Return the quality of a spectrum, 0 to 1.
+
+    Parameters
+    ----------
+    data
+        Everything that was read with it: the least of the scalars whose keys end in
+        ``_quality``, NaN for 0, is its quality.
+    spectrum
+        Its channels, ``(points,)`` each. Where nothing says its quality, it is 0 if a
+        channel holds no number or is constant, and else 1.
+    """
+    said = [float(v) for key, v in data.items() if key.endswith("_quality") and np.ndim(v) == 0]
+    if said:
+        return float(np.nan_to_num(np.array(said), nan=0.0).min())
+    finite = [values[np.isfinite(values)] for values in spectrum]
+    return float(all(values.size and np.ptp(values) > 0 for values in finite))
 
 
 def axis_of(descriptor: Mapping[str, Any], key: str) -> tuple[str, str, NDArray]:
@@ -180,7 +232,8 @@ def configured_axis(descriptor: Mapping[str, Any], key: str) -> tuple[str, NDArr
 
 def decision_from(data: Mapping[str, Any]) -> Proposal:
     """Return the decision that `decision_values` wrote."""
-    values = {key: as_plain(key, data[key]) for key in DECISION_KEYS}
+    # A run of an older version lacks the newest keys.
+    values = {key: as_plain(key, data[key]) for key in DECISION_KEYS if key in data}
     pixel = (values.pop("row"), values.pop("col"))
     return Proposal(pixel=pixel, **values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,14 +13,18 @@ from numpy.typing import NDArray
 from curiosity_bluesky.documents.keys import (
     CHANNELS,
     DECISION_KEYS,
+    FAILURE_KEYS,
     FLAG_KEYS,
     INTEGERS,
     LEARNING_KEYS,
+    LOOKAHEAD,
     PREDICTED,
+    RESUMES,
+    STEERING_KEYS,
     STRINGS,
     UNITS,
 )
-from curiosity_bluesky.learning import Flag, Proposal, Strategy, Training
+from curiosity_bluesky.learning import Act, Flag, Proposal, Strategy, Survey, Training
 
 
 class Record:
@@ -40,6 +45,9 @@ class Record:
         Data keys of the stream that are channels, in their order. It goes into the
         configuration as a list: a store may give the data keys back in another order, and
         what is learned depends on it.
+    axes
+        Data keys of axes, such as ``imager_x``, with their values in um, ``(points,)``: into
+        the configuration.
     """
 
     parent = None
@@ -50,9 +58,11 @@ class Record:
         values: Mapping[str, Any],
         dims: Mapping[str, Sequence[str]] | None = None,
         channels: Iterable[str] = (),
+        axes: Mapping[str, NDArray] | None = None,
     ) -> None:
         self.name = name
         self._channels = list(channels)
+        self._axes = dict(axes or {})
         self._dims = dict(dims or {})
         self._values = dict(values)
         self._time = time.time()
@@ -96,27 +106,41 @@ class Record:
         return described | ({"units": UNITS[key]} if key in UNITS else {})
 
     def read_configuration(self) -> dict[str, Any]:
-        """Return the order of the channels, if there are any."""
-        if not self._channels:
-            return {}
-        return {CHANNELS: {"value": self._channels, "timestamp": self._time}}
+        """Return the order of the channels and the axes, if there are any."""
+        configuration: dict[str, Any] = {CHANNELS: self._channels} if self._channels else {}
+        configuration |= self._axes
+        return {
+            key: {"value": value, "timestamp": self._time} for key, value in configuration.items()
+        }
 
     def describe_configuration(self) -> dict[str, Any]:
-        """Return the data key of the order of the channels, if there are any."""
-        if not self._channels:
-            return {}
-        return {CHANNELS: self._describe(CHANNELS, np.array(self._channels))}
+        """Return the data keys of the configuration."""
+        described = {key: self._describe(key, values) for key, values in self._axes.items()}
+        for about in described.values():
+            about["units"] = "um"
+        if self._channels:
+            described[CHANNELS] = self._describe(CHANNELS, np.array(self._channels))
+        return described
 
 
-def start_keys(strategy: Strategy, seed: int, withhold: float, version: str) -> dict[str, Any]:
+def start_keys(
+    strategy: Strategy,
+    seed: int,
+    withhold: float,
+    lookahead: int,
+    version: str,
+    resumes: str | None = None,
+) -> dict[str, Any]:
     """Return the flat keys of the start document by which runs are searched."""
-    return {
+    keys = {
         "curiosity_strategy": strategy.name,
         "curiosity_parameters": strategy.parameters,
         "curiosity_seed": seed,
         "curiosity_withhold": withhold,
+        LOOKAHEAD: lookahead,
         "curiosity_version": version,
     }
+    return keys if resumes is None else keys | {RESUMES: resumes}
 
 
 def decision_values(proposal: Proposal) -> dict[str, Any]:
@@ -136,6 +160,52 @@ def training_values(training: Training) -> dict[str, Any]:
 def flag_values(flag: Flag) -> dict[str, Any]:
     """Return the values of one event of the ``flags`` stream."""
     return {key: as_plain(key, getattr(flag, key)) for key in FLAG_KEYS}
+
+
+def failure_values(
+    proposal: Proposal, attempt: int, reason: str, given_up: bool, barred: bool, seconds: float
+) -> dict[str, Any]:
+    """Return the values of one event of the ``failures`` stream.
+
+    Parameters
+    ----------
+    proposal
+        What could not be measured.
+    attempt
+        Which attempt failed, from 0.
+    reason
+        What went wrong.
+    given_up
+        Whether this was the last attempt.
+    barred
+        Whether the pixel is not to be proposed again.
+    seconds
+        Time that the attempt took.
+    """
+    row, col = proposal.pixel
+    given = (proposal.decision_id, row, col, attempt, reason, given_up, barred, seconds)
+    return {key: as_plain(key, value) for key, value in zip(FAILURE_KEYS, given, strict=True)}
+
+
+def act_values(act: Act, n_decisions: int) -> dict[str, Any]:
+    """Return the values of one event of the ``steering`` stream.
+
+    Parameters
+    ----------
+    act
+        What somebody asked for.
+    n_decisions
+        How many decisions there were before.
+    """
+    given = (act.act_id, act.kind, json.dumps(act.arguments), n_decisions)
+    return {key: as_plain(key, value) for key, value in zip(STEERING_KEYS, given, strict=True)}
+
+
+def survey_record(survey: Survey, imager: str) -> Record:
+    """Return a survey that was taken before as a record: the same keys as when it was taken."""
+    axes = {f"{imager}_x": survey.x, f"{imager}_y": survey.y}
+    channels = dict(survey.channels)
+    return Record(imager, channels, dict.fromkeys(channels, "yx"), axes=axes)
 
 
 def prediction_values(proposal: Proposal, channels: Mapping[str, NDArray]) -> dict[str, NDArray]:

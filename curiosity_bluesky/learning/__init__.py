@@ -9,6 +9,8 @@ from curiosity_bluesky.learning.explorer import Explorer
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.records import (
+    Act,
+    Failure,
     Flag,
     Observation,
     Prediction,
@@ -21,7 +23,9 @@ from curiosity_bluesky.learning.strategy import Strategy, register
 from curiosity_bluesky.learning.survey import Survey
 
 __all__ = [
+    "Act",
     "Explorer",
+    "Failure",
     "Flag",
     "ModelLearner",
     "Observation",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning.history import History
 from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Flagging, Stopping, Supposing
 from curiosity_bluesky.learning.records import (
-    REASONS,
+    ACT_KINDS,
+    Act,
+    Failure,
     Flag,
     Observation,
     Observed,
@@ -82,30 +86,34 @@ class Explorer:
             strategy = Strategy.named(strategy)
         if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
             raise InputError(f"the seed is {seed!r}; expected a whole number from 0 to 2**63 - 1")
-        seed = int(seed)  # torch takes no number of numpy's
+        self.seed = int(seed)  # torch takes no number of numpy's
         self.survey = survey
-        self.strategy = strategy
-        self.seed = seed
-        self.patches = Patches(survey, strategy.patch_size, truth if strategy.needs_truth else None)
-        candidates = int(self.patches.allowed.sum())
+        self._on_epoch = on_epoch
+        self._truth = truth
+        self._history = History(survey, strategy.min_quality)
+        self._start_with(strategy)
+
+    def _start_with(self, strategy: Strategy) -> None:
+        """Take up a strategy: with its own learner, which knows nothing yet."""
+        truth = self._truth if strategy.needs_truth else None
+        patches = Patches(self.survey, strategy.patch_size, truth)
+        candidates = int(patches.allowed.sum())
         if not candidates:
             raise InputError("the mask leaves no pixel to measure; unmask some")
         budget = strategy.budget if strategy.budget is not None else candidates
         if budget > candidates:
             raise InputError(
                 f"{budget} points are asked for, but only {candidates} pixels can be measured "
-                f"({survey.shape[0]} x {survey.shape[1]} less the rim where no patch of "
+                f"({self.survey.shape[0]} x {self.survey.shape[1]} less the rim where no patch of "
                 f"{strategy.patch_size} fits and less the masked ones); ask for at most "
                 f"{candidates}"
             )
+        self._learner = strategy.build(patches, budget, self.seed, self._on_epoch)
+        self.strategy = strategy
+        self.patches = patches
         self.budget = budget
-        self._learner = strategy.build(self.patches, budget, seed, on_epoch)
-        self._decisions: dict[int, Proposal] = {}
-        self._observations: dict[tuple, Observation] = {}
-        self._failed: dict[int, str] = {}
-        self._barred: set[Pixel] = set()
+        self._history.min_quality = strategy.min_quality
         self._seeds: list[int] | None = None
-        self._points: int | None = None
         self._asked = 0.0
 
     # ---- what has happened
@@ -113,7 +121,7 @@ class Explorer:
     @property
     def decisions(self) -> list[Proposal]:
         """All decisions in their order, measured or not."""
-        return [self._decisions[key] for key in sorted(self._decisions)]
+        return self._history.decisions
 
     @property
     def observations(self) -> list[Observation]:
@@ -122,30 +130,27 @@ class Explorer:
         An observation that came without a decision's number belongs to the decision for
         its pixel, if there is one.
         """
-        decided = {p.pixel: p.decision_id for p in reversed(self.decisions)}
-        # Numbered ones first, so that where both have one decision the order is the same again.
-        given = sorted(self._observations.values(), key=lambda o: o.decision_id is None)
-        matched = [
-            o
-            if o.decision_id is not None
-            else dataclasses.replace(o, decision_id=decided.get(o.pixel))
-            for o in given
-        ]
-        return sorted(
-            matched,
-            key=lambda o: (-1 if o.decision_id is None else o.decision_id, o.pixel, o.repeat),
-        )
+        return self._history.observations
 
     @property
     def pending(self) -> list[Proposal]:
-        """Decisions that were neither measured nor failed."""
-        done = {o.decision_id for o in self.observations} | set(self._failed)
-        return [p for p in self.decisions if p.decision_id not in done]
+        """Decisions that were neither measured well enough nor given up."""
+        return self._history.pending
 
     @property
     def n_observed(self) -> int:
-        """Number of spectra measured."""
-        return len(self._observations)
+        """Number of spectra measured, those that are good enough to learn from."""
+        return self._history.n_good
+
+    @property
+    def n_acts(self) -> int:
+        """Number of the next act."""
+        return self._history.n_acts
+
+    @property
+    def masked(self) -> NDArray[np.bool_]:
+        """``(rows, cols)``, True where the survey or somebody said not to go."""
+        return self._history.masked
 
     @property
     def reach(self) -> Survey:
@@ -157,32 +162,17 @@ class Explorer:
         """Take in a measured spectrum.
 
         Any order, any pixel, and as often as one likes: an observation of the same decision
-        (without one: of the same pixel and repeat) counts once, the first time.
+        and repeat (without a decision: of the same pixel and repeat) counts once, the first
+        time.
 
         Raises
         ------
         InputError
             If the pixel is outside the survey, if the spectrum is not ``(points,)``, has
-            another length than those before, or holds no number at all.
+            another length than those before, or holds no number at all without saying so by
+            its quality.
         """
-        pixel = self._inside(observation.pixel)
-        spectrum = np.array(observation.spectrum, dtype=float)
-        if spectrum.ndim != 1 or not spectrum.size:
-            raise InputError(f"the spectrum has shape {spectrum.shape}; expected (points,)")
-        if self._points not in (None, spectrum.size):
-            raise InputError(
-                f"the spectrum at pixel {pixel} has {spectrum.size} points, "
-                f"those before have {self._points}"
-            )
-        if not np.isfinite(spectrum).any():
-            raise InputError(f"the spectrum at pixel {pixel} holds no finite number; call fail()")
-        spectrum[~np.isfinite(spectrum)] = np.nan  # an overflow is a gap like any other
-        self._points = spectrum.size
-        number = observation.decision_id
-        key = (*pixel, observation.repeat) if number is None else (number,)
-        self._observations.setdefault(
-            key, dataclasses.replace(observation, pixel=pixel, spectrum=spectrum)
-        )
+        self._history.observe(observation)
 
     def record(self, decision: Proposal) -> None:
         """Take in a decision made elsewhere: by hand, or in a run that is replayed.
@@ -193,16 +183,7 @@ class Explorer:
             If another pixel was decided under this number, if the pixel is outside the survey,
             or if the reason is unknown.
         """
-        self._inside(decision.pixel)
-        known = self._decisions.get(decision.decision_id)
-        if known is not None and known.pixel != _pixel(decision.pixel):
-            raise InputError(
-                f"decision {decision.decision_id} is pixel {known.pixel} already, "
-                f"not {decision.pixel}; give the new one a number of its own"
-            )
-        if decision.reason not in REASONS:
-            raise InputError(f"reason {decision.reason!r} is none of {', '.join(REASONS)}")
-        self._decisions.setdefault(decision.decision_id, decision)
+        self._history.record(decision)
 
     def fail(self, proposal: Proposal, reason: str, *, bar: bool = False) -> None:
         """Give back the pixel of a proposal that could not be measured, or bar it.
@@ -216,69 +197,145 @@ class Explorer:
         bar
             True: never propose this pixel again.
         """
-        self.record(proposal)
-        self._failed[proposal.decision_id] = reason
-        if bar:
-            self._barred.add(proposal.pixel)
+        self._history.record(proposal)
+        self._history.fail(Failure(proposal.decision_id, reason, bar))
+
+    def forget_unfinished_batch(self) -> None:
+        """Forget the newest decisions if others were still to come with them.
+
+        To be called after a replay: a process was killed while it wrote them, and they are
+        proposed again.
+        """
+        self._history.forget_unfinished_batch()
+
+    def steer(self, act: Act) -> None:
+        """Do what somebody asks for in the middle of a run; the same act counts once.
+
+        A pixel that was added is proposed before all others. A mask and a veto hold for
+        proposals to come. Another strategy, or other parameters, learns anew from all that
+        was measured.
+
+        Raises
+        ------
+        InputError
+            If the act cannot be done: outside the survey, no such strategy, ...
+        """
+        if act.kind not in ACT_KINDS:
+            raise InputError(f"act {act.kind!r} is none of {', '.join(ACT_KINDS)}")
+        if act.kind == "set":
+            wanted = Strategy.named(act.arguments["strategy"], **act.arguments["parameters"])
+            # The last one counts, in whatever order they come in.
+            later = any(known.act_id > act.act_id for known in self._history.acts_of("set"))
+            if wanted != self.strategy and not later:
+                self._start_with(wanted)
+        self._history.steer(act)
 
     # ---- what next
 
     @one_thread()
-    def propose(self, n: int = 1) -> list[Proposal]:
+    def propose(self, n: int = 1, *, lookahead: int = 0) -> list[Proposal]:
         """Return the next pixels to measure: never measured, pending, barred or masked ones.
 
-        Seeds come first. After them the strategy learns from all observations, if there are
-        new ones, and chooses. Fewer than `n` come back when the pixels run out.
+        Pixels that somebody added come first, then the seeds. After them the strategy learns
+        from all observations, if there are new ones, and chooses. Fewer than `n` come back
+        when the pixels run out.
+
+        Parameters
+        ----------
+        n
+            How many.
+        lookahead
+            What became of so many of the newest decisions is not looked at: they count as
+            under way. A plan that decides while it still measures has the same proposals
+            however fast either is, and so has its replay.
         """
         if n < 1:
             raise InputError(f"{n} proposals are asked for; expected 1 or more")
         started = time.perf_counter()
-        available = self._available()
-        chosen: list[tuple[int, Reason]] = []
-        for index in self._seeds_to_come(available)[:n]:
-            chosen.append((index, "seed"))
+        history = self._history.without_newest(lookahead)
+        chosen: list[tuple[Pixel, Reason]] = []
+        for pixel in history.wishes[:n]:
+            chosen.append((pixel, "manual"))
+        available = self._available(history)
+        self._take([pixel for pixel, _ in chosen], available)
+        seeds = self._seeds_to_come(available)[: n - len(chosen)]
+        for index in seeds:
+            chosen.append((self.patches.pixel(index), "seed"))
             available[index] = False
-        scores, spectra = None, None
+        scores, spectra, blind = None, None, len(chosen)
         if len(chosen) < n and available.any():
-            observed = self._observed()
+            observed = self._observed(history)
             scores = self._learner.score(observed) if len(observed) else None
-            rng = np.random.default_rng([self.seed, len(self._decisions)])
+            rng = np.random.default_rng([self.seed, len(history.decisions)])
             if isinstance(self._learner, Supposing):
-                under_way = [self.patches.index(p.pixel) for p in self.pending]
-                under_way = [i for i in under_way if i is not None] + [i for i, _ in chosen]
-                self._learner.suppose(np.array(under_way, dtype=np.intp))
-            chosen += self._learner.choose(scores, available, n - len(chosen), rng)
+                pixels = [p.pixel for p in history.pending] + [pixel for pixel, _ in chosen]
+                under_way = [self.patches.index(pixel) for pixel in pixels]
+                known = [index for index in under_way if index is not None]
+                self._learner.suppose(np.array(known, dtype=np.intp))
+            picked = self._learner.choose(scores, available, n - len(chosen), rng)
+            for index, reason in picked:
+                chosen.append((self.patches.pixel(index), reason))
             if scores is not None:
-                spectra = self._learner.predict(observed, np.array([i for i, _ in chosen]))
+                spectra = self._learner.predict(observed, np.array([i for i, _ in picked]))
         seconds = (time.perf_counter() - started + self._asked) / max(1, len(chosen))
         self._asked = 0.0
-        first = max(self._decisions, default=-1) + 1
+        first = max((p.decision_id for p in history.decisions), default=-1) + 1
         proposals = []
-        for k, (index, reason) in enumerate(chosen):
-            pixel = self.patches.pixel(index)
+        for k, (pixel, reason) in enumerate(chosen):
             x, y = self.survey.position(pixel)
-            proposal = Proposal(first + k, pixel, x, y, reason, seconds=seconds)
-            proposal = dataclasses.replace(proposal, n_observed=self.n_observed)
-            if scores is not None and spectra is not None and reason != "seed":
-                proposal = self._with_scores(proposal, scores, index, spectra[k])
+            proposal = Proposal(
+                *(first + k, pixel, x, y, reason),
+                n_observed=history.n_good,
+                seconds=seconds,
+                to_come=len(chosen) - 1 - k,
+            )
+            if scores is not None and spectra is not None and k >= blind:
+                proposal = self._with_scores(proposal, scores, spectra[k - blind])
             self.record(proposal)
             proposals.append(proposal)
         return proposals
 
+    def decide(self, n: int = 1, *, lookahead: int = 0) -> tuple[list[Proposal], str | None]:
+        """Return the next proposals, at most `n`, and why the run has reached its end, if so.
+
+        Neither where the budget is under way and may still fail: ask again when it is not.
+
+        Parameters
+        ----------
+        n, lookahead
+            See `propose`.
+        """
+        enough, why = self.should_stop(lookahead=lookahead)
+        if enough:
+            return [], why
+        history = self._history.without_newest(lookahead)
+        room = self.budget - history.n_good - len(history.pending)
+        room = max(room, len(history.wishes))
+        proposals = self.propose(min(n, room), lookahead=lookahead) if room > 0 else []
+        if not proposals and not self.pending:
+            if lookahead:  # what is not looked at has come in
+                return self.decide(n)
+            return [], "no pixel is left to measure"
+        return proposals, None
+
     @one_thread()
-    def should_stop(self) -> tuple[bool, str]:
-        """Say whether the run has reached its end, and why."""
-        if self.n_observed >= self.budget:
-            return True, f"budget: {self.n_observed} of {self.budget} spectra measured"
-        if not self.pending and not self._available().any():
+    def should_stop(self, *, lookahead: int = 0) -> tuple[bool, str]:
+        """Say whether the run has reached its end, and why; for `lookahead` see `propose`."""
+        history = self._history.without_newest(lookahead)
+        for act in history.acts_of("stop"):
+            return True, f"manual: {act.arguments.get('reason') or 'ended by hand'}"
+        done = f"{history.n_good} of {self.budget} spectra measured"
+        if history.n_good >= self.budget and not history.wishes:
+            return True, f"budget: {done}"
+        if not (history.pending or history.wishes or self._available(history).any()):
             return True, "no pixel is left to measure"
         if isinstance(self._learner, Stopping):
             started = time.perf_counter()
-            why = self._learner.enough(self._observed())
+            why = self._learner.enough(self._observed(history))
             self._asked += time.perf_counter() - started  # it may have trained
             if why is not None:
                 return True, why
-        return False, f"{self.n_observed} of {self.budget} spectra measured"
+        return False, done
 
     # ---- what is known
 
@@ -298,12 +355,13 @@ class Explorer:
         return Prediction(spectra, self.maps()["uncertainty"])
 
     @one_thread()
-    def maps(self) -> dict[str, NDArray]:
+    def maps(self, *, lookahead: int = 0) -> dict[str, NDArray]:
         """Return error, novelty, uncertainty and acquisition, ``(rows, cols)`` each.
 
-        NaN where no patch fits, and everywhere where the strategy has no such map.
+        NaN where no patch fits, and everywhere where the strategy has no such map. For
+        `lookahead` see `propose`.
         """
-        observed = self._observed()
+        observed = self._observed(self._history.without_newest(lookahead))
         scores = self._learner.score(observed) if len(observed) else None
         nothing = np.full(len(self.patches), np.nan)
         maps = {name: getattr(scores, name, None) for name in MAPS}
@@ -324,50 +382,49 @@ class Explorer:
 
     # ---- inside
 
-    def _inside(self, pixel: Pixel) -> Pixel:
-        pixel, (rows, cols) = _pixel(pixel), self.survey.shape
-        if not (0 <= pixel[0] < rows and 0 <= pixel[1] < cols):
-            raise InputError(f"pixel {pixel} is outside the survey of {rows} x {cols} pixels")
-        return pixel
+    def _available(self, history: History) -> NDArray[np.bool_]:
+        available = self.patches.allowed & ~self.patches.flatten(history.masked)
+        self._take(history.taken, available)
+        return available
 
-    def _available(self) -> NDArray[np.bool_]:
-        taken = {o.pixel for o in self._observations.values()} | self._barred
-        taken |= {p.pixel for p in self.decisions if p.decision_id not in self._failed}
-        available = self.patches.allowed.copy()
-        for pixel in taken:
+    def _take(self, pixels: Iterable[Pixel], available: NDArray[np.bool_]) -> None:
+        for pixel in pixels:
             if (index := self.patches.index(pixel)) is not None:
                 available[index] = False
-        return available
 
     def _seeds_to_come(self, available: NDArray[np.bool_]) -> list[int]:
         """Return the available seeds that were never decided on."""
+        decisions = self._history.decisions
         wanted = min(self.strategy.n_seeds, self.budget)
         # Counted by the record: on another machine the networks may name other seeds.
-        wanted -= sum(p.reason == "seed" for p in self._decisions.values())
+        wanted -= sum(p.reason == "seed" for p in decisions)
+        if self._history.acts_of("set"):  # the strategy before had seeds of its own
+            wanted = min(wanted, self.strategy.n_seeds - len(decisions))
         if wanted <= 0:
             return []
         if self._seeds is None:
             seeds = self._learner.seeds(min(self.strategy.n_seeds, self.budget))
             self._seeds = [int(index) for index in seeds]
         # A seed that failed and was given back is the strategy's to choose, not a seed again.
-        decided = {p.pixel for p in self._decisions.values()}
+        decided = {p.pixel for p in decisions}
         left = [i for i in self._seeds if available[i] and self.patches.pixel(i) not in decided]
         return left[:wanted]
 
-    def _observed(self) -> Observed:
-        """Return what can be learned from: whole patches at unmasked pixels."""
-        observations = self.observations
-        known = [(self.patches.index(o.pixel), o.spectrum) for o in observations]
+    def _observed(self, history: History | None = None) -> Observed:
+        """Return what can be learned from: good spectra of whole patches at unmasked pixels."""
+        good = (history or self._history).good
+        known = [(self.patches.index(o.pixel), o.spectrum) for o in good]
         usable = [(i, s) for i, s in known if i is not None and self.patches.allowed[i]]
         indices = np.array([i for i, _ in usable], dtype=np.intp)
-        spectra = np.array([s for _, s in usable]).reshape(len(usable), self._points or 0)
-        axes = (o.axis for o in observations if o.axis is not None)
-        axis = next((axis for axis in axes if len(axis) == self._points), None)
+        points = self._history.points or 0
+        spectra = np.array([s for _, s in usable]).reshape(len(usable), points)
+        axes = (o.axis for o in good if o.axis is not None)
+        axis = next((axis for axis in axes if len(axis) == points), None)
         return Observed(indices, spectra, axis)
 
-    def _with_scores(
-        self, proposal: Proposal, scores: Scores, index: int, spectrum: NDArray
-    ) -> Proposal:
+    def _with_scores(self, proposal: Proposal, scores: Scores, spectrum: NDArray) -> Proposal:
+        index = self.patches.index(proposal.pixel)
+
         def at(values: NDArray | None) -> float:
             return np.nan if values is None else float(values[index])
 
@@ -381,7 +438,3 @@ class Explorer:
             model_version=self._learner.model_version,
             predicted_spectrum=spectrum,
         )
-
-
-def _pixel(pixel: Pixel) -> Pixel:
-    return int(pixel[0]), int(pixel[1])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from curiosity_bluesky.learning.survey import Pixel
 
 Reason = Literal["seed", "curious", "random", "design", "manual", "repeat"]
 REASONS: tuple[str, ...] = get_args(Reason)
+ActKind = Literal["add", "mask", "veto", "set", "stop"]
+ACT_KINDS: tuple[str, ...] = get_args(ActKind)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,8 @@ class Observation:
     repeat
         0 for the first measurement at this pixel, 1 for the second, ...
     quality
-        1 for a good spectrum, 0 for a useless one.
+        1 for a good spectrum, 0 for a useless one; with less than the strategy's
+        `min_quality` it is kept and not learned from.
     decision_id
         The decision that led here, None for a point that nobody decided on.
     axis
@@ -68,6 +72,8 @@ class Proposal:
         Trainings behind the model, 0 for none.
     seconds
         Time that the decision took, training included.
+    to_come
+        How many more were decided together with it, after it.
     predicted_spectrum
         ``(points,)`` what the model expects there, None where there is no model. It is
         recorded with the measured spectrum, not with the decision.
@@ -86,7 +92,48 @@ class Proposal:
     n_observed: int = 0
     model_version: int = 0
     seconds: float = 0.0
+    to_come: int = 0
     predicted_spectrum: NDArray | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A decision that could not be measured.
+
+    Parameters
+    ----------
+    decision_id
+        Number of the decision.
+    reason
+        What went wrong.
+    bar
+        Whether its pixel is never to be proposed again.
+    """
+
+    decision_id: int
+    reason: str
+    bar: bool = False
+
+
+@dataclass(frozen=True)
+class Act:
+    """What somebody asked for in the middle of a run.
+
+    Parameters
+    ----------
+    act_id
+        Number of the act in its run, from 0.
+    kind
+        ``add`` (measure this pixel), ``mask`` (do not go there), ``veto`` (not this
+        decision), ``set`` (another strategy, or other parameters), ``stop``.
+    arguments
+        JSON-ready: ``row``, ``col``; ``shape``, ``bits`` (see `acts.packed`);
+        ``decision_id``; ``strategy``, ``parameters`` (all of them); ``reason``.
+    """
+
+    act_id: int
+    kind: str
+    arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,6 +47,8 @@ class Strategy:
         Spectra in the whole run; None for as many as there are pixels.
     batch
         Pixels that are decided on together, before the first of them is measured.
+    min_quality
+        Spectra of a lower quality, 0 to 1, are kept in the record and not learned from.
     """
 
     name: ClassVar[str]
@@ -57,6 +59,7 @@ class Strategy:
     n_seeds: int = 30
     budget: int | None = None
     batch: int = 1
+    min_quality: float = 0.5
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -64,6 +67,7 @@ class Strategy:
             value = _checked(self.name, field.name, getattr(self, field.name), hints[field.name])
             object.__setattr__(self, field.name, value)
         self._expect("1 or more", "patch_size", "n_seeds", "batch", within=lambda value: value >= 1)
+        self._expect("0 to 1", "min_quality", within=lambda value: 0 <= value <= 1)
         if self.budget is not None and self.budget < 1:
             raise InputError(f"the number of points is {self.budget}; expected 1 or more")
 

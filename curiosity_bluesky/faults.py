@@ -1,0 +1,164 @@
+"""Instruments that fail: what a device raises becomes an answer that a plan can act on.
+
+The RunEngine throws the failure of a status into the plan at whatever message comes next,
+also long after the plan has given that status up. So the plan hands it statuses that always
+succeed, and looks afterwards what became of the real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import bluesky.plan_stubs as bps
+from bluesky.protocols import Movable, Status, Stoppable, Triggerable
+from bluesky.utils import (
+    FailedPause,
+    FailedStatus,
+    IllegalMessageSequence,
+    MsgGenerator,
+    RunEngineControlException,
+    short_uid,
+)
+
+from curiosity_bluesky.errors import InputError
+
+NOT_OURS = (RunEngineControlException, FailedPause, IllegalMessageSequence, InputError)
+"""Exceptions that are no fault of an instrument: somebody wants the plan to end, or must."""
+
+
+class _Outcome:
+    """A status that is done when another one is, and never fails itself."""
+
+    success = True
+
+    def __init__(self, start: Callable[[], Status]) -> None:
+        self.error: BaseException | None = None
+        self._status: Status | None = None
+        try:
+            self._status = start()
+        except Exception as error:  # whatever the device raises at once
+            self.error = error
+
+    @property
+    def done(self) -> bool:
+        return self._status is None or self._status.done
+
+    def add_callback(self, callback: Callable[[Any], None]) -> None:
+        if self._status is None:
+            callback(self)
+        else:
+            self._status.add_callback(lambda status: callback(self))
+
+    def exception(self, timeout: float | None = 0.0) -> None:
+        return None
+
+    def failure(self) -> BaseException | None:
+        """Return what went wrong, None if nothing did."""
+        if self._status is None or not self._status.done or self._status.success:
+            return self.error
+        return self._status.exception(0.0)
+
+
+class _Forgiving:
+    """Stands for a device in one message to the RunEngine."""
+
+    def __init__(self, device: Any) -> None:
+        self.device = device
+        self.name = getattr(device, "name", repr(device))
+        self.parent = getattr(device, "parent", None)
+        self.outcome: _Outcome | None = None
+
+    def __eq__(self, other: object) -> bool:
+        # The RunEngine keeps what it may have to stop: each device once, not each move.
+        return type(other) is type(self) and other.device is self.device  # pyright: ignore[reportAttributeAccessIssue]
+
+    def __hash__(self) -> int:
+        return hash((type(self), id(self.device)))
+
+    def stop(self, *, success: bool = True) -> Any:
+        """Stop the device, where it can be stopped."""
+        if isinstance(self.device, Stoppable):
+            return self.device.stop(success=success)
+        return None
+
+
+class Setting(_Forgiving):
+    """A move to a target that may fail."""
+
+    def __init__(self, device: Movable, target: float) -> None:
+        super().__init__(device)
+        self.target = target
+
+    def set(self, value: float) -> _Outcome:
+        """Start the move."""
+        self.outcome = _Outcome(lambda: self.device.set(value))
+        return self.outcome
+
+    def start(self, group: str) -> MsgGenerator[Any]:
+        """Ask the RunEngine to start the move."""
+        return bps.abs_set(self, self.target, group=group)  # pyright: ignore[reportArgumentType]
+
+
+class Triggering(_Forgiving):
+    """A measurement that may fail."""
+
+    def __init__(self, device: Triggerable) -> None:
+        super().__init__(device)
+
+    def trigger(self) -> _Outcome:
+        """Start the measurement."""
+        self.outcome = _Outcome(self.device.trigger)
+        return self.outcome
+
+    def start(self, group: str) -> MsgGenerator[Any]:
+        """Ask the RunEngine to start the measurement."""
+        return bps.trigger(self, group=group)  # pyright: ignore[reportArgumentType]
+
+
+def together(
+    jobs: Sequence[Setting | Triggering], timeout: float | None
+) -> MsgGenerator[str | None]:
+    """Start moves or measurements together and wait; say what failed, None if nothing did.
+
+    Parameters
+    ----------
+    jobs
+        What to start.
+    timeout
+        Seconds to wait for all of them; None for any time. Whatever is late, or was started
+        beside something that failed, is stopped.
+    """
+    group = short_uid("together")
+    for job in jobs:
+        yield from job.start(group)
+    late = False
+    try:
+        yield from bps.wait(group, timeout=timeout)
+    except TimeoutError:
+        late = True
+    errors = {job.name: job.outcome.failure() for job in jobs if job.outcome is not None}
+    failed = [f"{name}: {in_words(error)}" for name, error in errors.items() if error]
+    if late:
+        slow = ", ".join(job.name for job in jobs if job.outcome and not job.outcome.done)
+        failed.append(f"{slow or 'a device'} did not answer within {timeout:g} s")
+    if failed:
+        for job in jobs:
+            yield from _stopped(job)
+    return "; ".join(failed) or None
+
+
+def _stopped(job: _Forgiving) -> MsgGenerator[None]:
+    try:
+        yield from bps.stop(job)  # pyright: ignore[reportArgumentType]
+    except NOT_OURS:
+        raise
+    except Exception:  # a device that is gone cannot be stopped either
+        return
+
+
+def in_words(error: BaseException) -> str:
+    """Return what a device raised as one line."""
+    cause = error.__cause__ if isinstance(error, FailedStatus) and error.__cause__ else error
+    said = " ".join(str(cause).split())
+    return f"{type(cause).__name__}: {said}" if said else type(cause).__name__

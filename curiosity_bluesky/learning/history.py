@@ -1,0 +1,224 @@
+"""What has happened in a run: all that the explorer's state is made of."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning.acts import unpacked
+from curiosity_bluesky.learning.records import REASONS, Act, Failure, Observation, Proposal
+from curiosity_bluesky.learning.survey import Pixel, Survey
+
+
+class History:
+    """Decisions, spectra, failures and acts of people, each once and in any order.
+
+    Parameters
+    ----------
+    survey
+        Says which pixels there are.
+    min_quality
+        Spectra of a lower quality are kept, and nothing else: the pixel counts as not
+        measured.
+    """
+
+    def __init__(self, survey: Survey, min_quality: float) -> None:
+        self.min_quality = min_quality
+        self.points: int | None = None
+        self._survey = survey
+        self._decisions: dict[int, Proposal] = {}
+        self._observations: dict[tuple, Observation] = {}
+        self._failed: dict[int, Failure] = {}
+        self._acts: dict[int, Act] = {}
+
+    # ---- what comes in
+
+    def record(self, decision: Proposal) -> None:
+        """Take in a decision, see `Explorer.record`."""
+        self._inside(decision.pixel)
+        known = self._decisions.get(decision.decision_id)
+        if known is not None and known.pixel != as_pixel(decision.pixel):
+            raise InputError(
+                f"decision {decision.decision_id} is pixel {known.pixel} already, "
+                f"not {decision.pixel}; give the new one a number of its own"
+            )
+        if decision.reason not in REASONS:
+            raise InputError(f"reason {decision.reason!r} is none of {', '.join(REASONS)}")
+        self._decisions.setdefault(decision.decision_id, decision)
+
+    def observe(self, observation: Observation) -> None:
+        """Take in a spectrum, see `Explorer.observe`."""
+        pixel = self._inside(observation.pixel)
+        spectrum = np.array(observation.spectrum, dtype=float)
+        if spectrum.ndim != 1 or not spectrum.size:
+            raise InputError(f"the spectrum has shape {spectrum.shape}; expected (points,)")
+        if self.points not in (None, spectrum.size):
+            raise InputError(
+                f"the spectrum at pixel {pixel} has {spectrum.size} points, "
+                f"those before have {self.points}"
+            )
+        if not np.isfinite(spectrum).any() and observation.quality >= self.min_quality:
+            raise InputError(f"the spectrum at pixel {pixel} holds no finite number; call fail()")
+        spectrum[~np.isfinite(spectrum)] = np.nan  # an overflow is a gap like any other
+        self.points = spectrum.size
+        number, repeat = observation.decision_id, observation.repeat
+        key = (*pixel, repeat) if number is None else (number, repeat)
+        self._observations.setdefault(
+            key, dataclasses.replace(observation, pixel=pixel, spectrum=spectrum)
+        )
+
+    def fail(self, failure: Failure) -> None:
+        """Take in that a decision could not be measured."""
+        self._failed[failure.decision_id] = failure
+
+    def steer(self, act: Act) -> None:
+        """Take in what somebody asked for, see `Explorer.steer`."""
+        if act.kind == "add":
+            pixel = self._inside((act.arguments["row"], act.arguments["col"]))
+            if self._survey.mask[pixel]:
+                raise InputError(f"pixel {pixel} is masked: nothing may be measured there")
+        if act.kind == "mask" and unpacked(act.arguments).shape != self._survey.shape:
+            raise InputError(
+                f"the mask has shape {unpacked(act.arguments).shape}, "
+                f"the survey {self._survey.shape}"
+            )
+        self._acts.setdefault(act.act_id, act)
+
+    def _inside(self, pixel: Pixel) -> Pixel:
+        pixel, (rows, cols) = as_pixel(pixel), self._survey.shape
+        if not (0 <= pixel[0] < rows and 0 <= pixel[1] < cols):
+            raise InputError(f"pixel {pixel} is outside the survey of {rows} x {cols} pixels")
+        return pixel
+
+    def forget_unfinished_batch(self) -> None:
+        """Forget the newest decisions if others were still to come with them.
+
+        A process was killed while it wrote them, before anything moved.
+        """
+        following = self.decisions[-1].to_come if self._decisions else 0
+        for decision in reversed(self.decisions if following else []):
+            if decision.to_come != following:
+                break
+            del self._decisions[decision.decision_id]
+            following += 1
+
+    # ---- what there is
+
+    @property
+    def decisions(self) -> list[Proposal]:
+        """All decisions in their order."""
+        return [self._decisions[key] for key in sorted(self._decisions)]
+
+    @property
+    def observations(self) -> list[Observation]:
+        """All spectra in their canonical order: by decision, those without one first.
+
+        An observation that came without a decision's number belongs to the decision for
+        its pixel, if there is one.
+        """
+        decided = self._decided
+        # Numbered ones first, so that where both have one decision the order is the same again.
+        given = sorted(self._observations.values(), key=lambda o: o.decision_id is None)
+        matched = [
+            o
+            if o.decision_id is not None
+            else dataclasses.replace(o, decision_id=decided.get(o.pixel))
+            for o in given
+        ]
+        return sorted(
+            matched,
+            key=lambda o: (-1 if o.decision_id is None else o.decision_id, o.pixel, o.repeat),
+        )
+
+    @property
+    def _decided(self) -> dict[Pixel, int]:
+        """The first decision for each pixel."""
+        return {p.pixel: p.decision_id for p in reversed(self.decisions)}
+
+    @property
+    def good(self) -> list[Observation]:
+        """The spectra that are good enough to learn from, in their canonical order."""
+        return [o for o in self.observations if o.quality >= self.min_quality]
+
+    @property
+    def n_good(self) -> int:
+        """Number of the spectra that are good enough."""
+        return sum(o.quality >= self.min_quality for o in self._observations.values())
+
+    @property
+    def pending(self) -> list[Proposal]:
+        """Decisions that were neither measured well enough nor given up."""
+        done = {o.decision_id for o in self.good} | self.given_up
+        return [p for p in self.decisions if p.decision_id not in done]
+
+    @property
+    def given_up(self) -> set[int]:
+        """Numbers of the decisions that failed or were vetoed."""
+        return set(self._failed) | {a.arguments["decision_id"] for a in self.acts_of("veto")}
+
+    @property
+    def taken(self) -> set[Pixel]:
+        """Pixels that are not to be proposed: measured, decided on, barred."""
+        given_up = self.given_up
+        barred = {number for number, failure in self._failed.items() if failure.bar}
+        barred |= {act.arguments["decision_id"] for act in self.acts_of("veto")}
+        taken = {o.pixel for o in self._observations.values()}
+        return taken | {
+            p.pixel
+            for p in self._decisions.values()
+            if p.decision_id not in given_up or p.decision_id in barred
+        }
+
+    @property
+    def masked(self) -> NDArray[np.bool_]:
+        """``(rows, cols)``, True where the survey or somebody said not to go."""
+        masked = self._survey.mask.copy()
+        for act in self.acts_of("mask"):
+            masked |= unpacked(act.arguments)
+        return masked
+
+    @property
+    def wishes(self) -> list[Pixel]:
+        """Pixels that somebody added and that were not decided on yet, in their order."""
+        granted = Counter(p.pixel for p in self._decisions.values() if p.reason == "manual")
+        wishes, masked = [], self.masked
+        for act in self.acts_of("add"):
+            pixel = act.arguments["row"], act.arguments["col"]
+            granted[pixel] -= 1
+            if granted[pixel] < 0 and not masked[pixel]:
+                wishes.append(pixel)
+        return wishes
+
+    @property
+    def n_acts(self) -> int:
+        """Number of the next act."""
+        return max(self._acts, default=-1) + 1
+
+    def acts_of(self, kind: str) -> list[Act]:
+        """Return all acts of one kind in their order."""
+        return [self._acts[n] for n in sorted(self._acts) if self._acts[n].kind == kind]
+
+    def without_newest(self, n: int) -> History:
+        """Return the history as if the `n` newest decisions had no outcome yet."""
+        if not n:
+            return self
+        newest = set(sorted(self._decisions)[-n:])
+        decided = self._decided
+        twin = copy.copy(self)
+        twin._observations = {
+            key: o
+            for key, o in self._observations.items()
+            if (decided.get(o.pixel) if o.decision_id is None else o.decision_id) not in newest
+        }
+        twin._failed = {number: how for number, how in self._failed.items() if number not in newest}
+        return twin
+
+
+def as_pixel(pixel: Pixel) -> Pixel:
+    """Return a pixel of whole numbers as Python has them."""
+    return int(pixel[0]), int(pixel[1])

@@ -1,0 +1,98 @@
+"""A run that was interrupted, as far as it got: what another run goes on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Strategy
+
+Document = tuple[str, Mapping[str, Any]]
+
+_OF_ONE_RUN = {
+    *("uid", "time", "scan_id", "plan_type", "plan_name", "plan_args", "versions", "hints"),
+    *("detectors", "motors", "imager", "num_points", "num_intervals", "shape", "extents"),
+    "survey_shape",
+}
+
+
+@dataclass(frozen=True)
+class Past:
+    """The documents of a run and of those that it went on with, the oldest first.
+
+    Parameters
+    ----------
+    runs
+        The documents of each run, from its start document on.
+    """
+
+    runs: Sequence[Sequence[Document]]
+
+    @staticmethod
+    def of(runs: Iterable[Sequence[Document]]) -> Past:
+        """Make sure that a run can be resumed.
+
+        Raises
+        ------
+        InputError
+            If it was not made by `curiosity_plan`, or ended before its survey was written.
+        """
+        past = Past(list(runs))
+        past.strategy  # noqa: B018 (complains where there is none)
+        if not any(_is_survey(name, doc) for name, doc in past.documents):
+            raise InputError(
+                f"run {past.uid} was interrupted before its survey was written; "
+                "there is nothing to resume: start it anew"
+            )
+        return past
+
+    @property
+    def documents(self) -> list[Document]:
+        """All documents in their order."""
+        return [document for run in self.runs for document in run]
+
+    @property
+    def start(self) -> Mapping[str, Any]:
+        """The newest start document."""
+        return self.runs[-1][0][1]
+
+    @property
+    def uid(self) -> str:
+        """Of the newest run."""
+        return self.start["uid"]
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy that it began with."""
+        return documents.strategy_from(self.start)[0]
+
+    @property
+    def seed(self) -> int:
+        """Seed of every random choice."""
+        return documents.strategy_from(self.start)[1]
+
+    @property
+    def withhold(self) -> float:
+        """Share of the pixels that are never measured."""
+        return float(self.start.get("curiosity_withhold", 0.0))
+
+    @property
+    def lookahead(self) -> int:
+        """How many points ahead it decided."""
+        return int(self.start.get(documents.LOOKAHEAD, 0))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What its user said about it, such as the sample."""
+        return {
+            key: value
+            for key, value in self.start.items()
+            if key not in _OF_ONE_RUN and not key.startswith("curiosity_")
+        }
+
+
+def _is_survey(name: str, doc: Mapping[str, Any]) -> bool:
+    return name == "descriptor" and doc["name"] == documents.SURVEY
