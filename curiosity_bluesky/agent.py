@@ -215,11 +215,9 @@ class CuriosityAgent:
         return bool(self._translate.start)
 
     def outstanding(self) -> list[Proposal]:
-        """Return the decisions of a run that was broken off which still have to be measured."""
+        """Return what a run that was broken off still has to measure; it may train for that."""
         with self._busy:
-            explorer = self._updated()
-            explorer.forget_unfinished_batch()
-            return explorer.pending
+            return self._updated().outstanding()
 
     def maps(self) -> dict[str, NDArray]:
         """Learn from all documents so far and return the maps, see `Explorer.maps`."""

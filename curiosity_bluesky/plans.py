@@ -263,15 +263,18 @@ def explore(
         inner = plan_stubs.in_a_run(
             _explore(run, survey, past), _start_document(run, survey, md or {}, past)
         )
+        return (yield from bpp.subs_wrapper(inner, agent))
+
+    def cancelled_at_the_end() -> MsgGenerator[str]:
         try:
-            return (yield from bpp.subs_wrapper(inner, agent))
+            return (yield from look_and_explore())
         except BaseException:  # GeneratorExit too: RE.halt() only closes the plan
             agent.cancel()
             raise
         finally:
             steering.end()
 
-    return (yield from bpp.stage_wrapper(look_and_explore(), [*detectors, x, y, imager]))
+    return (yield from bpp.stage_wrapper(cancelled_at_the_end(), [*detectors, x, y, imager]))
 
 
 @dataclass

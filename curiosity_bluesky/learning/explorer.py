@@ -200,14 +200,6 @@ class Explorer:
         self._history.record(proposal)
         self._history.fail(Failure(proposal.decision_id, reason, bar))
 
-    def forget_unfinished_batch(self) -> None:
-        """Forget the newest decisions if others were still to come with them.
-
-        To be called after a replay: a process was killed while it wrote them, and they are
-        proposed again.
-        """
-        self._history.forget_unfinished_batch()
-
     def steer(self, act: Act) -> None:
         """Do what somebody asks for in the middle of a run; the same act counts once.
 
@@ -294,6 +286,26 @@ class Explorer:
             self.record(proposal)
             proposals.append(proposal)
         return proposals
+
+    @one_thread()
+    def outstanding(self) -> list[Proposal]:
+        """Return what was decided in a run that was broken off and still has to be measured.
+
+        To be called after a replay. A batch that was not written to its end is forgotten, since
+        it is proposed again. What the model expected at each pixel, which no decision records,
+        is predicted anew, from the spectra that it knew.
+        """
+        self._history.forget_unfinished_batch()
+        observed = self._observed()
+        outstanding = []
+        for proposal in self.pending:
+            index = self.patches.index(proposal.pixel)
+            if proposal.model_version and index is not None:
+                known = observed.first(proposal.n_observed)
+                [spectrum] = self._learner.predict(known, np.array([index]))
+                proposal = dataclasses.replace(proposal, predicted_spectrum=spectrum)
+            outstanding.append(proposal)
+        return outstanding
 
     def decide(self, n: int = 1, *, lookahead: int = 0) -> tuple[list[Proposal], str | None]:
         """Return the next proposals, at most `n`, and why the run has reached its end, if so.

@@ -1,0 +1,140 @@
+"""A run that was broken off anywhere goes on as if nothing had been."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from bluesky import RunEngine
+from support import events, few, measurable
+
+from curiosity_bluesky import CuriosityAgent
+from curiosity_bluesky.documents import RESUMES
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.past import Past
+from curiosity_bluesky.plans import Course, explore
+from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.steering import Steering
+from sim_devices import SyntheticSample
+
+SAMPLE = SyntheticSample((16, 14), seed=1, points=16)
+POINTS = 9
+
+
+def measured(name, *, past=None, lookahead=0, batch=1, steered=None):
+    """Run the plan to its end and return its documents."""
+    documents, steering = [], Steering()
+    strategy = Strategy.named(name, **few(name, budget=POINTS, batch=batch))
+    ins = simulated_instrument(SAMPLE, speed=math.inf)
+    RE = RunEngine({})
+
+    def callback(kind, doc):
+        documents.append((kind, doc))
+        if steered is not None:
+            steered(steering, documents)
+
+    RE(
+        explore(
+            CuriosityAgent(strategy, 3),
+            [ins.spectrometer],
+            ins.stage.x,
+            ins.stage.y,
+            ins.imager,
+            course=Course(lookahead=lookahead, maps_every=4, withhold=0.1),
+            past=past,
+            steering=steering,
+        ),
+        callback,
+    )
+    return documents
+
+
+def facts(runs, stream):
+    """Events of one stream of a run in pieces, each decision once, without the seconds."""
+    found = {}
+    for data in itertools.chain.from_iterable(events(run, stream) for run in runs):
+        kept = {k: v for k, v in data.items() if k != "seconds"}
+        key = data["decision_id"], data.get("attempt", 0)
+        values = {k: np.asarray(v).tobytes() if np.ndim(v) else repr(v) for k, v in kept.items()}
+        assert found.setdefault(key, values) == values
+    return [found[key] for key in sorted(found)]
+
+
+def cut_anywhere(documents):
+    """Yield how many documents there are after each that comes after the survey."""
+    first = next(k for k, (kind, _) in enumerate(documents) if kind == "event")
+    return range(first + 1, len(documents))
+
+
+def check(whole, cut, **settings):
+    first = whole[:cut]
+    second = measured(past=Past.of([first]), **settings)
+    assert second[0][1][RESUMES] == whole[0][1]["uid"]
+    assert facts([first, second], "decisions") == facts([whole], "decisions")
+    assert facts([first, second], "primary") == facts([whole], "primary")
+    numbers = [e["decision_id"] for run in (first, second) for e in events(run, "primary")]
+    assert numbers == list(range(POINTS))  # each spectrum once, none again
+    assert second[-1][1]["reason"] == whole[-1][1]["reason"]
+
+
+@pytest.mark.parametrize("name", measurable())
+def test_the_rest_is_as_it_would_have_been(name):
+    whole = measured(name)
+    cuts = cut_anywhere(whole)
+    for cut in (cuts[3], cuts[len(cuts) // 2], cuts[-6]):
+        check(whole, cut, name=name)
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 2])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", ["curious", "random"])
+def test_wherever_it_was_broken_off(name, batch, lookahead):
+    settings = {"name": name, "batch": batch, "lookahead": lookahead}
+    whole = measured(**settings)
+    for cut in cut_anywhere(whole):
+        check(whole, cut, **settings)
+
+
+def test_a_resumed_run_is_resumed():
+    whole = measured("curious")
+    cuts = cut_anywhere(whole)
+    first = whole[: cuts[len(cuts) // 3]]
+    second = measured("curious", past=Past.of([first]))
+    second = second[: cut_anywhere(second)[len(second) // 3]]
+    third = measured("curious", past=Past.of([first, second]))
+    assert facts([first, second, third], "decisions") == facts([whole], "decisions")
+    assert facts([first, second, third], "primary") == facts([whole], "primary")
+
+
+def test_what_the_scientist_asked_for_holds_in_the_resumed_run():
+    def steered(steering, documents):
+        if documents[-1][0] == "event" and len(events(documents, "primary")) == 6 and not asked:
+            asked.append(True)
+            steering.add(7, 8)
+            steering.mask(x=(0.0, 0.08))
+            steering.set(refit_every=2)
+            steering.budget(12)
+
+    asked = []
+    whole = measured("curious", steered=steered)
+    assert len(events(whole, "steering")) == 4
+    decisions = events(whole, "decisions")
+    assert len(decisions) == 12
+    assert [(d["row"], d["col"]) for d in decisions if d["reason"] == "manual"] == [(7, 8)]
+    assert all(d["x"] > 0.08 for d in decisions[7:])
+    after = [k for k in cut_anywhere(whole) if len(events(whole[:k], "steering")) == 4]
+    for cut in after[:: max(1, len(after) // 6)]:
+        second = measured("curious", past=Past.of([whole[:cut]]))
+        assert facts([whole[:cut], second], "decisions") == facts([whole], "decisions")
+
+
+def test_a_run_of_another_plan_cannot_be_resumed():
+    with pytest.raises(InputError, match="not made by curiosity_plan"):
+        Past.of([[("start", {"uid": "abc", "time": 0.0})]])
+
+
+def test_a_run_without_its_survey_cannot_be_resumed():
+    whole = measured("random")
+    with pytest.raises(InputError, match="before its survey was written"):
+        Past.of([whole[:1]])
