@@ -29,8 +29,6 @@ from curiosity_bluesky.devices import (
     Spectrometer,
     SpectrometerDriver,
     StageDriver,
-    finite_share,
-    loop_area,
 )
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.session import simulated_instrument
@@ -292,15 +290,3 @@ def test_settings_are_changed_on_the_driver(RE):
         RE(bps.configure(spectrometer, {"dwell_s": 0.5}))
     before, after = spectrometer.configure({})
     assert before["spm_dwell_s"]["value"] == after["spm_dwell_s"]["value"] == 0.1
-
-
-def test_quality_is_the_share_of_numbers_and_zero_for_a_flat_line():
-    axis = np.arange(4.0)
-    assert finite_share(axis, {"r": np.array([1.0, np.nan, 2.0, 3.0])}) == 0.75
-    assert finite_share(axis, {"r": np.full(4, 7.0)}) == 0.0
-    assert finite_share(axis, {"r": np.full(4, np.nan)}) == 0.0
-
-
-def test_the_area_of_a_square_loop_is_known():
-    bias = np.array([-1.0, 1.0, 1.0, -1.0])
-    assert loop_area(bias, {"r": np.array([-2.0, -2.0, 2.0, 2.0])}) == pytest.approx(8.0)
