@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
 
-MEASUREMENT_FAULTS = ("raises", "timeout", "nan", "saturated", "flat", "lost")
+MEASUREMENT_FAULTS: tuple[str, ...] = ("raises", "timeout", "nan", "saturated", "flat", "lost")
 """What may happen to a spectrum; of two that are drawn at once the first counts."""
 
-MOVE_FAULTS = ("stuck", "lost")
+MOVE_FAULTS: tuple[str, ...] = ("stuck", "lost")
 """What may happen to a move; of two that are drawn at once the first counts."""
 
-KINDS = (*MEASUREMENT_FAULTS, "stuck")
+KINDS: tuple[str, ...] = (*MEASUREMENT_FAULTS, "stuck")
 
 
 class Faults:

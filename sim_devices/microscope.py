@@ -178,6 +178,13 @@ class SimMicroscope:
             # A sleep may end a rounding error early: the end of a move is its target.
             self._end(axis, move, move.target)
 
+    def move_seconds(self, axis: Axis, distance_um: float) -> float:
+        """How long a move over a distance (um) takes: s on the wall, settling included."""
+        self._centres(axis)
+        if distance_um == 0:
+            return 0.0
+        return (abs(distance_um) / self._speed + self._settle_s) / self.clock.speed
+
     def stop(self, axis: Axis) -> None:
         """End a move where the axis is; without a move, nothing happens."""
         self._centres(axis)
@@ -221,6 +228,11 @@ class SimMicroscope:
     def image_axes(self) -> tuple[NDArray, NDArray]:
         """Pixel centres x (columns,) and y (rows,) of the image, um."""
         return self.sample.x, self.sample.y
+
+    @property
+    def scan_seconds(self) -> float:
+        """How long one image takes, s on the wall: 0 on a virtual clock."""
+        return self.sample.shape[0] * self._line_s / self.clock.speed
 
     def scan(self) -> Mapping[str, NDArray]:
         """Take one image in rows * line_s; the tip is where it was before, afterwards.
@@ -276,6 +288,11 @@ class SimMicroscope:
             "sample": self.sample.name,
             "sample_source": self.sample.source,
         }
+
+    @property
+    def spectrum_seconds(self) -> float:
+        """How long one spectrum takes, s on the wall: 0 on a virtual clock."""
+        return self._spectrum_s / self.clock.speed
 
     def acquire(self) -> Mapping[str, NDArray]:
         """Take one spectrum at the pixel nearest to the tip, in spectrum_s.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from curiosity_bluesky.devices.drivers import ImagerDriver
+from curiosity_bluesky.devices.drivers import ImagerDriver, stated_seconds
 from curiosity_bluesky.devices.signals import ArraySignal, MeasuringDevice
 
 
@@ -34,6 +34,11 @@ class Imager(MeasuringDevice):
         self.driver = driver
         self.channels: dict[str, ArraySignal] = {}
         self._refresh()
+
+    @property
+    def seconds(self) -> float | None:
+        """How long one image takes (s); None if the driver does not say."""
+        return stated_seconds(getattr(self.driver, "scan_seconds", None), "scan_seconds")
 
     def _refresh(self) -> None:
         x, y = (np.array(axis) for axis in self.driver.image_axes)

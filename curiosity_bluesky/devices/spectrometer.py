@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.devices.drivers import SpectrometerDriver
+from curiosity_bluesky.devices.drivers import SpectrometerDriver, stated_seconds
 from curiosity_bluesky.devices.signals import MeasuringDevice
 
 Scalar = Callable[[NDArray, Mapping[str, NDArray]], float]
@@ -115,6 +115,11 @@ class Spectrometer(MeasuringDevice):
             signal.put(value)
             settings.append(signal)
         self._offer([*self.channels.values(), *self.scalars.values()], [self.axis, *settings])
+
+    @property
+    def seconds(self) -> float | None:
+        """How long one spectrum takes (s); None if the driver does not say."""
+        return stated_seconds(getattr(self.driver, "spectrum_seconds", None), "spectrum_seconds")
 
     @property
     def hints(self) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from ophyd.positioner import SoftPositioner
 from ophyd.status import MoveStatus
 from ophyd.utils import LimitError
 
-from curiosity_bluesky.devices.drivers import Axis, StageDriver
+from curiosity_bluesky.devices.drivers import Axis, StageDriver, stated_seconds
 from curiosity_bluesky.devices.signals import run_in_thread
 
 
@@ -38,6 +38,16 @@ class StageAxis(SoftPositioner):
     def position(self) -> float:
         """Where the axis is now (um)."""
         return float(self._driver.position(self._axis))
+
+    def seconds(self, distance_um: float) -> float | None:
+        """How long a move over a distance (um) takes (s), or None if the driver does not say.
+
+        Settling is included; the sign of the distance does not matter.
+        """
+        move_seconds = getattr(self._driver, "move_seconds", None)
+        if move_seconds is None:
+            return None
+        return stated_seconds(move_seconds(self._axis, abs(distance_um)), "move_seconds")
 
     def set_limits(self, low: float, high: float) -> None:
         """Narrow the soft limits (um), never beyond what the stage can reach."""

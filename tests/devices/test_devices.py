@@ -24,6 +24,7 @@ from event_model import DocumentNames, sanitize_doc, schema_validators
 from ophyd.utils import LimitError
 
 from curiosity_bluesky.devices import (
+    AFMStage,
     Imager,
     ImagerDriver,
     Spectrometer,
@@ -282,6 +283,34 @@ def test_two_things_of_one_name_are_refused():
     lab.spectrum_channels = {"bias": "V"}
     with pytest.raises(InputError, match="spm_bias would be more than one data key"):
         Spectrometer(lab, name="spm")
+
+
+def test_the_devices_hand_on_how_long_things_take(film):
+    slow = simulated_instrument(film, speed=2.0)
+    assert slow.imager.seconds == 16 * 0.1 / 2
+    assert slow.spectrometer.seconds == 0.5 / 2
+    assert slow.stage.x.seconds(-0.2) == slow.stage.y.seconds(0.2) == (0.2 / 5 + 0.02) / 2
+    instant = simulated_instrument(film, speed=math.inf)
+    assert instant.imager.seconds == instant.spectrometer.seconds == instant.stage.x.seconds(1) == 0
+
+
+def test_a_driver_need_not_know_how_long_things_take_but_must_not_talk_nonsense():
+    lab = Lab()
+    spectrometer, imager = on_lab(lab)
+    lab.limits, lab.position = lambda axis: (0.0, 1.0), lambda axis: 0.0
+    axis = AFMStage(lab, name="table").x
+    assert spectrometer.seconds is imager.seconds is axis.seconds(0.5) is None
+    lab.spectrum_seconds, lab.scan_seconds, lab.move_seconds = (
+        -1,
+        math.inf,
+        lambda axis, way: "long",
+    )
+    with pytest.raises(InputError, match="spectrum_seconds is -1"):
+        _ = spectrometer.seconds
+    with pytest.raises(InputError, match="scan_seconds is inf"):
+        _ = imager.seconds
+    with pytest.raises(InputError, match="move_seconds is 'long'"):
+        axis.seconds(0.5)
 
 
 def test_settings_are_changed_on_the_driver(RE):
