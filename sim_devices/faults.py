@@ -143,14 +143,13 @@ class Faults:
         """
         faults = cls(lost_calls=lost_calls, lost_s=lost_s)
         for (row, col), kinds in plan.items():
-            each = [kinds] if isinstance(kinds, str) else list(kinds)
-            for kind in each:
+            for kind in [kinds] if isinstance(kinds, str) else kinds:
                 if kind is not None and kind not in MEASUREMENT_FAULTS:
                     raise InputError(
                         f"{kind!r} is planned at pixel (row {row}, col {col}); expected one of "
                         f"{', '.join(MEASUREMENT_FAULTS)}: faults of moves go by next()."
                     )
-            faults._planned[row, col] = kinds if isinstance(kinds, str) else each
+            faults._planned[row, col] = kinds if isinstance(kinds, str) else list(kinds)
         return faults
 
     def next(self, kind: str, times: int = 1) -> None:

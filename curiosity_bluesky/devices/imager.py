@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from curiosity_bluesky.devices.drivers import ImagerDriver, stated_seconds
 from curiosity_bluesky.devices.signals import ArraySignal, MeasuringDevice
@@ -51,8 +53,8 @@ class Imager(MeasuringDevice):
         )
         self._offer(self.channels.values(), [self.x_axis, self.y_axis])
 
-    def _measure(self) -> None:
-        self._fill(self.driver.scan())
+    def _measure(self) -> Mapping[str, ArrayLike]:
+        return self.driver.scan()
 
     def _abort(self) -> None:
         self.driver.abort()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.devices.drivers import SpectrometerDriver, stated_seconds
 from curiosity_bluesky.devices.signals import MeasuringDevice
@@ -126,8 +126,11 @@ class Spectrometer(MeasuringDevice):
         """What a live table shows: the scalars."""
         return {"fields": [signal.name for signal in self.scalars.values()]}
 
-    def _measure(self) -> None:
-        spectrum = self._fill(self.driver.acquire())
+    def _measure(self) -> Mapping[str, ArrayLike]:
+        return self.driver.acquire()
+
+    def _take(self, measured: Mapping[str, ArrayLike]) -> None:
+        spectrum = self._fill(measured)
         axis = np.asarray(self.axis.get())
         for scalar, rule in self._rules.items():
             self.scalars[scalar].put(float(rule(axis, spectrum)))

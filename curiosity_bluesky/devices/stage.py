@@ -10,7 +10,7 @@ from ophyd.status import MoveStatus
 from ophyd.utils import LimitError
 
 from curiosity_bluesky.devices.drivers import Axis, StageDriver, stated_seconds
-from curiosity_bluesky.devices.signals import run_in_thread
+from curiosity_bluesky.devices.worker import Busy, Worker, finish
 
 
 class StageAxis(SoftPositioner):
@@ -27,6 +27,8 @@ class StageAxis(SoftPositioner):
         self._axis: Axis = axis
         self._limits = self._driver.limits(axis)
         self.source = f"stage:{axis}"
+        self._status: MoveStatus | None = None
+        self._worker = Worker(f"{self.name}-move", lambda: self._driver.stop(axis))
 
     @property
     def _driver(self) -> StageDriver:
@@ -69,22 +71,40 @@ class StageAxis(SoftPositioner):
             )
 
     def _setup_move(self, position: float, status: MoveStatus) -> None:
-        self._moving = True
-        self._run_subs(sub_type=self.SUB_START)
+        # Ophyd would fail this status when the next move is asked for, and stop the axis for
+        # it. Here the thread of a move ends its own status, and a move too many is refused.
+        self._reset_sub(self._SUB_REQ_DONE)
+        before, self._status = self._status, status
+        was_moving, self._moving = self._moving, True
 
-        def job() -> None:
-            self._driver.move(self._axis, position)
-            self._moving = False
+        def go() -> None:
+            if not status.done:  # otherwise stopped before it began
+                self._run_subs(sub_type=self.SUB_START)
+                self._driver.move(self._axis, position)
+
+        def then(_: None) -> None:
+            self._ended(status)
             if not status.done:
                 self._set_position(self.position)
-                self._done_moving()
+                self._run_subs(sub_type=self.SUB_DONE)
+            finish(status)
 
         def failed(error: Exception) -> None:
-            self._moving = False
-            if not status.done:
-                status.set_exception(error)
+            # What the driver could not bring to its end may still be moving.
+            self._worker.break_off(always=True)
+            self._ended(status)
+            finish(status, error)
 
-        run_in_thread(job, failed, f"{self.name}-move")
+        try:
+            self._worker.start(go, then, failed)
+        except Busy as busy:
+            self._status, self._moving = before, was_moving
+            finish(status, busy)
+
+    def _ended(self, status: MoveStatus) -> None:
+        # Stopped before, the axis may be in its next move already.
+        if self._status is status:
+            self._moving = False
 
     def move(  # pyright: ignore[reportIncompatibleMethodOverride] (ophyd's own signatures differ)
         self, position: float, wait: bool = False, timeout: float | None = None, moved_cb=None
@@ -93,10 +113,13 @@ class StageAxis(SoftPositioner):
         return super().move(position, wait=wait, timeout=timeout, moved_cb=moved_cb)
 
     def stop(self, *, success: bool = False) -> None:
-        """End a move where it is."""
+        """End a move where it is; its status fails unless `success`."""
         # First the status, so that the thread which the driver lets go cannot call it a success.
-        super().stop(success=success)
-        self._driver.stop(self._axis)
+        if self._status is not None:
+            stopped = RuntimeError(f"{self.name} was stopped on its way")
+            finish(self._status, None if success else stopped)
+        # Also without a move of ours: what else moves the axis is to be stopped as well.
+        self._worker.break_off(always=True)
 
 
 class AFMStage(Device):
@@ -116,3 +139,20 @@ class AFMStage(Device):
     def __init__(self, driver: StageDriver, *, name: str = "stage", **kwargs: Any) -> None:
         self.driver = driver
         super().__init__("", name=name, **kwargs)
+
+    def stop(self, *, success: bool = False) -> None:
+        """End moves where they are; their status fails unless `success`."""
+        # Ophyd stops the parts that are Devices, and a positioner is none.
+        self.x.stop(success=success)
+        self.y.stop(success=success)
+
+    def pause(self) -> None:
+        """End moves where they are, quietly: the RunEngine repeats them when it resumes."""
+        for axis in (self.x, self.y):
+            if axis.moving:
+                axis.stop(success=True)
+
+    def unstage(self) -> list[object]:
+        """Leave no move running behind."""
+        self.pause()
+        return super().unstage()
