@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,14 +97,14 @@ class Faults:
         given = (raises, timeout, nan, saturated, flat, lost, stuck)
         self._probabilities = dict(zip(KINDS, given, strict=True))
         for kind, probability in self._probabilities.items():
-            if not isinstance(probability, (int, float)) or not 0 <= probability <= 1:
+            if not isinstance(probability, Real) or not 0 <= probability <= 1:
                 raise InputError(
                     f"the probability of {kind} is {probability!r}; expected a number from 0 "
                     "(never) to 1 (always): for example 0.1."
                 )
         if not isinstance(seed, (int, np.integer)) or seed < 0:
             raise InputError(f"seed is {seed!r}; expected a whole number >= 0: for example seed=0.")
-        if lost_s is not None and not (math.isfinite(lost_s) and lost_s >= 0):
+        if lost_s is not None and not (isinstance(lost_s, Real) and 0 <= lost_s < math.inf):
             raise InputError(
                 f"lost_s is {lost_s!r}; expected finite simulated seconds >= 0: leave it out to "
                 "count calls."

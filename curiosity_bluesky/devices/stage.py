@@ -114,12 +114,16 @@ class StageAxis(SoftPositioner):
 
     def stop(self, *, success: bool = False) -> None:
         """End a move where it is; its status fails unless `success`."""
+        self._worker.wait(self._call_off(success))
+
+    def _call_off(self, success: bool) -> float:
+        """Begin to stop; return until when it is worth to wait (`time.monotonic`)."""
         # First the status, so that the thread which the driver lets go cannot call it a success.
         if self._status is not None:
             stopped = RuntimeError(f"{self.name} was stopped on its way")
             finish(self._status, None if success else stopped)
         # Also without a move of ours: what else moves the axis is to be stopped as well.
-        self._worker.break_off(always=True)
+        return self._worker.call_off(always=True)
 
 
 class AFMStage(Device):
@@ -143,14 +147,17 @@ class AFMStage(Device):
     def stop(self, *, success: bool = False) -> None:
         """End moves where they are; their status fails unless `success`."""
         # Ophyd stops the parts that are Devices, and a positioner is none.
-        self.x.stop(success=success)
-        self.y.stop(success=success)
+        self._stop([self.x, self.y], success)
 
     def pause(self) -> None:
         """End moves where they are, quietly: the RunEngine repeats them when it resumes."""
-        for axis in (self.x, self.y):
-            if axis.moving:
-                axis.stop(success=True)
+        self._stop([axis for axis in (self.x, self.y) if axis.moving], success=True)
+
+    @staticmethod
+    def _stop(axes: list[StageAxis], success: bool) -> None:
+        # Both are told before either is waited for.
+        for axis, deadline in [(axis, axis._call_off(success)) for axis in axes]:
+            axis._worker.wait(deadline)
 
     def unstage(self) -> list[object]:
         """Leave no move running behind."""

@@ -122,7 +122,11 @@ class Worker:
         thread.start()
 
     def break_off(self, *, always: bool = False) -> None:
-        """End the call under way; wait for it, but not for long.
+        """End the call under way and wait for it, but not for long: `call_off` and `wait`."""
+        self.wait(self.call_off(always=always))
+
+    def call_off(self, *, always: bool = False) -> float:
+        """Begin to end the call under way, without waiting.
 
         An instrument that cannot be stopped goes on, and the worker stays busy until it is
         done. An abort that raises is logged, since whoever stops a device has to stop others
@@ -132,6 +136,11 @@ class Worker:
         ----------
         always
             Abort once even if no call of ours is under way.
+
+        Returns
+        -------
+        deadline
+            Until when it is worth to wait for the end, as `time.monotonic` counts.
         """
         deadline = time.monotonic() + ABORT_SECONDS
         with self._lock:
@@ -146,6 +155,10 @@ class Worker:
                     daemon=True,
                 )
                 self._aborter.start()
+        return deadline
+
+    def wait(self, deadline: float) -> None:
+        """Wait for the end of a call that was called off, until the deadline of `call_off`."""
         for thread in (self._aborter, self._thread):
             # A callback of the status may break off from within the thread itself.
             if thread is not None and thread is not threading.current_thread():

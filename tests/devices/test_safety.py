@@ -13,7 +13,7 @@ from bluesky.utils import FailedStatus, RunEngineInterrupted
 from ophyd.utils import WaitTimeoutError
 
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
-from curiosity_bluesky.devices.worker import Busy
+from curiosity_bluesky.devices.worker import Busy, Worker
 from curiosity_bluesky.session import simulated_instrument
 from sim_devices import Clock, SimMicroscope
 
@@ -322,6 +322,23 @@ def test_a_stage_that_cannot_be_stopped_neither_holds_us_nor_moves_twice(way):
     until(lambda: not stage.x.moving)
     stage.x.set(5.0).wait(WAIT)
     assert (lab.began, lab.most, stage.x.position) == (2, 1, 5.0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_both_axes_are_told_to_stop_before_either_is_waited_for(way, monkeypatch):
+    lab, told = Stubborn(), []
+    stage = AFMStage(lab, name="stage")
+    statuses = [stage.x.set(3.0), stage.y.set(3.0)]
+    until(lambda: lab.inside == 2)
+    monkeypatch.setattr(
+        Worker,
+        "wait",
+        lambda *_: told.append([axis._worker._broken_off for axis in (stage.x, stage.y)]),
+    )
+    getattr(stage, way)()
+    assert told == [[True, True]] * 2
+    assert all(ended_well(status, way) for status in statuses)
+    lab.release.set()
 
 
 def test_a_second_move_of_an_axis_fails_and_the_first_goes_on():

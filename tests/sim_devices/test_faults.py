@@ -209,6 +209,7 @@ def test_stuck_moves_are_drawn_for_each_axis_alone():
         (lambda: Faults(seed=-1), "seed is -1"),
         (lambda: Faults(lost_calls=0), "lost_calls is 0"),
         (lambda: Faults(lost_s=math.inf), "lost_s is inf"),
+        (lambda: Faults(lost_s="a while"), "lost_s is 'a while'"),
         (lambda: Faults().next("fire"), "no fault 'fire'; expected one of raises"),
         (lambda: Faults().next("nan", times=0), "times is 0"),
         (lambda: Faults.at({(1, 2): "stuck"}), r"'stuck' is planned at pixel \(row 1, col 2\)"),
