@@ -98,6 +98,10 @@ class Worker:
         Busy
             If the call before is not over: two at a time would be neither.
         """
+        aborter = self._aborter
+        if self._returned.is_set() and aborter is not None:
+            # The call is over, the thread that aborted it as good as over.
+            aborter.join(ABORT_SECONDS)
         with self._lock:
             if self.busy:
                 how = "was broken off but goes on" if self._broken_off else "is under way"

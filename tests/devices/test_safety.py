@@ -21,6 +21,12 @@ WAIT = 20.0
 WAYS = ["stop", "pause", "unstage"]
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """An instrument that obeys is waited for as long as a busy machine takes."""
+    monkeypatch.setattr("curiosity_bluesky.devices.worker.ABORT_SECONDS", WAIT)
+
+
 def until(condition):
     deadline = time.monotonic() + WAIT
     while not condition():
@@ -93,7 +99,7 @@ def ended_well(status, way):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("what", ["spectrum", "scan", "timeout"])
-def test_a_measurement_broken_off_leaves_a_free_instrument(film, what, way):
+def test_a_measurement_broken_off_leaves_a_free_instrument(patient, film, what, way):
     microscope = SimMicroscope(film, Clock(), line_s=1000.0, spectrum_s=1000.0)
     device = measuring("scan" if what == "scan" else "spectrum", microscope)
     if what == "timeout":
@@ -121,7 +127,8 @@ def test_an_instrument_that_cannot_be_stopped_neither_holds_us_nor_measures_twic
     until(lambda: lab.inside)
     getattr(device, way)()
     assert ended_well(status, way)
-    assert lab.inside == 1 and lab.told > 0  # it goes on, and we are here
+    assert lab.inside == 1  # it goes on, and we are here
+    until(lambda: lab.told)
     with pytest.raises(Busy, match=f"{device.name}.*was broken off but goes on.*wait for it"):
         device.trigger().wait(WAIT)
     assert device._status is status
@@ -200,11 +207,12 @@ def test_an_abort_that_raises_is_logged_and_the_status_is_done(way, monkeypatch)
     until(lambda: lab.inside)
     getattr(device, way)()
     assert ended_well(status, way)
+    until(lambda: logged)
     assert len(logged) == 1 and "could not be told to stop" in logged[0][0]
     lab.release.set()
 
 
-def test_a_device_breaks_off_its_own_measurement_not_that_of_another_on_the_same_tip(film):
+def test_a_device_breaks_off_its_own_measurement_not_another_on_the_same_tip(patient, film):
     microscope = SimMicroscope(film, Clock(), spectrum_s=1000.0)
     imager, spectrometer = Imager(microscope, name="cam"), Spectrometer(microscope, name="spm")
     status = spectrometer.trigger()
@@ -245,7 +253,7 @@ def in_the_middle_of_a_timeout(RE, instrument, act):
     return names
 
 
-def test_a_run_that_hangs_in_a_measurement_can_be_stopped(RE, instrument):
+def test_a_run_that_hangs_in_a_measurement_can_be_stopped(patient, RE, instrument):
     with pytest.raises(FailedStatus) as caught:
         in_the_middle_of_a_timeout(RE, instrument, instrument.spectrometer.stop)
     assert "spectrometer was stopped" in str(caught.value.__cause__)
@@ -253,7 +261,7 @@ def test_a_run_that_hangs_in_a_measurement_can_be_stopped(RE, instrument):
     assert instrument.microscope.n_spectra == 1
 
 
-def test_a_run_that_hangs_in_a_measurement_can_be_paused_and_repeats_it(RE, instrument):
+def test_a_run_that_hangs_in_a_measurement_can_be_paused_and_repeats_it(patient, RE, instrument):
     with pytest.raises(RunEngineInterrupted):
         in_the_middle_of_a_timeout(RE, instrument, RE.request_pause)
     assert instrument.microscope.n_spectra == 0
@@ -291,7 +299,7 @@ def break_off(stage, way):
 
 
 @pytest.mark.parametrize("way", ["axis", *WAYS])
-def test_a_move_broken_off_leaves_a_free_stage(film, way):
+def test_a_move_broken_off_leaves_a_free_stage(patient, film, way):
     # The way takes weeks.
     microscope = SimMicroscope(film, Clock(), speed_um_per_s=1e-7)
     stage = AFMStage(microscope, name="stage")
@@ -314,12 +322,13 @@ def test_a_stage_that_cannot_be_stopped_neither_holds_us_nor_moves_twice(way):
     until(lambda: lab.inside)
     break_off(stage, way)
     assert ended_well(status, "stop" if way == "axis" else way)
-    assert lab.inside == 1 and lab.told > 0 and stage.x.moving
+    assert lab.inside == 1 and stage.x.moving
+    until(lambda: lab.told)
     with pytest.raises(Busy, match="stage_x.*was broken off but goes on"):
         stage.x.set(5.0).wait(WAIT)
     assert lab.began == 1 and stage.x.moving
     lab.release.set()
-    until(lambda: not stage.x.moving)
+    until(lambda: not (stage.x.moving or stage.x._worker.busy))
     stage.x.set(5.0).wait(WAIT)
     assert (lab.began, lab.most, stage.x.position) == (2, 1, 5.0)
 
@@ -367,7 +376,7 @@ def test_moves_one_after_the_other_do_not_disturb_each_other(film, monkeypatch):
     assert all(move.success for move in moves) and not logged
 
 
-def test_a_move_that_fails_stops_the_axis():
+def test_a_move_that_fails_stops_the_axis(patient):
     lab = Stubborn()
 
     def move(axis, position):
@@ -388,7 +397,7 @@ def test_a_move_that_takes_longer_than_it_was_given_is_stopped(film):
     until(lambda: not microscope._moves)
 
 
-def test_stop_reaches_the_stage_also_without_a_move_of_ours():
+def test_stop_reaches_the_stage_also_without_a_move_of_ours(patient):
     lab = Stubborn()
     AFMStage(lab, name="stage").x.stop()
     assert lab.told == 1
