@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.learning import Survey, withheld_pixels
-from sim_devices import Clock, Sample, SimMicroscope
+from sim_devices import Clock, Faults, Sample, SimMicroscope
 
 SPEED = 20.0
 """Simulated seconds per second: a spectrum of 0.5 s takes 25 ms."""
@@ -47,7 +47,12 @@ class SimulatedInstrument:
 
 
 def simulated_instrument(
-    sample: Sample, *, speed: float = SPEED, noise: float = 0.0, seed: int = 0
+    sample: Sample,
+    *,
+    speed: float = SPEED,
+    noise: float = 0.0,
+    seed: int = 0,
+    faults: Faults | None = None,
 ) -> SimulatedInstrument:
     """Put a sample under a simulated microscope.
 
@@ -61,8 +66,10 @@ def simulated_instrument(
         Noise added to each measurement, relative to the spread of the channel.
     seed
         Seed of the noise.
+    faults
+        What goes wrong. Default: nothing.
     """
-    microscope = SimMicroscope(sample, Clock(speed), noise=noise, seed=seed)
+    microscope = SimMicroscope(sample, Clock(speed), noise=noise, seed=seed, faults=faults)
     return SimulatedInstrument(
         microscope,
         AFMStage(microscope, name="stage"),

@@ -2,6 +2,7 @@
 
 from sim_devices.catalogue import SampleInfo, list_samples, open_sample
 from sim_devices.clock import Clock
+from sim_devices.faults import Faults
 from sim_devices.microscope import Aborted, SimMicroscope
 from sim_devices.recorded import RecordedSample
 from sim_devices.sample import Sample
@@ -10,6 +11,7 @@ from sim_devices.synthetic import SyntheticSample
 __all__ = [
     "Aborted",
     "Clock",
+    "Faults",
     "RecordedSample",
     "Sample",
     "SampleInfo",

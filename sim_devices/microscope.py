@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
 from sim_devices.clock import Clock
+from sim_devices.faults import Faults, spoil
 from sim_devices.sample import Sample
 
 Axis = Literal["x", "y"]
@@ -58,9 +59,13 @@ class SimMicroscope:
     seed
         Seed of the noise. The noise of a measurement depends on the seed, the pixel and
         how often it was measured, not on the order of the pixels.
+    faults
+        What goes wrong. Default: nothing.
 
     Attributes
     ----------
+    faults : Faults
+        What goes wrong; may be replaced at any time.
     n_scans, n_spectra : int
         Completed scans and spectra.
 
@@ -81,6 +86,7 @@ class SimMicroscope:
         spectrum_s: float = 0.5,
         noise: float = 0.0,
         seed: int = 0,
+        faults: Faults | None = None,
     ) -> None:
         numbers = {"settle_s": settle_s, "line_s": line_s, "spectrum_s": spectrum_s}
         for name, value in {**numbers, "noise": noise}.items():
@@ -97,6 +103,7 @@ class SimMicroscope:
             )
         self.sample = sample
         self.clock = Clock() if clock is None else clock
+        self.faults = Faults() if faults is None else faults
         self.n_scans = 0
         self.n_spectra = 0
         self._speed = float(speed_um_per_s)
@@ -135,6 +142,8 @@ class SimMicroscope:
             If the position is outside the limits.
         RuntimeError
             If the axis is moving already, or the tip is measuring.
+        ConnectionError
+            If `faults` say so; nothing has moved.
         """
         low, high = self.limits(axis)
         # Positions that were computed may miss the border by a rounding error.
@@ -150,9 +159,14 @@ class SimMicroscope:
                 )
             if axis in self._moves:
                 raise RuntimeError(f"{axis} is moving already: wait for it or stop it.")
-            move = _Move(self._position[axis], float(position), self.clock.now())
+            now = self.clock.now()
+            self.faults.check_connection(now)
+            move = _Move(self._position[axis], float(position), now)
             if move.start == move.target:
                 return
+            share = self.faults.of_move(axis, now)
+            if share < 1:
+                move.target = move.start + share * (move.target - move.start)
             self._moves[axis] = move
         travel = abs(move.target - move.start) / self._speed
         try:
@@ -163,6 +177,13 @@ class SimMicroscope:
         if arrived:
             # A sleep may end a rounding error early: the end of a move is its target.
             self._end(axis, move, move.target)
+
+    def move_seconds(self, axis: Axis, distance_um: float) -> float:
+        """How long a move over a distance (um) takes: s on the wall, settling included."""
+        self._centres(axis)
+        if distance_um == 0:
+            return 0.0
+        return (abs(distance_um) / self._speed + self._settle_s) / self.clock.speed
 
     def stop(self, axis: Axis) -> None:
         """End a move where the axis is; without a move, nothing happens."""
@@ -208,6 +229,11 @@ class SimMicroscope:
         """Pixel centres x (columns,) and y (rows,) of the image, um."""
         return self.sample.x, self.sample.y
 
+    @property
+    def scan_seconds(self) -> float:
+        """How long one image takes, s on the wall: 0 on a virtual clock."""
+        return self.sample.shape[0] * self._line_s / self.clock.speed
+
     def scan(self) -> Mapping[str, NDArray]:
         """Take one image in rows * line_s; the tip is where it was before, afterwards.
 
@@ -222,6 +248,8 @@ class SimMicroscope:
             If `abort` was called.
         RuntimeError
             If the tip moves or measures.
+        ConnectionError
+            If `faults` say so.
         """
         self._spend("scan", self._begin("scan"), self.sample.shape[0] * self._line_s)
         with self._lock:
@@ -261,6 +289,11 @@ class SimMicroscope:
             "sample_source": self.sample.source,
         }
 
+    @property
+    def spectrum_seconds(self) -> float:
+        """How long one spectrum takes, s on the wall: 0 on a virtual clock."""
+        return self._spectrum_s / self.clock.speed
+
     def acquire(self) -> Mapping[str, NDArray]:
         """Take one spectrum at the pixel nearest to the tip, in spectrum_s.
 
@@ -276,24 +309,33 @@ class SimMicroscope:
         Aborted
             If `abort` was called.
         RuntimeError
-            If the tip moves or measures.
+            If the tip moves or measures, or if `faults` say so.
+        ConnectionError
+            If `faults` say so.
         """
         with self._lock:
             aborted = self._begin("spectrum")
-            row, col = self.sample.pixel(self._position["x"], self._position["y"])
-            if self.sample.mask[row, col]:
+            try:
+                row, col = self._measurable_pixel()
+                fault = self.faults.of_measurement((row, col), self.clock.now())
+            except BaseException:
                 self._measuring = None
-                raise InputError(
-                    f"pixel (row {row}, col {col}) is masked; expected one where a spectrum may "
-                    "be taken: choose a pixel that is not in the sample's mask."
-                )
+                raise
+        if fault == "timeout":
+            # In real time on any clock: what never comes back is not waited for in simulated time.
+            aborted.wait()
         self._spend("spectrum", aborted, self._spectrum_s)
+        if fault == "raises":
+            raise RuntimeError("lock-in: reference unlocked, no data (error 0x2F); retry.")
         with self._lock:
             repeat = self._repeats.get((row, col), 0)
             self._repeats[row, col] = repeat + 1
             self.n_spectra += 1
         return {
-            name: self._noisy(cube[row, col], self._spread[name], (1, row, col, repeat, channel))
+            name: spoil(
+                fault,
+                self._noisy(cube[row, col], self._spread[name], (1, row, col, repeat, channel)),
+            )
             for channel, (name, cube) in enumerate(self.sample.spectra.items())
         }
 
@@ -316,9 +358,20 @@ class SimMicroscope:
                 raise RuntimeError(
                     f"cannot take a {what} during a {self._measuring[0]}: wait for it or abort it."
                 )
+            self.faults.check_connection(self.clock.now())
             aborted = threading.Event()
             self._measuring = (what, aborted)
             return aborted
+
+    def _measurable_pixel(self) -> tuple[int, int]:
+        """Find the (row, col) under the tip; refuse a masked one."""
+        row, col = self.sample.pixel(self._position["x"], self._position["y"])
+        if self.sample.mask[row, col]:
+            raise InputError(
+                f"pixel (row {row}, col {col}) is masked; expected one where a spectrum may "
+                "be taken: choose a pixel that is not in the sample's mask."
+            )
+        return row, col
 
     def _spend(self, what: str, aborted: threading.Event, seconds: float) -> None:
         """Let the time of a measurement pass and give the tip back."""

@@ -7,7 +7,7 @@ Movable, Readable and Triggerable will do.
 from curiosity_bluesky.devices.drivers import ImagerDriver, SpectrometerDriver, StageDriver
 from curiosity_bluesky.devices.imager import Imager
 from curiosity_bluesky.devices.signals import ArraySignal
-from curiosity_bluesky.devices.spectrometer import Spectrometer, finite_share, loop_area
+from curiosity_bluesky.devices.spectrometer import Spectrometer, loop_area, loop_quality
 from curiosity_bluesky.devices.stage import AFMStage
 
 __all__ = [
@@ -18,6 +18,6 @@ __all__ = [
     "Spectrometer",
     "SpectrometerDriver",
     "StageDriver",
-    "finite_share",
     "loop_area",
+    "loop_quality",
 ]

@@ -4,15 +4,25 @@ A driver is plain Python and knows nothing of ophyd: its calls *block* until the
 instrument is done, and the devices call them from a thread of their own. A simulated
 microscope, a vendor's COM interface or a socket are drivers alike.
 
-Positions and lengths are micrometres, times are seconds.
+Positions and lengths are micrometres, times are seconds: those that the caller waits.
+
+A driver that knows how long things take may say so, for a dry run to add them up. These
+members are optional, each for itself, and no part of the protocols:
+
+- `scan_seconds` (float): one image.
+- `spectrum_seconds` (float): one spectrum.
+- `move_seconds(axis, distance_um)` (float): one move of an axis, settling included.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
+
+from curiosity_bluesky.errors import InputError
 
 Axis = Literal["x", "y"]
 
@@ -96,3 +106,37 @@ class SpectrometerDriver(Protocol):
     def abort(self) -> None:
         """End a scan or a spectrum early; called from another thread."""
         ...
+
+
+def stated_seconds(said: Any, by: str) -> float | None:
+    """Check a time that a driver states.
+
+    Parameters
+    ----------
+    said
+        Seconds, or None.
+    by
+        The member that says so, for the message.
+
+    Returns
+    -------
+    seconds
+        None if nothing was said.
+
+    Raises
+    ------
+    InputError
+        If it is no finite time >= 0.
+    """
+    if said is None:
+        return None
+    try:
+        seconds = float(said)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise InputError(
+            f"the driver's {by} is {said!r}; expected seconds, finite and >= 0: let the driver "
+            "say so, or None if it does not know."
+        )
+    return seconds

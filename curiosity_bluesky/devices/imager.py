@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from curiosity_bluesky.devices.drivers import ImagerDriver
+from curiosity_bluesky.devices.drivers import ImagerDriver, stated_seconds
 from curiosity_bluesky.devices.signals import ArraySignal, MeasuringDevice
 
 
@@ -35,6 +37,11 @@ class Imager(MeasuringDevice):
         self.channels: dict[str, ArraySignal] = {}
         self._refresh()
 
+    @property
+    def seconds(self) -> float | None:
+        """How long one image takes (s); None if the driver does not say."""
+        return stated_seconds(getattr(self.driver, "scan_seconds", None), "scan_seconds")
+
     def _refresh(self) -> None:
         x, y = (np.array(axis) for axis in self.driver.image_axes)
         self.x_axis = self._axis("x", x, "um")
@@ -46,8 +53,8 @@ class Imager(MeasuringDevice):
         )
         self._offer(self.channels.values(), [self.x_axis, self.y_axis])
 
-    def _measure(self) -> None:
-        self._fill(self.driver.scan())
+    def _measure(self) -> Mapping[str, ArrayLike]:
+        return self.driver.scan()
 
     def _abort(self) -> None:
         self.driver.abort()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +11,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ophyd import Device, Signal
 from ophyd.status import DeviceStatus
 
+from curiosity_bluesky.devices.worker import Busy, Worker, finish
 from curiosity_bluesky.errors import InputError
-
-_ABORT_SECONDS = 0.2
 
 
 class ArraySignal(Signal):
@@ -55,28 +52,15 @@ class ArraySignal(Signal):
         }
 
 
-def run_in_thread(
-    job: Callable[[], None], failed: Callable[[Exception], None], name: str
-) -> threading.Thread:
-    """Start blocking work; a daemon, so that a stuck instrument never holds the process."""
-
-    def run() -> None:
-        try:
-            job()
-        except Exception as error:  # whatever the instrument raises belongs to the status
-            failed(error)
-
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
-    return thread
-
-
 class MeasuringDevice(Device):
     """A device with soft signals that one blocking measurement fills.
 
     Subclasses make the signals of what their driver offers, and say how to measure and how
     to break off. The signals are no ophyd Components: a class declares those before there
     is a driver that could say what its channels and settings are called.
+
+    There is one measurement at a time. `stop`, `pause` and `unstage` break it off, and none
+    of them waits more than a moment for an instrument that does not obey.
 
     Parameters
     ----------
@@ -87,7 +71,7 @@ class MeasuringDevice(Device):
     def __init__(self, *, name: str, **kwargs: Any) -> None:
         super().__init__("", name=name, **kwargs)
         self._status: DeviceStatus | None = None
-        self._thread: threading.Thread | None = None
+        self._worker = Worker(f"{name}-trigger", lambda: self._abort())
         self._data_signals: list[Signal] = []
         self._configuration_signals: list[Signal] = []
         self._known: dict[str, Signal] = {}
@@ -206,48 +190,49 @@ class MeasuringDevice(Device):
 
     channels: dict[str, ArraySignal]
 
-    def _measure(self) -> None:
-        """Measure, blocking, and fill the signals."""
+    def _measure(self) -> Mapping[str, ArrayLike]:
+        """Have the driver measure, blocking; channel name to values."""
         raise NotImplementedError
 
     def _abort(self) -> None:
-        """Break off a measurement, called from another thread."""
+        """Have the driver break off a measurement, called from another thread."""
         raise NotImplementedError
 
+    def _take(self, measured: Mapping[str, ArrayLike]) -> None:
+        """Put a measurement into the signals."""
+        self._fill(measured)
+
     def trigger(self) -> DeviceStatus:
-        """Start a measurement; the status is done when the signals hold it."""
-        status = self._status = DeviceStatus(self)
+        """Start a measurement; the status is done when the signals hold it.
 
-        def job() -> None:
-            if status.done:  # broken off before it began
-                return
-            self._measure()
-            if not status.done:
-                status.set_finished()
+        It fails at once, and nothing is measured, while the instrument is still in the
+        measurement before.
+        """
+        status = DeviceStatus(self)
+        before, self._status = self._status, status
 
-        def failed(error: Exception) -> None:
-            if not status.done:
-                status.set_exception(error)
+        def measure() -> Mapping[str, ArrayLike] | None:
+            return None if status.done else self._measure()  # broken off before it began
 
-        self._thread = run_in_thread(job, failed, f"{self.name}-trigger")
+        def then(measured: Mapping[str, ArrayLike] | None) -> None:
+            # What comes after all once it was broken off must not pass for a measurement here.
+            if measured is not None and not status.done:
+                self._take(measured)
+            finish(status)
+
+        try:
+            self._worker.start(measure, then, lambda error: finish(status, error))
+        except Busy as busy:
+            self._status = before
+            finish(status, busy)
         return status
-
-    def _break_off(self) -> None:
-        # Again until the thread has ended: an abort between "triggered" and "measuring" finds
-        # nothing to abort. Not for long: an instrument that cannot be aborted measures on.
-        deadline = time.monotonic() + _ABORT_SECONDS
-        self._abort()
-        while self._thread is not None and self._thread.is_alive():
-            if time.monotonic() > deadline:
-                break
-            self._thread.join(0.005)
-            self._abort()
 
     def pause(self) -> None:
         """Break off a measurement quietly: the RunEngine repeats it when it resumes."""
-        if self._status is not None and not self._status.done:
-            self._status.set_finished()
-        self._break_off()
+        # First the status, so that the thread which the driver lets go cannot fail it.
+        if self._status is not None:
+            finish(self._status)
+        self._worker.break_off()
 
     def unstage(self) -> list[object]:
         """Leave no measurement running behind."""
@@ -255,8 +240,11 @@ class MeasuringDevice(Device):
         return super().unstage()
 
     def stop(self, *, success: bool = False) -> None:
-        """Break off a measurement."""
-        self._break_off()
+        """Break off a measurement; its status fails unless `success`."""
+        if self._status is not None:
+            stopped = RuntimeError(f"{self.name} was stopped in the middle of a measurement")
+            finish(self._status, None if success else stopped)
+        self._worker.break_off()
         super().stop(success=success)
 
     def read(self) -> Any:

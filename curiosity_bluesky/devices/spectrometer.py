@@ -6,22 +6,53 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from curiosity_bluesky.devices.drivers import SpectrometerDriver
+from curiosity_bluesky.devices.drivers import SpectrometerDriver, stated_seconds
 from curiosity_bluesky.devices.signals import MeasuringDevice
 
 Scalar = Callable[[NDArray, Mapping[str, NDArray]], float]
 """A figure of one spectrum, from the axis and the channels, each ``(points,)``."""
 
 
-def finite_share(axis: NDArray, spectrum: Mapping[str, NDArray]) -> float:
-    """Quality: the share of points that are numbers, 0 where a channel is constant."""
-    finite = [np.isfinite(values) for values in spectrum.values()]
-    for values, good in zip(spectrum.values(), finite, strict=True):
-        if not good.any() or np.ptp(values[good]) == 0:
-            return 0.0
-    return float(np.mean(finite))
+_STUCK_POINTS = 3
+
+
+def loop_quality(axis: NDArray, spectrum: Mapping[str, NDArray]) -> float:
+    """Share of the points that can be trusted, in the worst channel: 1 good, 0 useless.
+
+    A point can be trusted if it is a number and does not sit stuck at a rail. The rails are
+    the channel's largest and smallest value. A point sits stuck where it equals one of them
+    exactly and so do its neighbours: three such points in a row or more, at one rail or
+    jumping between the two, those that are no numbers left out. A channel whose numbers are
+    all equal has 0. Noise hardly ever repeats an extreme; a channel that is digitised so
+    coarsely that it does (a few bits, or only two levels) needs a rule of its own.
+
+    Parameters
+    ----------
+    axis
+        (points,); not used.
+    spectrum
+        Channel name to (points,).
+
+    Returns
+    -------
+    quality
+        0 to 1.
+    """
+    return min((_trusted_share(np.asarray(values)) for values in spectrum.values()), default=0.0)
+
+
+def _trusted_share(values: NDArray) -> float:
+    numbers = values[np.isfinite(values)]
+    if numbers.size == 0 or (numbers == numbers[0]).all():
+        return 0.0
+    at_a_rail = (numbers == numbers.min()) | (numbers == numbers.max())
+    # Where runs of points at a rail begin and end; the padding closes those at both ends.
+    edges = np.diff(np.concatenate(([False], at_a_rail, [False])).astype(np.int8))
+    runs = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
+    stuck = int(runs[runs >= _STUCK_POINTS].sum())
+    return (numbers.size - stuck) / values.size
 
 
 def loop_area(axis: NDArray, spectrum: Mapping[str, NDArray]) -> float:
@@ -45,7 +76,7 @@ class Spectrometer(MeasuringDevice):
     name
         Name of the device.
     scalars
-        Figures of each spectrum by name. Default: `quality` (`finite_share`) and `area`
+        Figures of each spectrum by name. Default: `quality` (`loop_quality`) and `area`
         (`loop_area`).
 
     Attributes
@@ -64,7 +95,7 @@ class Spectrometer(MeasuringDevice):
     ) -> None:
         super().__init__(name=name, **kwargs)
         self.driver = driver
-        default = {"quality": finite_share, "area": loop_area}
+        default = {"quality": loop_quality, "area": loop_area}
         self._rules = dict(default if scalars is None else scalars)
         self._refresh()
 
@@ -86,12 +117,20 @@ class Spectrometer(MeasuringDevice):
         self._offer([*self.channels.values(), *self.scalars.values()], [self.axis, *settings])
 
     @property
+    def seconds(self) -> float | None:
+        """How long one spectrum takes (s); None if the driver does not say."""
+        return stated_seconds(getattr(self.driver, "spectrum_seconds", None), "spectrum_seconds")
+
+    @property
     def hints(self) -> dict[str, list[str]]:
         """What a live table shows: the scalars."""
         return {"fields": [signal.name for signal in self.scalars.values()]}
 
-    def _measure(self) -> None:
-        spectrum = self._fill(self.driver.acquire())
+    def _measure(self) -> Mapping[str, ArrayLike]:
+        return self.driver.acquire()
+
+    def _take(self, measured: Mapping[str, ArrayLike]) -> None:
+        spectrum = self._fill(measured)
         axis = np.asarray(self.axis.get())
         for scalar, rule in self._rules.items():
             self.scalars[scalar].put(float(rule(axis, spectrum)))

@@ -9,8 +9,8 @@ from ophyd.positioner import SoftPositioner
 from ophyd.status import MoveStatus
 from ophyd.utils import LimitError
 
-from curiosity_bluesky.devices.drivers import Axis, StageDriver
-from curiosity_bluesky.devices.signals import run_in_thread
+from curiosity_bluesky.devices.drivers import Axis, StageDriver, stated_seconds
+from curiosity_bluesky.devices.worker import Busy, Worker, finish
 
 
 class StageAxis(SoftPositioner):
@@ -27,6 +27,8 @@ class StageAxis(SoftPositioner):
         self._axis: Axis = axis
         self._limits = self._driver.limits(axis)
         self.source = f"stage:{axis}"
+        self._status: MoveStatus | None = None
+        self._worker = Worker(f"{self.name}-move", lambda: self._driver.stop(axis))
 
     @property
     def _driver(self) -> StageDriver:
@@ -38,6 +40,16 @@ class StageAxis(SoftPositioner):
     def position(self) -> float:
         """Where the axis is now (um)."""
         return float(self._driver.position(self._axis))
+
+    def seconds(self, distance_um: float) -> float | None:
+        """How long a move over a distance (um) takes (s), or None if the driver does not say.
+
+        Settling is included; the sign of the distance does not matter.
+        """
+        move_seconds = getattr(self._driver, "move_seconds", None)
+        if move_seconds is None:
+            return None
+        return stated_seconds(move_seconds(self._axis, abs(distance_um)), "move_seconds")
 
     def set_limits(self, low: float, high: float) -> None:
         """Narrow the soft limits (um), never beyond what the stage can reach."""
@@ -59,22 +71,40 @@ class StageAxis(SoftPositioner):
             )
 
     def _setup_move(self, position: float, status: MoveStatus) -> None:
-        self._moving = True
-        self._run_subs(sub_type=self.SUB_START)
+        # Ophyd would fail this status when the next move is asked for, and stop the axis for
+        # it. Here the thread of a move ends its own status, and a move too many is refused.
+        self._reset_sub(self._SUB_REQ_DONE)
+        before, self._status = self._status, status
+        was_moving, self._moving = self._moving, True
 
-        def job() -> None:
-            self._driver.move(self._axis, position)
-            self._moving = False
+        def go() -> None:
+            if not status.done:  # otherwise stopped before it began
+                self._run_subs(sub_type=self.SUB_START)
+                self._driver.move(self._axis, position)
+
+        def then(_: None) -> None:
+            self._ended(status)
             if not status.done:
                 self._set_position(self.position)
-                self._done_moving()
+                self._run_subs(sub_type=self.SUB_DONE)
+            finish(status)
 
         def failed(error: Exception) -> None:
-            self._moving = False
-            if not status.done:
-                status.set_exception(error)
+            # What the driver could not bring to its end may still be moving.
+            self._worker.break_off(always=True)
+            self._ended(status)
+            finish(status, error)
 
-        run_in_thread(job, failed, f"{self.name}-move")
+        try:
+            self._worker.start(go, then, failed)
+        except Busy as busy:
+            self._status, self._moving = before, was_moving
+            finish(status, busy)
+
+    def _ended(self, status: MoveStatus) -> None:
+        # Stopped before, the axis may be in its next move already.
+        if self._status is status:
+            self._moving = False
 
     def move(  # pyright: ignore[reportIncompatibleMethodOverride] (ophyd's own signatures differ)
         self, position: float, wait: bool = False, timeout: float | None = None, moved_cb=None
@@ -83,10 +113,17 @@ class StageAxis(SoftPositioner):
         return super().move(position, wait=wait, timeout=timeout, moved_cb=moved_cb)
 
     def stop(self, *, success: bool = False) -> None:
-        """End a move where it is."""
+        """End a move where it is; its status fails unless `success`."""
+        self._worker.wait(self._call_off(success))
+
+    def _call_off(self, success: bool) -> float:
+        """Begin to stop; return until when it is worth to wait (`time.monotonic`)."""
         # First the status, so that the thread which the driver lets go cannot call it a success.
-        super().stop(success=success)
-        self._driver.stop(self._axis)
+        if self._status is not None:
+            stopped = RuntimeError(f"{self.name} was stopped on its way")
+            finish(self._status, None if success else stopped)
+        # Also without a move of ours: what else moves the axis is to be stopped as well.
+        return self._worker.call_off(always=True)
 
 
 class AFMStage(Device):
@@ -106,3 +143,23 @@ class AFMStage(Device):
     def __init__(self, driver: StageDriver, *, name: str = "stage", **kwargs: Any) -> None:
         self.driver = driver
         super().__init__("", name=name, **kwargs)
+
+    def stop(self, *, success: bool = False) -> None:
+        """End moves where they are; their status fails unless `success`."""
+        # Ophyd stops the parts that are Devices, and a positioner is none.
+        self._stop([self.x, self.y], success)
+
+    def pause(self) -> None:
+        """End moves where they are, quietly: the RunEngine repeats them when it resumes."""
+        self._stop([axis for axis in (self.x, self.y) if axis.moving], success=True)
+
+    @staticmethod
+    def _stop(axes: list[StageAxis], success: bool) -> None:
+        # Both are told before either is waited for.
+        for axis, deadline in [(axis, axis._call_off(success)) for axis in axes]:
+            axis._worker.wait(deadline)
+
+    def unstage(self) -> list[object]:
+        """Leave no move running behind."""
+        self.pause()
+        return super().unstage()

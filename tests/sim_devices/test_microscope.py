@@ -61,6 +61,26 @@ def test_what_it_says_of_itself():
     assert (len(y), len(x)) == FILM.shape
 
 
+@pytest.mark.parametrize("speed", [4.0, math.inf])
+def test_the_times_it_states_are_those_on_its_clock(speed):
+    microscope = instant(speed_um_per_s=0.3, settle_s=0.5, line_s=2.0, spectrum_s=0.25)
+    stated = SimMicroscope(
+        FILM, Clock(speed), speed_um_per_s=0.3, settle_s=0.5, line_s=2.0, spectrum_s=0.25
+    )
+    way = float(FILM.x[4])
+    for call, said in [
+        (microscope.scan, stated.scan_seconds),
+        (microscope.acquire, stated.spectrum_seconds),
+        (lambda: microscope.move("x", way), stated.move_seconds("x", -way)),
+        (lambda: microscope.move("x", way), stated.move_seconds("x", 0.0)),
+    ]:
+        began = microscope.clock.now()
+        call()
+        assert said == pytest.approx((microscope.clock.now() - began) / speed)
+    with pytest.raises(InputError, match="expected 'x' or 'y'"):
+        stated.move_seconds("z", 1.0)  # type: ignore[arg-type]
+
+
 def test_noise_depends_on_the_pixel_and_the_repeat_only():
     def measure(pixels, seed=0):
         microscope = instant(noise=0.5, seed=seed)
