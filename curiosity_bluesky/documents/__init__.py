@@ -47,6 +47,7 @@ from curiosity_bluesky.documents.writing import (
     training_values,
 )
 from curiosity_bluesky.learning import Act, Failure, Flag, Observation, Proposal, Survey
+from curiosity_bluesky.learning.acts import packed, unpacked
 
 __all__ = [
     "DECISIONS",
@@ -84,6 +85,7 @@ __all__ = [
     "flag_from",
     "flag_values",
     "flags_of",
+    "packed",
     "prediction_values",
     "quality_of",
     "read",
@@ -93,4 +95,5 @@ __all__ = [
     "survey_from",
     "survey_record",
     "training_values",
+    "unpacked",
 ]

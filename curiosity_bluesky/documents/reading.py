@@ -9,7 +9,14 @@ import httpx
 import numpy as np
 import xarray as xr
 
-from curiosity_bluesky.documents.keys import DECISIONS, FLAG_KEYS, FLAGS, PREDICTED, PRIMARY
+from curiosity_bluesky.documents.keys import (
+    DECISIONS,
+    FLAG_KEYS,
+    FLAGS,
+    PREDICTED,
+    PRIMARY,
+    RESUMES,
+)
 from curiosity_bluesky.documents.translate import flag_from
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Flag
@@ -17,7 +24,7 @@ from curiosity_bluesky.learning import Flag
 T = TypeVar("T")
 
 
-def read(run: Any) -> xr.Dataset:
+def read(run: Any, *, whole: bool = True) -> xr.Dataset:
     """Read the measured points of a run, each with the decision that led there.
 
     A run that is still being written reads as far as it is complete: a point whose
@@ -27,6 +34,9 @@ def read(run: Any) -> xr.Dataset:
     ----------
     run
         A run from a catalogue.
+    whole
+        Whether a run that went on with another one, which had been interrupted, is read
+        together with that one, the earlier points first.
 
     Returns
     -------
@@ -43,11 +53,52 @@ def read(run: Any) -> xr.Dataset:
     InputError
         If the run holds no measured point.
     """
-    if PRIMARY not in run:
+    pieces = [piece for piece in (lineage(run) if whole else [run]) if PRIMARY in piece]
+    if not pieces:
         raise InputError(
             f"run {run.start['uid']} holds no measured point; it has "
             f"{', '.join(run) or 'no stream at all'}"
         )
+    flat = {k: v for k, v in run.start.items() if isinstance(v, str | int | float)}
+    if len(pieces) == 1:
+        return _points(pieces[0]).assign_attrs(flat)
+    points = xr.concat(
+        [_points(piece) for piece in pieces], "point", combine_attrs="drop", join="outer"
+    )
+    if "decision_id" in points:  # a message that was repeated, in one run or over both
+        keys = [points[key].values for key in ("decision_id", "attempt") if key in points]
+        _, first = np.unique(np.stack(keys), axis=1, return_index=True)
+        points = points.isel(point=np.sort(first))
+    return points.assign_attrs(flat)
+
+
+def lineage(run: Any) -> list[Any]:
+    """Return a run after those that it went on with, the oldest first.
+
+    Parameters
+    ----------
+    run
+        A run from a catalogue.
+
+    Raises
+    ------
+    InputError
+        If one of them is not in the catalogue any more.
+    """
+    runs = [run]
+    while (earlier := runs[0].start.get(RESUMES)) is not None:
+        try:
+            runs.insert(0, runs[0].parent[earlier])
+        except KeyError:
+            raise InputError(
+                f"run {runs[0].start['uid']} went on with {earlier}, which is not in the "
+                "catalogue; read it alone with whole=False, or `curiosity recover` the other"
+            ) from None
+    return runs
+
+
+def _points(run: Any) -> xr.Dataset:
+    """Read the measured points of one run."""
     points = read_stream(run, PRIMARY).rename({"event": "point"})
     if DECISIONS in run and "decision_id" in points:
         decisions = read_stream(run, DECISIONS).drop_vars("time").set_index(event="decision_id")
@@ -59,8 +110,7 @@ def read(run: Any) -> xr.Dataset:
         points = points.rename({key: f"{key}_readback" for key in clash}).merge(scores)
         coordinates = [key for key in ("row", "col", "x", "y", "reason") if key in points]
         points = points.set_coords(["decision_id", *coordinates])
-    flat = {k: v for k, v in run.start.items() if isinstance(v, str | int | float)}
-    return points.assign_attrs(flat)
+    return points
 
 
 def flags_of(run: Any) -> list[Flag]:

@@ -14,9 +14,11 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.documents import Flag, Observation, Proposal, Survey
+from curiosity_bluesky.documents import Act, Failure, Flag, Observation, Proposal, Survey
 
 SEED_COLOUR = "white"
+SURVEY_AXES = "survey"
+"""Label of the axes that show the survey, by which a click is known to be in it."""
 WINDOW = 10
 """Points over which the error curve is smoothed (running median)."""
 
@@ -52,9 +54,12 @@ class RunPicture:
         self.survey: Survey | None = None
         self.decisions: dict[int, Proposal] = {}
         self.spectra: dict[int, tuple[NDArray, NDArray]] = {}
+        self._attempts: dict[int, int] = {}
         self.axis: tuple[str, str, NDArray] = ("point of the spectrum", "", np.empty(0))
         self.units = ""
         self.map: tuple[str, NDArray] | None = None
+        self.failed: set[int] = set()
+        self.masked: NDArray[np.bool_] | None = None
         self.flags: list[Flag] = []
         self.ended = False
 
@@ -62,7 +67,7 @@ class RunPicture:
         """Return the picture as it is now, to be drawn while documents come in."""
         twin = copy.copy(self)
         twin.decisions, twin.spectra = dict(self.decisions), dict(self.spectra)
-        twin.flags = list(self.flags)
+        twin.flags, twin.failed = list(self.flags), set(self.failed)
         return twin
 
     @property
@@ -72,7 +77,7 @@ class RunPicture:
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take in one document."""
-        if name == "start":
+        if name == "start" and not self._translate.goes_on(doc):
             self._clear()
         self.ended = name == "stop"
         if name == "descriptor":
@@ -82,6 +87,10 @@ class RunPicture:
                 self.survey = item
             elif isinstance(item, Proposal):
                 self.decisions[item.decision_id] = item
+            elif isinstance(item, Failure):
+                self.failed.add(item.decision_id)
+            elif isinstance(item, Act):
+                self._steered(item)
             elif isinstance(item, Observation):
                 self._spectrum(self._descriptors[doc["descriptor"]], item, doc["data"])
         if name == "event":
@@ -90,6 +99,13 @@ class RunPicture:
                 self._take_map(doc["data"])
             elif stream == documents.FLAGS:
                 self.flags.append(documents.flag_from(doc["data"]))
+
+    def _steered(self, act: Act) -> None:
+        if act.kind == "veto":
+            self.failed.add(act.arguments["decision_id"])
+        elif act.kind == "mask":
+            mask = documents.unpacked(act.arguments)
+            self.masked = mask if self.masked is None else self.masked | mask
 
     def _take_map(self, data: Mapping[str, Any]) -> None:
         """Keep the map that says most about the choice: not every strategy has an error model."""
@@ -110,9 +126,12 @@ class RunPicture:
             data.get(key + documents.PREDICTED, np.full(np.shape(data[key]), np.nan))
             for key in keys
         ]
-        # The first counts if a pause repeats the event, here as for the explorer.
         pair = (observation.spectrum, np.concatenate(expected))
-        self.spectra.setdefault(observation.decision_id, pair)
+        number = observation.decision_id
+        # The first counts if a pause repeats the event, here as for the explorer; but another
+        # attempt takes the place of one that failed.
+        if observation.repeat > self._attempts.get(number, -1):
+            self.spectra[number], self._attempts[number] = pair, observation.repeat
 
     def errors(self) -> tuple[NDArray, NDArray]:
         """Return how wrong the prediction made before each measurement was.
@@ -124,9 +143,9 @@ class RunPicture:
             the mean squared deviation of all measured spectra from their mean (1: no better
             than the mean spectrum). Points without a prediction are left out.
         """
-        if len(self.spectra) < 2:
+        numbers = np.array(sorted(set(self.spectra) - self.failed))
+        if len(numbers) < 2:
             return np.empty(0), np.empty(0)
-        numbers = np.array(sorted(self.spectra))
         measured = np.array([self.spectra[i][0] for i in numbers])
         expected = np.array([self.spectra[i][1] for i in numbers])
         deviation = np.nanmean((measured - np.nanmean(measured, axis=0)) ** 2)
@@ -143,7 +162,7 @@ class RunPicture:
         start = self.start
         figure.suptitle(
             f"{start.get('sample', 'sample not named')} · {start.get('curiosity_strategy', '')} · "
-            f"{len(self.spectra)} of {start.get('num_points', '?')} spectra · "
+            f"{len(set(self.spectra) - self.failed)} of {start.get('num_points', '?')} spectra · "
             f"{start.get('uid', '')[:8]}",
             fontsize=11,
         )
@@ -169,14 +188,18 @@ class RunPicture:
 
     def _draw_path(self, axes: Axes) -> None:
         axes.set_title("Survey and measured points", fontsize=10)
+        axes.set_label(SURVEY_AXES)
         if self.survey is None:
             axes.text(0.5, 0.5, "waiting for the survey", ha="center", transform=axes.transAxes)
             return
         channel, image = next(iter(self.survey.channels.items()))
         self._image(axes, image, "gray", channel)
-        done = [self.decisions[i] for i in sorted(self.spectra) if i in self.decisions]
+        good = sorted(set(self.spectra) - self.failed)
+        done = [self.decisions[i] for i in good if i in self.decisions]
         seeds = [p for p in done if p.reason == "seed"]
         later = [p for p in done if p.reason != "seed"]
+        by_hand = [p for p in done if p.reason == "manual"]
+        failed = [self.decisions[i] for i in sorted(self.failed) if i in self.decisions]
         axes.plot(
             [p.x for p in seeds], [p.y for p in seeds], "o", ms=4, mfc="none",
             mec=SEED_COLOUR, mew=1, label=f"{len(seeds)} seeds",
@@ -189,7 +212,17 @@ class RunPicture:
                 cmap="plasma", edgecolors="black", linewidths=0.3, zorder=3,
                 label=f"{len(later)} chosen (bright: latest)",
             )  # fmt: skip
+        if by_hand:
+            axes.plot([p.x for p in by_hand], [p.y for p in by_hand], "s", ms=7, mfc="none",
+                      mec="lime", mew=1.2, label=f"{len(by_hand)} by hand")  # fmt: skip
+        if failed:
+            axes.plot([p.x for p in failed], [p.y for p in failed], "x", ms=6, mec="red",
+                      mew=1.4, label=f"{len(failed)} given up")  # fmt: skip
         axes.autoscale(False)
+        if self.masked is not None:
+            x, y = self.survey.x, self.survey.y
+            axes.contourf(x, y, self.masked.astype(float), levels=[0.5, 1.5], colors="none",
+                          hatches=["///"])  # fmt: skip
         for k, flag in enumerate(self.flags):
             axes.add_patch(
                 Circle((flag.x, flag.y), flag.radius, fill=False, ec="cyan", ls="--", lw=1.5,
