@@ -23,7 +23,6 @@ from support import QUICK, collected_run, events, normal, paused_run, whole_even
 from tiled.queries import Key
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
-from curiosity_bluesky.catalog import _summary
 from curiosity_bluesky.documents import read_stream
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.server import EmbeddedServer, running_server
@@ -108,7 +107,7 @@ def test_a_run_reads_at_every_moment_while_it_is_written(RE, catalog, instrument
             uids.append(doc["uid"])
             catalog.flush()
         elif name == "descriptor" or (name == "event" and doc["seq_num"] % 3 == 0):
-            [summary] = [_summary(run) for run in catalog.client.values()]
+            [summary] = [catalog._summary(run) for run in catalog.client.values()]
             assert summary.status == "open"
             try:  # past the flush of the catalogue: in the middle of what is written
                 points.append(read(catalog.client[uids[0]]).sizes["point"])
@@ -256,7 +255,6 @@ def test_a_new_process_finds_the_run(RE, tmp_path, instrument):
     code = """
 import sys, json
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
-from curiosity_bluesky.catalog import _summary
 with connect(sys.argv[1], create=False) as catalog:
     [run] = catalog.runs(sample="PTO", strategy="curious", plan_name="curiosity_plan")
     nothing = catalog.runs(sample="other") + catalog.runs(since="2999-01-01")
@@ -315,7 +313,7 @@ def test_whoever_was_slower_joins_the_server_of_whoever_was_quicker(tmp_path, mo
             others.append(EmbeddedServer(directory))
         return found
 
-    monkeypatch.setattr("curiosity_bluesky.catalog.running_server", look)
+    monkeypatch.setattr("curiosity_bluesky.connection.running_server", look)
     with connect(tmp_path / "runs") as catalog:
         assert len(catalog) == 0
     with pytest.raises(InputError, match="is served by another process already; join it"):
@@ -338,7 +336,7 @@ def test_the_journal_is_gone_once_tiled_has_the_run(RE, catalog, instrument):
     RE.subscribe(catalog.writer())
     collected_run(RE, instrument, num_points=7)
     catalog.flush()
-    assert not list((catalog._journal).glob("*.jsonl"))
+    assert not list((catalog.journal).glob("*.jsonl"))
 
 
 def test_a_server_that_dies_costs_neither_the_run_nor_a_document(RE, tmp_path, instrument):
