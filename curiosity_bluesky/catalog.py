@@ -301,6 +301,10 @@ class Catalog:
                 summaries[path.stem] = found
         return sorted(summaries.values(), key=lambda summary: summary.time)
 
+    def status(self, run: Any) -> str:
+        """Return how a run ended, or ``open`` or ``interrupted``; see `RunSummary`."""
+        return self._summary(run).status
+
     def _summary(self, run: Any) -> RunSummary:
         start, stop = run.metadata["start"], run.metadata.get("stop")
         path = self.journal / f"{start['uid']}.jsonl"

@@ -17,7 +17,7 @@ from curiosity_bluesky.documents.keys import (
     PRIMARY,
     SURVEY,
 )
-from curiosity_bluesky.documents.reading import flags_of, read, read_stream
+from curiosity_bluesky.documents.reading import Incomplete, flags_of, read, read_stream
 from curiosity_bluesky.documents.translate import (
     Translator,
     axis_of,
@@ -50,6 +50,7 @@ __all__ = [
     "PRIMARY",
     "SURVEY",
     "Flag",
+    "Incomplete",
     "Observation",
     "Proposal",
     "Record",
