@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import threading
+import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
-import platformdirs
 from bluesky_tiled_plugins.queries import TimeRange
-from tiled.client import from_profile, from_uri
 from tiled.profiles import list_profiles
 from tiled.queries import Eq
 
+from curiosity_bluesky.connection import (
+    Connection,
+    DirectoryConnection,
+    RemoteConnection,
+    Unreachable,
+    alive,
+)
 from curiosity_bluesky.documents import RESUMES
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.server import (
-    DirectoryTaken,
-    EmbeddedServer,
-    running_server,
-    writable_directory,
+from curiosity_bluesky.intake import Recovered, take_in
+from curiosity_bluesky.journal import (
+    Document,
+    documents,
+    first_document,
+    is_held,
+    journals,
+    lines,
+    tally_of,
 )
 from curiosity_bluesky.writer import JournaledWriter
 
+T = TypeVar("T")
+
 DEFAULT = "runs"
 """Directory of the catalogue when ``CURIOSITY_CATALOG`` says nothing else."""
+
+_EXPORTER = (
+    "media_types: {BlueskyRun: {application/json-seq: "
+    "bluesky_tiled_plugins.exporters:json_seq_exporter}} and "
+    "file_extensions: {json-seq: application/json-seq}"
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,8 @@ class RunSummary:
     num_points
         Spectra that were asked for.
     status
-        ``success``, ``abort`` or ``fail``; ``open`` while there is no stop document.
+        ``success``, ``abort`` or ``fail``; without a stop document ``open`` while somebody
+        writes it, ``interrupted`` when whoever wrote it died.
     """
 
     uid: str
@@ -71,85 +89,125 @@ class Catalog:
 
     ``catalog[-1]``, ``catalog[uid]`` and ``catalog["first characters of a uid"]`` are runs,
     `runs` searches, `writer` makes a callback for a RunEngine. Before anything is read, what
-    its writers still have in hand is written. Close it, or use it in a ``with`` statement;
-    at the latest it is closed when the process ends.
+    its writers still have in hand is written. When the server has ended, the next request
+    looks for the one that took its place. Close it, or use it in a ``with`` statement; at the
+    latest it is closed when the process ends.
 
     Parameters
     ----------
+    connection
+        The way to its server.
     client
-        The Tiled client of the catalogue.
-    where
-        What the user called it.
-    journal
-        Directory of the writers' journals.
-    server
-        The server to close with it.
-    remote
-        Whether it is elsewhere, so that `where` is not a directory.
+        A Tiled client of it, None if the server does not answer yet.
     """
 
-    def __init__(
-        self,
-        client: Any,
-        where: str,
-        journal: Path,
-        server: EmbeddedServer | None = None,
-        remote: bool = False,
-    ) -> None:
-        # Explicitly version 3: databroker may have switched the process to another one.
-        self.client = client.v3
-        self.where = where
-        self._journal = journal
-        self._server = server
-        self._remote = remote
+    def __init__(self, connection: Connection, client: Any = None) -> None:
+        self._connection = connection
+        self._client = client
+        self._mutex = threading.Lock()
         self._writers: list[JournaledWriter] = []
         _at_exit(weakref.WeakMethod(self.close))
 
     @property
+    def where(self) -> str:
+        """What the user called it."""
+        return self._connection.where
+
+    @property
+    def journal(self) -> Path:
+        """Directory of its journals."""
+        return self._connection.journal
+
+    @property
     def pictures(self) -> Path:
         """Where pictures of its runs go: beside the runs, or ``pictures`` for a remote one."""
-        return Path("pictures") if self._remote else Path(self.where) / "pictures"
+        return self._connection.pictures
 
-    def writer(self, batch_size: int = 1) -> JournaledWriter:
+    @property
+    def client(self) -> Any:
+        """Its Tiled client; a new one if the server of the last does not answer any more.
+
+        Raises
+        ------
+        InputError
+            If no server answers.
+        """
+        with self._mutex:
+            if self._client is None or not alive(self._client):
+                self._client = None
+                self._client = self._connection.open()
+            return self._client
+
+    def _asked(self, ask: Callable[[Any], T]) -> T:
+        """Ask the server, once more if it went away in between."""
+        self.flush()
+        try:
+            return ask(self.client)
+        except httpx.TransportError:
+            return ask(self.client)
+
+    def writer(
+        self, batch_size: int = 1, retry: tuple[float, float] = (1.0, 30.0)
+    ) -> JournaledWriter:
         """Return a document callback that writes into this catalogue.
 
-        ``RE.subscribe(catalog.writer())``; see `JournaledWriter`.
+        ``RE.subscribe(catalog.writer())``; see `JournaledWriter`. It also takes in, in the
+        background, what processes that died have left in the journal.
+
+        Parameters
+        ----------
+        batch_size
+            Events that are written to Tiled at once.
+        retry
+            Pause before a server that failed is tried again, doubled each time, and the
+            longest one, s.
         """
-        writer = JournaledWriter(self.client, self._journal, batch_size)
+        writer = JournaledWriter(self._connection.open, self.journal, batch_size, retry, self.where)
         writer.catalog = self  # whoever holds the writer holds the server
         self._writers.append(writer)
         return writer
 
+    def recover(self) -> list[Recovered]:
+        """Take in each journal that nobody alive writes; say what became of it.
+
+        A run that Tiled has already, whole, only loses its journal. One whose process died
+        is written as far as it got, and marked ``interrupted`` in the metadata of the run.
+        Again, or twice at once, does no harm.
+
+        Raises
+        ------
+        InputError
+            If no server answers.
+        """
+        taken = [take_in(self.client, path) for path in journals(self.journal)]
+        return [one for one in taken if one is not None]
+
     def flush(self) -> None:
-        """Wait until the writers have nothing in hand."""
+        """Wait until the writers have nothing in hand, but not for a server that is away."""
         for writer in self._writers:
             writer.flush()
 
     def __getitem__(self, key: int | str) -> Any:
-        self.flush()
         try:
-            return self.client[key]
-        except (KeyError, IndexError, ValueError):
+            return self._asked(lambda client: client[key])
+        except (KeyError, IndexError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"no run {key!r} in {self.where}, which holds {len(self.client)} runs; "
                 "`curiosity runs` lists them"
             ) from None
 
     def __len__(self) -> int:
-        self.flush()
-        return len(self.client)
+        return self._asked(len)
 
     def __iter__(self) -> Iterator[str]:
-        self.flush()
-        return iter(self.client)
+        return iter(self._asked(list))
 
     def __repr__(self) -> str:
-        return f"<Catalog {self.where!r}, {len(self)} runs>"
+        return f"<Catalog {self.where!r}>"
 
-    def documents(self, uid: str | int) -> list[tuple[str, dict[str, Any]]]:
-        return list(self[uid].documents())
-
-    def lineage(self, uid: str | int) -> list[list[tuple[str, dict[str, Any]]]]:
+    def lineage(self, uid: str | int) -> list[list[Document]]:
         """Return the documents of a run, after those of the runs that it went on with.
 
         Parameters
@@ -164,8 +222,44 @@ class Catalog:
 
     def search(self, query: Any) -> Any:
         """Search with a Tiled query, such as ``Key("sample") == "PTO"``; returns a client."""
-        self.flush()
-        return self.client.search(query)
+        return self._asked(lambda client: client.search(query))
+
+    def documents(self, key: int | str) -> list[Document]:
+        """Return the documents of a run as they were emitted, ``(name, document)`` each.
+
+        They come from the journal while there is one, so that a run which was just killed,
+        or whose server is away, is read like any other. Else they come from Tiled, which
+        keeps neither the uids of events nor an event that a pause repeated.
+
+        Parameters
+        ----------
+        key
+            The run: its uid or the first characters (5 or more) of it, or its number.
+
+        Raises
+        ------
+        InputError
+            If there is no such run, no server answers, or it cannot give documents.
+        """
+        if isinstance(key, str) and len(key) >= 5:
+            for path in journals(self.journal):
+                if path.stem.startswith(key):
+                    return list(documents(path))
+        run = self[key]
+        path = self.journal / f"{run.start['uid']}.jsonl"
+        if path.exists():
+            return list(documents(path))
+        try:
+            back = self._asked(lambda _: [(name, dict(doc)) for name, doc in run.documents()])
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_ACCEPTABLE:
+                raise
+            raise InputError(
+                f"the Tiled server at {self.where} does not give documents; add to its "
+                f"configuration {_EXPORTER}"
+            ) from None
+        # Of a run without a stop document Tiled makes up an empty one.
+        return [(name, doc) for name, doc in back if doc]
 
     def runs(
         self,
@@ -190,29 +284,57 @@ class Catalog:
         InputError
             If `since` is not a time.
         """
-        self.flush()
-        found = self.client
-        keys = {"sample": sample, "curiosity_strategy": strategy, "plan_name": plan_name}
-        for key, value in keys.items():
-            if value is not None:
-                found = found.search(Eq(f"start.{key}", value))
+        moment = None
         if since is not None:
             try:
-                moment = datetime.fromisoformat(since).astimezone()
+                moment = datetime.fromisoformat(since).astimezone().timestamp()
             except ValueError:
                 raise InputError(
                     f"since is {since!r}; expected a time such as 2026-11-21 or '2026-11-21 14:30'"
                 ) from None
-            found = found.search(TimeRange(since=moment.timestamp()))
-        summaries = [_summary(run) for run in found.values()]
-        return sorted(summaries, key=lambda summary: summary.time)
+        keys = {"sample": sample, "curiosity_strategy": strategy, "plan_name": plan_name}
+        given = {key: value for key, value in keys.items() if value is not None}
+
+        def ask(client: Any) -> dict[str, RunSummary]:
+            for key, value in given.items():
+                client = client.search(Eq(f"start.{key}", value))
+            if moment is not None:
+                client = client.search(TimeRange(since=moment))
+            return {uid: self._summary(run) for uid, run in client.items()}
+
+        summaries = self._asked(ask)
+        for path in journals(self.journal):
+            # A run that Tiled has not heard of yet is a run all the same.
+            start = first_document(path) if path.stem not in summaries else None
+            if (
+                start is not None
+                and all(start.get(key) == value for key, value in given.items())
+                and (moment is None or start["time"] >= moment)
+                and (found := _journalled(path)) is not None
+            ):
+                summaries[path.stem] = found
+        return sorted(summaries.values(), key=lambda summary: summary.time)
+
+    def status(self, run: Any) -> str:
+        """Return how a run ended, or ``open`` or ``interrupted``; see `RunSummary`."""
+        return self._summary(run).status
+
+    def _summary(self, run: Any) -> RunSummary:
+        start, stop = run.metadata["start"], run.metadata.get("stop")
+        path = self.journal / f"{start['uid']}.jsonl"
+        if stop:
+            return _summary(start, stop["exit_status"], _events(stop))
+        if run.metadata.get("interrupted"):
+            return _summary(start, "interrupted", _points_so_far(run))
+        if path.exists() and not is_held(path) and (found := _journalled(path)) is not None:
+            return found  # Tiled may have less of it
+        return _summary(start, "open", _points_so_far(run))
 
     def close(self) -> None:
         """Write what is in hand and, if it is ours, stop the server; more than once is fine."""
         for writer in self._writers:
             writer.close()
-        if self._server is not None:
-            self._server.close()
+        self._connection.close()
 
     def __enter__(self) -> Catalog:
         return self
@@ -230,49 +352,40 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
         A directory, a Tiled URI (``http...``) or the name of a Tiled profile. Default: the
         environment variable ``CURIOSITY_CATALOG``, else the directory ``runs``. In a
         directory an embedded server is started; if another process of this user has it
-        open already, that one is joined (and its end is the end of this catalogue too).
+        open already, that one is joined, and replaced when it ends.
     create
-        Whether a directory without a catalogue becomes one.
+        Whether it is to be written to: a directory without a catalogue becomes one, and a
+        server that does not answer is a warning only, since the journal takes what is
+        measured until it does.
 
     Raises
     ------
     InputError
         If the directory cannot be written to or holds no catalogue, or if the server does
-        not answer or refuses the key.
+        not answer (unless `create`) or refuses the key.
     """
     where = os.fspath(where or os.environ.get("CURIOSITY_CATALOG") or DEFAULT)
-    if where.startswith(("http://", "https://")):
-        _answers(where)
-        return Catalog(_ask(where, lambda: from_uri(where)), where, _remote_journal(), remote=True)
     # A name is a directory as soon as there is one; write ./name to mean one yet to be made.
-    if not Path(where).exists() and where == Path(where).name and where in list_profiles():
-        return Catalog(
-            _ask(where, lambda: from_profile(where)), where, _remote_journal(), remote=True
-        )
+    is_profile = not Path(where).exists() and where == Path(where).name and where in list_profiles()
+    if where.startswith(("http://", "https://")) or is_profile:
+        connection = RemoteConnection(where)
+        try:
+            return Catalog(connection, connection.open())
+        except Unreachable as error:
+            if not create:
+                raise
+            warnings.warn(
+                f"{error}; what is measured meanwhile waits in {connection.journal}", stacklevel=2
+            )
+            return Catalog(connection)
     directory = Path(where).expanduser().resolve()
     if not create and not (directory / "catalog.db").exists():
         raise InputError(
             f"no catalogue at {where}; expected a directory that a run was written to, a Tiled "
             "URI or a Tiled profile: give one with --catalog, or make a run with `curiosity demo`"
         )
-    writable_directory(directory)
-    journal = writable_directory(directory / "journal")
-    server, (uri, api_key) = _server(directory)
-    client = _ask(where, lambda: from_uri(uri, api_key=api_key))
-    return Catalog(client, where, journal, server)
-
-
-def _server(directory: Path) -> tuple[EmbeddedServer | None, tuple[str, str]]:
-    """Join the server that has a directory, or start one; with it, where to ask."""
-    server: EmbeddedServer | None = None
-    found = running_server(directory)
-    while found is None:
-        try:
-            server = EmbeddedServer(directory)
-            found = server.uri, server.api_key
-        except DirectoryTaken:  # by a process that looked at the same moment, and was quicker
-            found = running_server(directory)
-    return server, found
+    connection = DirectoryConnection(where)
+    return Catalog(connection, connection.open())
 
 
 def _at_exit(close: weakref.WeakMethod) -> None:
@@ -288,42 +401,7 @@ def _at_exit(close: weakref.WeakMethod) -> None:
     getattr(threading, "_register_atexit", atexit.register)(run)
 
 
-def _answers(uri: str) -> None:
-    """Raise InputError if nobody is there at all: Tiled's own client tries for half a minute."""
-    try:
-        httpx.get(uri, timeout=10)
-    except httpx.TransportError as error:
-        raise InputError(
-            f"no Tiled server answers at {uri} ({error}); is it running (`curiosity serve`)?"
-        ) from None
-
-
-def _ask(where: str, ask: Any) -> Any:
-    try:
-        with contextlib.redirect_stdout(None):
-            client = ask()
-        if not hasattr(client, "v3"):
-            raise InputError(
-                f"{where} is not a catalogue of Bluesky runs; add the path of one to the URI"
-            )
-        return client
-    except InputError:
-        raise
-    except Exception as error:  # httpx's and tiled's many ways to say no
-        raise InputError(
-            f"the Tiled server at {where} cannot be used ({type(error).__name__}: "
-            f"{' '.join(str(error).split())}); is it running (`curiosity serve`), and is "
-            "TILED_API_KEY set?"
-        ) from error
-
-
-def _remote_journal() -> Path:
-    return writable_directory(Path(platformdirs.user_data_dir("curiosity-bluesky")) / "journal")
-
-
-def _summary(run: Any) -> RunSummary:
-    start, stop = run.metadata["start"], run.metadata.get("stop")
-    events = (stop or {}).get("num_events") or {}
+def _summary(start: dict[str, Any], status: str, points: int) -> RunSummary:
     started = datetime.fromtimestamp(start["time"]).astimezone()
     return RunSummary(
         uid=start["uid"],
@@ -331,10 +409,28 @@ def _summary(run: Any) -> RunSummary:
         sample=start.get("sample"),
         strategy=start.get("curiosity_strategy"),
         plan_name=start.get("plan_name"),
-        points=events.get("primary", 0) if stop else _points_so_far(run),
+        points=points,
         num_points=start.get("num_points"),
-        status=stop["exit_status"] if stop else "open",
+        status=status,
     )
+
+
+def _events(stop: dict[str, Any]) -> int:
+    return (stop.get("num_events") or {}).get("primary", 0)
+
+
+def _journalled(path: Path) -> RunSummary | None:
+    """Return the summary of a run that is, whole, only in its journal."""
+    held = is_held(path)
+    try:
+        tally = tally_of(lines(path))
+    except FileNotFoundError:  # taken in at this moment
+        return None
+    if tally.start is None:
+        return None
+    status = "open" if held else "interrupted"
+    status = tally.stop["exit_status"] if tally.stop else status
+    return _summary(tally.start, status, tally.events.get("primary", 0))
 
 
 def _points_so_far(run: Any) -> int:

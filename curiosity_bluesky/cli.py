@@ -160,6 +160,35 @@ def show(
 
 
 @app.command()
+def recover(catalog: CatalogOption = None, as_json: JsonOption = False) -> None:
+    """Take in what is still in the journal: of processes that died, of a server that was away."""
+    from curiosity_bluesky.catalog import connect
+
+    with connect(catalog, create=False) as opened:
+        found = opened.recover()
+        where, journal = opened.where, opened.journal
+    if as_json:
+        print(json.dumps([run.to_dict() for run in found]))
+    elif not found:
+        console.print(f"nothing to recover for {where}", highlight=False)
+    else:
+        table = Table(title=f"from {journal} into {where}", title_justify="left")
+        for column in ("uid", "documents", "now", "remark"):
+            table.add_column(column, overflow="fold", no_wrap=column == "uid")
+        words = {
+            "written": "written",
+            "present": "was there already",
+            "kept": "still in the journal",
+        }
+        for run in found:
+            remark = run.detail or ("interrupted" if run.interrupted else "")
+            table.add_row(run.uid[:8], str(run.documents), words[run.status], remark)
+        console.print(table)
+    if any(run.status == "kept" for run in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def samples(as_json: JsonOption = False) -> None:
     """List the samples that can be measured."""
     from sim_devices import list_samples
@@ -416,4 +445,16 @@ def main() -> None:
         print(f"curiosity: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        # Only a command that talks to a server has httpx at all; none waits for its import.
+        httpx = sys.modules.get("httpx")
+        if httpx is None or not isinstance(error, httpx.TransportError):
+            raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        print(
+            f"curiosity: the Tiled server went away ({said}); what was measured is in the "
+            "catalogue or in its journal, try again",
+            file=sys.stderr,
+        )
         sys.exit(1)

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -135,8 +136,10 @@ def run_demo(
     with connect(catalog) as runs:
         RE = RunEngine({})
         # The simulated microscope is faster than a real one: several events a request.
-        RE.subscribe(runs.writer(batch_size=10))
-        view = LiveView(runs.pictures, window=None if plot else False)
+        writer = runs.writer(batch_size=10)
+        RE.subscribe(writer)
+        window = None if plot else False
+        view = LiveView(runs.pictures, window=window, status=lambda: writer.status)
         if plot:
             view.picture.scores = _Curves(scorer)
             RE.subscribe(view)
@@ -310,6 +313,8 @@ class RunReport:
         Regions that structure does not explain.
     picture
         Its picture, where one was asked for.
+    missing
+        What is not in the catalogue though it was measured, "" if nothing is.
     """
 
     start: Mapping[str, Any]
@@ -319,6 +324,7 @@ class RunReport:
     points: xr.Dataset | None
     flags: list[Flag]
     picture: str | None
+    missing: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report, JSON-ready."""
@@ -342,6 +348,7 @@ class RunReport:
             ("events", streams),
             ("ended by", self.reason),
         ]
+        rows += [("missing", self.missing)] if self.missing else []
         if self.points is not None and "seconds" in self.points:
             rows.append(("a decision", f"{decision_seconds(self.points):.3g} s (median)"))
         rows += [("look closer", _flag_in_words(flag)) for flag in self.flags]
@@ -370,21 +377,36 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
         _check_picture(picture)
     run = runs[uid]
     stop = run.metadata.get("stop") or {}
-    measured = documents.read(run) if documents.PRIMARY in run else None
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        measured = _measured(run)
     if picture is not None:
         view = LiveView(picture.parent, window=False)
-        for name, doc in run.documents():
+        for name, doc in runs.documents(run.start["uid"]):
             view.picture(name, doc)
         view.save(picture)
     return RunReport(
         start=run.metadata["start"],
-        status=stop.get("exit_status", "open"),
+        status=runs.status(run),
         reason=stop.get("reason", ""),
-        streams={name: len(run[name]["time"]) for name in run},
+        streams={name: _events(run[name]) for name in run},
         points=measured,
         flags=documents.flags_of(run),
         picture=None if picture is None else str(picture),
+        missing="; ".join(str(w.message) for w in said if w.category is documents.Incomplete),
     )
+
+
+def _measured(run: Any) -> xr.Dataset | None:
+    """Read the points of a run; None where there are none, as when it was killed early."""
+    if documents.PRIMARY not in run or not _events(run[documents.PRIMARY]):
+        return None
+    return documents.read(run)
+
+
+def _events(stream: Any) -> int:
+    # A stream is there before its first event is.
+    return len(stream["time"]) if "internal" in stream.base else 0
 
 
 def _decisions(points: xr.Dataset) -> list[dict[str, Any]]:

@@ -19,6 +19,8 @@ import uvicorn
 from curiosity_bluesky.errors import InputError
 
 _START_SECONDS = 30.0
+_TURN_SECONDS = 120.0
+"""How long a request waits for its turn at the tables."""
 
 
 class DirectoryTaken(InputError):
@@ -104,6 +106,7 @@ class EmbeddedServer:
                     f"{self.directory / 'server.log'} says why"
                 )
             time.sleep(0.02)
+        _one_at_a_time(self.directory / "storage.duckdb")
         self.uri = f"http://127.0.0.1:{listening.getsockname()[1]}/api/v1"
         note = {"uri": self.uri, "api_key": self.api_key, "pid": os.getpid()}
         path = self.directory / "server.json"
@@ -222,6 +225,25 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
         "file_extensions": {"json-seq": "application/json-seq"},
         "streaming_cache": {"uri": "memory"},
     }
+
+
+def _one_at_a_time(database: Path) -> None:
+    """Let one request at a time have Tiled's DuckDB connection.
+
+    Tiled 0.2.20 gives all its threads one and the same connection at once. Whoever is done
+    with it rolls it back, and with it the rows that another has appended and not committed
+    yet: that other's commit finds nothing to do, its request is answered with 200, and the
+    rows are gone. With a pool of one, the next waits until the connection is given back.
+    """
+    from sqlalchemy.pool import QueuePool
+    from tiled.storage import get_storage
+    from tiled.utils import ensure_uri
+
+    storage: Any = get_storage(ensure_uri(f"duckdb:///{database}"))
+    pool = QueuePool(
+        storage._adbc_connection.adbc_clone, pool_size=1, max_overflow=0, timeout=_TURN_SECONDS
+    )
+    storage.__dict__["_connection_pool"] = pool  # where its cached property keeps it
 
 
 def _begun(database: Path) -> bool:

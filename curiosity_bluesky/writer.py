@@ -2,92 +2,144 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import queue
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import event_model
-from bluesky_tiled_plugins import TiledWriter
+import httpx
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.intake import (
+    BrokenOff,
+    Mismatch,
+    RunFeed,
+    compare,
+    rewrite,
+    take_in,
+)
+from curiosity_bluesky.journal import Document, RunJournal, is_held, journals, tally_of
 
 logger = logging.getLogger("curiosity_bluesky")
+
+PATIENCE = 10.0
+"""How long the end of a process waits for a server that takes nothing, s."""
+
+_TRIES = 3
+# What may pass by itself: the key is set, the server's disk is cleared, ...
+_PASSING = (401, 403, 408, 429)
+
+
+@dataclass
+class _Outage:
+    """That Tiled does not answer."""
+
+    why: str = ""
+    since: float = 0.0
+    delay: float = 0.0
+    due: float = 0.0
+
+
+@dataclass
+class _Run:
+    """A run that Tiled does not have all of yet."""
+
+    journal: RunJournal
+    position: int
+    documents: int = 0
+    taken: int = 0
+    ended: bool = False
+    let_go: bool = False  # the journal is closed, and anybody may take it in
+    anew: bool = False  # Tiled has something of it that need not be right
+    feed: RunFeed | None = None
+    trouble: str = ""
+    since: float = 0.0
+    tries: int = 0
+    delay: float = 0.0
+    due: float = 0.0
 
 
 class JournaledWriter:
     """A document callback: to a journal on disk at once, to Tiled in the background.
 
     Each document is a line of ``<journal>/<run uid>.jsonl`` before the RunEngine goes on.
-    From there a thread feeds Tiled, which may be slow or gone. When the run is complete in
-    Tiled, its journal is deleted; otherwise it stays and a warning says where. An event that
-    a pause repeated is in the journal as often as it came, and in Tiled once, the first time.
+    A thread feeds Tiled from that file, so that a long outage costs no memory. When Tiled
+    does not take something, the thread tries again, less and less often, and then writes the
+    run anew from its journal. After the stop document it counts what Tiled holds; a run that
+    is all there loses its journal, a run that is not is written anew. It also takes in what
+    processes that died have left in the directory.
 
     Parameters
     ----------
-    client
-        The Tiled catalogue to write to.
+    tiled
+        Makes a client of the catalogue to write to; called again after each trouble.
     journal
         Directory of the journals.
     batch_size
         Events that are written to Tiled at once; 1 shows each as soon as it is there.
+    retry
+        Pause after the first trouble, doubled each time, and the longest one, s.
+    where
+        What the user calls the catalogue.
 
     Attributes
     ----------
     catalog : Catalog or None
         What it writes into; held here, so that its server lives as long as the writer.
     failed : dict
-        Run uid to what went wrong with it in Tiled.
+        Run uid to why Tiled will not take it as it is; its journal stays.
     """
 
-    def __init__(self, client: Any, journal: Path, batch_size: int = 1) -> None:
+    def __init__(
+        self,
+        tiled: Callable[[], Any],
+        journal: Path,
+        batch_size: int = 1,
+        retry: tuple[float, float] = (1.0, 30.0),
+        where: str = "",
+    ) -> None:
         self.catalog: Any = None
-        self._journal = journal
-        # Every array as an array: in Tiled's tables short ones would lose their dtype.
-        self._tiled = TiledWriter(client, batch_size=batch_size, max_array_size=0)
-        self._runs: dict[str, str] = {}  # of descriptors and resources of open runs
-        self._written: dict[str, int] = {}  # by descriptor, the last event
-        self._latest = "other"
-        self._queue: queue.Queue[tuple[str, str, dict[str, Any]] | None] = queue.Queue()
-        self._closed = False
         self.failed: dict[str, Exception] = {}
-        self._thread = threading.Thread(target=self._feed, name="tiled-writer", daemon=True)
+        self._tiled = tiled
+        self._journal = journal
+        self._batch_size = batch_size
+        self._retry = retry
+        self._where = where
+        self._client: Any = None
+        self._parents: dict[str, str] = {}  # of descriptors and resources of open runs
+        self._latest = "other"
+        self._runs: dict[str, _Run] = {}
+        self._down = _Outage()
+        self._answered = time.monotonic()
+        self._news = threading.Event()
+        self._turned = threading.Condition()
+        self._closing = self._given_up = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="tiled-writer", daemon=True)
         self._thread.start()
+        self._collector = threading.Thread(target=self._collect, name="journals", daemon=True)
+        self._collector.start()
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take in one document."""
-        if self._closed:
+        if self._closing:
             raise RuntimeError("this writer is closed; take a new one from the catalogue")
-        run = self._run_of(name, doc)
-        plain = event_model.sanitize_doc(dict(doc))
-        try:
-            # Opened for each line, so that nothing stays open in a long session.
-            with open(self._path(run), "a") as journal:
-                journal.write(json.dumps({"name": name, "doc": plain}) + "\n")
-        except OSError as error:  # a full disk must not end a run that Tiled can still take
-            logger.error("a document could not be journalled in %s: %s", self._path(run), error)
-        if not self._repeated(name, plain):
-            self._queue.put((run, name, plain))
-
-    def _repeated(self, name: str, doc: Mapping[str, Any]) -> bool:
-        """Whether a pause made the RunEngine emit this event a second time.
-
-        In Tiled the table and the arrays of a stream are put together by the number of the
-        event: with a number there twice, ``run.documents()`` gives each later event the
-        arrays of the one before it. The first is what the explorer learns from.
-        """
-        if name != "event":
-            return False
-        stream, number = doc["descriptor"], doc["seq_num"]
-        if number <= self._written.get(stream, 0):
-            logger.info("event %d was repeated after a pause; the first one counts", number)
-            return True
-        self._written[stream] = number
-        return False
-
-    def _path(self, run: str) -> Path:
-        return self._journal / f"{run}.jsonl"
+        uid = self._run_of(name, doc)
+        run = self._runs.get(uid)
+        if run is None:
+            journal = RunJournal(self._journal, uid)
+            run = _Run(journal, journal.begins)
+            if name != "start":
+                self.failed[uid] = ValueError("its start document never came")
+                logger.warning("run %s has no start document; see %s", uid, journal.path)
+            self._runs[uid] = run
+        run.journal.append(name, doc)
+        run.documents += 1
+        run.ended = run.ended or name == "stop"
+        self._news.set()
 
     def _run_of(self, name: str, doc: Mapping[str, Any]) -> str:
         """Run of a document: what it names itself, or that of what it refers to."""
@@ -96,46 +148,289 @@ class JournaledWriter:
             return doc["uid"]
         if name == "stop":
             run = doc["run_start"]
-            self._runs = {uid: of for uid, of in self._runs.items() if of != run}
-            self._written = {uid: n for uid, n in self._written.items() if uid in self._runs}
+            self._parents = {uid: of for uid, of in self._parents.items() if of != run}
             return run
         if name in ("descriptor", "resource", "stream_resource"):
             # A resource need not say whose it is; it comes between start and stop of its run.
-            run = self._runs[doc["uid"]] = doc.get("run_start") or self._latest
+            run = self._parents[doc["uid"]] = doc.get("run_start") or self._latest
             return run
         # Events and stream datums refer to a descriptor, datums to a resource.
-        return self._runs.get(doc.get("descriptor") or doc.get("resource") or "", self._latest)
-
-    def _feed(self) -> None:
-        while (item := self._queue.get()) is not None:
-            run, name, doc = item
-            try:
-                if run not in self.failed:
-                    self._tiled(name, doc)
-                    if name == "stop":
-                        self._path(run).unlink(missing_ok=True)
-            except Exception as error:  # whatever Tiled raises, the run is in the journal
-                self.failed[run] = error
-                logger.warning(
-                    "run %s could not be written to Tiled (%s: %s); all its documents are in %s",
-                    *(run, type(error).__name__, error, self._path(run)),
-                )
-            finally:
-                self._queue.task_done()
-        self._queue.task_done()
+        return self._parents.get(doc.get("descriptor") or doc.get("resource") or "", self._latest)
 
     @property
     def backlog(self) -> int:
         """Documents that Tiled has not taken yet."""
-        return self._queue.unfinished_tasks
+        return sum(run.documents - run.taken for run in list(self._runs.values()))
+
+    @property
+    def offline(self) -> str:
+        """Why Tiled takes nothing at present, "" if it does."""
+        if self._down.why:
+            return self._down.why
+        return next((run.trouble for run in list(self._runs.values()) if run.trouble), "")
+
+    @property
+    def status(self) -> str:
+        """One line about what Tiled does not take, "" when all is well."""
+        runs = list(self._runs.values())
+        if self._down.why:
+            said, since = "does not answer", self._down.since
+        elif troubled := [run.since for run in runs if run.trouble]:
+            said, since = "does not take everything", min(troubled)
+        elif all(run.journal.on_disk for run in runs):
+            return ""
+        else:
+            return f"the disk of the journal is full: {self._journal}"
+        clock = time.strftime("%H:%M", time.localtime(since))
+        where = f"{self._where}/journal" if Path(self._where).is_dir() else self._journal
+        return f"Tiled {said} since {clock}: {self.backlog} documents wait in {where}"
 
     def flush(self) -> None:
-        """Wait until Tiled has taken, or refused, every document so far."""
-        self._queue.join()
+        """Wait until Tiled has what was emitted so far; not for one that does not answer."""
+        self._wait(lambda: all(map(self._settled, list(self._runs.values()))))
 
-    def close(self) -> None:
-        """Flush and end; more than once does no harm."""
-        if not self._closed:
-            self._closed = True
-            self._queue.put(None)
-            self._thread.join()
+    def _settled(self, run: _Run) -> bool:
+        """Whether waiting any longer would bring nothing for a run."""
+        if not run.ended and run.position >= run.journal.end:
+            return True
+        return self._gone(run) or bool(run.trouble and run.tries >= _TRIES)
+
+    def _gone(self, run: _Run) -> bool:
+        return run.journal.uid in self.failed
+
+    def _wait(self, done: Callable[[], bool], patience: float = PATIENCE) -> None:
+        """Wait for something as long as Tiled answers."""
+        begun = time.monotonic()
+        with self._turned:
+            while not (done() or self._down.why or not self._thread.is_alive()):
+                if time.monotonic() > max(begun, self._answered) + patience:
+                    return
+                self._turned.wait(0.1)
+
+    def close(self, timeout: float = PATIENCE) -> None:
+        """Write what is in hand and end; more than once does no harm.
+
+        Parameters
+        ----------
+        timeout
+            How long to wait for a server that takes nothing, s. What it has not taken then
+            stays in the journal, and a warning says so.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        self._ended.set()
+        for run in self._runs.values():  # each is tried once more, now
+            run.trouble, run.tries, run.due = "", 0, 0.0
+        self._down.why, self._down.due = "", 0.0
+        self._news.set()
+        self._wait(lambda: not self._thread.is_alive(), timeout)
+        self._given_up = True
+        self._news.set()
+        self._thread.join(0.2)
+        left = {uid: run for uid, run in self._runs.items() if run.ended or run.trouble}
+        if left and not set(left) <= set(self.failed):
+            logger.warning(
+                "%d documents of %d runs are not in Tiled (%s); they are in %s, and "
+                "`curiosity recover%s` takes them in",
+                *(sum(run.documents for run in left.values()), len(left)),
+                *(self.offline or "it did not answer in time", self._journal),
+                f" --catalog {self._where}" if self._where else "",
+            )
+
+    # From here on: in the thread.
+
+    def _work(self) -> None:
+        try:
+            while not self._given_up:
+                self._news.wait(self._pause())
+                self._news.clear()
+                try:
+                    self._turn()
+                except Exception:  # a defect of ours; the journal has all, so go on
+                    logger.exception("the writer to Tiled stumbled")
+                with self._turned:
+                    self._turned.notify_all()
+                if self._closing and all(map(self._finished, self._runs.values())):
+                    break
+        finally:
+            for run in self._runs.values():
+                if not run.let_go and not run.journal.close():
+                    logger.error("the end of %s is not written: disk full", run.journal.path)
+            self._drop_client()
+            with self._turned:
+                self._turned.notify_all()
+
+    def _finished(self, run: _Run) -> bool:
+        """Whether a writer that closes can do no more for a run."""
+        return self._settled(run) or bool(self._down.why)
+
+    def _pause(self) -> float | None:
+        """Seconds until something is to be tried again, None if nothing is."""
+        now = time.monotonic()
+        if self._down.why:
+            return max(0.0, self._down.due - now)
+        due = [run.due for run in list(self._runs.values()) if run.trouble]
+        return max(0.0, min(due) - now) if due else None
+
+    def _turn(self) -> None:
+        """Do what can be done for each run now."""
+        if self._down.why and time.monotonic() < self._down.due:
+            return
+        for uid, run in list(self._runs.items()):
+            if self._gone(run):
+                self._let_go(run)
+            elif time.monotonic() >= run.due and (run.position < run.journal.end or run.ended):
+                try:
+                    if self._client is None:
+                        self._client = self._connected()
+                    self._advance(uid, run)
+                    self._down = _Outage()
+                    run.trouble, run.tries, run.delay = "", 0, 0.0
+                except BrokenOff:
+                    return
+                except Exception as error:  # whatever Tiled raises, the journal has the run
+                    self._stumbled(uid, run, error)
+                    if self._down.why:
+                        return
+
+    def _connected(self) -> Any:
+        client = self._tiled()
+        http = client.context.http_client
+        hooks = http.event_hooks
+        hooks["response"].append(self._heard)
+        http.event_hooks = hooks
+        return client
+
+    def _heard(self, response: httpx.Response) -> None:
+        if not response.is_error:
+            self._answered = time.monotonic()
+
+    def _wanted(self) -> bool:
+        return not self._given_up
+
+    def _advance(self, uid: str, run: _Run) -> None:
+        """Bring Tiled up to the journal, and delete the journal of a run that is all there."""
+        if run.let_go:  # it ended while Tiled was away
+            taken = take_in(self._client, run.journal.path, self._wanted)
+            if taken is not None and taken.status == "kept":
+                raise Mismatch(taken.detail)
+            if run.journal.path.exists():
+                raise _Busy("another process takes it in")
+            del self._runs[uid]
+            return
+        ended = run.ended
+        if run.anew:
+            self._write_anew(uid, run)
+            run.anew = False
+        while found := run.journal.read(run.position):
+            for position, name, doc in found:
+                if self._given_up:
+                    raise BrokenOff
+                if run.feed is None:
+                    run.feed = RunFeed(self._client, self._batch_size)
+                run.feed(name, doc)
+                run.position = position
+                run.taken += 1
+                self._answered = time.monotonic()
+        if ended and run.feed is not None:
+            compared = compare(self._client[uid], run.feed.tally)
+            if compared.difference:
+                raise Mismatch(f"Tiled does not hold all of it: {compared.difference}")
+            run.journal.delete()
+            del self._runs[uid]
+
+    def _write_anew(self, uid: str, run: _Run) -> None:
+        """Write all that the journal has of a run so far; it goes on as before then."""
+        run.position, run.taken = run.journal.begins, 0
+        end = run.journal.end
+
+        def written() -> Iterator[Document]:
+            for position, name, doc in run.journal.lines(end):
+                yield name, doc
+                run.position, run.taken = position, run.taken + 1
+                self._answered = time.monotonic()
+
+        tally = tally_of(run.journal.lines(end), run.journal.begins)
+        run.feed = rewrite(self._client, uid, written(), tally, wanted=self._wanted)
+        if not tally.external:
+            run.feed.batch_size = self._batch_size
+
+    def _stumbled(self, uid: str, run: _Run, error: Exception) -> None:
+        """Note what went wrong and when to try again."""
+        self._drop_client()
+        run.feed, run.anew, run.taken = None, True, 0
+        first, most = self._retry
+        now, why = time.monotonic(), " ".join(f"{type(error).__name__}: {error}".split())
+        news = not (run.trouble or self._down.delay)
+        run.since = run.since if run.trouble else time.time()
+        run.trouble = why
+        run.tries += 1
+        if isinstance(error, httpx.TransportError | InputError):
+            delay = min(most, 2 * self._down.delay or first)
+            since = self._down.since or time.time()
+            self._down, run.due = _Outage(why, since, delay, now + delay), 0.0
+        else:
+            run.delay = min(most, 2 * run.delay or first)
+            run.due = now + run.delay
+            if run.tries >= _TRIES and not _passes(error):
+                self.failed[uid] = error
+        if news or uid in self.failed:
+            logger.warning(
+                "run %s could not be written to Tiled (%s); all its documents are in %s%s",
+                *(uid, why, run.journal.path),
+                "" if uid in self.failed else ", and it is tried again",
+            )
+        self._let_go(run)
+
+    def _drop_client(self) -> None:
+        if self._client is not None:
+            self._client.context.http_client.close()
+            self._client = None
+
+    def _let_go(self, run: _Run) -> None:
+        # Of a run that ended nothing need stay open, however long Tiled is away.
+        if run.ended and (run.let_go or run.journal.close()):
+            run.let_go = True
+            if self._gone(run):
+                self._runs.pop(run.journal.uid, None)
+
+    # In a thread of its own, so that a long journal of old keeps no live run waiting.
+
+    def _collect(self) -> None:
+        """Take in what processes that died have left."""
+        delay, most = self._retry
+        while not self._closing:
+            left = [path for path in journals(self._journal) if self._is_left(path)]
+            if not left:
+                return
+            try:
+                client = self._tiled()
+                for path in left:
+                    taken = take_in(client, path, lambda: not self._closing)
+                    if taken is not None and taken.status == "kept":
+                        self.failed[taken.uid] = Mismatch(taken.detail)
+                    if taken is not None:
+                        logger.warning("journal %s: %s %s", path, taken.status, taken.detail)
+            except BrokenOff:
+                return
+            except Exception as error:  # the journals stay; there is time
+                logger.info("journals left by others are not taken in yet: %s", error)
+                self._ended.wait(delay)
+                delay = min(most, 2 * delay)
+
+    def _is_left(self, path: Path) -> bool:
+        uid = path.stem
+        return uid not in self._runs and uid not in self.failed and not is_held(path)
+
+
+class _Busy(Exception):
+    """Somebody else does it at this moment."""
+
+
+def _passes(error: Exception) -> bool:
+    """Whether an error may pass by itself, however often it came."""
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        return status >= 500 or status in _PASSING
+    return isinstance(error, _Busy)

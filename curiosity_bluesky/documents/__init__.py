@@ -23,7 +23,7 @@ from curiosity_bluesky.documents.keys import (
     STEERING_KEYS,
     SURVEY,
 )
-from curiosity_bluesky.documents.reading import flags_of, read, read_stream
+from curiosity_bluesky.documents.reading import Incomplete, flags_of, read, read_stream
 from curiosity_bluesky.documents.translate import (
     Item,
     Translator,
@@ -70,6 +70,7 @@ __all__ = [
     "Act",
     "Failure",
     "Flag",
+    "Incomplete",
     "Item",
     "Observation",
     "Proposal",

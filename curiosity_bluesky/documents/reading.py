@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -22,6 +23,10 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Flag
 
 T = TypeVar("T")
+
+
+class Incomplete(UserWarning):
+    """A run holds less than what was measured in it."""
 
 
 def read(run: Any, *, whole: bool = True) -> xr.Dataset:
@@ -52,6 +57,11 @@ def read(run: Any, *, whole: bool = True) -> xr.Dataset:
     ------
     InputError
         If the run holds no measured point.
+
+    Warns
+    -----
+    Incomplete
+        If the stop document counts more points than there are, or points lack their decision.
     """
     pieces = [piece for piece in (lineage(run) if whole else [run]) if PRIMARY in piece]
     if not pieces:
@@ -102,7 +112,9 @@ def _points(run: Any) -> xr.Dataset:
     points = read_stream(run, PRIMARY).rename({"event": "point"})
     if DECISIONS in run and "decision_id" in points:
         decisions = read_stream(run, DECISIONS).drop_vars("time").set_index(event="decision_id")
-        points = points.isel(point=np.isin(points["decision_id"], decisions["event"]))
+        decided = np.isin(points["decision_id"], decisions["event"])
+        _warn_of_missing(run, points.sizes["point"], int((~decided).sum()))
+        points = points.isel(point=decided)
         chosen = decisions.sel(event=points["decision_id"].rename({"point": "event"}).values)
         scores = chosen.drop_vars("event").rename({"event": "point"})
         # A motor may be called x: its read-back must not be taken for the pixel's position.
@@ -110,7 +122,26 @@ def _points(run: Any) -> xr.Dataset:
         points = points.rename({key: f"{key}_readback" for key in clash}).merge(scores)
         coordinates = [key for key in ("row", "col", "x", "y", "reason") if key in points]
         points = points.set_coords(["decision_id", *coordinates])
+    else:
+        _warn_of_missing(run, points.sizes["point"], 0)
     return points
+
+
+def _warn_of_missing(run: Any, points: int, undecided: int) -> None:
+    """Warn if a run that has ended lacks what was measured in it."""
+    stop = run.metadata.get("stop")
+    if not stop:  # it may still be written
+        return
+    lost = (stop.get("num_events") or {}).get(PRIMARY, 0) - points
+    said = [f"{lost} of {lost + points} spectra"] if lost > 0 else []
+    said += [f"the decisions of {undecided} spectra, which are left out"] if undecided else []
+    if said:
+        warnings.warn(
+            f"run {run.start['uid']} lacks {' and '.join(said)}: `curiosity recover` puts them "
+            "back if its journal is still there",
+            Incomplete,
+            stacklevel=3,
+        )
 
 
 def flags_of(run: Any) -> list[Flag]:

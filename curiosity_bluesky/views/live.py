@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ class LiveView:
         Least time between two drawings, s.
     window
         Whether to open a window; default: where the matplotlib backend is a Qt one.
+    status
+        Asked at each drawing what is amiss, such as ``writer.status``; it is the red line at
+        the top, none for "". The picture is drawn anew when it changes, too.
 
     Attributes
     ----------
@@ -46,12 +49,18 @@ class LiveView:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], interval: float = 2.0, window: bool | None = None
+        self,
+        folder: str | os.PathLike[str],
+        interval: float = 2.0,
+        window: bool | None = None,
+        status: Callable[[], str] | None = None,
     ) -> None:
         self.picture = RunPicture()
         self.path: Path | None = None
         self._folder = Path(folder)
         self._interval = interval
+        self._status = status or (lambda: "")
+        self._said = ""  # of the status, in the last drawing
         self._news = threading.Event()
         self._lock = threading.Lock()
         self._window = _qt_backend() if window is None else window
@@ -83,15 +92,25 @@ class LiveView:
         plt.show(block=False)
 
     def _redraw_window(self) -> None:
-        if self._figure is not None and self._news.is_set():
+        if self._figure is not None and (self._news.is_set() or self._status() != self._said):
             self._news.clear()
-            self._copy().draw(self._figure)
+            self._draw(self._figure)
             self._figure.canvas.draw_idle()
+
+    def _draw(self, figure: Figure) -> None:
+        self._copy().draw(figure)
+        self._said = self._status()
+        if self._said:
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.9}
+            line = figure.text(0.5, 0.998, self._said, color="red", ha="center", va="top", bbox=box)
+            line.set_in_layout(False)  # the panels stay where they are
 
     def _draw_on(self) -> None:
         pause = threading.Event()
         while True:
-            self._news.wait()
+            # Without news it is drawn again only if what is amiss has changed.
+            if not self._news.wait(self._interval) and self._status() == self._said:
+                continue
             self._news.clear()
             ended = self.picture.ended
             try:
@@ -125,7 +144,7 @@ class LiveView:
             raise RuntimeError("there was no run yet; give a path")
         figure = Figure(figsize=SIZE, layout="constrained")
         FigureCanvasAgg(figure)
-        self._copy().draw(figure)
+        self._draw(figure)
         target.parent.mkdir(parents=True, exist_ok=True)
         # Under another name first: whoever looks at the file always sees a whole picture.
         unfinished = target.with_name(f".{target.stem}-{threading.get_ident()}.png")

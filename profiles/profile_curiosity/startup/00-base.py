@@ -10,7 +10,8 @@ from curiosity_bluesky import connect, read
 catalog = connect()  # $CURIOSITY_CATALOG, else ./runs
 
 RE = RunEngine({})
-RE.subscribe(catalog.writer())
+writer = catalog.writer()
+RE.subscribe(writer)
 
 # A long training says how far it is.
 logging.basicConfig(format="%(message)s", level=logging.WARNING)

@@ -3,7 +3,7 @@
 from curiosity_bluesky import curiosity_plan
 from curiosity_bluesky.views import LiveView
 
-live = LiveView(catalog.pictures)
+live = LiveView(catalog.pictures, status=lambda: writer.status)
 live.open()  # a window, where matplotlib has a Qt backend; else a PNG that follows the run
 RE.subscribe(live)
 

@@ -1,0 +1,325 @@
+"""How a run's documents get into Tiled, and how one knows that all of them are there."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+from bluesky_tiled_plugins import TiledWriter
+from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
+
+from curiosity_bluesky.journal import (
+    Document,
+    Tally,
+    documents,
+    lines,
+    lock_of,
+    remove,
+    tally_of,
+)
+
+logger = logging.getLogger("curiosity_bluesky")
+
+AT_ONCE = 1000
+"""Events in one request when a run is written anew, if they are small."""
+
+BYTES_AT_ONCE = 4_000_000
+"""Of a journal's lines in one such request, at most."""
+
+_TRIES = 3
+
+
+class BrokenOff(Exception):
+    """Whoever asked for it does not want it any more; the journal has all of it."""
+
+
+class Mismatch(Exception):
+    """Tiled does not hold what was written to it, or holds what the journal does not."""
+
+
+class _Normalizer(RunNormalizer):
+    """Tiled's own, which lets one reach the writer of the run."""
+
+    run_writer: Any = None
+
+    def subscribe(self, func: Any, name: Any = "all") -> Any:
+        self.run_writer = func
+        return super().subscribe(func, name)
+
+
+class RunFeed:
+    """Writes the documents of one run into Tiled, each event once, and counts them.
+
+    Parameters
+    ----------
+    client
+        The catalogue in Tiled.
+    batch_size
+        Events in one request.
+    """
+
+    def __init__(self, client: Any, batch_size: int) -> None:
+        self.tally = Tally()
+        self.batch_size = batch_size
+        self._normalizer: _Normalizer | None = None
+        # Every array as an array: in Tiled's tables short ones would lose their dtype.
+        normalizer: Any = self._make_normalizer
+        self._writer = TiledWriter(
+            client, batch_size=batch_size, max_array_size=0, normalizer=normalizer
+        )
+
+    def _make_normalizer(self, **options: Any) -> _Normalizer:  # called by TiledWriter
+        self._normalizer = _Normalizer(**options)
+        return self._normalizer
+
+    def __call__(self, name: str, doc: dict[str, Any], *, flush: bool = False) -> None:
+        """Write one document; with `flush` an event does not wait for its batch to fill."""
+        if not self.tally.add(name, doc):
+            return
+        writer = self._normalizer and self._normalizer.run_writer
+        if writer is not None:
+            writer._batch_size = 1 if flush else self.batch_size
+        self._writer(name, doc)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What Tiled holds of a run against what was written.
+
+    Parameters
+    ----------
+    difference
+        In words what differs, "" if nothing does.
+    more
+        Whether Tiled holds something that was not written.
+    less
+        Whether something is missing, or there twice.
+    """
+
+    difference: str
+    more: bool
+    less: bool
+
+
+def compare(run: Any, tally: Tally) -> Comparison:
+    """Compare what Tiled holds of a run with what its documents come to.
+
+    In every stream the table must have each event's number once, and each array as many
+    entries. Data in files of their own are not looked at: they never were in the documents.
+
+    Parameters
+    ----------
+    run
+        The run in Tiled.
+    tally
+        Of the documents.
+    """
+    said: list[str] = []
+    more = less = False
+    stop = (run.metadata.get("stop") or {}).get("uid")
+    expected = (tally.stop or {}).get("uid")
+    if stop != expected:
+        said.append("the stop document")
+        more, less = stop is not None, expected is not None
+    streams = dict(run.base.items())
+    for name, node in streams.items():
+        n = tally.events.get(name)
+        if n is None:
+            said.append(f"stream {name}, which was not written")
+            more = True
+            continue
+        parts = dict(node.base.items())
+        tables = [part for key, part in parts.items() if key.startswith("internal")]
+        numbers = tables[0].read(columns=["seq_num"])["seq_num"] if tables else pd.Series([])
+        columns = {column for table in tables for column in table.columns}
+        lengths = {
+            key: parts[key].shape[0] if key in parts else len(numbers)
+            for key in tally.arrays[name]
+            if key in parts or key not in columns
+        }
+        if len(numbers) == n == numbers.nunique() and set(lengths.values()) <= {n}:
+            continue
+        more = more or numbers.nunique() > n
+        less = less or numbers.nunique() < n or len(numbers) != numbers.nunique()
+        more = more or any(length > n for length in lengths.values())
+        less = less or any(length < n for length in lengths.values())
+        said.append(f"stream {name}: {len(numbers)} rows of {n} events, arrays {lengths}")
+    for name in set(tally.events) - set(streams):
+        said.append(f"stream {name}, which is missing")
+        less = True
+    return Comparison("; ".join(said), more, less)
+
+
+def rewrite(
+    client: Any,
+    uid: str,
+    written: Iterable[Document],
+    tally: Tally,
+    batch_size: int | None = None,
+    wanted: Callable[[], bool] = lambda: True,
+) -> RunFeed:
+    """Write a run anew from its journal, after taking away what Tiled has of it.
+
+    Parameters
+    ----------
+    client
+        The catalogue in Tiled.
+    uid
+        The run.
+    written
+        Its documents.
+    tally
+        What they come to.
+    batch_size
+        Events in a request; default: as many as make a request of some megabytes.
+    wanted
+        Asked before each document whether to go on.
+
+    Returns
+    -------
+    RunFeed
+        That wrote it, for a run that goes on.
+
+    Raises
+    ------
+    Mismatch
+        If Tiled holds something that the documents do not; nothing is taken away then.
+    BrokenOff
+        If it is not wanted any more.
+    """
+    with contextlib.suppress(KeyError):
+        there = client[uid]
+        found = compare(there, tally)
+        if found.more:
+            raise Mismatch(f"Tiled holds more of run {uid} than its journal: {found.difference}")
+        there.delete(recursive=True, external_only=False)
+    many = max(1, min(AT_ONCE, BYTES_AT_ONCE // max(tally.longest, 1)))
+    # Of data in files Tiled's writer keeps what a batch lacks until the run stops.
+    whole = tally.stop is not None or not tally.external
+    feed = RunFeed(client, batch_size or (many if whole else 1))
+    for name, doc in written:
+        if not wanted():
+            raise BrokenOff
+        stream = ""
+        if name == "event":
+            stream = feed.tally.stream_of(doc["descriptor"])
+        # The last of each stream takes along what waits for its batch to fill.
+        last = bool(stream) and feed.tally.events[stream] + 1 == tally.events[stream]
+        feed(name, doc, flush=last and not tally.external)
+    return feed
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What became of one journal.
+
+    Parameters
+    ----------
+    uid
+        The run.
+    status
+        ``written``: it is in Tiled now. ``present``: it was there already. ``kept``: it could
+        not be taken in, and the journal is still there.
+    documents
+        In the journal.
+    interrupted
+        Whether its stop document was never written.
+    detail
+        Why it was kept.
+    """
+
+    uid: str
+    status: str
+    documents: int
+    interrupted: bool
+    detail: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it, JSON-ready."""
+        return asdict(self)
+
+
+def take_in(client: Any, path: Path, wanted: Callable[[], bool] = lambda: True) -> Recovered | None:
+    """Take a journal into Tiled, unless somebody alive writes it, and delete it then.
+
+    Killed in the middle and called again, or called by two at once, it does no harm.
+
+    Parameters
+    ----------
+    client
+        The catalogue in Tiled.
+    path
+        The journal.
+    wanted
+        Asked before each document whether to go on.
+
+    Returns
+    -------
+    Recovered or None
+        None if somebody else holds the journal, or has taken it in meanwhile.
+
+    Raises
+    ------
+    httpx.HTTPError
+        If Tiled cannot take it; the journal stays.
+    BrokenOff
+        If it is not wanted any more.
+    """
+    lock = lock_of(path)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        return None
+    try:
+        if not path.exists():
+            remove(path, lock)
+            return None
+        return _taken_in(client, path, lock, wanted)
+    finally:
+        lock.release()
+
+
+def _taken_in(
+    client: Any, path: Path, lock: filelock.FileLock, wanted: Callable[[], bool]
+) -> Recovered:
+    tally = tally_of(lines(path))
+    uid, interrupted = path.stem, tally.stop is None
+    if tally.documents == 0:  # killed before the first line was whole
+        remove(path, lock)
+        return Recovered(uid, "present", 0, True)
+
+    def result(status: str, detail: str = "") -> Recovered:
+        return Recovered(uid, status, tally.documents, interrupted, detail)
+
+    if tally.start is None or tally.start["uid"] != uid:
+        return result("kept", "it does not begin with the start document of its run")
+    status = "present"
+    try:
+        run = client[uid]
+        found = compare(run, tally)
+        less, more, difference = found.less, found.more, found.difference
+    except KeyError:
+        less, more, difference = True, False, ""
+    if less and more:
+        return result("kept", f"Tiled holds more than the journal: {difference}")
+    for _ in range(_TRIES):
+        if not less:
+            break
+        status = "written"
+        rewrite(client, uid, documents(path, tally.begins), tally, wanted=wanted)
+        found = compare(client[uid], tally)
+        less, difference = found.less, found.difference
+    if less:
+        return result("kept", f"written {_TRIES} times, Tiled still differs: {difference}")
+    run = client[uid]
+    if interrupted and not run.metadata.get("stop"):
+        mark = {"interrupted": {"time": tally.time}}
+        run.update_metadata(metadata=mark, drop_revision=True)
+    remove(path, lock)
+    return result(status)

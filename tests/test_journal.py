@@ -1,0 +1,168 @@
+"""The journal has each document when the callback returns, whatever happens to it then."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from curiosity_bluesky.journal import (
+    RunJournal,
+    documents,
+    is_held,
+    journals,
+    lines,
+    tally_of,
+)
+
+
+def event(number: int, descriptor: str = "d", **data: Any) -> dict[str, Any]:
+    return {"descriptor": descriptor, "seq_num": number, "time": float(number), "data": data}
+
+
+def test_what_is_read_is_what_was_written_from_any_position(tmp_path):
+    journal = RunJournal(tmp_path, "uid")
+    written = [("event", event(n, a=[0.1] * 20_000, b=float("nan"))) for n in range(5)]
+    for document in written:
+        journal.append(*document)
+    text = [json.dumps(document) for document in written]
+    assert [json.dumps(document) for document in documents(journal.path)] == text
+    # in pieces that are smaller than one line
+    position, found = journal.begins, []
+    while batch := journal.read(position):
+        position = batch[-1][0]
+        found += [(name, doc) for _, name, doc in batch]
+    assert [json.dumps(document) for document in found] == text and position == journal.end
+    half = [after for after, *_ in lines(journal.path)][2]
+    assert [json.dumps(document) for document in documents(journal.path, half)] == text[3:]
+    assert [after for after, *_ in journal.lines(half)][-1] == half
+    journal.close()
+
+
+def test_numbers_of_every_kind_come_back_equal(tmp_path):
+    journal = RunJournal(tmp_path, "uid")
+    values = np.random.default_rng(0).normal(size=50).astype("f4")
+    journal.append("event", event(1, f4=values, i=np.int64(3), b=np.bool_(True), f=np.float64(0.1)))
+    [(_, doc)] = documents(journal.path)
+    np.testing.assert_array_equal(np.array(doc["data"]["f4"], "f4"), values)
+    assert (doc["data"]["i"], doc["data"]["b"], doc["data"]["f"]) == (3, True, 0.1)
+    journal.close()
+
+
+def test_a_line_that_a_kill_left_unfinished_is_passed_over_and_spoils_no_other(tmp_path):
+    path = tmp_path / "uid.jsonl"
+    path.write_text('{"name": "start", "doc": {"uid": "uid"}}\n{"name": "event", "do')
+    assert [name for name, _ in documents(path)] == ["start"]
+    journal = RunJournal(tmp_path, "uid")
+    journal.append("stop", {"run_start": "uid"})
+    journal.close()
+    assert [name for name, _ in documents(path)] == ["start", "stop"]
+
+
+def test_a_killed_process_leaves_all_that_was_acknowledged_and_no_lock(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from curiosity_bluesky.journal import RunJournal
+journal = RunJournal(Path(sys.argv[1]), "uid")
+for n in range(10**9):
+    journal.append("event", {"n": n, "data": "x" * (n * 37 % 5000)})
+    print(n, flush=True)
+"""
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    for line in child.stdout:
+        if int(line) == 40:
+            assert is_held(tmp_path / "uid.jsonl")
+            break
+    child.send_signal(signal.SIGKILL)
+    acknowledged = int((line + child.stdout.read()).split()[-1])
+    child.wait()
+    found = [doc["n"] for _, doc in documents(tmp_path / "uid.jsonl")]
+    assert found == list(range(len(found))) and len(found) > acknowledged
+    assert not is_held(tmp_path / "uid.jsonl")
+
+
+def test_lines_that_a_full_disk_refuses_wait_and_are_written_in_order(tmp_path, caplog):
+    journal = RunJournal(tmp_path, "uid")
+    for n in range(3):
+        journal.append("event", {"n": n})
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = journal.path.stat().st_size
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, most))  # room for a part of a line
+        for n in range(3, 6):
+            journal.append("event", {"n": n})
+        assert not journal.on_disk
+        assert [doc["n"] for _, doc in documents(journal.path)] == [0, 1, 2]
+        assert not journal.close()  # nothing is let go of before it is written
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    # Tiled is fed from memory meanwhile.
+    found, position = [], journal.begins
+    while batch := journal.read(position):
+        position = batch[-1][0]
+        found += [doc["n"] for *_, doc in batch]
+    assert found == [0, 1, 2, 3, 4, 5]
+    journal.append("event", {"n": 6})
+    assert journal.on_disk and journal.close()
+    assert [doc["n"] for _, doc in documents(journal.path)] == list(range(7))
+    said = [record.getMessage() for record in caplog.records]
+    assert (
+        len(said) == 2 and "make room on that disk" in said[0] and "nothing is missing" in said[1]
+    )
+
+
+def test_a_directory_that_was_deleted_is_made_again(tmp_path):
+    folder = tmp_path / "journal"
+    journal = RunJournal(folder, "uid")
+    journal.append("event", {"n": 0})
+    journal.close()
+    assert [doc["n"] for _, doc in documents(journal.path)] == [0]
+
+
+def test_the_lock_and_the_file_go_together(tmp_path):
+    journal = RunJournal(tmp_path, "uid")
+    assert is_held(journal.path) and journals(tmp_path) == [journal.path]
+    journal.delete()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    journal = RunJournal(tmp_path, "uid")
+    keys = {
+        "a": {"dtype": "array", "shape": [3], "source": ""},
+        "file": {"dtype": "array", "shape": [3], "source": "", "external": "FILESTORE:"},
+        "n": {"dtype": "number", "shape": [], "source": ""},
+    }
+    journal.append("start", {"uid": "uid", "time": 0.0})
+    journal.append("descriptor", {"uid": "d", "name": "primary", "data_keys": keys, "time": 0.5})
+    for number in (1, 2, 2, 3):
+        journal.append("event", event(number))
+    journal.append("stop", {"uid": "end", "run_start": "uid", "time": 9.0})
+    journal.close()
+    return journal.path
+
+
+def test_a_tally_counts_a_repeated_event_once(told):
+    tally = tally_of(lines(told))
+    assert tally.events == {"primary": 3} and tally.arrays == {"primary": {"a"}}
+    assert (tally.documents, tally.time) == (7, 9.0)
+    assert tally.start and tally.stop and tally.stop["uid"] == "end"
+
+
+def test_a_run_that_is_journalled_again_counts_from_there(told):
+    size = told.stat().st_size
+    again = RunJournal(told.parent, "uid")
+    again.append("start", {"uid": "uid", "time": 10.0})
+    again.close()
+    tally = tally_of(lines(told))
+    assert (tally.begins, tally.documents, tally.stop) == (size, 1, None)

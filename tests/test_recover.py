@@ -1,0 +1,186 @@
+"""What a process that died has left is found, taken in once, and said to be interrupted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import QUICK, collected_run
+from test_writer import same
+from typer.testing import CliRunner
+
+from curiosity_bluesky import connect, read
+from curiosity_bluesky.cli import app
+from curiosity_bluesky.intake import BrokenOff, rewrite, take_in
+from curiosity_bluesky.journal import RunJournal, documents, lines, tally_of
+
+MEASURE = """
+import sys, time
+from bluesky import RunEngine
+from curiosity_bluesky import connect, curiosity_plan
+from curiosity_bluesky.session import simulated_instrument
+from sim_devices import open_sample
+film = simulated_instrument(open_sample(sys.argv[1]), speed=float("inf"))
+few = {"patch_size": 3, "n_seeds": 30}
+devices = [film.spectrometer], film.stage.x, film.stage.y, film.imager
+catalog = connect(sys.argv[2])
+RE = RunEngine({})
+RE.subscribe(catalog.writer())
+RE.subscribe(lambda name, doc: print(name, flush=True))
+RE.subscribe(lambda name, doc: time.sleep(0.02))
+RE(curiosity_plan(*devices, num_points=30, strategy="random", parameters=few,
+                  md={"sample": "killed"}))
+"""
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    with connect(tmp_path / "runs") as opened:
+        yield opened
+
+
+@pytest.fixture
+def run(RE, instrument):
+    return collected_run(RE, instrument, num_points=6, strategy="random", parameters=QUICK)
+
+
+def journalled(catalog, run, until: int | None = None) -> Path:
+    """Leave a journal as a process that died does."""
+    uid, emitted = run
+    journal = RunJournal(catalog.journal, uid)
+    for document in emitted[:until]:
+        journal.append(*document)
+    journal.close()
+    return journal.path
+
+
+def test_a_killed_process_loses_nothing_that_was_acknowledged(film_file, tmp_path):
+    command = [sys.executable, "-c", MEASURE, str(film_file), str(tmp_path / "runs")]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    seen = []
+    for line in child.stdout:
+        seen.append(line.strip())
+        if seen.count("event") == 25:
+            break
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    [path] = (tmp_path / "runs" / "journal").glob("*.jsonl")
+    left = list(documents(path))
+    assert [name for name, _ in left][: len(seen)] == seen
+    # Before anything is taken in, it is listed, and read from its journal.
+    with connect(tmp_path / "runs", create=False) as catalog:
+        [summary] = catalog.runs(sample="killed")
+        assert (summary.uid, summary.status) == (path.stem, "interrupted")
+        assert summary.points == tally_of(lines(path)).events["primary"]
+        assert catalog.documents(path.stem[:6]) == left
+        assert catalog.runs(sample="other") == []
+    done = CliRunner().invoke(app, ["recover", "--catalog", str(tmp_path / "runs"), "--json"])
+    [recovered] = json.loads(done.stdout)
+    assert recovered["uid"] == path.stem and recovered["interrupted"]
+    assert recovered["documents"] == len(left)
+    again = CliRunner().invoke(app, ["recover", "--catalog", str(tmp_path / "runs"), "--json"])
+    assert json.loads(again.stdout) == []
+    with connect(tmp_path / "runs", create=False) as catalog:
+        assert [(run.points, run.status) for run in catalog.runs()] == [
+            (summary.points, "interrupted")
+        ]
+        same(left, catalog.documents(path.stem))
+        assert catalog[-1].metadata["interrupted"]["time"] == left[-1][1]["time"]
+        assert "stop" not in catalog[-1].metadata
+        assert read(catalog[-1]).sizes["point"] == summary.points
+    assert not list((tmp_path / "runs" / "journal").iterdir())
+
+
+def test_a_journal_of_a_whole_run_goes_in_and_once_only(catalog, run):
+    uid, emitted = run
+    kept = shutil.copy(journalled(catalog, run), catalog.journal.parent / "kept")
+    [recovered] = catalog.recover()
+    assert (recovered.uid, recovered.status, recovered.interrupted) == (uid, "written", False)
+    same(emitted, catalog.documents(uid))
+    assert [run.status for run in catalog.runs()] == ["success"]
+    shutil.copy(kept, catalog.journal / f"{uid}.jsonl")
+    assert [one.status for one in catalog.recover()] == ["present"]
+    assert catalog.recover() == [] and not list(catalog.journal.iterdir())
+    same(emitted, catalog.documents(uid))
+
+
+def test_what_was_broken_off_in_the_middle_is_written_anew(catalog, run):
+    uid, emitted = run
+    path = journalled(catalog, run)
+    calls = iter([True] * 12)
+    with pytest.raises(BrokenOff):
+        take_in(catalog.client, path, lambda: next(calls, False))
+    assert path.exists() and catalog.runs()[0].uid == uid
+    assert [one.status for one in catalog.recover()] == ["written"]
+    same(emitted, catalog.documents(uid))
+
+
+def test_a_journal_that_somebody_writes_is_left_alone(catalog, run):
+    uid, emitted = run
+    journal = RunJournal(catalog.journal, uid)
+    for document in emitted[:9]:
+        journal.append(*document)
+    assert catalog.recover() == []
+    assert [(run.uid, run.status) for run in catalog.runs()] == [(uid, "open")]
+    journal.close()
+    assert [run.status for run in catalog.runs()] == ["interrupted"]
+
+
+def test_two_at_once_take_in_each_journal_once(catalog, run, tmp_path):
+    uid, emitted = run
+    journalled(catalog, run)
+    code = "from curiosity_bluesky.cli import main; main()"
+    command = [sys.executable, "-c", code, "recover", "--catalog", str(tmp_path / "runs")]
+    both = [subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE) for _ in range(2)]
+    said = [json.loads(process.communicate(timeout=120)[0]) for process in both]
+    assert sum(map(len, said)) == 1
+    same(emitted, catalog.documents(uid))
+
+
+def test_nothing_is_taken_from_tiled_that_the_journal_does_not_hold(catalog, run):
+    uid, emitted = run
+    path = journalled(catalog, run)
+    assert take_in(catalog.client, path) is not None
+    # A journal whose end was lost with the memory of its process: Tiled has more.
+    shorter = journalled(catalog, run, until=-6)
+    tally = tally_of(lines(shorter))
+    with pytest.raises(Exception, match="Tiled holds more of run"):
+        rewrite(catalog.client, uid, documents(shorter), tally)
+    assert [one.status for one in catalog.recover()] == ["present"]
+    same(emitted, catalog.documents(uid))
+    assert [run.status for run in catalog.runs()] == ["success"]
+    # And one that differs both ways stays for somebody to look at.
+    catalog.client[uid]["decisions"].delete(recursive=True, external_only=False)
+    kept = journalled(catalog, run, until=-6)
+    [recovered] = catalog.recover()
+    assert recovered.status == "kept" and "Tiled holds more" in recovered.detail
+    assert kept.exists()
+
+
+def test_a_new_writer_takes_in_by_itself_what_others_left(catalog, run):
+    uid, emitted = run
+    journalled(catalog, run, until=-1)
+    path = catalog.journal / f"{uid}.jsonl"
+    catalog.writer(retry=(0.1, 0.5))
+    deadline = time.monotonic() + 60
+    while path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [run.status for run in catalog.runs()] == ["interrupted"]
+    same(emitted[:-1], catalog.documents(uid))
+
+
+def test_a_journal_of_nothing_or_of_no_run_does_no_harm(catalog):
+    (catalog.journal / "empty.jsonl").touch()
+    (catalog.journal / "torn.jsonl").write_text('{"name": "start", "d')
+    (catalog.journal / "other.jsonl").write_text('{"name": "stop", "doc": {"uid": "x"}}\n')
+    assert catalog.runs() == []
+    found = {one.uid: one.status for one in catalog.recover()}
+    assert found == {"empty": "present", "torn": "present", "other": "kept"}
+    assert [path.name for path in catalog.journal.glob("*.jsonl")] == ["other.jsonl"]

@@ -1,0 +1,364 @@
+"""Whatever becomes of the server, the run goes on, and Tiled gets all of it in the end."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bluesky import RunEngine
+from proxy import Proxy
+from support import QUICK, collected_run, normal
+
+from curiosity_bluesky import connect, read
+from curiosity_bluesky.server import EmbeddedServer
+
+KEY = "secret"
+QUICK_RETRY = (0.1, 0.5)
+
+
+class Server:
+    """``curiosity serve`` in a process of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.start()
+
+    def start(self) -> None:
+        code = "from curiosity_bluesky.cli import main; main()"
+        command = [sys.executable, "-c", code, "serve", "--private"]
+        command += ["--catalog", str(self.directory), "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            command, env={**os.environ, "TILED_API_KEY": KEY}, stdout=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise AssertionError("the server did not start")
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    served = Server(tmp_path_factory.mktemp("served"))
+    yield served
+    served.kill()
+
+
+@pytest.fixture
+def proxy(server):
+    between = Proxy(server.port)
+    yield between
+    between.close()
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path, monkeypatch):
+    monkeypatch.setenv("TILED_API_KEY", KEY)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    # Tiled's client tries each request for half a minute by itself.
+    monkeypatch.setattr("tiled.client.utils.TILED_RETRY_ATTEMPTS", 2)
+
+
+def run_of(RE: RunEngine, instrument: Any, n: int = 6, *callbacks: Any):
+    return collected_run(RE, instrument, num_points=n, strategy="random", parameters=QUICK)
+
+
+def until(true, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)
+
+
+def same(emitted, back) -> None:
+    """Compare documents one by one: all that Tiled keeps.
+
+    It makes up uids of events, drops an empty ``filled`` and adds the dtypes of scalars.
+    """
+
+    def scalars(described):
+        return {
+            key: {k: v for k, v in about.items() if k != "dtype_numpy" or about["shape"]}
+            for key, about in described.items()
+        }
+
+    def comparable(documents):
+        out = []
+        for name, doc in documents:
+            doc = dict(doc)
+            if name == "event":
+                doc.pop("uid")
+                doc.pop("filled", None)
+            if name == "descriptor":
+                doc["data_keys"] = scalars(doc["data_keys"])
+                doc["configuration"] = {
+                    device: {**about, "data_keys": scalars(about["data_keys"])}
+                    for device, about in doc["configuration"].items()
+                }
+            out.append((name, normal(doc)))
+        return sorted(out)
+
+    there, here = comparable(back), comparable(emitted)
+    assert len(there) == len(here)
+    for one, other in zip(there, here, strict=True):
+        assert one == other
+
+
+def in_tiled(uri: str, uid: str, emitted) -> None:
+    """Check that Tiled, asked by somebody new, has the run as it was emitted."""
+    with connect(uri, create=False) as catalog:
+        assert not list(catalog.journal.glob("*.jsonl"))
+        same(emitted, catalog.documents(uid))
+        spectra = [d["data"] for n, d in emitted if n == "event" and "stage_x" in d["data"]]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            ds = read(catalog[uid])
+        emitted_spectra = [np.asarray(data["spectrometer_response"]) for data in spectra]
+        np.testing.assert_array_equal(ds["spectrometer_response"], emitted_spectra)
+        assert ds["spectrometer_response"].dtype == emitted_spectra[0].dtype
+
+
+def test_down_at_the_start_it_goes_in_when_the_server_is_there(RE, instrument, proxy):
+    proxy.cut()
+    with pytest.warns(UserWarning, match="no Tiled server answers"):
+        catalog = connect(proxy.uri)
+    writer = catalog.writer(retry=QUICK_RETRY)
+    RE.subscribe(writer)
+    uid, emitted = run_of(RE, instrument)
+    until(lambda: writer.offline)
+    assert f"{len(emitted)} documents wait in" in writer.status
+    assert writer.status.startswith("Tiled does not answer since ")
+    same(emitted, catalog.documents(uid))  # from the journal
+    with pytest.raises(ValueError, match="no Tiled server answers"):
+        catalog[uid]
+    proxy.mend()
+    until(lambda: writer.backlog == 0 and not writer.status)
+    catalog.close()
+    in_tiled(proxy.uri, uid, emitted)
+
+
+def test_cut_in_the_middle_of_a_run_the_backlog_goes_in_and_the_rest_follows(
+    RE, instrument, proxy, caplog
+):
+    catalog = connect(proxy.uri)
+    writer = catalog.writer(retry=QUICK_RETRY)
+    events = []
+
+    def at_event(name, doc):
+        events.append(name)
+        if events.count("event") == 4:
+            catalog.flush()
+            proxy.cut()
+        if events.count("event") == 9:
+            proxy.mend()
+
+    RE.subscribe(writer)
+    RE.subscribe(at_event, "event")
+    uid, emitted = run_of(RE, instrument)
+    until(lambda: writer.backlog == 0)
+    catalog.close()
+    in_tiled(proxy.uri, uid, emitted)
+
+
+@pytest.mark.parametrize("request_", [b"PATCH /api/v1/table", b"PATCH /api/v1/array", b"POST"])
+def test_an_answer_that_is_lost_puts_nothing_there_twice(RE, instrument, proxy, request_):
+    catalog = connect(proxy.uri)
+    writer = catalog.writer(retry=QUICK_RETRY)
+    RE.subscribe(writer)
+    proxy.swallow = request_
+    uid, emitted = run_of(RE, instrument)
+    until(lambda: writer.backlog == 0)
+    assert proxy.swallowed == 1
+    catalog.close()
+    in_tiled(proxy.uri, uid, emitted)
+
+
+def test_a_slow_server_costs_the_run_nothing_and_gets_all(RE, instrument, proxy):
+    catalog = connect(proxy.uri)
+    writer = catalog.writer(batch_size=1000)
+    RE.subscribe(writer)
+    proxy.delay = 0.2
+    uid, emitted = run_of(RE, instrument)
+    assert writer.backlog > 0  # the run is over, and Tiled has it not yet
+    catalog.close()  # waits, since the server answers
+    assert not list(catalog.journal.glob("*.jsonl"))
+    proxy.delay = 0.0
+    in_tiled(proxy.uri, uid, emitted)
+
+
+def test_a_close_does_not_wait_for_a_server_that_is_gone(RE, instrument, proxy, caplog):
+    catalog = connect(proxy.uri)
+    writer = catalog.writer()
+    RE.subscribe(writer)
+    proxy.cut()
+    uid, emitted = run_of(RE, instrument)
+    catalog.close()
+    assert not writer._thread.is_alive()
+    [said] = [r.getMessage() for r in caplog.records if "curiosity recover" in r.getMessage()]
+    assert f"{len(emitted)} documents of 1 runs are not in Tiled" in said and proxy.uri in said
+    proxy.mend()
+    with connect(proxy.uri) as catalog:
+        [recovered] = catalog.recover()
+        assert (recovered.uid, recovered.documents) == (uid, len(emitted))
+        assert catalog.recover() == []
+    in_tiled(proxy.uri, uid, emitted)
+
+
+def test_a_server_whose_disk_is_full_gets_it_when_there_is_room(RE, instrument, server, proxy):
+    catalog = connect(proxy.uri)
+    writer = catalog.writer(retry=QUICK_RETRY)
+    RE.subscribe(writer)
+    limits = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (100, limits[1]))
+    uid, emitted = run_of(RE, instrument)
+    until(lambda: writer.offline)
+    assert "waits in" in writer.status.replace("wait in", "waits in")
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, limits)
+    until(lambda: writer.backlog == 0)
+    catalog.close()
+    in_tiled(proxy.uri, uid, emitted)
+
+
+def test_what_tiled_lost_by_itself_is_noticed_and_written_again(RE, instrument, proxy):
+    catalog = connect(proxy.uri)
+    writer = catalog.writer(retry=QUICK_RETRY)
+    uid, emitted = run_of(RE, instrument)
+    for name, doc in emitted[:-1]:
+        writer(name, doc)
+    catalog.flush()
+    catalog[uid]["decisions"].delete(recursive=True, external_only=False)
+    writer(*emitted[-1])
+    until(lambda: writer.backlog == 0)
+    catalog.close()
+    in_tiled(proxy.uri, uid, emitted)
+
+
+def test_killed_in_the_middle_and_started_again(RE, instrument, tmp_path):
+    served = Server(tmp_path / "served")
+    uri = f"http://127.0.0.1:{served.port}/api/v1"
+    catalog = connect(uri)
+    writer = catalog.writer(retry=QUICK_RETRY)
+    RE.subscribe(writer)
+    seen = []
+
+    def at_event(name, doc):
+        seen.append(name)
+        if len(seen) == 5:
+            catalog.flush()
+            served.kill()
+
+    RE.subscribe(at_event, "event")
+    uid, emitted = run_of(RE, instrument)
+    until(lambda: writer.offline)
+    served.start()
+    until(lambda: writer.backlog == 0)
+    catalog.close()
+    in_tiled(uri, uid, emitted)
+    served.kill()
+
+
+def test_no_neighbour_rolls_back_what_one_has_appended(tmp_path):
+    # Tiled's own pool hands one DuckDB connection to all threads: this is what it lost.
+    from tiled.storage import get_storage
+    from tiled.utils import ensure_uri
+
+    server = EmbeddedServer(tmp_path)
+    storage: Any = get_storage(ensure_uri(f"duckdb:///{tmp_path / 'storage.duckdb'}"))
+
+    def do(connection, statement):
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchone()
+
+    first = storage.connect()
+    do(first, "CREATE TABLE t (x INTEGER)")
+    first.commit()
+    do(first, "INSERT INTO t VALUES (1)")
+    neighbour = threading.Thread(target=lambda: storage.connect().close())
+    neighbour.start()
+    neighbour.join(1)
+    first.commit()
+    first.close()
+    neighbour.join()
+    last = storage.connect()
+    assert do(last, "SELECT COUNT(*) FROM t") == (1,)
+    last.close()
+    server.close()
+
+
+def test_two_processes_in_one_directory_lose_nothing(instrument, RE, film_file, tmp_path):
+    code = """
+import sys, json
+from bluesky import RunEngine
+from curiosity_bluesky import connect, curiosity_plan
+from curiosity_bluesky.session import simulated_instrument
+from sim_devices import open_sample
+film = simulated_instrument(open_sample(sys.argv[1]), speed=float("inf"))
+few = {"patch_size": 3, "n_seeds": 30}
+devices = [film.spectrometer], film.stage.x, film.stage.y, film.imager
+with connect(sys.argv[2]) as catalog:
+    RE = RunEngine({})
+    RE.subscribe(catalog.writer(batch_size=3))
+    for _ in range(2):
+        print(*RE(curiosity_plan(*devices, num_points=30, strategy="random", parameters=few)))
+"""
+    command = [sys.executable, "-c", code, str(film_file), str(tmp_path / "runs")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    uids = [
+        line.split()[-1]
+        for process in both
+        for line in process.communicate(timeout=250)[0].split("\n")
+        if line
+    ]
+    assert [process.returncode for process in both] == [0, 0]
+    with connect(tmp_path / "runs", create=False) as catalog:
+        catalog.recover()  # the one that served may have ended before the other had all in
+        assert {run.uid: (run.points, run.status) for run in catalog.runs()} == {
+            uid: (30, "success") for uid in uids
+        }
+        for uid in uids:
+            assert read(catalog[uid]).sizes["point"] == 30
+    assert not list((tmp_path / "runs" / "journal").glob("*.jsonl"))
+
+
+def test_whoever_joined_takes_over_when_the_owner_ends(RE, instrument, tmp_path):
+    owner = EmbeddedServer(tmp_path / "runs")
+    catalog = connect(tmp_path / "runs")
+    writer = catalog.writer(retry=QUICK_RETRY)
+    RE.subscribe(writer)
+    seen = []
+
+    def at_event(name, doc):
+        seen.append(name)
+        if len(seen) == 5:
+            catalog.flush()
+            owner.close()
+
+    RE.subscribe(at_event, "event")
+    uid, emitted = run_of(RE, instrument)
+    until(lambda: writer.backlog == 0)
+    same(emitted, catalog.documents(uid))
+    assert [run.status for run in catalog.runs()] == ["success"]
+    catalog.close()
+    assert not list((tmp_path / "runs" / "journal").glob("*.jsonl"))
+    with connect(tmp_path / "runs") as catalog:
+        assert read(catalog[uid]).sizes["point"] == 6
