@@ -78,7 +78,7 @@ def surroundings(tmp_path, monkeypatch):
     monkeypatch.setattr("tiled.client.utils.TILED_RETRY_ATTEMPTS", 2)
 
 
-def run_of(RE: RunEngine, instrument: Any, n: int = 6, *callbacks: Any):
+def run_of(RE: RunEngine, instrument: Any, n: int = 6):
     return collected_run(RE, instrument, num_points=n, strategy="random", parameters=QUICK)
 
 
@@ -179,7 +179,14 @@ def test_cut_in_the_middle_of_a_run_the_backlog_goes_in_and_the_rest_follows(
     in_tiled(proxy.uri, uid, emitted)
 
 
-@pytest.mark.parametrize("request_", [b"PATCH /api/v1/table", b"PATCH /api/v1/array", b"POST"])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"PATCH /api/v1/table",
+        pytest.param(b"PATCH /api/v1/array", marks=pytest.mark.slow),
+        pytest.param(b"POST", marks=pytest.mark.slow),
+    ],
+)
 def test_an_answer_that_is_lost_puts_nothing_there_twice(RE, instrument, proxy, request_):
     catalog = connect(proxy.uri)
     writer = catalog.writer(4, retry=QUICK_RETRY)
@@ -252,6 +259,7 @@ def test_what_tiled_lost_by_itself_is_noticed_and_written_again(RE, instrument, 
     in_tiled(proxy.uri, uid, emitted)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_started_again(RE, instrument, tmp_path):
     served = Server(tmp_path / "served")
     uri = f"http://127.0.0.1:{served.port}/api/v1"
