@@ -8,7 +8,6 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,15 +27,9 @@ from curiosity_bluesky.connection import (
 from curiosity_bluesky.documents import RESUMES
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.intake import Recovered, take_in
-from curiosity_bluesky.journal import (
-    Document,
-    documents,
-    first_document,
-    is_held,
-    journals,
-    lines,
-    tally_of,
-)
+from curiosity_bluesky.journal import Document, documents, first_document, journals
+from curiosity_bluesky.summary import RunSummary as RunSummary
+from curiosity_bluesky.summary import journalled, summary_of
 from curiosity_bluesky.writer import JournaledWriter
 
 T = TypeVar("T")
@@ -49,39 +42,6 @@ _EXPORTER = (
     "bluesky_tiled_plugins.exporters:json_seq_exporter}} and "
     "file_extensions: {json-seq: application/json-seq}"
 )
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """One line about a run.
-
-    Parameters
-    ----------
-    uid, sample, strategy, plan_name
-        From the start document; None where it does not say.
-    time
-        Start, ISO 8601 with the local time zone.
-    points
-        Spectra in the run, so far if it is open.
-    num_points
-        Spectra that were asked for.
-    status
-        ``success``, ``abort`` or ``fail``; without a stop document ``open`` while somebody
-        writes it, ``interrupted`` when whoever wrote it died.
-    """
-
-    uid: str
-    time: str
-    sample: str | None
-    strategy: str | None
-    plan_name: str | None
-    points: int
-    num_points: int | None
-    status: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the summary, JSON-ready."""
-        return asdict(self)
 
 
 class Catalog:
@@ -300,7 +260,7 @@ class Catalog:
                 client = client.search(Eq(f"start.{key}", value))
             if moment is not None:
                 client = client.search(TimeRange(since=moment))
-            return {uid: self._summary(run) for uid, run in client.items()}
+            return {uid: summary_of(run, self.journal) for uid, run in client.items()}
 
         summaries = self._asked(ask)
         for path in journals(self.journal):
@@ -310,25 +270,14 @@ class Catalog:
                 start is not None
                 and all(start.get(key) == value for key, value in given.items())
                 and (moment is None or start["time"] >= moment)
-                and (found := _journalled(path)) is not None
+                and (found := journalled(path)) is not None
             ):
                 summaries[path.stem] = found
         return sorted(summaries.values(), key=lambda summary: summary.time)
 
     def status(self, run: Any) -> str:
         """Return how a run ended, or ``open`` or ``interrupted``; see `RunSummary`."""
-        return self._summary(run).status
-
-    def _summary(self, run: Any) -> RunSummary:
-        start, stop = run.metadata["start"], run.metadata.get("stop")
-        path = self.journal / f"{start['uid']}.jsonl"
-        if stop:
-            return _summary(start, stop["exit_status"], _events(stop))
-        if run.metadata.get("interrupted"):
-            return _summary(start, "interrupted", _points_so_far(run))
-        if path.exists() and not is_held(path) and (found := _journalled(path)) is not None:
-            return found  # Tiled may have less of it
-        return _summary(start, "open", _points_so_far(run))
+        return summary_of(run, self.journal).status
 
     def close(self) -> None:
         """Write what is in hand and, if it is ours, stop the server; more than once is fine."""
@@ -399,42 +348,3 @@ def _at_exit(close: weakref.WeakMethod) -> None:
     # server needs in order to take the last documents. This hook comes before that, and has
     # no public name (CPython uses it for just this); without it, the journal keeps the rest.
     getattr(threading, "_register_atexit", atexit.register)(run)
-
-
-def _summary(start: dict[str, Any], status: str, points: int) -> RunSummary:
-    started = datetime.fromtimestamp(start["time"]).astimezone()
-    return RunSummary(
-        uid=start["uid"],
-        time=started.isoformat(timespec="seconds"),
-        sample=start.get("sample"),
-        strategy=start.get("curiosity_strategy"),
-        plan_name=start.get("plan_name"),
-        points=points,
-        num_points=start.get("num_points"),
-        status=status,
-    )
-
-
-def _events(stop: dict[str, Any]) -> int:
-    return (stop.get("num_events") or {}).get("primary", 0)
-
-
-def _journalled(path: Path) -> RunSummary | None:
-    """Return the summary of a run that is, whole, only in its journal."""
-    held = is_held(path)
-    try:
-        tally = tally_of(lines(path))
-    except FileNotFoundError:  # taken in at this moment
-        return None
-    if tally.start is None:
-        return None
-    status = "open" if held else "interrupted"
-    status = tally.stop["exit_status"] if tally.stop else status
-    return _summary(tally.start, status, tally.events.get("primary", 0))
-
-
-def _points_so_far(run: Any) -> int:
-    # A stream is there before its first event is.
-    if "primary" not in run or "internal" not in run["primary"].base:
-        return 0
-    return len(run["primary"]["time"])

@@ -163,7 +163,7 @@ def run_demo(
             )
         seconds = time.perf_counter() - started
         path = _saved(view, picture) if plot else None
-        run = runs[uid]
+        run = _back(runs, uid)
         measured = documents.read(run)
         return DemoResult(
             uid=uid,
@@ -180,6 +180,19 @@ def run_demo(
             saving=_saving(chosen, opened.name),
             picture=None if path is None else str(path),
         )
+
+
+def _back(runs: Catalog, uid: str) -> Any:
+    """Return a run from the catalogue, or say where it is if the server is away."""
+    try:
+        return runs[uid]
+    except InputError as error:
+        if not (runs.journal / f"{uid}.jsonl").exists():
+            raise
+        raise InputError(
+            f"run {uid} is measured, and all its documents are in {runs.journal}; "
+            f"`curiosity recover --catalog {runs.where}` takes them in later: {error}"
+        ) from None
 
 
 def _saving(strategy: Strategy, sample: str) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from curiosity_bluesky.collector import Collector
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.intake import (
     BrokenOff,
@@ -21,7 +22,7 @@ from curiosity_bluesky.intake import (
     rewrite,
     take_in,
 )
-from curiosity_bluesky.journal import Document, RunJournal, is_held, journals, tally_of
+from curiosity_bluesky.journal import Document, RunJournal, tally_of
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -117,11 +118,9 @@ class JournaledWriter:
         self._news = threading.Event()
         self._turned = threading.Condition()
         self._closing = self._given_up = False
-        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tiled-writer", daemon=True)
         self._thread.start()
-        self._collector = threading.Thread(target=self._collect, name="journals", daemon=True)
-        self._collector.start()
+        self._collector = Collector(tiled, journal, retry, self._is_mine)
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take in one document."""
@@ -198,6 +197,9 @@ class JournaledWriter:
     def _gone(self, run: _Run) -> bool:
         return run.journal.uid in self.failed
 
+    def _is_mine(self, uid: str) -> bool:
+        return uid in self._runs or uid in self.failed
+
     def _wait(self, done: Callable[[], bool], patience: float = PATIENCE) -> None:
         """Wait for something as long as Tiled answers."""
         begun = time.monotonic()
@@ -219,7 +221,7 @@ class JournaledWriter:
         if self._closing:
             return
         self._closing = True
-        self._ended.set()
+        self._collector.close()
         for run in self._runs.values():  # each is tried once more, now
             run.trouble, run.tries, run.due = "", 0, 0.0
         self._down.why, self._down.due = "", 0.0
@@ -394,34 +396,6 @@ class JournaledWriter:
             run.let_go = True
             if self._gone(run):
                 self._runs.pop(run.journal.uid, None)
-
-    # In a thread of its own, so that a long journal of old keeps no live run waiting.
-
-    def _collect(self) -> None:
-        """Take in what processes that died have left."""
-        delay, most = self._retry
-        while not self._closing:
-            left = [path for path in journals(self._journal) if self._is_left(path)]
-            if not left:
-                return
-            try:
-                client = self._tiled()
-                for path in left:
-                    taken = take_in(client, path, lambda: not self._closing)
-                    if taken is not None and taken.status == "kept":
-                        self.failed[taken.uid] = Mismatch(taken.detail)
-                    if taken is not None:
-                        logger.warning("journal %s: %s %s", path, taken.status, taken.detail)
-            except BrokenOff:
-                return
-            except Exception as error:  # the journals stay; there is time
-                logger.info("journals left by others are not taken in yet: %s", error)
-                self._ended.wait(delay)
-                delay = min(most, 2 * delay)
-
-    def _is_left(self, path: Path) -> bool:
-        uid = path.stem
-        return uid not in self._runs and uid not in self.failed and not is_held(path)
 
 
 class _Busy(Exception):

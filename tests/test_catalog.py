@@ -29,6 +29,7 @@ from curiosity_bluesky.documents import Incomplete, read_stream
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.server import EmbeddedServer, running_server
 from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.summary import summary_of
 from sim_devices import Sample
 
 
@@ -109,7 +110,7 @@ def test_a_run_reads_at_every_moment_while_it_is_written(RE, catalog, instrument
             uids.append(doc["uid"])
             catalog.flush()
         elif name == "descriptor" or (name == "event" and doc["seq_num"] % 3 == 0):
-            [summary] = [catalog._summary(run) for run in catalog.client.values()]
+            [summary] = [summary_of(run, catalog.journal) for run in catalog.client.values()]
             assert summary.status == "open"
             try:  # past the flush of the catalogue: in the middle of what is written
                 points.append(read(catalog.client[uids[0]]).sizes["point"])

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curiosity_bluesky import connect
+from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.cli import main
 from sim_devices import open_sample
 
@@ -281,3 +283,24 @@ def test_patch_sizes_are_printed_and_drawn(film_file, tmp_path, capsys):
     assert result["sizes"] == [3, 5] and Path(result["picture"]).exists()
     for loss in (*result["training"], *result["validation"]):
         assert f"{loss:.3f}" in table
+
+
+def test_a_server_that_goes_away_while_it_is_read_is_one_line(tmp_path, capsys, monkeypatch):
+    with connect(tmp_path / "runs"):
+        pass
+
+    def runs(self, **_):
+        assert self.client is not None  # it is there, and then it ends
+        self._connection.close()
+        self._connection.open = lambda: self._client
+        return self._asked(lambda client: list(client.values()))
+
+    monkeypatch.setattr(Catalog, "runs", runs)
+    monkeypatch.setattr("curiosity_bluesky.catalog.alive", lambda client: True)
+    monkeypatch.setattr("tiled.client.utils.TILED_RETRY_ATTEMPTS", 1)
+    monkeypatch.setattr(sys, "argv", ["curiosity", "runs", "--catalog", str(tmp_path / "runs")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("curiosity: the Tiled server went away (") and said.count("\n") == 1

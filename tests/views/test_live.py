@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -11,6 +12,13 @@ from support import collected_run
 
 from curiosity_bluesky.views import LiveView, RunPicture
 from curiosity_bluesky.views.figure import running_median
+
+
+def wait_until(true) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)
 
 
 def picture_of(documents) -> RunPicture:
@@ -102,3 +110,21 @@ def test_saving_before_any_run_says_so(tmp_path):
 def test_the_running_median_looks_back_only():
     values = np.array([5.0, 1.0, 3.0])
     np.testing.assert_array_equal(running_median(values), [5.0, 3.0, 3.0])
+
+
+def test_what_is_amiss_is_a_red_line_that_goes_when_it_is_mended(RE, instrument, tmp_path):
+    _, documents = collected_run(RE, instrument, num_points=8)
+    amiss = ["Tiled does not answer since 14:02: 123 documents wait in runs/journal"]
+    view = LiveView(tmp_path, interval=0.05, window=False, status=lambda: amiss[0])
+
+    def red(path):
+        pixels = plt.imread(path)[:40, :, :3]
+        return int(((pixels[..., 0] > 0.9) & (pixels[..., 1:].max(axis=-1) < 0.2)).sum())
+
+    for name, doc in documents:
+        view(name, doc)
+    assert view.path is not None
+    assert red(view.save(tmp_path / "with.png")) > 50
+    wait_until(lambda: view.path.exists() and red(view.path) > 50)
+    amiss[0] = ""
+    wait_until(lambda: red(view.path) == 0)  # without another document

@@ -1,0 +1,103 @@
+"""One line about each run, wherever it is: in Tiled, in its journal, or in both."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from curiosity_bluesky.journal import is_held, lines, tally_of
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One line about a run.
+
+    Parameters
+    ----------
+    uid, sample, strategy, plan_name
+        From the start document; None where it does not say.
+    time
+        Start, ISO 8601 with the local time zone.
+    points
+        Spectra in the run, so far if it is open.
+    num_points
+        Spectra that were asked for.
+    status
+        ``success``, ``abort`` or ``fail``; without a stop document ``open`` while somebody
+        writes it, ``interrupted`` when whoever wrote it died.
+    """
+
+    uid: str
+    time: str
+    sample: str | None
+    strategy: str | None
+    plan_name: str | None
+    points: int
+    num_points: int | None
+    status: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary, JSON-ready."""
+        return asdict(self)
+
+
+def summary_of(run: Any, journal: Path) -> RunSummary:
+    """Return the summary of a run in Tiled.
+
+    Parameters
+    ----------
+    run
+        The run.
+    journal
+        Directory of the journals: one tells whether a run without a stop document is written.
+    """
+    start, stop = run.metadata["start"], run.metadata.get("stop")
+    path = journal / f"{start['uid']}.jsonl"
+    if stop:
+        return _summary(start, stop["exit_status"], _events(stop))
+    if run.metadata.get("interrupted"):
+        return _summary(start, "interrupted", _points_so_far(run))
+    if path.exists() and not is_held(path) and (found := journalled(path)) is not None:
+        return found  # Tiled may have less of it
+    return _summary(start, "open", _points_so_far(run))
+
+
+def _summary(start: dict[str, Any], status: str, points: int) -> RunSummary:
+    started = datetime.fromtimestamp(start["time"]).astimezone()
+    return RunSummary(
+        uid=start["uid"],
+        time=started.isoformat(timespec="seconds"),
+        sample=start.get("sample"),
+        strategy=start.get("curiosity_strategy"),
+        plan_name=start.get("plan_name"),
+        points=points,
+        num_points=start.get("num_points"),
+        status=status,
+    )
+
+
+def _events(stop: dict[str, Any]) -> int:
+    return (stop.get("num_events") or {}).get("primary", 0)
+
+
+def journalled(path: Path) -> RunSummary | None:
+    """Return the summary of a run from its journal; None if that holds no run, or is gone."""
+    held = is_held(path)
+    try:
+        tally = tally_of(lines(path))
+    except FileNotFoundError:  # taken in at this moment
+        return None
+    if tally.start is None:
+        return None
+    status = "open" if held else "interrupted"
+    status = tally.stop["exit_status"] if tally.stop else status
+    return _summary(tally.start, status, tally.events.get("primary", 0))
+
+
+def _points_so_far(run: Any) -> int:
+    # A stream is there before its first event is.
+    if "primary" not in run or "internal" not in run["primary"].base:
+        return 0
+    return len(run["primary"]["time"])
