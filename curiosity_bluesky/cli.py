@@ -75,33 +75,82 @@ def demo(
     speed: Annotated[
         float, typer.Option(help="Simulated seconds per second of the microscope.")
     ] = 20.0,
+    lookahead: Annotated[
+        int, typer.Option(help="Decide so many points ahead, while the spectrum is taken.")
+    ] = 0,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option("--fault", metavar="KIND=SHARE", help="Let the microscope fail: nan=0.1."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure nothing: show limits, seeds, time.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Let the explorer measure a recorded sample on the simulated microscope."""
-    from curiosity_bluesky.demo import run_demo
+    from curiosity_bluesky.demo import Setting, outline_demo, run_demo
+    from curiosity_bluesky.outline import printed
 
     _load(load)
-    # The RunEngine has a few words for whoever presses Ctrl-C; JSON stays alone on stdout.
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+    setting = Setting(
+        sample=sample,
+        image_slice=image_slice,
+        spectra_slice=spectra_slice,
+        speed=speed,
+        faults=_parameters(fault or [], "--fault", "nan=0.1"),
+    )
+    how: dict[str, Any] = {
+        "strategy": strategy,
+        "points": points,
+        "seed": seed,
+        "withhold": withhold,
+        "parameters": _parameters(settings or []),
+    }
+    if dry_run:
+        outline = outline_demo(setting, **how)
+        print(json.dumps(outline.to_dict()) if as_json else printed(outline))
+        return
+    with _json_alone(as_json):
         result = run_demo(
-            sample=sample,
-            strategy=strategy,
-            points=points,
-            seed=seed,
-            catalog=catalog,
-            plot=plot,
-            picture=picture,
-            image_slice=image_slice,
-            spectra_slice=spectra_slice,
-            withhold=withhold,
-            parameters=_parameters(settings or []),
-            speed=speed,
+            setting, catalog=catalog, plot=plot, picture=picture, lookahead=lookahead, **how
         )
+    _show_result(result, as_json)
+
+
+@app.command()
+def resume(
+    uid: Annotated[str, typer.Argument(help="uid of a run, or its first characters (5 or more).")],
+    points: Annotated[
+        int | None, typer.Option(help="Spectra in the whole run. [default: as it was]")
+    ] = None,
+    catalog: CatalogOption = None,
+    plot: Annotated[bool, typer.Option(help="Draw the live view and the summary.")] = True,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the summary picture goes.")
+    ] = None,
+    load: LoadOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a demo that was interrupted: what it had decided comes first."""
+    from curiosity_bluesky.demo import resume_demo
+
+    _load(load)
+    with _json_alone(as_json):
+        result = resume_demo(uid, points=points, catalog=catalog, plot=plot, picture=picture)
+    _show_result(result, as_json)
+
+
+def _json_alone(as_json: bool) -> contextlib.AbstractContextManager[Any]:
+    # The RunEngine has a few words for whoever presses Ctrl-C; JSON stays alone on stdout.
+    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+
+
+def _show_result(result: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result.to_dict()))
     else:
         _print_table(result.rows())
-    if result.points < points:
+    if result.points < result.num_points:
         raise typer.Exit(130)  # ended early by Ctrl-C; what was measured is kept
 
 
@@ -415,12 +464,14 @@ def _load(files: list[Path] | None) -> None:
             cloudpickle.register_pickle_by_value(module)
 
 
-def _parameters(settings: list[str]) -> dict[str, Any]:
+def _parameters(
+    settings: list[str], option: str = "--set", such: str = "patch_size=5"
+) -> dict[str, Any]:
     parameters = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
-            raise InputError(f"--set {setting!r} is not NAME=VALUE, such as --set patch_size=5")
+            raise InputError(f"{option} {setting!r} is not NAME=VALUE, such as {option} {such}")
         try:
             parameters[name.strip()] = json.loads(value)
         except json.JSONDecodeError:

@@ -10,10 +10,10 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -28,10 +28,17 @@ from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Flag, Scorer, Strategy, withheld_pixels
+from curiosity_bluesky.outline import Outline
+from curiosity_bluesky.past import Past
 from curiosity_bluesky.plans import Course, explore
-from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.session import SPEED, SimulatedInstrument, simulated_instrument
+from curiosity_bluesky.steering import Steering, steer
 from curiosity_bluesky.views import LiveView
-from sim_devices import open_sample
+from sim_devices import Faults, open_sample
+from sim_devices.faults import KINDS
+
+DEMO = "demo"
+"""Key of the start document: the `Setting` of a demo."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,8 @@ class DemoResult:
     ----------
     uid, catalog
         The run, and where it is.
-    sample, strategy, points, seed
-        What was measured, and how.
+    sample, strategy, points, num_points, seed
+        What was measured, of how many spectra that were asked for, and how.
     reason
         Why the run ended.
     seconds
@@ -66,6 +73,7 @@ class DemoResult:
     sample: str
     strategy: str
     points: int
+    num_points: int
     seed: int
     reason: str
     seconds: float
@@ -102,20 +110,48 @@ class DemoResult:
         return rows + ([("picture", self.picture)] if self.picture else [])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What lies under the simulated microscope; in the start document, for `resume_demo`.
+
+    Parameters
+    ----------
+    sample, image_slice, spectra_slice
+        See `sim_devices.open_sample`.
+    speed
+        Simulated seconds per second.
+    faults
+        Probability of each kind of fault, see `sim_devices.Faults`.
+    """
+
+    sample: str
+    image_slice: int | None = None
+    spectra_slice: str | None = None
+    speed: float = SPEED
+    faults: Mapping[str, Any] = field(default_factory=dict)
+
+    def instrument(self, seed: int) -> SimulatedInstrument:
+        """Put the sample under the microscope."""
+        sample = open_sample(self.sample, image=self.image_slice, spectra=self.spectra_slice)
+        for name in self.faults:
+            if name not in KINDS:
+                raise InputError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
+        faults = Faults(**self.faults, seed=seed) if self.faults else None
+        return simulated_instrument(sample, speed=self.speed, faults=faults)
+
+
 def run_demo(
+    setting: Setting,
     *,
-    sample: str,
     strategy: str,
     points: int,
     seed: int,
     catalog: str | None,
     plot: bool,
     picture: Path | None,
-    image_slice: int | None,
-    spectra_slice: str | None,
     withhold: float,
+    lookahead: int,
     parameters: Mapping[str, Any],
-    speed: float,
 ) -> DemoResult:
     """Explore a sample under the simulated microscope; the parameters are the command's.
 
@@ -125,61 +161,148 @@ def run_demo(
         If something cannot be used; nothing is written then.
     """
     chosen = Strategy.named(strategy, **{"budget": points, **parameters})
-    opened = open_sample(sample, image=image_slice, spectra=spectra_slice)
-    instrument = simulated_instrument(opened, speed=speed)
-    devices: Any = instrument  # ophyd's annotations and bluesky's protocols do not meet
-    explorer = Explorer(instrument.survey(withhold), chosen, seed)  # says what cannot be
+    instrument = setting.instrument(seed)
+    course = _course(instrument, withhold, lookahead)
+    Explorer(instrument.survey(withhold), chosen, seed)  # says what cannot be
     if picture is not None:
         _check_picture(picture)
-
-    scorer = Scorer(opened.target(), withheld_pixels(opened.shape, withhold))
     with connect(catalog) as runs:
-        RE = RunEngine({})
-        # The simulated microscope is faster than a real one: several events a request.
-        writer = runs.writer(batch_size=10)
-        RE.subscribe(writer)
-        window = None if plot else False
-        view = LiveView(runs.pictures, window=window, status=lambda: writer.status)
-        if plot:
-            view.picture.scores = _Curves(scorer)
-            RE.subscribe(view)
-            view.open()
-        agent = CuriosityAgent(chosen, seed, watchers=[scorer])
-        started = time.perf_counter()
-        with _progress(explorer.budget, agent, scorer) as progress:
-            RE.subscribe(progress)
-            uid = _run(
-                RE,
-                explore(
-                    agent,
-                    [devices.spectrometer],
-                    devices.stage.x,
-                    devices.stage.y,
-                    devices.imager,
-                    mask=opened.mask,
-                    course=Course(withhold=withhold),
-                    md={"sample": opened.name},
-                ),
+        agent = CuriosityAgent(chosen, seed)
+        return _explored(runs, instrument, agent, course, setting, plot, picture)
+
+
+def outline_demo(
+    setting: Setting, *, strategy: str, points: int, seed: int, withhold: float,
+    parameters: Mapping[str, Any],
+) -> Outline:  # fmt: skip
+    """Return what `run_demo` would do; nothing is written.
+
+    Raises
+    ------
+    InputError
+        If something cannot be used.
+    """
+    agent = CuriosityAgent(Strategy.named(strategy, **{"budget": points, **parameters}), seed)
+    instrument = setting.instrument(seed)
+    stage = instrument.stage
+    devices = [instrument.spectrometer], stage.x, stage.y, instrument.imager
+    return Outline.of(agent, instrument.survey(withhold), *devices)
+
+
+def resume_demo(
+    uid: str, *, points: int | None, catalog: str | None, plot: bool, picture: Path | None
+) -> DemoResult:
+    """Go on with a demo that was interrupted, as it would have gone on.
+
+    Parameters
+    ----------
+    uid
+        Of the run, or its first characters.
+    points
+        Spectra in the whole run; default: as it was.
+    catalog, plot, picture
+        As for `run_demo`.
+
+    Raises
+    ------
+    InputError
+        If there is no such run, or it was not made by the demo.
+    """
+    if picture is not None:
+        _check_picture(picture)
+    with connect(catalog, create=False) as runs:
+        past = Past.of(runs.lineage(uid))
+        known = past.start.get(DEMO)
+        if not isinstance(known, Mapping):
+            raise InputError(
+                f"run {past.uid} was not made by `curiosity demo`; resume it where its devices "
+                f"are: RE(curiosity_plan(detectors, x, y, imager, resume={past.uid[:8]!r}))"
             )
-        seconds = time.perf_counter() - started
-        path = _saved(view, picture) if plot else None
-        run = _back(runs, uid)
-        measured = documents.read(run)
-        return DemoResult(
-            uid=uid,
-            catalog=runs.where,
-            sample=opened.name,
-            strategy=chosen.name,
-            points=measured.sizes["point"],
-            seed=seed,
-            reason=(run.metadata.get("stop") or {}).get("reason", ""),
-            seconds=round(seconds, 3),
-            seconds_per_decision=decision_seconds(measured),
-            **scorer.summary(),
-            flags=documents.flags_of(run),
-            saving=_saving(chosen, opened.name),
-            picture=None if path is None else str(path),
+        setting = Setting(**known)
+        instrument = setting.instrument(past.seed)
+        course = _course(instrument, past.withhold, past.lookahead)
+        agent = CuriosityAgent(past.strategy, past.seed)
+        steering = Steering()
+        if points is not None:
+            steering.budget(points)
+        return _explored(
+            runs, instrument, agent, course, setting, plot, picture, past,
+            steering,
+        )  # fmt: skip
+
+
+def _course(instrument: SimulatedInstrument, withhold: float, lookahead: int) -> Course:
+    # A simulated fault is over at once, and so is a spectrum that is not late.
+    timeout = 10 + 10 * (instrument.spectrometer.seconds or 0)
+    return Course(withhold=withhold, lookahead=lookahead, retry_wait=0.1, timeout=timeout)
+
+
+def _explored(
+    runs: Catalog,
+    instrument: SimulatedInstrument,
+    agent: CuriosityAgent,
+    course: Course,
+    setting: Setting,
+    plot: bool,
+    picture: Path | None,
+    past: Past | None = None,
+    steering: Steering = steer,
+) -> DemoResult:
+    """Run the plan with everything that watches it; return what it came to."""
+    assert agent.strategy is not None and agent.seed is not None
+    opened, devices = instrument.sample, cast(Any, instrument)
+    scorer = Scorer(opened.target(), withheld_pixels(opened.shape, course.withhold))
+    agent.watchers.append(scorer)
+    RE = RunEngine({})
+    # The simulated microscope is faster than a real one: several events a request.
+    writer = runs.writer(batch_size=10)
+    RE.subscribe(writer)
+    window = None if plot else False
+    view = LiveView(runs.pictures, window=window, status=lambda: writer.status, steering=steering)
+    if plot:
+        view.picture.scores = _Curves(scorer)
+        for name, doc in past.documents if past else []:
+            view.picture(name, doc)
+        RE.subscribe(view)
+        view.open()
+    started = time.perf_counter()
+    with _progress(agent, scorer) as progress:
+        for name, doc in past.documents if past else []:
+            progress(name, doc)
+        RE.subscribe(progress)
+        plan = explore(
+            agent,
+            [devices.spectrometer],
+            devices.stage.x,
+            devices.stage.y,
+            devices.imager,
+            mask=opened.mask,
+            course=course,
+            md={"sample": opened.name, DEMO: asdict(setting)},
+            past=past,
+            steering=steering,
         )
+        uid = _run(RE, plan)
+    seconds = time.perf_counter() - started
+    path = _saved(view, picture) if plot else None
+    run = _back(runs, uid)
+    measured = documents.read(run)
+    return DemoResult(
+        uid=uid,
+        catalog=runs.where,
+        sample=opened.name,
+        strategy=agent.strategy.name,
+        points=agent.explorer.n_observed,
+        num_points=run.start["num_points"],
+        seed=agent.seed,
+        reason=(run.metadata.get("stop") or {}).get("reason", ""),
+        seconds=round(seconds, 3),
+        seconds_per_decision=decision_seconds(measured),
+        **scorer.summary(),
+        flags=documents.flags_of(run),
+        saving=_saving(agent.strategy, opened.name),
+        picture=None if path is None else str(path),
+    )
 
 
 def _back(runs: Catalog, uid: str) -> Any:
@@ -267,7 +390,7 @@ def decision_seconds(measured: xr.Dataset) -> float:
 
 
 @contextmanager
-def _progress(budget: int, agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
+def _progress(agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
     """Show points, error and remaining time on standard error; yield a document callback."""
     columns = (
         TextColumn("{task.description:<24}"),
@@ -277,8 +400,9 @@ def _progress(budget: int, agent: CuriosityAgent, scorer: Scorer) -> Iterator[An
         TextColumn("{task.fields[note]}"),
     )
     streams: dict[str, str] = {}
+    measured: set[int] = set()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        points = progress.add_task("taking the survey", total=budget, note="")
+        points = progress.add_task("taking the survey", total=None, note="")
 
         def on_epoch(model: str, epoch: int, epochs: int) -> None:
             # Only what takes a while is worth a word; two epochs a point would flicker.
@@ -287,12 +411,18 @@ def _progress(budget: int, agent: CuriosityAgent, scorer: Scorer) -> Iterator[An
                 progress.update(points, note=note if epoch < epochs else "")
 
         def callback(name: str, doc: Mapping[str, Any]) -> None:
-            if name == "descriptor":
+            if name == "start":
+                progress.update(points, total=doc["num_points"])
+            elif name == "descriptor":
                 streams[doc["uid"]] = doc["name"]
             elif name == "event" and streams.get(doc["descriptor"]) == documents.DECISIONS:
                 progress.update(points, description=f"measuring: {doc['data']['reason']}")
             elif name == "event" and streams.get(doc["descriptor"]) == documents.PRIMARY:
-                progress.update(points, advance=1, note=_last_score(scorer))
+                measured.add(doc["data"]["decision_id"])  # another attempt is no other point
+                progress.update(points, completed=len(measured), note=_last_score(scorer))
+            elif name == "event" and streams.get(doc["descriptor"]) == documents.FAILURES:
+                if doc["data"]["given_up"]:
+                    measured.discard(doc["data"]["decision_id"])
             elif name == "stop":
                 note = _last_score(scorer)
                 progress.update(points, description="writing to the catalogue", note=note)

@@ -37,7 +37,7 @@ class EmbeddedServer:
     Parameters
     ----------
     directory
-        Where the runs live: ``catalog.db``, ``storage.duckdb``, ``data/`` and the server's
+        Where the runs live: ``catalog.db``, ``tables.db``, ``data/`` and the server's
         logs. It is made if need be.
     port
         Port on 127.0.0.1; 0 takes a free one.
@@ -106,7 +106,7 @@ class EmbeddedServer:
                     f"{self.directory / 'server.log'} says why"
                 )
             time.sleep(0.02)
-        _one_at_a_time(self.directory / "storage.duckdb")
+        _one_at_a_time(_tables(self.directory))
         self.uri = f"http://127.0.0.1:{listening.getsockname()[1]}/api/v1"
         note = {"uri": self.uri, "api_key": self.api_key, "pid": os.getpid()}
         path = self.directory / "server.json"
@@ -208,8 +208,9 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
                     "uri": f"sqlite:///{directory / 'catalog.db'}",
                     "writable_storage": [
                         (directory / "data").as_uri().replace("file://", "file://localhost", 1),
-                        f"duckdb:///{directory / 'storage.duckdb'}",
+                        _tables(directory),
                     ],
+                    "readable_storage": _older_tables(directory),
                     # Asking Tiled to look costs seconds, in a process of its own.
                     "init_if_not_exists": not _begun(directory / "catalog.db"),
                     "specs": [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}],
@@ -227,19 +228,36 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
     }
 
 
-def _one_at_a_time(database: Path) -> None:
-    """Let one request at a time have Tiled's DuckDB connection.
+def _tables(directory: Path) -> str:
+    """Return where scalars are written.
 
-    Tiled 0.2.20 gives all its threads one and the same connection at once. Whoever is done
-    with it rolls it back, and with it the rows that another has appended and not committed
-    yet: that other's commit finds nothing to do, its request is answered with 200, and the
-    rows are gone. With a pool of one, the next waits until the connection is given back.
+    SQLite: a DuckDB file whose process was killed may refuse for good, when it is next opened,
+    to delete the rows of a run ("Failed to delete all rows from index"), and with that all
+    else, until the server is started anew.
+    """
+    return f"sqlite:///{directory / 'tables.db'}"
+
+
+def _older_tables(directory: Path) -> list[str]:
+    """Return where versions of this package before SQLite wrote scalars."""
+    older = directory / "storage.duckdb"
+    return [f"duckdb:///{older}"] if older.exists() else []
+
+
+def _one_at_a_time(uri: str) -> None:
+    """Let one request at a time have Tiled's connection to the tables.
+
+    Writers that meet in SQLite would be told that the database is locked. (DuckDB is worse
+    off: Tiled 0.2.20 gives all its threads one and the same connection at once; whoever is
+    done with it rolls it back, and with it the rows that another has appended and not committed
+    yet, whose request is answered with 200 all the same.) With a pool of one, the next waits
+    until the connection is given back.
     """
     from sqlalchemy.pool import QueuePool
     from tiled.storage import get_storage
     from tiled.utils import ensure_uri
 
-    storage: Any = get_storage(ensure_uri(f"duckdb:///{database}"))
+    storage: Any = get_storage(ensure_uri(uri))
     pool = QueuePool(
         storage._adbc_connection.adbc_clone, pool_size=1, max_overflow=0, timeout=_TURN_SECONDS
     )

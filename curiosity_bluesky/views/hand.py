@@ -111,10 +111,10 @@ class Hand:
     def _do(self, done: str, act: Any, *args: Any, **kwargs: Any) -> None:
         if self._picture.ended:
             self.said = "the run is over"
-            return
-        try:
-            act(*args, **kwargs)
-            self.said = done
-        except InputError as error:
-            self.said = str(error)
-            logger.warning("%s", error)
+        else:
+            try:
+                act(*args, **kwargs)
+                self.said = done
+            except InputError as error:
+                self.said = str(error)
+                logger.warning("%s", error)

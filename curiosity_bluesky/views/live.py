@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from curiosity_bluesky.views.figure import RunPicture
+from curiosity_bluesky.views.hand import Hand, Steers
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -40,6 +41,10 @@ class LiveView:
         Asked at each drawing what is amiss, such as ``writer.status``; it is the red line at
         the top, none for "". The picture is drawn anew when it changes, too.
 
+    steering
+        What takes the acts of the mouse in the window (see `Hand`), such as
+        ``curiosity_bluesky.steer``; without it, the window only shows.
+
     Attributes
     ----------
     picture : RunPicture
@@ -54,6 +59,7 @@ class LiveView:
         interval: float = 2.0,
         window: bool | None = None,
         status: Callable[[], str] | None = None,
+        steering: Steers | None = None,
     ) -> None:
         self.picture = RunPicture()
         self.path: Path | None = None
@@ -63,6 +69,8 @@ class LiveView:
         self._said = ""  # of the status, in the last drawing
         self._news = threading.Event()
         self._lock = threading.Lock()
+        self._steering = steering
+        self._hand: Hand | None = None
         self._window = _qt_backend() if window is None else window
         self._figure: Figure | None = None
         self._thread: threading.Thread | None = None
@@ -85,6 +93,8 @@ class LiveView:
         import matplotlib.pyplot as plt
 
         self._figure = plt.figure("curiosity", figsize=SIZE, layout="constrained")
+        if self._steering is not None:
+            self._hand = Hand(self._figure.canvas, self.picture, self._steering)
         # The GUI's own timer draws, in the GUI's thread; documents come from another one.
         self._timer = self._figure.canvas.new_timer(interval=int(1000 * self._interval))
         self._timer.add_callback(self._redraw_window)
@@ -95,6 +105,9 @@ class LiveView:
         if self._figure is not None and (self._news.is_set() or self._status() != self._said):
             self._news.clear()
             self._draw(self._figure)
+            if self._hand is not None:
+                # The window's own line, so that what a click did is seen where it was made.
+                self._figure.text(0.5, 0.002, self._hand.said, ha="center", va="bottom", size=8)
             self._figure.canvas.draw_idle()
 
     def _draw(self, figure: Figure) -> None:

@@ -1,10 +1,10 @@
 """The plan, the live view, and what is there."""
 
-from curiosity_bluesky import curiosity_plan
+from curiosity_bluesky import curiosity_plan, steer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.views import LiveView
 
-live = LiveView(catalog.pictures, status=lambda: writer.status)
+live = LiveView(catalog.pictures, status=lambda: writer.status, steering=steer)
 live.open()  # a window, where matplotlib has a Qt backend; else a PNG that follows the run
 RE.subscribe(live)
 
