@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -157,7 +157,7 @@ def look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey]:
     """
     yield from measure([imager])
     reading = yield from _read(imager)
-    configuration = yield from _answer(imager.read_configuration)
+    configuration = yield from _configuration(imager)
     return documents.survey_from(reading, _values(configuration), mask)
 
 
@@ -170,7 +170,7 @@ def last_look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Sur
     images = {key: value for key, value in reading.items() if np.ndim(value) == 2}
     if not images or not all(np.isfinite(image).all() for image in images.values()):
         return None
-    configuration = yield from _answer(imager.read_configuration)
+    configuration = yield from _configuration(imager)
     return documents.survey_from(reading, _values(configuration), mask)
 
 
@@ -343,6 +343,10 @@ def _read(device: Readable) -> MsgGenerator[dict[str, Any]]:
     while reading is None:
         reading = yield from bps.read(device)
     return _values(reading)
+
+
+def _configuration(device: Any) -> MsgGenerator[Mapping[str, Any]]:
+    return (yield from _answer(device.read_configuration))
 
 
 def _answer(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:

@@ -214,9 +214,7 @@ def curiosity_plan(
     allowed = None if mask is None else np.asarray(mask, bool)
     if dry_run:
         return (
-            yield from _outlined(
-                agent, detectors, x, y, imager, allowed, course, past, num_points
-            )
+            yield from _outlined(agent, detectors, x, y, imager, allowed, course, past, num_points)
         )
     return (
         yield from explore(
