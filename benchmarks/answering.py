@@ -2,10 +2,10 @@
 
 ``python benchmarks/answering.py --json answering.json`` begins a run for every way to interrupt
 one (``--what``), every slow predictor (``--kinds``) and many moments (``--moments``): in a
-training, in a decision before anything was learned, in a move, in a spectrum. It takes the seconds from the
-request until the state of the RunEngine has changed and until the prompt is back, then looks
-whether devices are unstaged and stopped, nothing measures any more, the run in Tiled has a stop
-document with the right exit_status, and another run on the same RunEngine works.
+training, in a decision before anything was learned, in a move, in a spectrum. It takes the
+seconds from the request until the state of the RunEngine has changed and until the prompt is
+back, then looks whether devices are unstaged and stopped, nothing measures any more, the run in
+Tiled has a stop document with the right exit_status, and another run on the same RunEngine works.
 
 A single Ctrl-C is no pause at once in bluesky but a *deferred* one: the RunEngine takes note of
 it, goes on to the next checkpoint (here: after the next event) and pauses there. So its figure is

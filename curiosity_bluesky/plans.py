@@ -136,7 +136,10 @@ def curiosity_plan(
         Write the maps after so many decisions, and at the end; 0 for at the end only.
     lookahead : int
         0 (default): each decision knows all spectra before it. 1: it is made while the spectrum
-        before it is taken, and does not know that one; so nobody waits for the learning.
+        before it is taken, and does not know that one; so nobody waits for the learning, unless
+        it takes longer than a spectrum. More than 1 saves more time only where the strategy
+        decides on a batch of so many pixels. `benchmarks/lookahead.py` measures what it saves
+        and what not knowing costs.
     retries : int
         How often a point that failed is tried again before it is given up.
     retry_wait : float

@@ -516,22 +516,18 @@ def test_what_was_asked_for_waits_until_there_is_a_run():
     assert [(d["row"], d["col"]) for d in manual] == [(7, 8)]
 
 
-def test_a_dry_run_of_a_resumed_run_asks_for_nothing(tmp_path):
-    place = Place("nowhere")
-    with connect(str(tmp_path / "runs")) as runs:
-        writer = runs.writer()
-        plan = curiosity_plan(*place.devices, 4, "random", parameters=few("random"))
-        [uid] = place.RE(plan, [writer])
-    steering = Steering()
-    shown = []
-
-    def dry():
-        outline = yield from curiosity_plan(
-            *place.devices, 9, resume=uid, catalog=str(tmp_path / "runs"), dry_run=True,
-            steering=steering,
-        )  # fmt: skip
-        shown.append(outline)
-
-    place.RE(dry())
-    assert shown[0].num_points == 9
+def test_an_aborted_run_is_closed_in_tiled_and_a_dry_run_of_its_rest_asks_for_nothing(tmp_path):
+    where, steering = str(tmp_path / "runs"), Steering()
+    place = Place("training")
+    with connect(where) as runs:
+        place.RE.subscribe(runs.writer())
+        place.run(lambda: place.RE.abort())
+        place.check_left_in_order("abort")
+        uid = place.documents[0][1]["uid"]
+        assert runs[uid].metadata["stop"]["exit_status"] == "abort"
+    plan = curiosity_plan(
+        *place.devices, 9, resume=uid, catalog=where, dry_run=True, steering=steering
+    )
+    outline = RunEngine({}, call_returns_result=True)(plan).plan_result
+    assert (outline.n_observed, outline.num_points) == (SEEDS, 9)
     assert steering.take() == []
