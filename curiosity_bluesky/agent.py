@@ -219,6 +219,11 @@ class CuriosityAgent:
         with self._busy:
             return self._updated().outstanding()
 
+    def pending(self) -> list[Proposal]:
+        """Return what was decided and neither measured well enough nor given up."""
+        with self._busy:
+            return self._updated().pending
+
     def maps(self) -> dict[str, NDArray]:
         """Learn from all documents so far and return the maps, see `Explorer.maps`."""
         with self._busy:
@@ -257,8 +262,11 @@ class CuriosityAgent:
             watcher(explorer)
 
     def _updated(self) -> Explorer:
-        while self._inbox:
-            item = self._inbox.popleft()
+        while True:
+            try:
+                item = self._inbox.popleft()
+            except IndexError:  # also where another run began between a look and a pop
+                break
             if item is None:
                 self._explorer = None
             elif isinstance(item, Survey):

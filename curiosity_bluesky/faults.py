@@ -137,15 +137,30 @@ def together(
         yield from bps.wait(group, timeout=timeout)
     except TimeoutError:
         late = True
-    errors = {job.name: job.outcome.failure() for job in jobs if job.outcome is not None}
-    failed = [f"{name}: {in_words(error)}" for name, error in errors.items() if error]
+    failed = failures(jobs)
     if late:
         slow = ", ".join(job.name for job in jobs if job.outcome and not job.outcome.done)
         failed.append(f"{slow or 'a device'} did not answer within {timeout:g} s")
     if failed:
-        for job in jobs:
-            yield from _stopped(job)
+        yield from give_up(jobs)
     return "; ".join(failed) or None
+
+
+def failures(jobs: Sequence[Setting | Triggering]) -> list[str]:
+    """Say what failed so far, the last time that each was started."""
+    errors = {job.name: job.outcome.failure() for job in jobs if job.outcome is not None}
+    return [f"{name}: {in_words(error)}" for name, error in errors.items() if error]
+
+
+def give_up(jobs: Sequence[Setting | Triggering]) -> MsgGenerator[None]:
+    """Stop what was started, and have no pause repeat it.
+
+    Repeated, it might be late again; and the plan, which has gone on, would be thrown a
+    `TimeoutError` wherever it is by then.
+    """
+    yield from bps.checkpoint()
+    for job in jobs:
+        yield from _stopped(job)
 
 
 def _stopped(job: _Forgiving) -> MsgGenerator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -12,7 +13,14 @@ import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 import numpy as np
 from bluesky.protocols import Checkable, Movable, Readable, Triggerable
-from bluesky.utils import MsgGenerator, RequestAbort, RequestStop, maybe_await, short_uid
+from bluesky.utils import (
+    IllegalMessageSequence,
+    MsgGenerator,
+    RequestAbort,
+    RequestStop,
+    maybe_await,
+    short_uid,
+)
 from numpy.typing import NDArray
 
 from curiosity_bluesky import documents, faults
@@ -243,36 +251,46 @@ def visit(
     InputError
         If the detectors read no spectrum.
     """
-    targets = ((x, proposal.x), (y, proposal.y))
-    failed = yield from faults.together([faults.Setting(*t) for t in targets], timeout)
+    moves = [faults.Setting(x, proposal.x), faults.Setting(y, proposal.y)]
+    triggers = [faults.Triggering(d) for d in detectors if isinstance(d, Triggerable)]
+    jobs = [*moves, *triggers]
+    failed = yield from faults.together(moves, timeout)
     if failed:
         return failed
+    seen = [job.outcome for job in moves]
     try:
-        if tolerance is not None:
-            for (motor, target), allowed in zip(targets, tolerance, strict=True):
-                away = yield from _away(motor, target)
-                if away > allowed:
-                    name = getattr(motor, "name", motor)
-                    return f"{name} ended {away:.3g} um from its target {target:.4g} um"
-        triggered = [faults.Triggering(d) for d in detectors if isinstance(d, Triggerable)]
-        failed = yield from faults.together(triggered, timeout)
+        failed = yield from _astray(moves, tolerance)
         if failed:
             return failed
-        return (yield from _record(proposal, [*detectors, x, y], detectors, attempt, min_quality))
+        failed = yield from faults.together(triggers, timeout)
+        if failed:
+            return failed
+        seen += [job.outcome for job in triggers]
+        quality = yield from _bundled(proposal, [*detectors, x, y], detectors, attempt)
+        # After a pause the RunEngine moved and measured again, behind the plan's back.
+        if seen != [job.outcome for job in jobs]:
+            failed = "; ".join(faults.failures(jobs)) or (yield from _astray(moves, tolerance))
     except faults.NOT_OURS:
         raise
     except Exception as error:  # whatever an instrument raises when it is read
+        yield from faults.give_up([job for job in jobs if job.outcome and not job.outcome.done])
         return faults.in_words(error)
+    if failed:
+        yield from bps.drop()
+        yield from faults.give_up(jobs)
+        return failed
+    # Not among what an instrument may raise: who listens to the documents may raise as well.
+    yield from bps.save()
+    yield from bps.checkpoint()
+    if quality < min_quality:
+        return f"quality {quality:.2g} of the spectrum, less than {min_quality:.2g}"
+    return None
 
 
-def _record(
-    proposal: Proposal,
-    devices: Sequence[Any],
-    detectors: Sequence[Readable],
-    attempt: int,
-    min_quality: float,
-) -> MsgGenerator[str | None]:
-    """Write one event of the primary stream; say what is wrong with the spectrum, if it is."""
+def _bundled(
+    proposal: Proposal, devices: Sequence[Any], detectors: Sequence[Readable], attempt: int
+) -> MsgGenerator[float]:
+    """Put one event of the primary stream together; return the quality of its spectrum."""
     reading: dict[str, Any] = {}
     for device in devices:
         reading |= yield from _read(device)
@@ -290,23 +308,28 @@ def _record(
         for device in [*devices, expectation]:
             yield from bps.read(device)
     except Exception:
-        yield from bps.drop()
+        # Where a pause had it repeated, it may have failed before there was anything to drop.
+        with contextlib.suppress(IllegalMessageSequence):
+            yield from bps.drop()
         raise
-    yield from bps.save()
-    yield from bps.checkpoint()
-    quality = documents.quality_of(reading, list(channels.values()))
-    if quality < min_quality:
-        return f"quality {quality:.2g} of the spectrum, less than {min_quality:.2g}"
+    return documents.quality_of(reading, list(channels.values()))
+
+
+def _astray(
+    moves: Sequence[faults.Setting], tolerance: tuple[float, float] | None
+) -> MsgGenerator[str | None]:
+    """Say which motor is not where it was sent; None if all are, or do not tell."""
+    for move, allowed in zip(moves, tolerance or (np.inf, np.inf), strict=True):
+        motor = move.device
+        if not isinstance(motor, Readable) or np.isinf(allowed):
+            continue
+        # Not by a message "read", which would be part of the event that is put together.
+        values = _values((yield from _answer(motor.read)))
+        position = values.get(fields(motor)[0], move.target)
+        away = abs(float(position) - move.target) if np.ndim(position) == 0 else 0.0
+        if away > allowed:
+            return f"{move.name} ended {away:.3g} um from its target {move.target:.4g} um"
     return None
-
-
-def _away(motor: Any, target: float) -> MsgGenerator[float]:
-    """Return how far from its target (um) a motor is; 0 where it does not say."""
-    if not isinstance(motor, Readable):
-        return 0.0
-    values = yield from _read(motor)
-    position = values.get(fields(motor)[0], target)
-    return abs(float(position) - target) if np.ndim(position) == 0 else 0.0
 
 
 def fields(motor: Any) -> list[str]:
@@ -323,6 +346,10 @@ def _read(device: Readable) -> MsgGenerator[dict[str, Any]]:
 
 
 def _configuration(device: Any) -> MsgGenerator[Mapping[str, Any]]:
+    return (yield from _answer(device.read_configuration))
+
+
+def _answer(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
     # A device may answer at once (ophyd) or be awaited (ophyd-async); the RunEngine can both.
     answer: dict[str, Any] = {}
     failed: list[Exception] = []
@@ -330,7 +357,7 @@ def _configuration(device: Any) -> MsgGenerator[Mapping[str, Any]]:
     async def ask() -> None:
         failed.clear()
         try:
-            answer.update(await maybe_await(device.read_configuration()))
+            answer.update(await maybe_await(question()))
         except Exception as error:  # wait_for itself raises nothing
             failed.append(error)
 

@@ -136,7 +136,10 @@ def curiosity_plan(
         Write the maps after so many decisions, and at the end; 0 for at the end only.
     lookahead : int
         0 (default): each decision knows all spectra before it. 1: it is made while the spectrum
-        before it is taken, and does not know that one; so nobody waits for the learning.
+        before it is taken, and does not know that one; so nobody waits for the learning, unless
+        it takes longer than a spectrum. More than 1 saves more time only where the strategy
+        decides on a batch of so many pixels. `benchmarks/lookahead.py` measures what it saves
+        and what not knowing costs.
     retries : int
         How often a point that failed is tried again before it is given up.
     retry_wait : float
@@ -196,8 +199,6 @@ def curiosity_plan(
         past = yield from plan_stubs.call_in_thread(_fetched, resume, catalog)
         chosen, seed = past.strategy, past.seed
         withhold, lookahead = past.withhold, past.lookahead
-        if num_points is not None:
-            steering.budget(num_points)
     else:
         points = DEFAULT_POINTS if num_points is None else num_points
         chosen = Strategy.named(
@@ -215,11 +216,13 @@ def curiosity_plan(
     agent = CuriosityAgent(chosen, seed or 0)
     allowed = None if mask is None else np.asarray(mask, bool)
     if dry_run:
-        return (yield from _outlined(agent, detectors, x, y, imager, allowed, course, past))
+        return (
+            yield from _outlined(agent, detectors, x, y, imager, allowed, course, past, num_points)
+        )
     return (
         yield from explore(
             agent, detectors, x, y, imager, allowed, course=course, md=md, past=past,
-            steering=steering,
+            num_points=None if past is None else num_points, steering=steering,
         )
     )  # fmt: skip
 
@@ -235,12 +238,13 @@ def explore(
     course: Course | None = None,
     md: dict | None = None,
     past: Past | None = None,
+    num_points: int | None = None,
     steering: Steering = steer,
 ) -> MsgGenerator[str]:
     """`curiosity_plan` with an agent of one's own, which must know its strategy and seed.
 
-    The parameters are those of `curiosity_plan`, and `past`, the run to go on with. Returns the
-    uid of the run.
+    The parameters are those of `curiosity_plan`, and `past`, the run to go on with, whose number
+    of points is `num_points` if that is given. Returns the uid of the run.
     """
     if agent.strategy is None or agent.seed is None:
         raise InputError("give the agent a strategy and a seed: CuriosityAgent(name, seed)")
@@ -260,6 +264,8 @@ def explore(
             survey = explorer.survey
         yield from plan_stubs.check_reach(explorer.reach, x, y)
         run.begin(explorer)
+        if num_points is not None:
+            steering.budget(num_points)
         inner = plan_stubs.in_a_run(
             _explore(run, survey, past), _start_document(run, survey, md or {}, past)
         )
@@ -338,15 +344,14 @@ def _explore(run: _Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
             ahead = _asked(run)
         if run.pending and run.ended is None:
             yield from _measured(run, run.pending.popleft())
-        elif ahead is not None:  # waited for, too, when the end has come: it may be training
+        elif ahead is not None:
             decided = yield from ahead.result()
             ahead = None
-            if run.ended is None:
-                yield from _decided(run, decided)
-    if ahead is not None:
-        yield from ahead.result()
+            yield from _decided(run, decided)
+    if ahead is not None:  # of no use any more, but it may be training, and did train
+        yield from _save_trainings((yield from ahead.result()).trainings)
     maps = yield from plan_stubs.call_in_thread(run.agent.maps)
-    yield from _save_trainings(run.agent.take_trainings())
+    yield from _save_trainings((yield from plan_stubs.call_in_thread(run.agent.take_trainings)))
     yield from _save_maps(maps)
     for flag in (yield from plan_stubs.call_in_thread(run.agent.flags)):
         yield from plan_stubs.save(documents.FLAGS, [Record("flag", documents.flag_values(flag))])
@@ -375,6 +380,19 @@ def _decided(run: _Run, decided: Decided) -> MsgGenerator[None]:
     run.pending.extend(decided.proposals)
     if not run.pending:
         run.ended = decided.reason
+    if not run.pending and run.ended is None:
+        yield from _given_up(run)
+
+
+def _given_up(run: _Run) -> MsgGenerator[None]:
+    """Give up what the explorer waits for and nobody measures any more, or it waits for ever.
+
+    So it is where somebody asks for a better quality than a spectrum has, and where a pause
+    had a spectrum repeated that is not as good as the one that the plan saw.
+    """
+    for proposal in (yield from plan_stubs.call_in_thread(run.agent.pending)):
+        why = "its spectrum is not of the quality that is asked for, and it is taken no more"
+        yield from _save_failure(proposal, 0, why, given_up=True, barred=True)
 
 
 def _measured(run: _Run, proposal: Proposal) -> MsgGenerator[None]:
@@ -516,6 +534,7 @@ def _outlined(
     mask: np.ndarray | None,
     course: Course,
     past: Past | None,
+    num_points: int | None,
 ) -> MsgGenerator[Outline]:
     """Show what a run would do."""
     if past is None:
@@ -524,7 +543,12 @@ def _outlined(
     else:
         for name, doc in past.documents:
             agent(name, doc)
-        survey = agent.explorer.survey
+        explorer = yield from plan_stubs.call_in_thread(lambda: agent.explorer)
+        survey = explorer.survey
+        if num_points is not None:
+            wanted = explorer.strategy.replace(budget=num_points)
+            about = {"strategy": wanted.name, "parameters": wanted.parameters}
+            explorer.steer(Act(explorer.n_acts, "set", about))
     outline = yield from plan_stubs.call_in_thread(
         Outline.of, agent, survey, detectors, x, y, imager
     )

@@ -175,11 +175,12 @@ class Steering:
                 raise
 
     def end(self) -> None:
-        """Belong to no run any more."""
+        """Belong to no run any more; what waited for one that never began waits on."""
         with self._lock:
+            if self._survey is not None:
+                self._waiting.clear()
             self._survey = self._strategy = None
             self._pending = ()
-            self._waiting.clear()
 
     def propose(self, pending: Iterable[Proposal]) -> None:
         """Know what is proposed now, the next one first."""

@@ -89,12 +89,16 @@ def events(documents: list[tuple[str, Any]], stream: str) -> list[dict[str, Any]
 
 
 def paused_run(
-    RE: RunEngine, plan: Iterator[Msg], where: Callable[[int, Msg], bool], *callbacks: Any
+    RE: RunEngine,
+    plan: Iterator[Msg],
+    where: Callable[[int, Msg], Any],
+    *callbacks: Any,
+    meanwhile: Callable[[], None] | None = None,
 ) -> int:
     """Run a plan, pause it just after the messages that `where` picks, and resume it.
 
     The pause falls between the message after the one that was picked and the one after that.
-    Returns the number of pauses.
+    What is done `meanwhile` is done while it is paused. Returns the number of pauses.
     """
     messages, pauses = iter(range(10**9)), 0
 
@@ -110,6 +114,8 @@ def paused_run(
         RE(plan, list(callbacks))
     while RE.state == "paused":
         pauses += 1
+        if meanwhile is not None:
+            meanwhile()
         with suppress(RunEngineInterrupted):
             RE.resume()
     RE.msg_hook = None
