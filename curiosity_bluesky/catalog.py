@@ -148,8 +148,13 @@ class Catalog:
             writer.flush()
 
     def __getitem__(self, key: int | str) -> Any:
+        def look(client: Any) -> Any:
+            # A run that was recovered is written last, and may be long over.
+            latest = isinstance(key, int) and key < 0
+            return (client.sort(("start.time", 1)) if latest else client)[key]
+
         try:
-            return self._asked(lambda client: client[key])
+            return self._asked(look)
         except (KeyError, IndexError, ValueError) as error:
             if isinstance(error, InputError):
                 raise

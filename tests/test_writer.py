@@ -285,12 +285,12 @@ def test_killed_in_the_middle_and_started_again(RE, instrument, tmp_path):
 
 
 def test_no_neighbour_rolls_back_what_one_has_appended(tmp_path):
-    # Tiled's own pool hands one DuckDB connection to all threads: this is what it lost.
+    # Tiled's own pool hands one connection (of DuckDB) to all threads: this is what it lost.
     from tiled.storage import get_storage
     from tiled.utils import ensure_uri
 
     server = EmbeddedServer(tmp_path)
-    storage: Any = get_storage(ensure_uri(f"duckdb:///{tmp_path / 'storage.duckdb'}"))
+    storage: Any = get_storage(ensure_uri(f"sqlite:///{tmp_path / 'tables.db'}"))
 
     def do(connection, statement):
         with connection.cursor() as cursor:
