@@ -214,8 +214,11 @@ class CuriosityAgent:
         """Whether it knows the documents of a run."""
         return bool(self._translate.start)
 
-    def outstanding(self) -> list[Proposal]:
-        """Return what a run that was broken off still has to measure; it may train for that."""
+    def outstanding(self) -> list[tuple[Proposal, int]]:
+        """Return what a run that was broken off still has to measure, and in which attempt.
+
+        It may train for that, see `Explorer.outstanding`.
+        """
         with self._busy:
             return self._updated().outstanding()
 

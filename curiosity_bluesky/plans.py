@@ -259,7 +259,9 @@ def explore(
         else:
             for name, doc in past.documents:
                 agent(name, doc)
-            run.pending.extend((yield from plan_stubs.call_in_thread(agent.outstanding)))
+            for proposal, attempt in (yield from plan_stubs.call_in_thread(agent.outstanding)):
+                run.pending.append(proposal)
+                run.attempts[proposal.decision_id] = attempt
             explorer = agent.explorer
             survey = explorer.survey
         yield from plan_stubs.check_reach(explorer.reach, x, y)
@@ -297,6 +299,8 @@ class _Run:
     current: Strategy = field(init=False)
     """The strategy as it is now: the scientist may have changed it."""
     pending: deque[Proposal] = field(default_factory=deque)
+    attempts: dict[int, int] = field(default_factory=dict)
+    """First attempt at what the run before had begun to measure."""
     n_decisions: int = 0
     mapped: int = 0
     in_a_row: int = 0
@@ -401,9 +405,9 @@ def _measured(run: _Run, proposal: Proposal) -> MsgGenerator[None]:
     if run.steering.refuses(proposal):
         yield from _save_failure(proposal, 0, "masked by hand", given_up=True)
         return
-    failed = None
-    for attempt in range(run.course.retries + 1):
-        if attempt:
+    failed, first = None, run.attempts.get(proposal.decision_id, 0)
+    for attempt in range(first, max(first, run.course.retries) + 1):
+        if attempt > first:
             yield from bps.sleep(run.course.retry_wait)
         started = time.monotonic()
         failed = yield from plan_stubs.visit(
@@ -414,7 +418,7 @@ def _measured(run: _Run, proposal: Proposal) -> MsgGenerator[None]:
         if failed is None:
             run.in_a_row = 0
             return
-        last = attempt == run.course.retries
+        last = attempt >= run.course.retries
         # A place that gives bad spectra does so again; an instrument may recover.
         barred = last and failed.startswith("quality")
         logger.warning(

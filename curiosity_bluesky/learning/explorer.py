@@ -288,15 +288,21 @@ class Explorer:
         return proposals
 
     @one_thread()
-    def outstanding(self) -> list[Proposal]:
+    def outstanding(self) -> list[tuple[Proposal, int]]:
         """Return what was decided in a run that was broken off and still has to be measured.
 
         To be called after a replay. A batch that was not written to its end is forgotten, since
         it is proposed again. What the model expected at each pixel, which no decision records,
         is predicted anew, from the spectra that it knew.
+
+        Returns
+        -------
+        list of (Proposal, int)
+            Each with the number of its next attempt: bad spectra of it may be in the record.
         """
         self._history.forget_unfinished_batch()
         observed = self._observed()
+        attempts = {o.decision_id: o.repeat + 1 for o in self.observations}
         outstanding = []
         for proposal in self.pending:
             index = self.patches.index(proposal.pixel)
@@ -304,7 +310,7 @@ class Explorer:
                 known = observed.first(proposal.n_observed)
                 [spectrum] = self._learner.predict(known, np.array([index]))
                 proposal = dataclasses.replace(proposal, predicted_spectrum=spectrum)
-            outstanding.append(proposal)
+            outstanding.append((proposal, attempts.get(proposal.decision_id, 0)))
         return outstanding
 
     def decide(self, n: int = 1, *, lookahead: int = 0) -> tuple[list[Proposal], str | None]:
