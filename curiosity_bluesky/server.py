@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
 import copy
 import json
@@ -91,6 +93,7 @@ class EmbeddedServer:
         from tiled.server.app import build_app_from_config
 
         listening = _listen(port)
+        _initialized(self.directory / "catalog.db")
         app = build_app_from_config(_config(self.directory, self.api_key, anonymous_read))
         config = uvicorn.Config(app, loop="asyncio", log_config=_logging(self.directory))
         self._server = _Server(config)
@@ -211,8 +214,6 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
                         _tables(directory),
                     ],
                     "readable_storage": _older_tables(directory),
-                    # Asking Tiled to look costs seconds, in a process of its own.
-                    "init_if_not_exists": not _begun(directory / "catalog.db"),
                     "specs": [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}],
                 },
             }
@@ -264,8 +265,37 @@ def _one_at_a_time(uri: str) -> None:
     storage.__dict__["_connection_pool"] = pool  # where its cached property keeps it
 
 
-def _begun(database: Path) -> bool:
-    return database.exists() and database.stat().st_size > 0
+def _initialized(database: Path) -> None:
+    """Make the catalogue's tables where there are none.
+
+    Tiled offers to (``init_if_not_exists``), which takes it seconds, in a process of its own.
+    """
+    if database.exists() and database.stat().st_size > 0:
+        return
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from tiled.alembic_utils import stamp_head
+    from tiled.catalog.alembic_constants import ALEMBIC_DIR, ALEMBIC_INI_TEMPLATE_PATH
+    from tiled.catalog.core import initialize_database
+
+    # Under another name first: a process that is killed here leaves no half of it behind.
+    unfinished = database.with_name(f".{database.name}-{os.getpid()}")
+    uri = f"sqlite+aiosqlite:///{unfinished}"
+
+    async def make() -> None:
+        engine = create_async_engine(uri)
+        try:
+            await initialize_database(engine)
+        finally:
+            await engine.dispose()
+
+    def make_and_stamp() -> None:
+        asyncio.run(make())
+        stamp_head(Path(ALEMBIC_INI_TEMPLATE_PATH), Path(ALEMBIC_DIR), uri)
+
+    # In a thread: whoever opens a catalogue may have an event loop of its own under way.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(make_and_stamp).result()
+    unfinished.replace(database)
 
 
 def _logging(directory: Path) -> dict[str, Any]:
