@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import json
 import os
 import secrets
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -90,6 +93,8 @@ class EmbeddedServer:
         # Imported here, since it takes seconds and reading from a remote server needs none of it.
         from tiled.server.app import build_app_from_config
 
+        _make(self.directory / "catalog.db")
+        _over_what_is_left()
         listening = _listen(port)
         app = build_app_from_config(_config(self.directory, self.api_key, anonymous_read))
         config = uvicorn.Config(app, loop="asyncio", log_config=_logging(self.directory))
@@ -210,8 +215,7 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
                         (directory / "data").as_uri().replace("file://", "file://localhost", 1),
                         f"duckdb:///{directory / 'storage.duckdb'}",
                     ],
-                    # Asking Tiled to look costs seconds, in a process of its own.
-                    "init_if_not_exists": not _begun(directory / "catalog.db"),
+                    "init_if_not_exists": False,  # `_make` did
                     "specs": [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}],
                 },
             }
@@ -246,8 +250,36 @@ def _one_at_a_time(database: Path) -> None:
     storage.__dict__["_connection_pool"] = pool  # where its cached property keeps it
 
 
-def _begun(database: Path) -> bool:
-    return database.exists() and database.stat().st_size > 0
+def _make(database: Path) -> None:
+    """Make the database of an empty catalogue: all of it, or nothing.
+
+    Tiled makes it in a process of its own, table after table, which goes on when this one is
+    killed. Whoever opened the directory meanwhile would take half a database for a whole one.
+    """
+    if database.exists() and database.stat().st_size > 0:
+        return
+    for left in database.parent.glob(f"{database.name}.new-*"):  # by one who was killed
+        left.unlink()
+    new = database.with_name(f"{database.name}.new-{secrets.token_hex(4)}")
+    command = [sys.executable, "-m", "tiled", "catalog", "init", f"sqlite:///{new}"]
+    made = subprocess.run(command, capture_output=True, text=True)
+    if made.returncode:
+        raise InputError(f"the catalogue {database} cannot be made: {made.stderr.strip()}")
+    os.replace(new, database)
+
+
+def _over_what_is_left() -> None:
+    """Let Tiled make an array where a server that was killed has left files of one.
+
+    Tiled 0.2.20 makes the files of an array, and then commits the node they belong to. Of a
+    server killed in between, the files are left, and each attempt to write that array again
+    would fail, since files are there. Whether a node is there it has looked before: so what
+    lies in its place belongs to nobody.
+    """
+    from tiled.adapters import zarr
+
+    if not isinstance(zarr.create_array, functools.partial):
+        zarr.create_array = functools.partial(zarr.create_array, overwrite=True)
 
 
 def _logging(directory: Path) -> dict[str, Any]:
