@@ -36,7 +36,7 @@ import event_model
 import numpy as np
 import torch
 from bluesky import RunEngine
-from support import comparable, events, facts, few
+from support import comparable, events, facts, few, whole_events
 
 from curiosity_bluesky import connect, curiosity_plan, read
 from curiosity_bluesky.catalog import Catalog
@@ -249,6 +249,8 @@ class Counts:
     spectra_acknowledged: int = 0
     spectra_lost: int = 0
     runs_of_wrong_status: int = 0
+    recovered: int = 0
+    """Runs that were looked for in Tiled after a recovery."""
     ended: int = 0
     """Killed after the stop document was safe: nothing to go on with."""
     unseen: int = 0
@@ -322,7 +324,8 @@ def campaign(
     progress
         Called after each episode.
     thorough
-        Whether each resumed run is written to Tiled and read back; else one of each episode.
+        Whether the runs of each episode are recovered in the end, and each one that was resumed
+        after a recovery is written to Tiled and read back; else one of each episode.
     """
     counts, started = Counts(), time.monotonic()
     rng = np.random.default_rng(seed)
@@ -335,14 +338,16 @@ def campaign(
         if counts.kills >= kills:
             break
         place = directory / f"episode-{number}"
-        episode = Episode(place, nursery, settings, rng, counts, thorough)
+        # In every other one each run is gone on with as it lies there.
+        recovers = number % 2 == 1
+        episode = Episode(place, nursery, settings, rng, counts, thorough, recovers)
         if number % 5 == 4:  # killed while it makes the catalogue
             place.mkdir()
             episode.make()
         else:
             shutil.copytree(empty, place)
-        # Every other one is served by somebody who lives on.
-        with connect(place) if number % 2 else contextlib.nullcontext():
+        # Half of them are served by somebody who lives on.
+        with connect(place) if number % 4 in (1, 2) else contextlib.nullcontext():
             episode.kill(kills - counts.kills)
         episode.look_after()
         shutil.rmtree(place)
@@ -362,13 +367,16 @@ class Episode:
         rng: np.random.Generator,
         counts: Counts,
         thorough: bool,
+        recovers: bool,
     ) -> None:
         self.directory = directory
         self.nursery = nursery
         self.settings = settings
         self.rng = rng
         self.counts = counts
-        self.unread = math.inf if thorough else 1
+        self.thorough = thorough
+        self.recovers = recovers
+        self.unread = 0 if not recovers else math.inf if thorough else 1
         self.killed: list[Killed] = []
         self._numbers = itertools.count()
 
@@ -453,39 +461,45 @@ class Episode:
         """Open the catalogue, check what is there, recover, and go on with each run."""
         # As somebody would who knows of nothing: it may be half in Tiled, or not at all.
         with connect(self.directory, create=False) as catalog:
-            before = {run.uid: run.status for run in catalog.runs()}
+            there = self._checked(catalog)
+            if self.recovers:
+                there = self._recovered(catalog)
             for run in self.killed:
-                path = catalog.journal / f"{run.uid}.jsonl"
-                if path.exists():
-                    journal = catalog.documents(run.uid)
-                    self._lost(run, "in its journal", run.told, journal)
-            catalog.recover()
-            after = {run.uid: run.status for run in catalog.runs()}
-            self.counts.journals_left += len(list(catalog.journal.iterdir()))
-            for run in self.killed:
-                there = catalog.documents(run.uid)
-                kept = self._lost(run, "after recovery", _kept(run.told), _kept(there))
-                self.counts.documents_lost += len(run.told) - kept
-                spectra = len(events(run.told, "primary"))
-                found = len(events(there, "primary"))
-                self.counts.spectra_lost += max(0, spectra - found)
-                stopped = there[-1][0] == "stop"
-                expected = "success" if stopped else "interrupted"
-                marked = "interrupted" in catalog[run.uid].metadata
-                if (before.get(run.uid), after.get(run.uid)) != (expected, expected):
-                    said = f"{before.get(run.uid)}, then {after.get(run.uid)}"
-                    self._wrong(run, f"said to be {said}; expected {expected}")
-                elif marked == stopped:
-                    self._wrong(run, f"marked as interrupted: {marked}; its stop: {stopped}")
-                self._went_on(catalog, run, there, stopped)
+                self._went_on(catalog, run, there)
+            if self.thorough and not self.recovers:
+                self._recovered(catalog)
 
-    def _lost(self, run: Killed, where: str, told: Sequence[Any], there: Sequence[Any]) -> int:
-        """Return how many of the documents, from the first, are there; note if not all."""
-        pairs = zip(told, there, strict=False)
-        same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-        if same < len(told):
-            self._note_trouble(run, f"{where} are {same} of {len(told)} documents in order")
-        return same
+    def _recovered(self, catalog: Catalog) -> dict[str, Documents]:
+        """Recover, and check that all is in Tiled now; return the documents of each run."""
+        catalog.recover()
+        self.counts.recovered += len(self.killed)
+        self.counts.journals_left += len(list(catalog.journal.iterdir()))
+        for run in self.killed:
+            metadata = catalog[run.uid].metadata
+            if ("interrupted" in metadata) == bool(metadata.get("stop")):
+                self._wrong(run, f"in Tiled as {sorted(metadata)}")
+        return self._checked(catalog)
+
+    def _checked(self, catalog: Catalog) -> dict[str, Documents]:
+        """Check that each run is there and listed as it ended; return their documents."""
+        listed = {run.uid: run.status for run in catalog.runs()}
+        there = {run.uid: catalog.documents(run.uid) for run in self.killed}
+        for run in self.killed:
+            found, journalled = there[run.uid], (catalog.journal / f"{run.uid}.jsonl").exists()
+            told, back = (_kept(run.told), _kept(found))
+            # A journal holds every key of a document.
+            same = _in_order(*((run.told, found) if journalled else (told, back)))
+            if same < len(told):
+                self.counts.documents_lost += len(told) - same
+                where = "its journal" if journalled else "Tiled"
+                self._note_trouble(run, f"{where} has {same} of {len(told)} documents in order")
+            spectra = {comparable("event", doc) for doc in whole_events(run.told, "primary")}
+            self.counts.spectra_lost += len(spectra - set(back))
+            # It may have been written and the process killed before it could tell.
+            expected = "success" if found[-1][0] == "stop" else "interrupted"
+            if listed.get(run.uid) != expected:
+                self._wrong(run, f"listed as {listed.get(run.uid)}; expected {expected}")
+        return there
 
     def _wrong(self, run: Killed, what: str) -> None:
         self.counts.runs_of_wrong_status += 1
@@ -494,14 +508,14 @@ class Episode:
     def _note_trouble(self, run: Killed, what: str) -> None:
         self.counts.trouble.append(f"{self.directory.name}, {run.settings}, run {run.uid}: {what}")
 
-    def _went_on(self, catalog: Catalog, run: Killed, there: Documents, stopped: bool) -> None:
+    def _went_on(self, catalog: Catalog, run: Killed, there: dict[str, Documents]) -> None:
         """Go on with a run, and compare what comes of it with a run that nobody killed."""
         if run.gone_on:
             return
-        pieces = [there]
-        earlier = run.earlier
+        pieces, earlier = [there[run.uid]], run.earlier
+        stopped = pieces[0][-1][0] == "stop"
         while earlier is not None:
-            pieces.insert(0, catalog.documents(earlier.uid))
+            pieces.insert(0, there[earlier.uid])
             earlier = earlier.earlier
         if stopped:
             self.counts.ended += 1
@@ -537,6 +551,12 @@ class Episode:
                 self._note_trouble(run, missing)
             else:
                 self.counts.read_whole += 1
+
+
+def _in_order(told: Sequence[Any], there: Sequence[Any]) -> int:
+    """Return how many of the documents, from the first, are there in their order."""
+    pairs = zip(told, there, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _kept(documents: Documents) -> list[tuple[str, str]]:
