@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from curiosity_bluesky.intake import BrokenOff, take_in
 from curiosity_bluesky.journal import is_held, journals
 
@@ -55,12 +57,19 @@ class Collector:
         while not self._ended.is_set() and (left := self._left()):
             try:
                 client = self._tiled()
+                refused: Exception | None = None
                 for path in left:
-                    taken = take_in(client, path, lambda: not self._ended.is_set())
+                    try:
+                        taken = take_in(client, path, lambda: not self._ended.is_set())
+                    except httpx.HTTPStatusError as error:  # the next may be taken all the same
+                        refused = error
+                        continue
                     if taken is not None:
                         logger.warning("journal %s: %s %s", path, taken.status, taken.detail)
                     if taken is not None and taken.status == "kept":
                         self._kept.add(path.stem)
+                if refused is not None:
+                    raise refused
             except BrokenOff:
                 return
             except Exception as error:  # the journals stay; there is time

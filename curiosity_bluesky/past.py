@@ -42,7 +42,7 @@ class Past:
         """
         past = Past(list(runs))
         past.strategy  # noqa: B018 (complains where there is none)
-        if not any(_is_survey(name, doc) for name, doc in past.documents):
+        if not _has_survey(past.documents):
             raise InputError(
                 f"run {past.uid} was interrupted before its survey was written; "
                 "there is nothing to resume: start it anew"
@@ -94,5 +94,12 @@ class Past:
         }
 
 
-def _is_survey(name: str, doc: Mapping[str, Any]) -> bool:
-    return name == "descriptor" and doc["name"] == documents.SURVEY
+def _has_survey(found: Iterable[Document]) -> bool:
+    """Whether a survey was written: its event, for the descriptor comes before it."""
+    described = set()
+    for name, doc in found:
+        if name == "descriptor" and doc["name"] == documents.SURVEY:
+            described.add(doc["uid"])
+        elif name in ("event", "event_page") and doc["descriptor"] in described:
+            return True
+    return False

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import copy
+import functools
 import json
 import os
 import secrets
@@ -92,8 +93,9 @@ class EmbeddedServer:
         # Imported here, since it takes seconds and reading from a remote server needs none of it.
         from tiled.server.app import build_app_from_config
 
+        _make(self.directory / "catalog.db")
+        _over_what_is_left()
         listening = _listen(port)
-        _initialized(self.directory / "catalog.db")
         app = build_app_from_config(_config(self.directory, self.api_key, anonymous_read))
         config = uvicorn.Config(app, loop="asyncio", log_config=_logging(self.directory))
         self._server = _Server(config)
@@ -265,10 +267,12 @@ def _one_at_a_time(uri: str) -> None:
     storage.__dict__["_connection_pool"] = pool  # where its cached property keeps it
 
 
-def _initialized(database: Path) -> None:
-    """Make the catalogue's tables where there are none.
+def _make(database: Path) -> None:
+    """Make the database of an empty catalogue: all of it, or nothing.
 
-    Tiled offers to (``init_if_not_exists``), which takes it seconds, in a process of its own.
+    Tiled offers to (``init_if_not_exists``), which takes it seconds, in a process of its own,
+    table after table, and goes on when this one is killed: whoever opened the directory
+    meanwhile would take half a database for a whole one.
     """
     if database.exists() and database.stat().st_size > 0:
         return
@@ -277,9 +281,10 @@ def _initialized(database: Path) -> None:
     from tiled.catalog.alembic_constants import ALEMBIC_DIR, ALEMBIC_INI_TEMPLATE_PATH
     from tiled.catalog.core import initialize_database
 
-    # Under another name first: a process that is killed here leaves no half of it behind.
-    unfinished = database.with_name(f".{database.name}-{os.getpid()}")
-    uri = f"sqlite+aiosqlite:///{unfinished}"
+    for left in database.parent.glob(f"{database.name}.new-*"):  # by one who was killed
+        left.unlink()
+    new = database.with_name(f"{database.name}.new-{secrets.token_hex(4)}")
+    uri = f"sqlite+aiosqlite:///{new}"
 
     async def make() -> None:
         engine = create_async_engine(uri)
@@ -295,7 +300,21 @@ def _initialized(database: Path) -> None:
     # In a thread: whoever opens a catalogue may have an event loop of its own under way.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pool.submit(make_and_stamp).result()
-    unfinished.replace(database)
+    new.replace(database)
+
+
+def _over_what_is_left() -> None:
+    """Let Tiled make an array where a server that was killed has left files of one.
+
+    Tiled 0.2.20 makes the files of an array, and then commits the node they belong to. Of a
+    server killed in between, the files are left, and each attempt to write that array again
+    would fail, since files are there. Whether a node is there it has looked before: so what
+    lies in its place belongs to nobody.
+    """
+    from tiled.adapters import zarr
+
+    if not isinstance(zarr.create_array, functools.partial):
+        zarr.create_array = functools.partial(zarr.create_array, overwrite=True)
 
 
 def _logging(directory: Path) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -61,6 +62,44 @@ def collected_run(
 def normal(doc: Any) -> str:
     """Return a document as canonical JSON, arrays as lists, NaN as NaN."""
     return json.dumps(event_model.sanitize_doc(doc), sort_keys=True)
+
+
+def comparable(name: str, doc: Any) -> tuple[str, str]:
+    """Return a document without what Tiled does not keep, comparable with another.
+
+    It makes up uids of events, drops an empty ``filled`` and adds the dtypes of scalars.
+    """
+
+    def scalars(described: Any) -> dict[str, Any]:
+        return {
+            key: {k: v for k, v in about.items() if k != "dtype_numpy" or about["shape"]}
+            for key, about in described.items()
+        }
+
+    doc = dict(doc)
+    if name == "event":
+        doc.pop("uid")
+        doc.pop("filled", None)
+    if name == "descriptor":
+        doc["data_keys"] = scalars(doc["data_keys"])
+        doc["configuration"] = {
+            device: {**about, "data_keys": scalars(about["data_keys"])}
+            for device, about in doc["configuration"].items()
+        }
+    return name, normal(doc)
+
+
+def facts(runs: Sequence[list[tuple[str, Any]]], stream: str) -> list[str]:
+    """Events of one stream of a run in pieces, each decision once, without the seconds.
+
+    As JSON, every digit of every number: so they compare wherever they were stored meanwhile.
+    """
+    found: dict[tuple[int, int], str] = {}
+    for data in itertools.chain.from_iterable(events(run, stream) for run in runs):
+        values = normal({k: v for k, v in data.items() if k != "seconds"})
+        key = data["decision_id"], data.get("attempt", 0)
+        assert found.setdefault(key, values) == values
+    return [found[key] for key in sorted(found)]
 
 
 def few(name: str, **parameters: Any) -> dict[str, Any]:

@@ -6,10 +6,13 @@ import gc
 import itertools
 import json
 import math
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +300,7 @@ def test_a_process_that_ends_at_once_and_closes_nothing_loses_nothing(film_file,
     """As a script does that forgets to close, and IPython on ``exit``."""
     code = """
 import sys
+import threading
 from bluesky import RunEngine
 from curiosity_bluesky import connect, curiosity_plan
 from curiosity_bluesky.session import simulated_instrument
@@ -323,6 +327,7 @@ def test_a_second_process_joins_the_directory_that_another_has_open(RE, catalog,
     catalog.flush()
     code = """
 import sys
+import threading
 from curiosity_bluesky import connect
 with connect(sys.argv[1]) as catalog:
     print(len(catalog), catalog[-1].start["plan_name"])
@@ -430,3 +435,26 @@ def test_a_run_without_spectra_says_so_when_it_is_read(RE, catalog, instrument):
     RE(run_wrapper(null()), {"start": [lambda name, doc: uids.append(doc["uid"])]})
     with pytest.raises(InputError, match="holds no measured point"):
         read(catalog[uids[0]])
+
+
+def test_a_catalogue_is_there_whole_or_not_at_all(tmp_path):
+    def look():
+        while not done.wait(0.002):
+            if database.exists():
+                with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as opened:
+                    # What Tiled writes last when it makes one.
+                    found = opened.execute("SELECT name FROM sqlite_master").fetchall()
+                    seen.append(("alembic_version",) in found)
+
+    database, seen, done = tmp_path / "runs" / "catalog.db", [], threading.Event()
+    database.parent.mkdir()
+    left = database.with_name("catalog.db.new-0")
+    left.write_bytes(b"half of one, by a process that was killed")
+    watching = threading.Thread(target=look)
+    watching.start()
+    with connect(database.parent) as catalog:
+        assert len(catalog) == 0
+        done.set()
+        watching.join()
+    assert seen and all(seen)
+    assert not left.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -10,10 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support import QUICK, collected_run
+import zarr
+from support import QUICK, collected_run, events
 from test_writer import same
 from typer.testing import CliRunner
+from zarr.storage import LocalStore
 
 from curiosity_bluesky import connect, read
 from curiosity_bluesky.cli import app
@@ -162,6 +166,45 @@ def test_nothing_is_taken_from_tiled_that_the_journal_does_not_hold(catalog, run
     [recovered] = catalog.recover()
     assert recovered.status == "kept" and "Tiled holds more" in recovered.detail
     assert kept.exists()
+
+
+def test_files_that_a_killed_server_left_of_an_array_are_in_nobodys_way(catalog, run):
+    uid, emitted = run
+    journalled(catalog, run)
+    # Killed after it had made the files of an array, and before it had written whose they are.
+    left = catalog.journal.parent / "data" / uid / "primary" / "spectrometer_response"
+    zarr.create_array(LocalStore(left), shape=(3, 7), chunks=(1, 7), dtype="f8")
+    assert [one.status for one in catalog.recover()] == ["written"]
+    same(emitted, catalog.documents(uid))
+    spectra = read(catalog[uid])["spectrometer_response"].values
+    expected = [event["spectrometer_response"] for event in events(emitted, "primary")]
+    np.testing.assert_array_equal(spectra, expected)
+
+
+@pytest.mark.parametrize("by", ["recover", "writer"])
+def test_a_journal_that_the_server_refuses_keeps_no_other_waiting(
+    catalog, RE, instrument, monkeypatch, by
+):
+    monkeypatch.setattr("tiled.client.utils.TILED_RETRY_ATTEMPTS", 2)  # half a minute else
+    runs = [collected_run(RE, instrument, num_points=6, strategy="random") for _ in range(2)]
+    first, second = (journalled(catalog, run) for run in runs)
+    os.utime(first, (0, 0))
+    # A file where the server would put the arrays of the first.
+    (catalog.journal.parent / "data" / runs[0][0]).write_text("in the way")
+    if by == "recover":
+        kept, written = catalog.recover()
+        assert (kept.uid, kept.status, written.status) == (runs[0][0], "kept", "written")
+        assert "500" in kept.detail and kept.documents == len(runs[0][1])
+    else:
+        catalog.writer(retry=(0.1, 0.5))
+        deadline = time.monotonic() + 60
+        while second.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert first.exists() and not second.exists()
+    same(runs[1][1], catalog.documents(runs[1][0]))
+    (catalog.journal.parent / "data" / runs[0][0]).unlink()
+    catalog.recover()
+    same(runs[0][1], catalog.documents(runs[0][0]))
 
 
 def test_a_new_writer_takes_in_by_itself_what_others_left(catalog, run):

@@ -1,12 +1,10 @@
 """A run that was broken off anywhere goes on as if nothing had been."""
 
-import itertools
 import math
 
-import numpy as np
 import pytest
 from bluesky import RunEngine
-from support import events, few, measurable
+from support import events, facts, few, measurable
 
 from curiosity_bluesky import CuriosityAgent
 from curiosity_bluesky.documents import RESUMES
@@ -48,17 +46,6 @@ def measured(name, *, past=None, lookahead=0, batch=1, steered=None, faults=None
         callback,
     )
     return documents
-
-
-def facts(runs, stream):
-    """Events of one stream of a run in pieces, each decision once, without the seconds."""
-    found = {}
-    for data in itertools.chain.from_iterable(events(run, stream) for run in runs):
-        kept = {k: v for k, v in data.items() if k != "seconds"}
-        key = data["decision_id"], data.get("attempt", 0)
-        values = {k: np.asarray(v).tobytes() if np.ndim(v) else repr(v) for k, v in kept.items()}
-        assert found.setdefault(key, values) == values
-    return [found[key] for key in sorted(found)]
 
 
 def cut_anywhere(documents):
@@ -154,5 +141,8 @@ def test_a_run_of_another_plan_cannot_be_resumed():
 
 def test_a_run_without_its_survey_cannot_be_resumed():
     whole = measured("random")
-    with pytest.raises(InputError, match="before its survey was written"):
-        Past.of([whole[:1]])
+    survey = next(k for k, (kind, _) in enumerate(whole) if kind == "event")
+    for cut in (1, survey):  # killed before the survey was described, and before it was written
+        with pytest.raises(InputError, match="before its survey was written"):
+            Past.of([whole[:cut]])
+    Past.of([whole[: survey + 1]])

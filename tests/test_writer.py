@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from bluesky import RunEngine
 from proxy import Proxy
-from support import QUICK, collected_run, normal
+from support import QUICK, collected_run, comparable
 
 from curiosity_bluesky import connect, read
 from curiosity_bluesky.server import EmbeddedServer
@@ -90,34 +90,8 @@ def until(true, seconds: float = 120) -> None:
 
 
 def same(emitted, back) -> None:
-    """Compare documents one by one: all that Tiled keeps.
-
-    It makes up uids of events, drops an empty ``filled`` and adds the dtypes of scalars.
-    """
-
-    def scalars(described):
-        return {
-            key: {k: v for k, v in about.items() if k != "dtype_numpy" or about["shape"]}
-            for key, about in described.items()
-        }
-
-    def comparable(documents):
-        out = []
-        for name, doc in documents:
-            doc = dict(doc)
-            if name == "event":
-                doc.pop("uid")
-                doc.pop("filled", None)
-            if name == "descriptor":
-                doc["data_keys"] = scalars(doc["data_keys"])
-                doc["configuration"] = {
-                    device: {**about, "data_keys": scalars(about["data_keys"])}
-                    for device, about in doc["configuration"].items()
-                }
-            out.append((name, normal(doc)))
-        return sorted(out)
-
-    there, here = comparable(back), comparable(emitted)
+    """Compare documents one by one: all that Tiled keeps."""
+    there, here = (sorted(comparable(*d) for d in documents) for documents in (back, emitted))
     assert len(there) == len(here)
     for one, other in zip(there, here, strict=True):
         assert one == other

@@ -1,0 +1,37 @@
+"""Processes that are killed at any moment lose nothing, and their runs go on as they would have.
+
+How it is done, and more of it, is in killing.py; ``python tests/killing.py`` is the command.
+"""
+
+import pytest
+from killing import SETTINGS, campaign, undisturbed
+from support import events
+
+
+def check(counts, kills):
+    print(counts.table())
+    assert counts.kills == kills
+    assert counts.trouble == []
+    assert counts.documents_lost == counts.spectra_lost == counts.journals_left == 0
+    assert counts.resumed == counts.resumed_identical > 0
+    assert counts.read == counts.read_whole > 0
+    assert counts.good
+    # Some were killed when there was something to lose.
+    assert counts.spectra_acknowledged > kills
+
+
+def test_twenty_killed(tmp_path):
+    check(campaign(20, 0, tmp_path), 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_two_hundred_killed(tmp_path):
+    check(campaign(200, 1, tmp_path, thorough=True), 200)
+
+
+def test_what_is_measured_has_faults_to_go_on_after():
+    faulty = [settings for settings in SETTINGS if settings.faulty]
+    failures = [events(undisturbed(settings), "failures") for settings in faulty]
+    assert all(failures)
+    assert any(failure["given_up"] for run in failures for failure in run)
