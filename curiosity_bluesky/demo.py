@@ -32,7 +32,7 @@ from curiosity_bluesky.outline import Outline
 from curiosity_bluesky.past import Past
 from curiosity_bluesky.plans import Course, explore
 from curiosity_bluesky.session import SPEED, SimulatedInstrument, simulated_instrument
-from curiosity_bluesky.steering import Steering, steer
+from curiosity_bluesky.steering import steer
 from curiosity_bluesky.views import LiveView
 from sim_devices import Faults, open_sample
 from sim_devices.faults import KINDS
@@ -222,12 +222,8 @@ def resume_demo(
         instrument = setting.instrument(past.seed)
         course = _course(instrument, past.withhold, past.lookahead)
         agent = CuriosityAgent(past.strategy, past.seed)
-        steering = Steering()
-        if points is not None:
-            steering.budget(points)
         return _explored(
-            runs, instrument, agent, course, setting, plot, picture, past,
-            steering,
+            runs, instrument, agent, course, setting, plot, picture, past, points
         )  # fmt: skip
 
 
@@ -246,7 +242,7 @@ def _explored(
     plot: bool,
     picture: Path | None,
     past: Past | None = None,
-    steering: Steering = steer,
+    num_points: int | None = None,
 ) -> DemoResult:
     """Run the plan with everything that watches it; return what it came to."""
     assert agent.strategy is not None and agent.seed is not None
@@ -258,7 +254,7 @@ def _explored(
     writer = runs.writer(batch_size=10)
     RE.subscribe(writer)
     window = None if plot else False
-    view = LiveView(runs.pictures, window=window, status=lambda: writer.status, steering=steering)
+    view = LiveView(runs.pictures, window=window, status=lambda: writer.status, steering=steer)
     if plot:
         view.picture.scores = _Curves(scorer)
         for name, doc in past.documents if past else []:
@@ -280,7 +276,7 @@ def _explored(
             course=course,
             md={"sample": opened.name, DEMO: asdict(setting)},
             past=past,
-            steering=steering,
+            num_points=num_points,
         )
         uid = _run(RE, plan)
     seconds = time.perf_counter() - started

@@ -268,6 +268,7 @@ def explore(
         run.begin(explorer)
         if num_points is not None:
             steering.budget(num_points)
+            run.budget = num_points
         inner = plan_stubs.in_a_run(
             _explore(run, survey, past), _start_document(run, survey, md or {}, past)
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import collected_run
 
-from curiosity_bluesky import connect
+from curiosity_bluesky import connect, read
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.cli import main
 from sim_devices import open_sample
@@ -143,6 +145,10 @@ def _broken_files(folder: Path) -> None:
 
 
 BAD = {
+    "fault that is none": (["--fault", "melts=0.1"], "there is no fault 'melts'; there are raises"),
+    "fault without a share": (["--fault", "nan"], "--fault 'nan' is not NAME=VALUE"),
+    "fault beyond one": (["--fault", "nan=3"], "nan is 3"),
+    "lookahead below zero": (["--lookahead", "-1"], "lookahead is -1; expected 0 or more"),
     "no such sample": (["--sample", "PTO"], "PTO_BEPS_1d3um"),
     "no such file": (["--sample", "none.npz"], "none.npz"),
     "not an archive": (["--sample", "text.npz"], "text.npz"),
@@ -304,3 +310,57 @@ def test_a_server_that_goes_away_while_it_is_read_is_one_line(tmp_path, capsys, 
     assert ended.value.code == 1
     said = capsys.readouterr().err
     assert said.startswith("curiosity: the Tiled server went away (") and said.count("\n") == 1
+
+
+def test_a_dry_run_of_the_demo_writes_nothing(film_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["demo", "--sample", film_file, "--points", 12, "--dry-run", *QUICK]
+    curiosity(*command, "--json")
+    outline = json.loads(capsys.readouterr().out)
+    assert outline["num_points"] == 12 and len(outline["planned"]) == 6
+    assert {point["reason"] for point in outline["planned"]} == {"seed"}
+    curiosity(*command)
+    assert "the survey reaches" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["film.npz"]
+
+
+def test_a_killed_demo_is_resumed(film_file, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    quick = ("--set", "patch_size=3", "--set", "n_seeds=6", "--speed", "1", "--no-plot")
+    command = [
+        *(Path(sys.executable).with_name("curiosity"), "demo", "--sample", film_file),
+        *("--points", "14", "--catalog", runs, *quick),
+    ]
+    demo = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        [*journals] = (runs / "journal").glob("*.jsonl")
+        if journals and journals[0].read_text().count('"attempt"') > 7:
+            break
+        time.sleep(0.05)
+    demo.kill()
+    demo.wait()
+    curiosity("runs", "--catalog", runs, "--json")
+    [killed] = json.loads(capsys.readouterr().out)
+    assert killed["status"] == "interrupted"
+    curiosity("resume", killed["uid"][:8], "--catalog", runs, "--no-plot", "--json", "--points", 16)
+    result = json.loads(capsys.readouterr().out)
+    assert result["points"] == result["num_points"] == 16 and result["sample"] == "film"
+    with connect(runs, create=False) as catalog:
+        points = read(catalog[-1])
+        assert catalog[-1].start["curiosity_resumes"] == killed["uid"]
+    assert sorted(points["decision_id"].values) == list(range(16))
+
+
+def test_what_cannot_be_resumed_is_one_clear_line(RE, instrument, tmp_path, capsys):
+    with connect(tmp_path / "runs") as catalog:
+        RE.subscribe(catalog.writer(10))
+        uid, _ = collected_run(RE, instrument, num_points=6, strategy="random")
+    for wanted, said in (
+        (uid, "was not made by `curiosity demo`; resume it where its devices are: RE("),
+        ("abcdef", "no run 'abcdef'"),
+    ):
+        with pytest.raises(AssertionError, match="exit code 2"):
+            curiosity("resume", wanted, "--catalog", tmp_path / "runs", "--no-plot")
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
