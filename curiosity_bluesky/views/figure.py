@@ -221,8 +221,10 @@ class RunPicture:
         axes.autoscale(False)
         if self.masked is not None:
             x, y = self.survey.x, self.survey.y
-            axes.contourf(x, y, self.masked.astype(float), levels=[0.5, 1.5], colors="none",
-                          hatches=["///"])  # fmt: skip
+            masked = axes.contourf(x, y, self.masked.astype(float), levels=[0.5, 1.5],
+                                   colors="none", hatches=["///"])  # fmt: skip
+            masked.set_edgecolor("red")
+            masked.set_linewidth(0.0)
         for k, flag in enumerate(self.flags):
             axes.add_patch(
                 Circle((flag.x, flag.y), flag.radius, fill=False, ec="cyan", ls="--", lw=1.5,

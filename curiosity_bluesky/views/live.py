@@ -39,7 +39,7 @@ class LiveView:
         Whether to open a window; default: where the matplotlib backend is a Qt one.
     status
         Asked at each drawing what is amiss, such as ``writer.status``; it is the red line at
-        the top, none for "". The picture is drawn anew when it changes, too.
+        the bottom, none for "". The picture is drawn anew when it changes, too.
 
     steering
         What takes the acts of the mouse in the window (see `Hand`), such as
@@ -105,18 +105,16 @@ class LiveView:
         if self._figure is not None and (self._news.is_set() or self._status() != self._said):
             self._news.clear()
             self._draw(self._figure)
-            if self._hand is not None:
-                # The window's own line, so that what a click did is seen where it was made.
-                self._figure.text(0.5, 0.002, self._hand.said, ha="center", va="bottom", size=8)
             self._figure.canvas.draw_idle()
 
     def _draw(self, figure: Figure) -> None:
         self._copy().draw(figure)
         self._said = self._status()
         if self._said:
-            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.9}
-            line = figure.text(0.5, 0.998, self._said, color="red", ha="center", va="top", bbox=box)
-            line.set_in_layout(False)  # the panels stay where they are
+            figure.supxlabel(self._said, color="red", fontsize=10)
+        elif figure is self._figure and self._hand is not None:
+            # In the window, so that what a click did is seen where it was made.
+            figure.supxlabel(self._hand.said, fontsize=8)
 
     def _draw_on(self) -> None:
         pause = threading.Event()
