@@ -23,6 +23,7 @@ from curiosity_bluesky.learning import (
     Flag,
     Observation,
     Proposal,
+    Resumption,
     Strategy,
     Survey,
     Training,
@@ -311,6 +312,8 @@ def _tell(explorer: Explorer, item: Item) -> None:
         explorer.observe(item)
     elif isinstance(item, Act):
         explorer.steer(item)
+    elif isinstance(item, Resumption):
+        explorer.resume()
     elif isinstance(item, Failure):
         for decision in explorer.decisions:
             if decision.decision_id == item.decision_id:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import bluesky.plan_stubs as bps
-from bluesky.protocols import Movable, Status, Stoppable, Triggerable
+from bluesky.protocols import Movable, Pausable, Status, Stoppable
 from bluesky.utils import (
     FailedPause,
     FailedStatus,
@@ -40,6 +40,11 @@ class _Outcome:
         except Exception as error:  # whatever the device raises at once
             self.error = error
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or self._status is None:
+            raise AttributeError(name)
+        return getattr(self._status, name)  # such as watch, for a progress bar
+
     @property
     def done(self) -> bool:
         return self._status is None or self._status.done
@@ -60,21 +65,55 @@ class _Outcome:
         return self._status.exception(0.0)
 
 
-class _Forgiving:
-    """Stands for a device in one message to the RunEngine."""
+class Refused(Exception):
+    """Somebody said not to go there."""
 
-    def __init__(self, device: Any) -> None:
+
+def _nobody() -> None:
+    return None
+
+
+class _Forgiving:
+    """Stands for a device in one message to the RunEngine.
+
+    Parameters
+    ----------
+    device
+        The device; to the RunEngine and to preprocessors this is equal to it.
+    refusal
+        Asked at the last moment, also where a pause has the message repeated, whether
+        somebody said not to: why, or None.
+    """
+
+    def __init__(self, device: Any, refusal: Callable[[], str | None] = _nobody) -> None:
         self.device = device
+        self._refusal = refusal
         self.name = getattr(device, "name", repr(device))
         self.parent = getattr(device, "parent", None)
         self.outcome: _Outcome | None = None
 
     def __eq__(self, other: object) -> bool:
         # The RunEngine keeps what it may have to stop: each device once, not each move.
-        return type(other) is type(self) and other.device is self.device  # pyright: ignore[reportAttributeAccessIssue]
+        return (other.device if isinstance(other, _Forgiving) else other) is self.device
 
     def __hash__(self) -> int:
-        return hash((type(self), id(self.device)))
+        return hash(self.device)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.device, name)  # for preprocessors that look at a message's device
+
+    def _begun(self, start: Callable[[], Status]) -> _Outcome:
+        def unless_refused() -> Status:
+            if (why := self._refusal()) is not None:
+                raise Refused(why)
+            return start()
+
+        self.outcome = _Outcome(unless_refused)
+        return self.outcome
+
+    def pause(self) -> Any:
+        """Let the device know of a pause, where it wants to."""
+        return self.device.pause() if isinstance(self.device, Pausable) else None
 
     def stop(self, *, success: bool = True) -> Any:
         """Stop the device, where it can be stopped."""
@@ -86,14 +125,15 @@ class _Forgiving:
 class Setting(_Forgiving):
     """A move to a target that may fail."""
 
-    def __init__(self, device: Movable, target: float) -> None:
-        super().__init__(device)
+    def __init__(
+        self, device: Movable, target: float, refusal: Callable[[], str | None] = _nobody
+    ) -> None:
+        super().__init__(device, refusal)
         self.target = target
 
     def set(self, value: float) -> _Outcome:
         """Start the move."""
-        self.outcome = _Outcome(lambda: self.device.set(value))
-        return self.outcome
+        return self._begun(lambda: self.device.set(value))
 
     def start(self, group: str) -> MsgGenerator[Any]:
         """Ask the RunEngine to start the move."""
@@ -103,13 +143,9 @@ class Setting(_Forgiving):
 class Triggering(_Forgiving):
     """A measurement that may fail."""
 
-    def __init__(self, device: Triggerable) -> None:
-        super().__init__(device)
-
     def trigger(self) -> _Outcome:
         """Start the measurement."""
-        self.outcome = _Outcome(self.device.trigger)
-        return self.outcome
+        return self._begun(self.device.trigger)
 
     def start(self, group: str) -> MsgGenerator[Any]:
         """Ask the RunEngine to start the measurement."""
@@ -174,6 +210,8 @@ def _stopped(job: _Forgiving) -> MsgGenerator[None]:
 
 def in_words(error: BaseException) -> str:
     """Return what a device raised as one line."""
+    if isinstance(error, Refused):
+        return str(error)
     cause = error.__cause__ if isinstance(error, FailedStatus) and error.__cause__ else error
     said = " ".join(str(cause).split())
     return f"{type(cause).__name__}: {said}" if said else type(cause).__name__

@@ -12,12 +12,6 @@ from curiosity_bluesky.learning import Strategy
 
 Document = tuple[str, Mapping[str, Any]]
 
-_OF_ONE_RUN = {
-    *("uid", "time", "scan_id", "plan_type", "plan_name", "plan_args", "versions", "hints"),
-    *("detectors", "motors", "imager", "num_points", "num_intervals", "shape", "extents"),
-    "survey_shape",
-}
-
 
 @dataclass(frozen=True)
 class Past:
@@ -86,12 +80,9 @@ class Past:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What its user said about it, such as the sample."""
-        return {
-            key: value
-            for key, value in self.start.items()
-            if key not in _OF_ONE_RUN and not key.startswith("curiosity_")
-        }
+        """What is as true of the run that goes on: the sample."""
+        # No more: what the RunEngine says of proposal or user is for the RunEngine of today.
+        return {key: self.start[key] for key in ("sample",) if key in self.start}
 
 
 def _has_survey(found: Iterable[Document]) -> bool:

@@ -222,6 +222,7 @@ def visit(
     min_quality: float = 0.0,
     timeout: float | None = None,
     tolerance: tuple[float, float] | None = None,
+    refusal: Callable[[], str | None] = lambda: None,
 ) -> MsgGenerator[str | None]:
     """Go to a proposed pixel, measure there and write one event of the primary stream.
 
@@ -239,6 +240,9 @@ def visit(
         Seconds that the move and the measurement may take, each; None for any time.
     tolerance
         How far from its target (um) each motor may end; None for any distance.
+    refusal
+        Asked before each move and measurement, also those that a pause repeats, whether
+        somebody said not to: why, or None.
 
     Returns
     -------
@@ -251,8 +255,8 @@ def visit(
     InputError
         If the detectors read no spectrum.
     """
-    moves = [faults.Setting(x, proposal.x), faults.Setting(y, proposal.y)]
-    triggers = [faults.Triggering(d) for d in detectors if isinstance(d, Triggerable)]
+    moves = [faults.Setting(x, proposal.x, refusal), faults.Setting(y, proposal.y, refusal)]
+    triggers = [faults.Triggering(d, refusal) for d in detectors if isinstance(d, Triggerable)]
     jobs = [*moves, *triggers]
     failed = yield from faults.together(moves, timeout)
     if failed:
@@ -266,7 +270,7 @@ def visit(
         if failed:
             return failed
         seen += [job.outcome for job in triggers]
-        quality = yield from _bundled(proposal, [*detectors, x, y], detectors, attempt)
+        poor = yield from _bundled(proposal, [*detectors, x, y], detectors, attempt, min_quality)
         # After a pause the RunEngine moved and measured again, behind the plan's back.
         if seen != [job.outcome for job in jobs]:
             failed = "; ".join(faults.failures(jobs)) or (yield from _astray(moves, tolerance))
@@ -282,15 +286,17 @@ def visit(
     # Not among what an instrument may raise: who listens to the documents may raise as well.
     yield from bps.save()
     yield from bps.checkpoint()
-    if quality < min_quality:
-        return f"quality {quality:.2g} of the spectrum, less than {min_quality:.2g}"
-    return None
+    return poor
 
 
 def _bundled(
-    proposal: Proposal, devices: Sequence[Any], detectors: Sequence[Readable], attempt: int
-) -> MsgGenerator[float]:
-    """Put one event of the primary stream together; return the quality of its spectrum."""
+    proposal: Proposal,
+    devices: Sequence[Any],
+    detectors: Sequence[Readable],
+    attempt: int,
+    min_quality: float,
+) -> MsgGenerator[str | None]:
+    """Put one event of the primary stream together; say what is wrong with its spectrum."""
     reading: dict[str, Any] = {}
     for device in devices:
         reading |= yield from _read(device)
@@ -312,7 +318,12 @@ def _bundled(
         with contextlib.suppress(IllegalMessageSequence):
             yield from bps.drop()
         raise
-    return documents.quality_of(reading, list(channels.values()))
+    quality = documents.quality_of(reading, list(channels.values()))
+    if not any(np.isfinite(values).any() for values in channels.values()):
+        return f"quality {quality:.2g} of the spectrum: it holds no number"
+    if quality < min_quality:
+        return f"quality {quality:.2g} of the spectrum, less than {min_quality:.2g}"
+    return None
 
 
 def _astray(

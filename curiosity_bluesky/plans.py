@@ -25,7 +25,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey, withheld_pixels
 from curiosity_bluesky.outline import Outline, printed
 from curiosity_bluesky.past import Past
-from curiosity_bluesky.steering import Steering, steer
+from curiosity_bluesky.steering import VETOED, Steering, steer
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -305,6 +305,8 @@ class _Run:
     n_decisions: int = 0
     mapped: int = 0
     in_a_row: int = 0
+    ahead: plan_stubs.Work[Decided] | None = None
+    """The decision under way."""
     budget: int = 0
     tolerance: tuple[float, float] = (np.inf, np.inf)
     ended: str | None = None
@@ -342,19 +344,17 @@ def _explore(run: _Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
     yield from plan_stubs.save(documents.SURVEY, [taken, mask])
     for proposal in run.pending:  # of the run before: decided there, measured here
         yield from _save_decision(proposal)
-    ahead: plan_stubs.Work[Decided] | None = None
     while run.ended is None:
         yield from _steered(run)
-        if run.ended is None and ahead is None and len(run.pending) <= run.course.lookahead:
-            ahead = _asked(run)
+        if run.ended is None and run.ahead is None and len(run.pending) <= run.course.lookahead:
+            run.ahead = _asked(run)
         if run.pending and run.ended is None:
             yield from _measured(run, run.pending.popleft())
-        elif ahead is not None:
-            decided = yield from ahead.result()
-            ahead = None
-            yield from _decided(run, decided)
-    if ahead is not None:  # of no use any more, but it may be training, and did train
-        yield from _save_trainings((yield from ahead.result()).trainings)
+        elif run.ahead is not None:
+            yield from _decided(run)
+    run.steering.close()
+    if run.ahead is not None:  # of no use any more, but it may be training, and did train
+        yield from _save_trainings((yield from run.ahead.result()).trainings)
     maps = yield from plan_stubs.call_in_thread(run.agent.maps)
     yield from _save_trainings((yield from plan_stubs.call_in_thread(run.agent.take_trainings)))
     yield from _save_maps(maps)
@@ -374,8 +374,11 @@ def _asked(run: _Run) -> plan_stubs.Work[Decided]:
     return plan_stubs.Work(decide)
 
 
-def _decided(run: _Run, decided: Decided) -> MsgGenerator[None]:
-    """Write what was decided, before the tip moves."""
+def _decided(run: _Run) -> MsgGenerator[None]:
+    """Wait for the decision under way and write it, before the tip moves."""
+    assert run.ahead is not None
+    decided = yield from run.ahead.result()
+    run.ahead = None
     yield from _save_trainings(decided.trainings)
     if decided.maps is not None:
         yield from _save_maps(decided.maps)
@@ -403,21 +406,23 @@ def _given_up(run: _Run) -> MsgGenerator[None]:
 def _measured(run: _Run, proposal: Proposal) -> MsgGenerator[None]:
     """Measure a pixel, as often as it takes; pause when too many failed in a row."""
     run.steering.propose([proposal, *run.pending])
-    if run.steering.refuses(proposal):
-        yield from _save_failure(proposal, 0, "masked by hand", given_up=True)
-        return
     failed, first = None, run.attempts.get(proposal.decision_id, 0)
     for attempt in range(first, max(first, run.course.retries) + 1):
         if attempt > first:
             yield from bps.sleep(run.course.retry_wait)
+        if (yield from _refused(run, proposal, attempt)):
+            return
         started = time.monotonic()
         failed = yield from plan_stubs.visit(
             proposal, run.detectors, run.x, run.y,
             attempt=attempt, min_quality=run.current.min_quality,
             timeout=run.course.timeout, tolerance=run.tolerance,
+            refusal=functools.partial(run.steering.refusal, proposal),
         )  # fmt: skip
         if failed is None:
             run.in_a_row = 0
+            return
+        if (yield from _refused(run, proposal, attempt)):
             return
         last = attempt >= run.course.retries
         # A place that gives bad spectra does so again; an instrument may recover.
@@ -439,9 +444,23 @@ def _measured(run: _Run, proposal: Proposal) -> MsgGenerator[None]:
         yield from bps.pause()
 
 
+def _refused(run: _Run, proposal: Proposal, attempt: int) -> MsgGenerator[bool]:
+    """Say whether somebody said not to measure a pixel; the record then says so, too."""
+    why = run.steering.refusal(proposal)
+    if why is None:
+        return False
+    yield from _steered(run)  # the wish first, then what came of it
+    if why != VETOED:  # the explorer knows a veto by the act
+        yield from _save_failure(proposal, attempt, why, given_up=True)
+    return True
+
+
 def _steered(run: _Run) -> MsgGenerator[None]:
     """Write what the scientist asked for, and do of it what is the plan's to do."""
     run.steering.propose(run.pending)
+    if run.steering.waiting and run.ahead is not None:
+        # It was begun without them, so in the record it has to come before them.
+        yield from _decided(run)
     for act in run.steering.take():
         values = documents.act_values(act, run.n_decisions)
         yield from plan_stubs.save(documents.STEERING, [Record("steering", values)])

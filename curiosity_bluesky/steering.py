@@ -18,6 +18,10 @@ from curiosity_bluesky.learning.acts import packed, unpacked
 logger = logging.getLogger("curiosity_bluesky")
 
 
+MASKED = "masked by hand"
+VETOED = "vetoed by hand"
+
+
 class Steering:
     """Takes wishes from any thread and hands them to the plan.
 
@@ -34,7 +38,7 @@ class Steering:
         steer.add(x=0.42, y=0.10)               # in um
         steer.mask(x=(0.2, 0.4), y=(0.0, 0.3))  # do not go there (um)
         steer.veto()                            # not the one that is proposed now
-        steer.set(beta=3.0)                     # parameters of the strategy
+        steer.set(refit_every=10)               # parameters of the strategy
         steer.budget(200)
         steer.strategy("variance")
         steer.stop("good enough")               # end early, keep everything
@@ -48,6 +52,8 @@ class Steering:
         self._seed = 0
         self._next = 0
         self._masked: NDArray[np.bool_] = np.zeros((0, 0), bool)
+        self._vetoed: set[int] = set()
+        self._ending = False
         self._pending: tuple[Proposal, ...] = ()
 
     # ---- what can be asked for
@@ -107,7 +113,8 @@ class Steering:
     def veto(self, row: int | None = None, col: int | None = None) -> None:
         """Do not measure what is proposed now, or what is proposed at a pixel.
 
-        A spectrum that is under way is finished and kept.
+        A spectrum that is under way is finished and kept, but after a pause it is not taken
+        again.
 
         Raises
         ------
@@ -165,6 +172,7 @@ class Steering:
         with self._lock:
             self._survey, self._strategy, self._seed = survey, strategy, seed
             self._masked, self._next, self._pending = masked.copy(), next_act, ()
+            self._vetoed, self._ending = set(), False
             asked = list(self._waiting)
             self._waiting.clear()
             try:
@@ -180,7 +188,7 @@ class Steering:
             if self._survey is not None:
                 self._waiting.clear()
             self._survey = self._strategy = None
-            self._pending = ()
+            self._pending, self._ending = (), False
 
     def propose(self, pending: Iterable[Proposal]) -> None:
         """Know what is proposed now, the next one first."""
@@ -194,14 +202,27 @@ class Steering:
             self._waiting.clear()
         return acts
 
-    def refuses(self, proposal: Proposal) -> bool:
-        """Say whether somebody masked the pixel of a proposal."""
-        return bool(self._masked[proposal.pixel])
+    @property
+    def waiting(self) -> bool:
+        """Whether anything was asked for since the last `take`."""
+        return bool(self._waiting)
+
+    def close(self) -> None:
+        """Take no wishes any more: the run is ending."""
+        self._ending = True
+
+    def refusal(self, proposal: Proposal) -> str | None:
+        """Say why a proposal must not be measured any more; None if nobody said so."""
+        if self._masked[proposal.pixel]:
+            return MASKED
+        return VETOED if proposal.decision_id in self._vetoed else None
 
     # ---- inside
 
     def _ask(self, kind: str, wanted: dict[str, Any]) -> None:
         with self._lock:
+            if self._ending:
+                raise InputError("the run is ending; ask again when it is over, for the next one")
             arguments = wanted
             if self._survey is not None:
                 arguments = getattr(self, f"_checked_{kind}")(self._survey, wanted)
@@ -255,6 +276,7 @@ class Steering:
             return dict(wanted)
         for proposal in self._pending:
             if not wanted or proposal.pixel == (wanted["row"], wanted["col"]):
+                self._vetoed.add(proposal.decision_id)
                 return {"decision_id": proposal.decision_id}
         proposed = ", ".join(str(p.pixel) for p in self._pending) or "nothing"
         raise InputError(f"nothing is proposed there to veto; proposed now: {proposed}")

@@ -64,6 +64,9 @@ def read(run: Any, *, whole: bool = True) -> xr.Dataset:
         If the stop document counts more points than there are, or points lack their decision.
     """
     pieces = [piece for piece in (lineage(run) if whole else [run]) if PRIMARY in piece]
+    if len(pieces) > 1:  # one that has just begun, or was killed there, adds nothing
+        begun = [piece for piece in pieces if "internal" in piece[PRIMARY].base]
+        pieces = begun or pieces[:1]
     if not pieces:
         raise InputError(
             f"run {run.start['uid']} holds no measured point; it has "

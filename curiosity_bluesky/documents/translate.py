@@ -31,12 +31,13 @@ from curiosity_bluesky.learning import (
     Flag,
     Observation,
     Proposal,
+    Resumption,
     Strategy,
     Survey,
 )
 from curiosity_bluesky.learning.survey import Pixel
 
-Item = Survey | Proposal | Observation | Failure | Act
+Item = Survey | Proposal | Observation | Failure | Act | Resumption
 """What an explorer has to know."""
 
 
@@ -81,9 +82,9 @@ class Translator:
 
     Give it documents in their order; what an explorer has to know comes back: a `Survey`,
     a `Proposal` that was decided, an `Observation`, a `Failure` after the last attempt, an
-    `Act` of somebody. A new start document begins a new run, unless it goes on with the one
-    before: that is one run in two pieces, with one survey. Documents of other runs are passed
-    over.
+    `Act` of somebody, a `Resumption`. A new start document begins a new run, unless it goes on
+    with the one before: that is one run in two pieces, with one survey. Documents of other
+    runs are passed over.
 
     Parameters
     ----------
@@ -116,6 +117,7 @@ class Translator:
                 self._decided = {}
             self.start = dict(doc)
             self._descriptors = {}
+            return [Resumption()] if self._goes_on else []
         elif name == "descriptor" and doc["run_start"] == self.start.get("uid"):
             self._descriptors[doc["uid"]] = dict(doc)
         elif name == "event" and doc["descriptor"] in self._descriptors:

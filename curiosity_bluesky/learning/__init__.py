@@ -15,6 +15,7 @@ from curiosity_bluesky.learning.records import (
     Observation,
     Prediction,
     Proposal,
+    Resumption,
     Scores,
     Training,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Patches",
     "Prediction",
     "Proposal",
+    "Resumption",
     "Score",
     "Scorer",
     "Scores",

@@ -200,6 +200,14 @@ class Explorer:
         self._history.record(proposal)
         self._history.fail(Failure(proposal.decision_id, reason, bar))
 
+    def resume(self) -> None:
+        """Know that the run was broken off here, and that another one goes on with it.
+
+        A batch of decisions that was not written to its end is forgotten, and proposed again;
+        a stop that was asked for was that of the run before.
+        """
+        self._history.resume()
+
     def steer(self, act: Act) -> None:
         """Do what somebody asks for in the middle of a run; the same act counts once.
 
@@ -291,16 +299,15 @@ class Explorer:
     def outstanding(self) -> list[tuple[Proposal, int]]:
         """Return what was decided in a run that was broken off and still has to be measured.
 
-        To be called after a replay. A batch that was not written to its end is forgotten, since
-        it is proposed again. What the model expected at each pixel, which no decision records,
-        is predicted anew, from the spectra that it knew.
+        To be called after a replay; see `resume`. What the model expected at each pixel, which
+        no decision records, is predicted anew, from the spectra that it knew.
 
         Returns
         -------
         list of (Proposal, int)
             Each with the number of its next attempt: bad spectra of it may be in the record.
         """
-        self._history.forget_unfinished_batch()
+        self.resume()
         observed = self._observed()
         attempts = {o.decision_id: o.repeat + 1 for o in self.observations}
         outstanding = []

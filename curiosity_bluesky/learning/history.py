@@ -14,6 +14,9 @@ from curiosity_bluesky.learning.acts import unpacked
 from curiosity_bluesky.learning.records import REASONS, Act, Failure, Observation, Proposal
 from curiosity_bluesky.learning.survey import Pixel, Survey
 
+NOTHING = -1.0
+"""Quality of a spectrum without any number."""
+
 
 class History:
     """Decisions, spectra, failures and acts of people, each once and in any order.
@@ -35,6 +38,7 @@ class History:
         self._observations: dict[tuple, Observation] = {}
         self._failed: dict[int, Failure] = {}
         self._acts: dict[int, Act] = {}
+        self._resumed_at = 0
 
     # ---- what comes in
 
@@ -62,14 +66,20 @@ class History:
                 f"the spectrum at pixel {pixel} has {spectrum.size} points, "
                 f"those before have {self.points}"
             )
-        if not np.isfinite(spectrum).any() and observation.quality >= self.min_quality:
-            raise InputError(f"the spectrum at pixel {pixel} holds no finite number; call fail()")
+        quality = observation.quality
+        if not np.isfinite(spectrum).any():
+            if quality > 0:
+                raise InputError(
+                    f"the spectrum at pixel {pixel} holds no finite number; call fail()"
+                )
+            quality = NOTHING  # never good, whatever is asked for
         spectrum[~np.isfinite(spectrum)] = np.nan  # an overflow is a gap like any other
         self.points = spectrum.size
         number, repeat = observation.decision_id, observation.repeat
         key = (*pixel, repeat) if number is None else (number, repeat)
         self._observations.setdefault(
-            key, dataclasses.replace(observation, pixel=pixel, spectrum=spectrum)
+            key,
+            dataclasses.replace(observation, pixel=pixel, spectrum=spectrum, quality=quality),
         )
 
     def fail(self, failure: Failure) -> None:
@@ -95,11 +105,13 @@ class History:
             raise InputError(f"pixel {pixel} is outside the survey of {rows} x {cols} pixels")
         return pixel
 
-    def forget_unfinished_batch(self) -> None:
-        """Forget the newest decisions if others were still to come with them.
+    def resume(self) -> None:
+        """Forget what ended with the run before: its last batch if not all of it, its stop.
 
-        A process was killed while it wrote them, before anything moved.
+        Of a batch that was not written to its end nothing was measured, and it is proposed
+        again.
         """
+        self._resumed_at = self.n_acts
         following = self.decisions[-1].to_come if self._decisions else 0
         for decision in reversed(self.decisions if following else []):
             if decision.to_come != following:
@@ -163,15 +175,25 @@ class History:
 
     @property
     def taken(self) -> set[Pixel]:
-        """Pixels that are not to be proposed: measured, decided on, barred."""
+        """Pixels that are not to be proposed: measured, decided on, barred.
+
+        A pixel that was given back is free again once a spectrum was measured elsewhere: a
+        place that cannot be measured must not be proposed over and over. Given up twice, it
+        is barred.
+        """
         given_up = self.given_up
         barred = {number for number, failure in self._failed.items() if failure.bar}
         barred |= {act.arguments["decision_id"] for act in self.acts_of("veto")}
+        latest = max((o.decision_id or -1 for o in self.good), default=-1)
         taken = {o.pixel for o in self._observations.values()}
+        failures = Counter(p.pixel for p in self._decisions.values() if p.decision_id in given_up)
         return taken | {
             p.pixel
             for p in self._decisions.values()
-            if p.decision_id not in given_up or p.decision_id in barred
+            if p.decision_id not in given_up
+            or p.decision_id in barred
+            or p.decision_id > latest
+            or failures[p.pixel] > 1
         }
 
     @property
@@ -200,8 +222,11 @@ class History:
         return max(self._acts, default=-1) + 1
 
     def acts_of(self, kind: str) -> list[Act]:
-        """Return all acts of one kind in their order."""
-        return [self._acts[n] for n in sorted(self._acts) if self._acts[n].kind == kind]
+        """Return all acts of one kind in their order; a stop counts in its own run."""
+        first = self._resumed_at if kind == "stop" else 0
+        return [
+            self._acts[n] for n in sorted(self._acts) if self._acts[n].kind == kind and n >= first
+        ]
 
     def without_newest(self, n: int) -> History:
         """Return the history as if the `n` newest decisions had no outcome yet."""

@@ -116,6 +116,11 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Resumption:
+    """The run was broken off here; another one goes on with it."""
+
+
+@dataclass(frozen=True)
 class Act:
     """What somebody asked for in the middle of a run.
 

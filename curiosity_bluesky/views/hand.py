@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,9 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.views.figure import SURVEY_AXES, RunPicture
 
 logger = logging.getLogger("curiosity_bluesky")
+
+STILL = 4
+"""Pixels of the screen that a click may move."""
 
 HELP = "click: add a point · shift and drag: do not go there · right click: veto what is proposed"
 
@@ -58,6 +62,8 @@ class Hand:
 
     def __init__(self, canvas: FigureCanvasBase, picture: RunPicture, steering: Steers) -> None:
         self.said = HELP
+        self._canvas: Any = canvas
+        self._pressed_at: tuple[float, float] | None = None
         self._picture = picture
         self._steering: Any = steering
         self._line: list[tuple[float, float]] = []
@@ -73,9 +79,8 @@ class Hand:
             self._do("vetoed what was proposed", self._steering.veto)
         elif event.button == MouseButton.LEFT and event.key == "shift":
             self._line = [where]
-        elif event.button == MouseButton.LEFT:
-            x, y = where
-            self._do(f"added x = {x:.3g}, y = {y:.3g} um", self._steering.add, x=x, y=y)
+        elif event.button == MouseButton.LEFT and not event.dblclick:
+            self._pressed_at = event.x, event.y
 
     def _moved(self, event: MouseEvent) -> None:
         where = self._place(event)
@@ -84,7 +89,13 @@ class Hand:
 
     def _released(self, event: MouseEvent) -> None:
         line, self._line = self._line, []
+        pressed, self._pressed_at = self._pressed_at, None
         if not line:
+            where = self._place(event)
+            near = pressed is not None and math.dist(pressed, (event.x, event.y)) < STILL
+            if where is not None and near:
+                x, y = where
+                self._do(f"added x = {x:.3g}, y = {y:.3g} um", self._steering.add, x=x, y=y)
             return
         mask = self._inside(line)
         if mask.any():
@@ -96,6 +107,8 @@ class Hand:
         if not isinstance(axes, Axes) or axes.get_label() != SURVEY_AXES:
             return None
         if self._picture.survey is None or event.xdata is None or event.ydata is None:
+            return None
+        if self._canvas.widgetlock.locked():  # the toolbar zooms or pans
             return None
         return float(event.xdata), float(event.ydata)
 
