@@ -83,6 +83,14 @@ def test_wherever_it_was_broken_off(name, batch, lookahead):
         check(whole, cut, **settings)
 
 
+@pytest.mark.parametrize("name", ["vatsavai2025-latent", "vatsavai2025-ensemble", "curious"])
+def test_what_was_expected_of_a_batch_is_expected_again_to_the_last_digit(name):
+    whole = measured(name, batch=3)
+    spectra = [k for k, (kind, doc) in enumerate(whole) if "stage_x" in doc.get("data", ())]
+    for cut in spectra[5:]:  # in the middle of a batch, too
+        check(whole, cut + 1, name=name, batch=3)
+
+
 def test_a_resumed_run_is_resumed():
     whole = measured("curious")
     cuts = cut_anywhere(whole)

@@ -296,15 +296,27 @@ class Explorer:
         is predicted anew, from the spectra that it knew.
         """
         self._history.forget_unfinished_batch()
-        observed = self._observed()
+        observed, pending = self._observed(), {p.decision_id for p in self.pending}
         outstanding = []
-        for proposal in self.pending:
-            index = self.patches.index(proposal.pixel)
-            if proposal.model_version and index is not None:
-                known = observed.first(proposal.n_observed)
-                [spectrum] = self._learner.predict(known, np.array([index]))
-                proposal = dataclasses.replace(proposal, predicted_spectrum=spectrum)
-            outstanding.append(proposal)
+        for batch in self._history.batches:
+            if not pending & {proposal.decision_id for proposal in batch}:
+                continue
+            # All that were chosen by the model at once, as then: alone, they come out the same
+            # but for rounding.
+            at = {p.decision_id: self.patches.index(p.pixel) for p in batch if p.model_version}
+            indices = {number: index for number, index in at.items() if index is not None}
+            spectra = {}
+            if indices:
+                known = observed.first(batch[-1].n_observed)
+                predicted = self._learner.predict(known, np.array(list(indices.values())))
+                spectra = dict(zip(indices, predicted, strict=True))
+            outstanding += [
+                dataclasses.replace(p, predicted_spectrum=spectra[p.decision_id])
+                if p.decision_id in spectra
+                else p
+                for p in batch
+                if p.decision_id in pending
+            ]
         return outstanding
 
     def decide(self, n: int = 1, *, lookahead: int = 0) -> tuple[list[Proposal], str | None]:
