@@ -20,7 +20,7 @@ SAMPLE = SyntheticSample((16, 14), seed=1, points=16)
 POINTS = 8
 
 
-def run(instrument, RE=None, **settings):
+def run(instrument, RE=None, parameters_more=None, **settings):
     """Run the plan; return its documents."""
     documents = []
     plan = curiosity_plan(
@@ -29,7 +29,7 @@ def run(instrument, RE=None, **settings):
         instrument.stage.y,
         instrument.imager,
         num_points=POINTS,
-        parameters=few("curious"),
+        parameters=few("curious", **(parameters_more or {})),
         **{"retry_wait": 0, "timeout": 20.0, **settings},
     )
     (RE or RunEngine({}))(plan, lambda *document: documents.append(document))
@@ -136,6 +136,29 @@ def test_after_failures_in_a_row_the_plan_pauses_and_resumes(caplog):
     assert documents[-1][1]["exit_status"] == "success"
     assert documents[-1][1]["num_events"]["primary"] == POINTS
     assert documents[-1][1]["num_events"]["failures"] == 6
+
+
+def test_a_place_that_cannot_be_measured_does_not_hold_up_the_run():
+    # The stage never reaches the first seed, however often it is sent there.
+    first = next(iter(events(run(simulated_instrument(SAMPLE, speed=math.inf)), "decisions")))
+    instrument = simulated_instrument(SAMPLE, speed=math.inf)
+    move = instrument.microscope.move
+
+    def stuck(axis, position):
+        away = 0.02 if (axis, position) == ("x", first["x"]) else 0.0
+        move(axis, position + away)
+
+    instrument.microscope.move = stuck
+    documents = run(instrument, retries=0, max_failures=3)
+    assert documents[-1][1]["exit_status"] == "success"
+    tried = [(d["row"], d["col"]) for d in events(documents, "decisions")]
+    assert tried.count((first["row"], first["col"])) <= 2
+
+
+def test_a_spectrum_without_a_number_is_never_learned_from():
+    documents = run(faulty("nan", times=2), parameters_more={"min_quality": 0.0})
+    assert documents[-1][1]["exit_status"] == "success"
+    assert CuriosityAgent.from_documents(documents).explorer.n_observed == POINTS
 
 
 def test_a_paused_run_that_is_stopped_keeps_everything():

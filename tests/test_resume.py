@@ -83,6 +83,14 @@ def test_wherever_it_was_broken_off(name, batch, lookahead):
         check(whole, cut, **settings)
 
 
+@pytest.mark.parametrize("name", ["vatsavai2025-latent", "vatsavai2025-ensemble", "curious"])
+def test_what_was_expected_of_a_batch_is_expected_again_to_the_last_digit(name):
+    whole = measured(name, batch=3)
+    spectra = [k for k, (kind, doc) in enumerate(whole) if "stage_x" in doc.get("data", ())]
+    for cut in spectra[5:]:  # in the middle of a batch, too
+        check(whole, cut + 1, name=name, batch=3)
+
+
 def test_a_resumed_run_is_resumed():
     whole = measured("curious")
     cuts = cut_anywhere(whole)
@@ -132,6 +140,19 @@ def test_what_the_scientist_asked_for_holds_in_the_resumed_run():
     for cut in after[:: max(1, len(after) // 6)]:
         second = measured("curious", past=Past.of([whole[:cut]]))
         assert facts([whole[:cut], second], "decisions") == facts([whole], "decisions")
+
+
+def test_a_run_that_was_ended_by_hand_goes_on():
+    def steered(steering, documents):
+        if documents[-1][0] == "event" and len(events(documents, "primary")) == 6 and not asked:
+            asked.append(True)
+            steering.stop("lunch")
+
+    asked = []
+    first = measured("curious", steered=steered)
+    assert first[-1][1]["reason"] == "manual: lunch" and len(events(first, "primary")) == 6
+    second = measured("curious", past=Past.of([first]))
+    assert facts([first, second], "decisions") == facts([measured("curious")], "decisions")
 
 
 def test_a_run_of_another_plan_cannot_be_resumed():

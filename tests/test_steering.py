@@ -197,6 +197,56 @@ def test_at_the_prompt_of_a_paused_run():
     assert RE.state == "idle"
 
 
+@pytest.mark.parametrize("how", ["mask", "veto"])
+def test_what_is_refused_while_the_run_is_paused_is_not_taken_again(how):
+    RE, steering, instrument = RunEngine({}), Steering(), simulated_instrument(SAMPLE, speed=20.0)
+    documents, paused = [], []
+    acquire = instrument.microscope.acquire
+
+    def slow_acquire():
+        if len(events(documents, "primary")) == 4 and not paused:
+            paused.append(steering._pending[0])
+            threading.Thread(target=RE.request_pause).start()
+        return acquire()
+
+    instrument.microscope.acquire = slow_acquire
+    plan = curiosity_plan(
+        *devices(instrument), num_points=POINTS, parameters=few("curious"), steering=steering
+    )
+    with pytest.raises(RunEngineInterrupted):
+        RE(plan, lambda *document: documents.append(document))
+    [proposal] = paused
+    if how == "mask":
+        where = np.zeros(SAMPLE.shape, bool)
+        where[proposal.pixel] = True
+        steering.mask(where)
+    else:
+        steering.veto()
+    RE.resume()
+    measured = [p["decision_id"] for p in events(documents, "primary")]
+    assert proposal.decision_id not in measured and len(measured) == POINTS
+    assert pixels(documents).count(proposal.pixel) == 1
+    failures = events(documents, "failures")
+    assert [f["reason"] for f in failures] == (["masked by hand"] if how == "mask" else [])
+    assert documents[-1][1]["exit_status"] == "success"
+
+
+def test_wishes_for_a_run_that_is_ending_are_refused():
+    steering, said = Steering(), []
+
+    def late(name, doc):
+        if name == "event" and "novelty" in doc["data"] and "row" not in doc["data"]:
+            try:
+                steering.add(7, 8)
+            except InputError as error:
+                said.append(str(error))
+
+    RE = RunEngine({})
+    RE.subscribe(late)
+    run(steering, RE=RE, maps_every=0)
+    assert len(said) == 1 and said[0].startswith("the run is ending")
+
+
 def test_what_was_asked_for_is_over_with_the_run():
     steering = Steering()
     run(steering, lambda n: steering.add(7, 8) if n == POINTS else None)
@@ -285,6 +335,10 @@ class Drawn:
         self.canvas.draw()
         self.hand = Hand(self.canvas, self.picture, asked)
 
+    def click(self, x, y, **kwargs):
+        self.event("button_press_event", x, y, **kwargs)
+        self.event("button_release_event", x, y, **kwargs)
+
     def event(self, name, x, y, button=1, key=None, axes=0):
         px, py = self.figure.axes[axes].transData.transform((x, y))
         self.canvas.callbacks.process(name, MouseEvent(name, self.canvas, px, py, button, key=key))
@@ -313,10 +367,23 @@ def half():
 def test_a_click_adds_a_point(half):
     asked = Asked()
     drawn = Drawn(half, asked)
-    drawn.event("button_press_event", 0.1, 0.14)
+    drawn.click(0.1, 0.14)
     [(kind, x, y)] = asked.acts
     assert kind == "add" and (x, y) == pytest.approx((0.1, 0.14))
-    drawn.event("button_press_event", 0.1, 0.14, axes=3)  # the curve: nothing to measure there
+    drawn.click(0.1, 0.14, axes=3)  # the curve: nothing to measure there
+    drawn.event("button_press_event", 0.05, 0.05)  # dragged: no click
+    drawn.event("button_release_event", 0.2, 0.2)
+    assert len(asked.acts) == 1
+
+
+def test_zooming_with_the_toolbar_adds_nothing(half):
+    asked = Asked()
+    drawn = Drawn(half, asked)
+    drawn.canvas.widgetlock(drawn)
+    drawn.click(0.1, 0.14)
+    assert asked.acts == []
+    drawn.canvas.widgetlock.release(drawn)
+    drawn.click(0.1, 0.14)
     assert len(asked.acts) == 1
 
 
@@ -343,7 +410,7 @@ def test_what_the_right_button_cannot_veto_is_said(half):
 def test_after_the_run_a_click_does_nothing():
     asked = Asked()
     drawn = Drawn(run(Steering()), asked)
-    drawn.event("button_press_event", 0.1, 0.14)
+    drawn.click(0.1, 0.14)
     assert asked.acts == [] and drawn.hand.said == "the run is over"
 
 
@@ -355,7 +422,7 @@ def test_clicks_in_a_run_are_measured():
     def at(n):
         if n == 5:
             hands.append(Drawn(documents, steering))
-            hands[0].event("button_press_event", 0.1, 0.14)
+            hands[0].click(0.1, 0.14)
 
     instrument = simulated_instrument(SAMPLE, speed=math.inf)
 

@@ -308,16 +308,27 @@ class Explorer:
             Each with the number of its next attempt: bad spectra of it may be in the record.
         """
         self.resume()
-        observed = self._observed()
+        observed, pending = self._observed(), {p.decision_id for p in self.pending}
         attempts = {o.decision_id: o.repeat + 1 for o in self.observations}
         outstanding = []
-        for proposal in self.pending:
-            index = self.patches.index(proposal.pixel)
-            if proposal.model_version and index is not None:
-                known = observed.first(proposal.n_observed)
-                [spectrum] = self._learner.predict(known, np.array([index]))
-                proposal = dataclasses.replace(proposal, predicted_spectrum=spectrum)
-            outstanding.append((proposal, attempts.get(proposal.decision_id, 0)))
+        for batch in self._history.batches:
+            if not pending & {proposal.decision_id for proposal in batch}:
+                continue
+            # All that were chosen by the model at once, as then: alone, they come out the same
+            # but for rounding.
+            at = {p.decision_id: self.patches.index(p.pixel) for p in batch if p.model_version}
+            indices = {number: index for number, index in at.items() if index is not None}
+            spectra = {}
+            if indices:
+                known = observed.first(batch[-1].n_observed)
+                predicted = self._learner.predict(known, np.array(list(indices.values())))
+                spectra = dict(zip(indices, predicted, strict=True))
+            for proposal in batch:
+                number = proposal.decision_id
+                if number in pending:
+                    expected = spectra.get(number)
+                    proposal = dataclasses.replace(proposal, predicted_spectrum=expected)
+                    outstanding.append((proposal, attempts.get(number, 0)))
         return outstanding
 
     def decide(self, n: int = 1, *, lookahead: int = 0) -> tuple[list[Proposal], str | None]:

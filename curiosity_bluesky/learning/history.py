@@ -127,6 +127,16 @@ class History:
         return [self._decisions[key] for key in sorted(self._decisions)]
 
     @property
+    def batches(self) -> list[list[Proposal]]:
+        """All decisions in their order, those that were made at once together."""
+        batches: list[list[Proposal]] = [[]]
+        for decision in self.decisions:
+            batches[-1].append(decision)
+            if not decision.to_come:
+                batches.append([])
+        return [batch for batch in batches if batch]
+
+    @property
     def observations(self) -> list[Observation]:
         """All spectra in their canonical order: by decision, those without one first.
 
