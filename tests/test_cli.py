@@ -84,6 +84,7 @@ def test_no_plot_writes_no_picture(film_file, tmp_path, capsys):
     assert not list(tmp_path.rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_the_same_seed_measures_the_same_pixels(film_file, tmp_path, capsys):
     def pixels(seed: int) -> list[tuple[int, int]]:
         where = ("--catalog", tmp_path / "runs", "--no-plot", "--json", "--seed", seed)

@@ -12,8 +12,17 @@ CANDIDATES = 80
 """Pixels of the small survey that have a whole patch of 5 x 5."""
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("budget", [1, 2, 11, CANDIDATES, None])
+@pytest.mark.parametrize(
+    ("budget", "batch"),
+    [
+        *((budget, batch) for budget in (1, 2, 11) for batch in (1, 3)),
+        (None, 3),
+        # All pixels one by one, and the same number by name: minutes, over all strategies.
+        pytest.param(None, 1, marks=pytest.mark.slow),
+        pytest.param(CANDIDATES, 1, marks=pytest.mark.slow),
+        pytest.param(CANDIDATES, 3, marks=pytest.mark.slow),
+    ],
+)
 def test_proposals_are_distinct_whole_patches_up_to_the_budget(
     name, budget, batch, survey, cheap, drive
 ):

@@ -184,6 +184,7 @@ def im2spec(survey, spectra, n=9, epochs=25):
     return predictor
 
 
+@pytest.mark.slow
 def test_the_spread_is_that_of_networks_with_units_dropped_at_random(survey, spectra):
     predictor = im2spec(survey, spectra)
     passes = 300
@@ -245,6 +246,7 @@ def an_ensemble(survey, hook=lambda model, epoch, epochs: None, **parameters):
     return patches, predictor
 
 
+@pytest.mark.slow
 def test_the_best_network_is_the_one_with_the_smallest_validation_loss(
     survey, spectra, monkeypatch
 ):
@@ -274,6 +276,7 @@ def test_the_best_network_is_the_one_with_the_smallest_validation_loss(
     np.testing.assert_allclose(predictor.predict(everyone), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_weights_are_averaged_over_the_last_fifty_epochs(survey, spectra):
     snapshots = []
 

@@ -38,6 +38,7 @@ def test_the_published_defaults():
     assert Strategy.named("vatsavai2025-latent").parameters == {
         "patch_size": 9,
         "n_seeds": 30,
+        "min_quality": 0.5,
         "budget": None,
         "batch": 1,
         "autoencoder_latent": 3,
