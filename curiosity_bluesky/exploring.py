@@ -1,0 +1,304 @@
+"""A run under way: what to do next, point after point, until it has come to its end."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import bluesky.plan_stubs as bps
+import numpy as np
+from bluesky.protocols import Movable, Readable
+from bluesky.utils import MsgGenerator
+
+from curiosity_bluesky import documents, plan_stubs
+from curiosity_bluesky.agent import CuriosityAgent, Decided
+from curiosity_bluesky.documents import Record
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey, withheld_pixels
+from curiosity_bluesky.past import Past
+from curiosity_bluesky.steering import VETOED, Steering
+
+logger = logging.getLogger("curiosity_bluesky")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How a run is driven, whatever it learns.
+
+    Parameters
+    ----------
+    lookahead
+        So many points before it is needed, the next decision is begun: it does not know
+        then what they bring. 0: the sequential algorithm.
+    retries
+        How often a point that failed is tried again before it is given up.
+    retry_wait
+        Seconds between two attempts.
+    timeout
+        Seconds that a move, or a measurement, may take.
+    max_failures
+        After so many points given up in a row, the plan pauses.
+    maps_every
+        Write the maps after so many decisions, and at the end; 0 for at the end only.
+    withhold
+        Share of the pixels that are never measured.
+
+    Raises
+    ------
+    InputError
+        If one of them cannot be.
+    """
+
+    lookahead: int = 0
+    retries: int = 1
+    retry_wait: float = 1.0
+    timeout: float = 600.0
+    max_failures: int = 3
+    maps_every: int = 10
+    withhold: float = 0.0
+
+    def __post_init__(self) -> None:
+        least = {"max_failures": 1, "timeout": 1e-3}
+        for name in ("lookahead", "retries", "retry_wait", "timeout", "max_failures", "maps_every"):
+            value = getattr(self, name)
+            if not value >= least.get(name, 0):
+                raise InputError(f"{name} is {value}; expected {least.get(name, 0):g} or more")
+        withheld_pixels((1, 1), self.withhold)  # complains before anything moves
+
+
+@dataclass
+class Run:
+    """What the parts of the plan share, and where it is.
+
+    Parameters
+    ----------
+    agent, detectors, x, y, imager
+        As for `curiosity_plan`.
+    course
+        How it is driven.
+    steering
+        What takes the wishes of the scientist.
+    """
+
+    agent: CuriosityAgent
+    detectors: Sequence[Readable]
+    x: Movable
+    y: Movable
+    imager: Readable
+    course: Course
+    steering: Steering
+    current: Strategy = field(init=False)
+    """The strategy as it is now: the scientist may have changed it."""
+    pending: deque[Proposal] = field(default_factory=deque)
+    attempts: dict[int, int] = field(default_factory=dict)
+    """First attempt at what the run before had begun to measure."""
+    n_decisions: int = 0
+    mapped: int = 0
+    in_a_row: int = 0
+    ahead: plan_stubs.Work[Decided] | None = None
+    """The decision under way."""
+    budget: int = 0
+    tolerance: tuple[float, float] = (np.inf, np.inf)
+    ended: str | None = None
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy that it began with."""
+        assert self.agent.strategy is not None
+        return self.agent.strategy
+
+    @property
+    def seed(self) -> int:
+        """Seed of every random choice."""
+        assert self.agent.seed is not None
+        return self.agent.seed
+
+    def begin(self, explorer: Explorer) -> None:
+        """Know the survey, and let the scientist steer from now on."""
+        survey = explorer.survey
+        self.current = explorer.strategy
+        self.n_decisions = self.mapped = len(explorer.decisions)
+        self.budget = explorer.budget
+        steps = (np.diff(axis) if len(axis) > 1 else [np.inf] for axis in (survey.x, survey.y))
+        self.tolerance = tuple(float(np.abs(step).min() / 2) for step in steps)  # pyright: ignore[reportAttributeAccessIssue]
+        self.steering.begin(survey, explorer.strategy, self.seed, explorer.masked, explorer.n_acts)
+
+
+def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
+    """Fill an open run: survey, decisions and spectra, trainings and maps; say why it ended."""
+    mask = Record(
+        "limits",
+        {documents.MASK: survey.mask.astype("|u1")},
+        {documents.MASK: "yx"},
+        channels=survey.channels,
+    )
+    taken = run.imager if past is None else documents.survey_record(survey, run.imager.name)
+    yield from plan_stubs.save(documents.SURVEY, [taken, mask])
+    for proposal in run.pending:  # of the run before: decided there, measured here
+        yield from _save_decision(proposal)
+    while run.ended is None:
+        yield from _steered(run)
+        if run.ended is None and run.ahead is None and len(run.pending) <= run.course.lookahead:
+            run.ahead = _asked(run)
+        if run.pending and run.ended is None:
+            yield from _measured(run, run.pending.popleft())
+        elif run.ahead is not None:
+            yield from _decided(run)
+    run.steering.close()
+    if run.ahead is not None:  # of no use any more, but it may be training, and did train
+        yield from _save_trainings((yield from run.ahead.result()).trainings)
+    maps = yield from plan_stubs.call_in_thread(run.agent.maps)
+    yield from _save_trainings((yield from plan_stubs.call_in_thread(run.agent.take_trainings)))
+    yield from _save_maps(maps)
+    for flag in (yield from plan_stubs.call_in_thread(run.agent.flags)):
+        yield from plan_stubs.save(documents.FLAGS, [Record("flag", documents.flag_values(flag))])
+    return run.ended or ""
+
+
+def _asked(run: Run) -> plan_stubs.Work[Decided]:
+    """Begin the next decision, in a thread."""
+    every = run.course.maps_every
+    due = bool(every) and run.n_decisions // every > run.mapped // every
+    run.mapped = run.n_decisions if due else run.mapped
+    decide = functools.partial(
+        run.agent.decide, run.current.batch, lookahead=run.course.lookahead, maps=due
+    )
+    return plan_stubs.Work(decide)
+
+
+def _decided(run: Run) -> MsgGenerator[None]:
+    """Wait for the decision under way and write it, before the tip moves."""
+    assert run.ahead is not None
+    decided = yield from run.ahead.result()
+    run.ahead = None
+    yield from _save_trainings(decided.trainings)
+    if decided.maps is not None:
+        yield from _save_maps(decided.maps)
+    for proposal in decided.proposals:
+        yield from _save_decision(proposal)
+    run.n_decisions += len(decided.proposals)
+    run.pending.extend(decided.proposals)
+    if not run.pending:
+        run.ended = decided.reason
+    if not run.pending and run.ended is None:
+        yield from _given_up(run)
+
+
+def _given_up(run: Run) -> MsgGenerator[None]:
+    """Give up what the explorer waits for and nobody measures any more, or it waits for ever.
+
+    So it is where somebody asks for a better quality than a spectrum has, and where a pause
+    had a spectrum repeated that is not as good as the one that the plan saw.
+    """
+    for proposal in (yield from plan_stubs.call_in_thread(run.agent.pending)):
+        why = "its spectrum is not of the quality that is asked for, and it is taken no more"
+        yield from _save_failure(proposal, 0, why, given_up=True, barred=True)
+
+
+def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
+    """Measure a pixel, as often as it takes; pause when too many failed in a row."""
+    run.steering.propose([proposal, *run.pending])
+    failed, first = None, run.attempts.get(proposal.decision_id, 0)
+    for attempt in range(first, max(first, run.course.retries) + 1):
+        if attempt > first:
+            yield from bps.sleep(run.course.retry_wait)
+        if (yield from _refused(run, proposal, attempt)):
+            return
+        started = time.monotonic()
+        failed = yield from plan_stubs.visit(
+            proposal, run.detectors, run.x, run.y,
+            attempt=attempt, min_quality=run.current.min_quality,
+            timeout=run.course.timeout, tolerance=run.tolerance,
+            refusal=functools.partial(run.steering.refusal, proposal),
+        )  # fmt: skip
+        if failed is None:
+            run.in_a_row = 0
+            return
+        if (yield from _refused(run, proposal, attempt)):
+            return
+        last = attempt >= run.course.retries
+        # A place that gives bad spectra does so again; an instrument may recover.
+        barred = last and failed.startswith("quality")
+        logger.warning(
+            "pixel %s, attempt %d: %s%s", proposal.pixel, attempt + 1, failed,
+            "; given up" if last else "",
+        )  # fmt: skip
+        seconds = time.monotonic() - started
+        yield from _save_failure(proposal, attempt, failed, last, barred, seconds)
+    run.in_a_row += 1
+    if run.in_a_row >= run.course.max_failures:
+        logger.error(
+            "%d points failed in a row, the last one with: %s. The plan pauses: look at the "
+            "instrument, then RE.resume() goes on and RE.stop() ends the run and keeps everything",
+            run.in_a_row, failed,
+        )  # fmt: skip
+        run.in_a_row = 0
+        yield from bps.pause()
+
+
+def _refused(run: Run, proposal: Proposal, attempt: int) -> MsgGenerator[bool]:
+    """Say whether somebody said not to measure a pixel; the record then says so, too."""
+    why = run.steering.refusal(proposal)
+    if why is None:
+        return False
+    yield from _steered(run)  # the wish first, then what came of it
+    if why != VETOED:  # the explorer knows a veto by the act
+        yield from _save_failure(proposal, attempt, why, given_up=True)
+    return True
+
+
+def _steered(run: Run) -> MsgGenerator[None]:
+    """Write what the scientist asked for, and do of it what is the plan's to do."""
+    run.steering.propose(run.pending)
+    if run.steering.waiting and run.ahead is not None:
+        # It was begun without them, so in the record it has to come before them.
+        yield from _decided(run)
+    for act in run.steering.take():
+        values = documents.act_values(act, run.n_decisions)
+        yield from plan_stubs.save(documents.STEERING, [Record("steering", values)])
+        _obeyed(run, act)
+
+
+def _obeyed(run: Run, act: Act) -> None:
+    if act.kind == "stop":
+        run.ended = f"manual: {act.arguments['reason'] or 'ended by hand'}"
+    elif act.kind == "set":
+        run.current = Strategy.named(act.arguments["strategy"], **act.arguments["parameters"])
+    elif act.kind == "veto":
+        kept = [p for p in run.pending if p.decision_id != act.arguments["decision_id"]]
+        run.pending = deque(kept)
+
+
+def _save_decision(proposal: Proposal) -> MsgGenerator[None]:
+    decision = Record("decision", documents.decision_values(proposal))
+    yield from plan_stubs.save(documents.DECISIONS, [decision])
+
+
+def _save_failure(
+    proposal: Proposal,
+    attempt: int,
+    reason: str,
+    given_up: bool,
+    barred: bool = False,
+    seconds: float = 0.0,
+) -> MsgGenerator[None]:
+    values = documents.failure_values(proposal, attempt, reason, given_up, barred, seconds)
+    yield from plan_stubs.save(documents.FAILURES, [Record("failure", values)])
+
+
+def _save_trainings(trainings: Sequence[Any]) -> MsgGenerator[None]:
+    for training in trainings:
+        record = Record("training", documents.training_values(training))
+        yield from plan_stubs.save(documents.LEARNING, [record])
+
+
+def _save_maps(maps: Mapping[str, np.ndarray]) -> MsgGenerator[None]:
+    if any(np.isfinite(values).any() for values in maps.values()):
+        arrays = {name: values.astype("<f4") for name, values in maps.items()}
+        record = Record("maps", arrays, dict.fromkeys(arrays, "yx"))
+        yield from plan_stubs.save(documents.MAPS, [record])
