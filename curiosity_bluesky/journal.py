@@ -275,6 +275,9 @@ class Tally:
         In a journal, the position of the start document, bytes.
     longest : int
         In a journal, the longest line, bytes.
+    unknown : int
+        Events of streams that were never described, which Tiled cannot take; they count for
+        nothing else.
     """
 
     def __init__(self) -> None:
@@ -287,11 +290,12 @@ class Tally:
         self.external = False
         self.begins = 0
         self.longest = 0
+        self.unknown = 0
         self._streams: dict[str, str] = {}  # of descriptors
         self._last: dict[str, int] = {}  # event of descriptors
 
     def add(self, name: str, doc: Mapping[str, Any]) -> bool:
-        """Take in a document; return whether it is more than a repetition."""
+        """Take in a document; return whether it is to be written: no repetition, and known."""
         if name == "start":
             self.start = dict(doc)
         self.documents += 1
@@ -306,6 +310,10 @@ class Tally:
                 for key, described in doc["data_keys"].items()
                 if described["dtype"] == "array" and "external" not in described
             )
+        elif name in ("event", "event_page") and doc["descriptor"] not in self._streams:
+            # Of a writer that was subscribed in the middle of a run.
+            self.unknown += 1 if name == "event" else len(doc["seq_num"])
+            return False
         elif name == "event":
             stream, number = doc["descriptor"], doc["seq_num"]
             if number <= self._last.get(stream, 0):
@@ -320,8 +328,8 @@ class Tally:
         return True
 
     def stream_of(self, descriptor: str) -> str:
-        """Return the stream of a descriptor that was taken in."""
-        return self._streams[descriptor]
+        """Return the stream of a descriptor that was taken in, "" if none was."""
+        return self._streams.get(descriptor, "")
 
 
 def tally_of(found: Iterable[Line], begins: int = 0) -> Tally:

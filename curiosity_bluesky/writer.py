@@ -15,12 +15,15 @@ import httpx
 from curiosity_bluesky.collector import Collector
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.intake import (
+    TRIES,
     BrokenOff,
     Mismatch,
     RunFeed,
     compare,
+    passes,
     rewrite,
     take_in,
+    unknown_events,
 )
 from curiosity_bluesky.journal import Document, RunJournal, tally_of
 
@@ -28,10 +31,6 @@ logger = logging.getLogger("curiosity_bluesky")
 
 PATIENCE = 10.0
 """How long the end of a process waits for a server that takes nothing, s."""
-
-_TRIES = 3
-# What may pass by itself: the key is set, the server's disk is cleared, ...
-_PASSING = (401, 403, 408, 429)
 
 
 @dataclass
@@ -192,7 +191,7 @@ class JournaledWriter:
         """Whether waiting any longer would bring nothing for a run."""
         if not run.ended and run.position >= run.journal.end:
             return True
-        return self._gone(run) or bool(run.trouble and run.tries >= _TRIES)
+        return self._gone(run) or bool(run.trouble and run.tries >= TRIES)
 
     def _gone(self, run: _Run) -> bool:
         return run.journal.uid in self.failed
@@ -339,6 +338,8 @@ class JournaledWriter:
             compared = compare(self._client[uid], run.feed.tally)
             if compared.difference:
                 raise Mismatch(f"Tiled does not hold all of it: {compared.difference}")
+            if run.feed.tally.unknown:
+                raise Mismatch(f"Tiled does not hold all of it: {unknown_events(run.feed.tally)}")
             run.journal.delete()
             del self._runs[uid]
 
@@ -375,7 +376,7 @@ class JournaledWriter:
         else:
             run.delay = min(most, 2 * run.delay or first)
             run.due = now + run.delay
-            if run.tries >= _TRIES and not _passes(error):
+            if run.tries >= TRIES and not (passes(error) or isinstance(error, _Busy)):
                 self.failed[uid] = error
         if news or uid in self.failed:
             logger.warning(
@@ -400,11 +401,3 @@ class JournaledWriter:
 
 class _Busy(Exception):
     """Somebody else does it at this moment."""
-
-
-def _passes(error: Exception) -> bool:
-    """Whether an error may pass by itself, however often it came."""
-    if isinstance(error, httpx.HTTPStatusError):
-        status = error.response.status_code
-        return status >= 500 or status in _PASSING
-    return isinstance(error, _Busy)

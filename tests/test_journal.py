@@ -159,6 +159,15 @@ def test_a_tally_counts_a_repeated_event_once(told):
     assert tally.start and tally.stop and tally.stop["uid"] == "end"
 
 
+def test_a_tally_passes_over_events_of_unknown_descriptors_and_counts_them(told):
+    again = RunJournal(told.parent, "uid")
+    again.append("event", event(4, "never described"))
+    again.append("event_page", {"descriptor": "never described", "seq_num": [5, 6]})
+    again.close()
+    tally = tally_of(lines(told))
+    assert (tally.events, tally.unknown) == ({"primary": 3}, 3)
+
+
 def test_a_run_that_is_journalled_again_counts_from_there(told):
     size = told.stat().st_size
     again = RunJournal(told.parent, "uid")
