@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,17 @@ Line = tuple[int, str, dict[str, Any]]
 """A document behind the position in its journal, bytes, that follows it."""
 
 
+_open_here: weakref.WeakValueDictionary[tuple[Path, str], RunJournal]
+_open_here = weakref.WeakValueDictionary()
+"""The journals that this process writes; the locks of files are for other processes."""
+
+_here = threading.Lock()
+
+
+class Taken(Exception):
+    """Somebody else writes the journal of that run."""
+
+
 class RunJournal:
     """The write-ahead file of one run, ``<directory>/<uid>.jsonl``.
 
@@ -41,6 +53,11 @@ class RunJournal:
         Where the journals are.
     uid
         The run.
+
+    Raises
+    ------
+    Taken
+        If somebody else writes it, in this process or in another.
     """
 
     def __init__(self, directory: Path, uid: str) -> None:
@@ -53,7 +70,20 @@ class RunJournal:
         self._size = 0  # of the whole lines in the file
         self._end = 0  # with those in memory
         self._troubled = False
+        self._key = (directory.resolve(), uid)
+        with _here:
+            if self._key in _open_here:
+                raise Taken("another writer in this process")
+            _open_here[self._key] = self
         with self._mutex:
+            try:
+                # The one time that it waits: somebody may look at this moment whether it is held.
+                self._lock.acquire(timeout=1)
+            except filelock.Timeout:
+                self._forget()
+                raise Taken("another process") from None
+            except OSError:
+                pass  # the disk is full; said and tried again with the rest
             self._drain()
         self.begins = self._end  # a run of that uid may have been journalled before
 
@@ -100,6 +130,11 @@ class RunJournal:
         return self._end
 
     @property
+    def is_locked(self) -> bool:
+        """Whether it is certain that nobody else writes this run."""
+        return self._lock.is_locked
+
+    @property
     def on_disk(self) -> bool:
         """Whether every line is in the file."""
         return not self._waiting
@@ -114,6 +149,7 @@ class RunJournal:
                 os.close(self._file)
                 self._file = None
             self._lock.release()
+            self._forget()
             return True
 
     def delete(self) -> None:
@@ -123,7 +159,14 @@ class RunJournal:
             if self._file is not None:
                 os.close(self._file)
                 self._file = None
-            remove(self.path, self._lock)
+            if self._lock.is_locked:  # else it never came to a file
+                remove(self.path, self._lock)
+            self._forget()
+
+    def _forget(self) -> None:
+        with _here:
+            if _open_here.get(self._key) is self:
+                del _open_here[self._key]
 
     def _drain(self) -> None:
         try:
@@ -135,10 +178,12 @@ class RunJournal:
         except (OSError, filelock.Timeout) as error:
             if not self._troubled:
                 self._troubled = True
+                locked = isinstance(error, filelock.Timeout)
                 logger.warning(
                     "the journal %s cannot be written (%s); its lines wait in memory and are "
-                    "tried again with each document: make room on that disk",
-                    *(self.path, error),
+                    "tried again with each document%s",
+                    *(self.path, "another process has it" if locked else error),
+                    "" if locked else ": make room on that disk",
                 )
         else:
             if self._troubled:
@@ -147,7 +192,7 @@ class RunJournal:
 
     def _open(self) -> None:
         if not self._lock.is_locked:
-            self._lock.acquire(timeout=1)
+            self._lock.acquire()  # without waiting: a plan stands still
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         # A line that a killed process left unfinished would spoil the one after it.
         size = os.fstat(self._file).st_size

@@ -25,7 +25,7 @@ from curiosity_bluesky.intake import (
     take_in,
     unknown_events,
 )
-from curiosity_bluesky.journal import Document, RunJournal, tally_of
+from curiosity_bluesky.journal import Document, RunJournal, Taken, tally_of
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -70,7 +70,8 @@ class JournaledWriter:
     does not take something, the thread tries again, less and less often, and then writes the
     run anew from its journal. After the stop document it counts what Tiled holds; a run that
     is all there loses its journal, a run that is not is written anew. It also takes in what
-    processes that died have left in the directory.
+    processes that died have left in the directory. A run that another writer has in hand
+    already, in this process or in another, is left to that one.
 
     Parameters
     ----------
@@ -112,6 +113,7 @@ class JournaledWriter:
         self._parents: dict[str, str] = {}  # of descriptors and resources of open runs
         self._latest = "other"
         self._runs: dict[str, _Run] = {}
+        self._of_others: set[str] = set()  # runs
         self._down = _Outage()
         self._answered = time.monotonic()
         self._news = threading.Event()
@@ -126,9 +128,15 @@ class JournaledWriter:
         if self._closing:
             raise RuntimeError("this writer is closed; take a new one from the catalogue")
         uid = self._run_of(name, doc)
+        if uid in self._of_others:
+            return
         run = self._runs.get(uid)
         if run is None:
-            journal = RunJournal(self._journal, uid)
+            try:
+                journal = RunJournal(self._journal, uid)
+            except Taken as error:
+                self._leave(uid, str(error))
+                return
             run = _Run(journal, journal.begins)
             if name != "start":
                 self.failed[uid] = ValueError("its start document never came")
@@ -138,6 +146,17 @@ class JournaledWriter:
         run.documents += 1
         run.ended = run.ended or name == "stop"
         self._news.set()
+
+    def _leave(self, uid: str, who: str) -> None:
+        """Leave a run to whoever writes it; two would take it from each other in Tiled."""
+        if not self._of_others:
+            logger.warning(
+                "run %s is written into %s by %s already, so this writer leaves it, and what "
+                "else that one has, alone: subscribe one writer for each catalogue (the IPython "
+                "profile has subscribed one)",
+                *(uid, self._where or self._journal, who),
+            )
+        self._of_others.add(uid)
 
     def _run_of(self, name: str, doc: Mapping[str, Any]) -> str:
         """Run of a document: what it names itself, or that of what it refers to."""
@@ -345,6 +364,9 @@ class JournaledWriter:
 
     def _write_anew(self, uid: str, run: _Run) -> None:
         """Write all that the journal has of a run so far; it goes on as before then."""
+        if not run.journal.is_locked and uid in self._client:
+            # Without the lock what Tiled has may be somebody else's, who goes on with it.
+            raise _Busy("its journal could not be locked")
         run.position, run.taken = run.journal.begins, 0
         end = run.journal.end
 

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from curiosity_bluesky.journal import (
     RunJournal,
+    Taken,
     documents,
     is_held,
     journals,
@@ -133,6 +135,36 @@ def test_the_lock_and_the_file_go_together(tmp_path):
     assert is_held(journal.path) and journals(tmp_path) == [journal.path]
     journal.delete()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_second_journal_of_a_run_is_refused_at_once(tmp_path):
+    first = RunJournal(tmp_path, "uid")
+    begun = time.monotonic()
+    with pytest.raises(Taken, match="in this process"):
+        RunJournal(tmp_path / "." / "x" / "..", "uid")
+    assert time.monotonic() - begun < 0.5
+    first.append("event", {"n": 0})
+    first.close()
+    RunJournal(tmp_path, "uid").close()  # it is free again
+
+
+def test_a_journal_of_another_process_is_refused(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from curiosity_bluesky.journal import RunJournal
+journal = RunJournal(Path(sys.argv[1]), "uid")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None and child.stdout.readline() == b"locked\n"
+    with pytest.raises(Taken, match="another process"):
+        RunJournal(tmp_path, "uid")
+    child.communicate()
+    RunJournal(tmp_path, "uid").close()
 
 
 @pytest.fixture
