@@ -23,6 +23,7 @@ from curiosity_bluesky.connection import (
     RemoteConnection,
     Unreachable,
     alive,
+    is_away,
 )
 from curiosity_bluesky.documents import RESUMES
 from curiosity_bluesky.errors import InputError
@@ -103,8 +104,10 @@ class Catalog:
         self.flush()
         try:
             return ask(self.client)
-        except httpx.TransportError:
-            return ask(self.client)
+        except (httpx.TransportError, httpx.HTTPStatusError) as error:
+            if not is_away(error):
+                raise
+            return ask(self.client)  # raises Unreachable if nobody took its place
 
     def writer(
         self, batch_size: int = 1, retry: tuple[float, float] = (1.0, 30.0)

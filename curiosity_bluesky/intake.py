@@ -15,6 +15,7 @@ import pandas as pd
 from bluesky_tiled_plugins import TiledWriter
 from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
 
+from curiosity_bluesky.connection import Unreachable, is_away
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.journal import (
     Document,
@@ -341,14 +342,20 @@ def take_in_each(
         except (httpx.TransportError, InputError, BrokenOff):
             raise  # the same for all of them
         except Exception as error:  # whatever Tiled's client makes of this one
+            if is_away(error):
+                raise Unreachable(f"no Tiled server answers ({_words(error)})") from error
             yield _refused(path, error), error
         else:
             if taken is not None:
                 yield taken, None
 
 
+def _words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def _refused(path: Path, error: Exception) -> Recovered:
-    why = " ".join(f"{type(error).__name__}: {error}".split())
+    why = _words(error)
     try:
         tally = tally_of(lines(path))
     except Exception:  # perhaps the very reason

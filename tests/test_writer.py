@@ -11,16 +11,19 @@ import sys
 import threading
 import time
 import warnings
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from bluesky import RunEngine
 from proxy import Proxy
 from support import QUICK, collected_run, comparable
 
-from curiosity_bluesky import connect, read
+from curiosity_bluesky import cli, connect, read
+from curiosity_bluesky.connection import alive
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.journal import RunJournal
 from curiosity_bluesky.server import EmbeddedServer
@@ -294,6 +297,67 @@ def test_nothing_is_deleted_in_tiled_without_the_lock_of_the_journal(tmp_path, m
     assert writer._client == {"run-one": "of somebody else"}
     writer._client = None
     writer.close()
+
+
+class BadGateway(BaseHTTPRequestHandler):
+    """A reverse proxy whose server is down."""
+
+    def do_GET(self) -> None:
+        self.send_error(502)
+
+    do_POST = do_GET
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def bad_gateway():
+    served = ThreadingHTTPServer(("127.0.0.1", 0), BadGateway)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{served.server_port}/api/v1"
+    served.shutdown()
+    served.server_close()
+
+
+def test_a_proxy_whose_server_is_down_counts_as_down(bad_gateway):
+    begun = time.monotonic()
+    with pytest.raises(ValueError, match="no Tiled server answers .*502"):
+        connect(bad_gateway, create=False)
+    with pytest.warns(UserWarning, match="no Tiled server answers"):
+        catalog = connect(bad_gateway)
+    writer = catalog.writer(retry=QUICK_RETRY)
+    emitted = documents_of("run-one")
+    for document in emitted:
+        writer(*document)
+    until(lambda: writer.offline)
+    assert writer.status.startswith("Tiled does not answer since ") and not writer.failed
+    with pytest.raises(ValueError, match="no Tiled server answers"):
+        catalog["some run"]
+    catalog.close()
+    assert (catalog.journal / "run-one.jsonl").exists()
+    assert time.monotonic() - begun < 15
+
+
+def test_a_server_behind_a_proxy_that_goes_away_is_not_alive(bad_gateway, tmp_path):
+    with connect(tmp_path / "runs") as catalog:
+        client = catalog.client
+        assert alive(client)
+        client.context.api_uri = httpx.URL(bad_gateway)
+        assert not alive(client)
+
+
+def test_a_command_says_in_one_line_what_the_server_answered(monkeypatch, capsys):
+    def refused():
+        request = httpx.Request("GET", "http://here/api/v1")
+        answer = httpx.Response(500, request=request)
+        raise httpx.HTTPStatusError("500 on the way", request=request, response=answer)
+
+    monkeypatch.setattr(cli, "app", refused)
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "the Tiled server failed" in said and "500" in said
 
 
 @pytest.mark.slow
