@@ -240,7 +240,7 @@ class JournaledWriter:
             return
         self._closing = True
         self._collector.close()
-        for run in self._runs.values():  # each is tried once more, now
+        for run in list(self._runs.values()):  # each is tried once more, now
             run.trouble, run.tries, run.due = "", 0, 0.0
         self._down.why, self._down.due = "", 0.0
         self._news.set()
@@ -248,7 +248,7 @@ class JournaledWriter:
         self._given_up = True
         self._news.set()
         self._thread.join(0.2)
-        left = {uid: run for uid, run in self._runs.items() if run.ended or run.trouble}
+        left = {uid: run for uid, run in list(self._runs.items()) if run.ended or run.trouble}
         if left and not set(left) <= set(self.failed):
             logger.warning(
                 "%d documents of %d runs are not in Tiled (%s); they are in %s, and "
@@ -271,10 +271,10 @@ class JournaledWriter:
                     logger.exception("the writer to Tiled stumbled")
                 with self._turned:
                     self._turned.notify_all()
-                if self._closing and all(map(self._finished, self._runs.values())):
+                if self._closing and all(map(self._finished, list(self._runs.values()))):
                     break
         finally:
-            for run in self._runs.values():
+            for run in list(self._runs.values()):
                 if not run.let_go and not run.journal.close():
                     logger.error("the end of %s is not written: disk full", run.journal.path)
             self._drop_client()
