@@ -13,13 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import event_model
 import filelock
+import numpy as np
 
 logger = logging.getLogger("curiosity_bluesky")
 
 CHUNK = 256 * 1024
 """Bytes that are read from a journal at once; a line may be longer."""
+
+_COMPLEX = "__complex__"
+"""Marks, in a line, the real and the imaginary parts of a number or an array."""
 
 Document = tuple[str, dict[str, Any]]
 
@@ -70,6 +73,7 @@ class RunJournal:
         self._size = 0  # of the whole lines in the file
         self._end = 0  # with those in memory
         self._troubled = False
+        self._odd = False  # something was kept as its text
         self._key = (directory.resolve(), uid)
         with _here:
             if self._key in _open_here:
@@ -88,8 +92,11 @@ class RunJournal:
         self.begins = self._end  # a run of that uid may have been journalled before
 
     def append(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Write one document; numpy's arrays become lists."""
-        line = json.dumps({"name": name, "doc": doc}, cls=event_model.NumpyEncoder) + "\n"
+        """Write one document, whatever is in it; numpy's arrays become lists.
+
+        Complex numbers come back as such. Of what else JSON cannot hold the text is kept.
+        """
+        line = self._text({"name": name, "doc": doc}) + "\n"
         with self._mutex:
             self._waiting.append(line.encode())
             self._end += len(self._waiting[-1])
@@ -162,6 +169,33 @@ class RunJournal:
             if self._lock.is_locked:  # else it never came to a file
                 remove(self.path, self._lock)
             self._forget()
+
+    def _text(self, entry: dict[str, Any]) -> str:
+        try:
+            return json.dumps(entry, default=self._held)
+        except (TypeError, ValueError, RecursionError):  # odd keys, or something within itself
+            return json.dumps(_plain(entry), default=self._held)
+
+    def _held(self, value: Any) -> Any:
+        """Return something that JSON can hold for something that it cannot."""
+        if hasattr(value, "__array__"):
+            value = np.asarray(value)
+            if value.dtype.kind == "c":
+                parts = [part.astype(float).tolist() for part in (value.real, value.imag)]
+                return {_COMPLEX: parts, "dtype": value.dtype.str}
+            if value.dtype.kind == "f" and value.ndim == 0:  # a long double is its own item
+                return float(value)
+            if value.dtype.kind in "biufUSO" or value.ndim:
+                return value.tolist()
+        elif isinstance(value, complex):
+            return {_COMPLEX: [value.real, value.imag]}
+        if not self._odd:
+            self._odd = True
+            logger.warning(
+                "a document of run %s holds a %s, for which JSON has nothing; its text is kept",
+                *(self.uid, type(value).__name__),
+            )
+        return str(value)
 
     def _forget(self) -> None:
         with _here:
@@ -286,12 +320,36 @@ def _parsed(data: bytes, position: int) -> Iterator[Line]:
     for line in data.splitlines(keepends=True):
         position += len(line)
         try:
-            entry = json.loads(line)
+            # Few lines have any, and to look into each dictionary takes time.
+            hook = _restored if _COMPLEX.encode() in line else None
+            entry = json.loads(line, object_hook=hook)
             name, doc = entry["name"], entry["doc"]
         except (ValueError, KeyError, TypeError):
             logger.warning("a journal holds a line that is no document: %.60r", line)
             continue
         yield position, name, doc
+
+
+def _restored(found: dict[str, Any]) -> Any:
+    if _COMPLEX not in found:
+        return found
+    real, imag = found[_COMPLEX]
+    if "dtype" not in found:
+        return complex(real, imag)
+    value = np.empty(np.shape(real), found["dtype"])
+    value.real, value.imag = real, imag
+    return value
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Return a copy whose keys are text and which is not endless."""
+    if depth > 50:
+        return "..."
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, depth + 1) for each in value]
+    return value
 
 
 class Tally:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,25 @@ def test_numbers_of_every_kind_come_back_equal(tmp_path):
     np.testing.assert_array_equal(np.array(doc["data"]["f4"], "f4"), values)
     assert (doc["data"]["i"], doc["data"]["b"], doc["data"]["f"]) == (3, True, 0.1)
     journal.close()
+
+
+def test_what_json_cannot_hold_never_ends_a_run(tmp_path, caplog):
+    journal = RunJournal(tmp_path, "uid")
+    lockin = np.array([[1 + 2j, np.nan - 1j]], "c8")
+    odd = {"raw": b"\x00", "set": {1}, "when": datetime(2026, 11, 21), (1, 2): "key"}
+    odd |= {"long": np.longdouble(0.5), "stamp": np.datetime64("2026-11-21"), "path": tmp_path}
+    odd["itself"] = odd
+    journal.append("start", {"uid": "uid", **{k: v for k, v in odd.items() if k != "itself"}})
+    journal.append("start", odd)
+    journal.append("event", event(1, lockin=lockin, one=3 - 1j, scalar=np.complex64(1j)))
+    journal.close()
+    (_, start), _, (_, doc) = documents(journal.path)
+    assert (start["set"], start["when"], start["long"]) == ("{1}", "2026-11-21 00:00:00", 0.5)
+    assert start["stamp"] == "2026-11-21" and start["path"] == str(tmp_path)
+    np.testing.assert_array_equal(doc["data"]["lockin"], lockin)
+    assert doc["data"]["lockin"].dtype == "c8"
+    assert doc["data"]["one"] == 3 - 1j and doc["data"]["scalar"] == 1j
+    assert len([r for r in caplog.records if "its text is kept" in r.getMessage()]) == 1
 
 
 def test_a_line_that_a_kill_left_unfinished_is_passed_over_and_spoils_no_other(tmp_path):
