@@ -23,18 +23,12 @@ from curiosity_bluesky.connection import (
     RemoteConnection,
     Unreachable,
     alive,
+    is_away,
 )
 from curiosity_bluesky.documents import RESUMES
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.intake import Recovered, take_in
-from curiosity_bluesky.journal import (
-    Document,
-    documents,
-    first_document,
-    journals,
-    lines,
-    tally_of,
-)
+from curiosity_bluesky.intake import Recovered, take_in_each
+from curiosity_bluesky.journal import Document, documents, first_document, journals
 from curiosity_bluesky.summary import RunSummary as RunSummary
 from curiosity_bluesky.summary import journalled, summary_of
 from curiosity_bluesky.writer import JournaledWriter
@@ -110,8 +104,10 @@ class Catalog:
         self.flush()
         try:
             return ask(self.client)
-        except httpx.TransportError:
-            return ask(self.client)
+        except (httpx.TransportError, httpx.HTTPStatusError) as error:
+            if not is_away(error):
+                raise
+            return ask(self.client)  # raises Unreachable if nobody took its place
 
     def writer(
         self, batch_size: int = 1, retry: tuple[float, float] = (1.0, 30.0)
@@ -139,25 +135,16 @@ class Catalog:
 
         A run that Tiled has already, whole, only loses its journal. One whose process died
         is written as far as it got, and marked ``interrupted`` in the metadata of the run.
-        One that the server refuses is kept, and keeps no other waiting. Again, or twice at
-        once, does no harm.
+        One that the server or its client refuses is kept, and keeps no other waiting. Again,
+        or twice at once, does no harm.
 
         Raises
         ------
         InputError
             If no server answers.
         """
-        recovered = []
-        for path in journals(self.journal):
-            try:
-                taken = take_in(self.client, path)
-            except httpx.HTTPStatusError as error:  # the next may be taken all the same
-                tally = tally_of(lines(path))
-                why = " ".join(str(error).split())
-                taken = Recovered(path.stem, "kept", tally.documents, tally.stop is None, why)
-            if taken is not None:
-                recovered.append(taken)
-        return recovered
+        each = take_in_each(lambda: self.client, journals(self.journal))
+        return [recovered for recovered, _ in each]
 
     def flush(self) -> None:
         """Wait until the writers have nothing in hand, but not for a server that is away."""

@@ -500,12 +500,13 @@ def main() -> None:
     except Exception as error:
         # Only a command that talks to a server has httpx at all; none waits for its import.
         httpx = sys.modules.get("httpx")
-        if httpx is None or not isinstance(error, httpx.TransportError):
+        if httpx is None or not isinstance(error, httpx.TransportError | httpx.HTTPStatusError):
             raise
         said = " ".join(f"{type(error).__name__}: {error}".split())
+        refused = isinstance(error, httpx.HTTPStatusError)
         print(
-            f"curiosity: the Tiled server went away ({said}); what was measured is in the "
-            "catalogue or in its journal, try again",
+            f"curiosity: the Tiled server {'failed' if refused else 'went away'} ({said}); what "
+            "was measured is in the catalogue or in its journal, try again",
             file=sys.stderr,
         )
         sys.exit(1)

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from curiosity_bluesky.intake import BrokenOff, take_in
+from curiosity_bluesky.intake import TRIES, BrokenOff, passes, take_in_each
 from curiosity_bluesky.journal import is_held, journals
 
 logger = logging.getLogger("curiosity_bluesky")
 
+_SELDOM = 3600.0
+# Longest pause before journals are tried again that the server itself refuses, s: each time
+# what it has of them is written anew, and nobody waits for them.
+
 
 class Collector:
     """A thread that takes in every abandoned journal, once, and ends.
+
+    One that is refused is tried as often as the writer tries a run: `TRIES` times, or, if that
+    may pass by itself, as long as the process lives, less and less often.
 
     It is not the thread that feeds live runs: a long journal keeps none of them waiting.
 
@@ -45,6 +51,7 @@ class Collector:
         self._retry = retry
         self._is_mine = is_mine
         self._kept: set[str] = set()
+        self._tries: Counter[str] = Counter()
         self._ended = threading.Event()
         threading.Thread(target=self._collect, name="journals", daemon=True).start()
 
@@ -57,25 +64,35 @@ class Collector:
         while not self._ended.is_set() and (left := self._left()):
             try:
                 client = self._tiled()
-                refused: Exception | None = None
-                for path in left:
-                    try:
-                        taken = take_in(client, path, lambda: not self._ended.is_set())
-                    except httpx.HTTPStatusError as error:  # the next may be taken all the same
-                        refused = error
-                        continue
-                    if taken is not None:
-                        logger.warning("journal %s: %s %s", path, taken.status, taken.detail)
-                    if taken is not None and taken.status == "kept":
-                        self._kept.add(path.stem)
-                if refused is not None:
-                    raise refused
+                again = False
+                for taken, error in take_in_each(lambda c=client: c, left, self._wanted):
+                    again = self._is_tried_again(taken.uid, error) or again
+                    if error is not None and self._tries[taken.uid] > 1:
+                        continue  # that was said the first time
+                    logger.warning("journal of %s: %s %s", taken.uid, taken.status, taken.detail)
+                    if taken.status == "kept" and error is None:
+                        self._kept.add(taken.uid)
+                longest = max(most, _SELDOM)
             except BrokenOff:
                 return
             except Exception as error:  # the journals stay; there is time
                 logger.info("journals left by others are not taken in yet: %s", error)
+                again, longest = True, most
+            if again:
                 self._ended.wait(delay)
-                delay = min(most, 2 * delay)
+                delay = min(longest, 2 * delay)
+
+    def _wanted(self) -> bool:
+        return not self._ended.is_set()
+
+    def _is_tried_again(self, uid: str, error: Exception | None) -> bool:
+        """Note that a journal was refused; return whether it is tried again."""
+        if error is None:
+            return False
+        self._tries[uid] += 1
+        if self._tries[uid] >= TRIES and not passes(error):
+            self._kept.add(uid)
+        return uid not in self._kept
 
     def _left(self) -> list[Path]:
         return [

@@ -23,9 +23,19 @@ from curiosity_bluesky.server import (
 PROBE = 15.0
 """How long a server may take to say that it is there, s."""
 
+# Bad gateway, service unavailable, gateway timeout: of a proxy whose server is down.
+_OF_PROXIES = (502, 503, 504)
+
 
 class Unreachable(InputError):
     """No server answers at present."""
+
+
+def is_away(error: Exception) -> bool:
+    """Whether an error says that no server is there, or only a proxy in front of none."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in _OF_PROXIES
+    return isinstance(error, httpx.TransportError)
 
 
 class Connection(Protocol):
@@ -141,21 +151,23 @@ def alive(client: Any) -> bool:
     if http.is_closed:
         return False
     try:
-        http.get(str(client.context.api_uri), timeout=PROBE)
+        answer = http.get(str(client.context.api_uri), timeout=PROBE)
     except httpx.TransportError:
         return False
-    return True
+    return not answer.is_server_error
 
 
 def _answers(uri: str) -> None:
     """Raise Unreachable if nobody is there: Tiled's own client tries for half a minute."""
     try:
-        httpx.get(uri, timeout=PROBE)
+        answer = httpx.get(uri, timeout=PROBE)
+        why = f"{answer.status_code} {answer.reason_phrase}" if answer.is_server_error else ""
     except httpx.TransportError as error:
+        why = f"{type(error).__name__}: {error}"
+    if why:
         raise Unreachable(
-            f"no Tiled server answers at {uri} ({type(error).__name__}: {error}); is it running "
-            "(`curiosity serve`)?"
-        ) from None
+            f"no Tiled server answers at {uri} ({why}); is it running (`curiosity serve`)?"
+        )
 
 
 def _ask(where: str, ask: Any) -> Any:
@@ -170,7 +182,8 @@ def _ask(where: str, ask: Any) -> Any:
     except InputError:
         raise
     except Exception as error:  # httpx's and tiled's many ways to say no
-        kind = Unreachable if isinstance(error, httpx.TransportError) else InputError
+        failed = isinstance(error, httpx.HTTPStatusError) and error.response.is_server_error
+        kind = Unreachable if failed or is_away(error) else InputError
         raise kind(
             f"the Tiled server at {where} cannot be used ({type(error).__name__}: "
             f"{' '.join(str(error).split())}); is it running (`curiosity serve`), and is "

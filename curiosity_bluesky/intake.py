@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
+import httpx
 import pandas as pd
 from bluesky_tiled_plugins import TiledWriter
 from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
 
+from curiosity_bluesky.connection import Unreachable, is_away
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.journal import (
     Document,
     Tally,
@@ -32,7 +35,11 @@ AT_ONCE = 1000
 BYTES_AT_ONCE = 4_000_000
 """Of a journal's lines in one such request, at most."""
 
-_TRIES = 3
+TRIES = 3
+"""How often what Tiled refuses is tried, unless it may pass by itself; see `passes`."""
+
+# What may pass by itself: the key is set, the server's disk is cleared, ...
+_PASSING = (401, 403, 408, 429)
 
 
 class BrokenOff(Exception):
@@ -41,6 +48,19 @@ class BrokenOff(Exception):
 
 class Mismatch(Exception):
     """Tiled does not hold what was written to it, or holds what the journal does not."""
+
+
+def passes(error: Exception) -> bool:
+    """Whether an error may pass by itself, however often it came."""
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        return status >= 500 or status in _PASSING
+    return False
+
+
+def unknown_events(tally: Tally) -> str:
+    """Return why a journal with events that nothing describes is not done with."""
+    return f"{tally.unknown} events are of streams that it does not describe"
 
 
 class _Normalizer(RunNormalizer):
@@ -285,6 +305,64 @@ def take_in(client: Any, path: Path, wanted: Callable[[], bool] = lambda: True) 
         lock.release()
 
 
+def take_in_each(
+    client: Callable[[], Any],
+    paths: Iterable[Path],
+    wanted: Callable[[], bool] = lambda: True,
+) -> Iterator[tuple[Recovered, Exception | None]]:
+    """Take in journals, one after the other; none that is refused keeps the others waiting.
+
+    Parameters
+    ----------
+    client
+        Returns the catalogue in Tiled.
+    paths
+        The journals. One that somebody else holds is passed over.
+    wanted
+        Asked before each document whether to go on.
+
+    Yields
+    ------
+    tuple
+        What became of a journal, and the error if it was kept because of one.
+
+    Raises
+    ------
+    httpx.TransportError
+        If the server went away.
+    InputError
+        If no server answers, or it cannot be used.
+    BrokenOff
+        If it is not wanted any more.
+    """
+    for path in paths:
+        opened = client()
+        try:
+            taken = take_in(opened, path, wanted)
+        except (httpx.TransportError, InputError, BrokenOff):
+            raise  # the same for all of them
+        except Exception as error:  # whatever Tiled's client makes of this one
+            if is_away(error):
+                raise Unreachable(f"no Tiled server answers ({_words(error)})") from error
+            yield _refused(path, error), error
+        else:
+            if taken is not None:
+                yield taken, None
+
+
+def _words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _refused(path: Path, error: Exception) -> Recovered:
+    why = _words(error)
+    try:
+        tally = tally_of(lines(path))
+    except Exception:  # perhaps the very reason
+        return Recovered(path.stem, "kept", 0, True, why)
+    return Recovered(path.stem, "kept", tally.documents, tally.stop is None, why)
+
+
 def _taken_in(
     client: Any, path: Path, lock: filelock.FileLock, wanted: Callable[[], bool]
 ) -> Recovered:
@@ -308,7 +386,7 @@ def _taken_in(
         less, more, difference = True, False, ""
     if less and more:
         return result("kept", f"Tiled holds more than the journal: {difference}")
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         if not less:
             break
         status = "written"
@@ -316,7 +394,9 @@ def _taken_in(
         found = compare(client[uid], tally)
         less, difference = found.less, found.difference
     if less:
-        return result("kept", f"written {_TRIES} times, Tiled still differs: {difference}")
+        return result("kept", f"written {TRIES} times, Tiled still differs: {difference}")
+    if tally.unknown:  # nothing of them is anywhere else
+        return result("kept", unknown_events(tally))
     run = client[uid]
     if interrupted and not run.metadata.get("stop"):
         mark = {"interrupted": {"time": tally.time}}

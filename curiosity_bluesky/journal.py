@@ -7,23 +7,38 @@ import json
 import logging
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import event_model
 import filelock
+import numpy as np
 
 logger = logging.getLogger("curiosity_bluesky")
 
 CHUNK = 256 * 1024
 """Bytes that are read from a journal at once; a line may be longer."""
 
+_COMPLEX = "__complex__"
+"""Marks, in a line, the real and the imaginary parts of a number or an array."""
+
 Document = tuple[str, dict[str, Any]]
 
 Line = tuple[int, str, dict[str, Any]]
 """A document behind the position in its journal, bytes, that follows it."""
+
+
+_open_here: weakref.WeakValueDictionary[tuple[Path, str], RunJournal]
+_open_here = weakref.WeakValueDictionary()
+"""The journals that this process writes; the locks of files are for other processes."""
+
+_here = threading.Lock()
+
+
+class Taken(Exception):
+    """Somebody else writes the journal of that run."""
 
 
 class RunJournal:
@@ -41,6 +56,11 @@ class RunJournal:
         Where the journals are.
     uid
         The run.
+
+    Raises
+    ------
+    Taken
+        If somebody else writes it, in this process or in another.
     """
 
     def __init__(self, directory: Path, uid: str) -> None:
@@ -53,13 +73,30 @@ class RunJournal:
         self._size = 0  # of the whole lines in the file
         self._end = 0  # with those in memory
         self._troubled = False
+        self._odd = False  # something was kept as its text
+        self._key = (directory.resolve(), uid)
+        with _here:
+            if self._key in _open_here:
+                raise Taken("another writer in this process")
+            _open_here[self._key] = self
         with self._mutex:
+            try:
+                # The one time that it waits: somebody may look at this moment whether it is held.
+                self._lock.acquire(timeout=1)
+            except filelock.Timeout:
+                self._forget()
+                raise Taken("another process") from None
+            except OSError:
+                pass  # the disk is full; said and tried again with the rest
             self._drain()
         self.begins = self._end  # a run of that uid may have been journalled before
 
     def append(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Write one document; numpy's arrays become lists."""
-        line = json.dumps({"name": name, "doc": doc}, cls=event_model.NumpyEncoder) + "\n"
+        """Write one document, whatever is in it; numpy's arrays become lists.
+
+        Complex numbers come back as such. Of what else JSON cannot hold the text is kept.
+        """
+        line = self._text({"name": name, "doc": doc}) + "\n"
         with self._mutex:
             self._waiting.append(line.encode())
             self._end += len(self._waiting[-1])
@@ -100,6 +137,11 @@ class RunJournal:
         return self._end
 
     @property
+    def is_locked(self) -> bool:
+        """Whether it is certain that nobody else writes this run."""
+        return self._lock.is_locked
+
+    @property
     def on_disk(self) -> bool:
         """Whether every line is in the file."""
         return not self._waiting
@@ -114,6 +156,7 @@ class RunJournal:
                 os.close(self._file)
                 self._file = None
             self._lock.release()
+            self._forget()
             return True
 
     def delete(self) -> None:
@@ -123,7 +166,41 @@ class RunJournal:
             if self._file is not None:
                 os.close(self._file)
                 self._file = None
-            remove(self.path, self._lock)
+            if self._lock.is_locked:  # else it never came to a file
+                remove(self.path, self._lock)
+            self._forget()
+
+    def _text(self, entry: dict[str, Any]) -> str:
+        try:
+            return json.dumps(entry, default=self._held)
+        except (TypeError, ValueError, RecursionError):  # odd keys, or something within itself
+            return json.dumps(_plain(entry), default=self._held)
+
+    def _held(self, value: Any) -> Any:
+        """Return something that JSON can hold for something that it cannot."""
+        if hasattr(value, "__array__"):
+            value = np.asarray(value)
+            if value.dtype.kind == "c":
+                parts = [part.astype(float).tolist() for part in (value.real, value.imag)]
+                return {_COMPLEX: parts, "dtype": value.dtype.str}
+            if value.dtype.kind == "f" and value.ndim == 0:  # a long double is its own item
+                return float(value)
+            if value.dtype.kind in "biufUSO" or value.ndim:
+                return value.tolist()
+        elif isinstance(value, complex):
+            return {_COMPLEX: [value.real, value.imag]}
+        if not self._odd:
+            self._odd = True
+            logger.warning(
+                "a document of run %s holds a %s, for which JSON has nothing; its text is kept",
+                *(self.uid, type(value).__name__),
+            )
+        return str(value)
+
+    def _forget(self) -> None:
+        with _here:
+            if _open_here.get(self._key) is self:
+                del _open_here[self._key]
 
     def _drain(self) -> None:
         try:
@@ -135,10 +212,12 @@ class RunJournal:
         except (OSError, filelock.Timeout) as error:
             if not self._troubled:
                 self._troubled = True
+                locked = isinstance(error, filelock.Timeout)
                 logger.warning(
                     "the journal %s cannot be written (%s); its lines wait in memory and are "
-                    "tried again with each document: make room on that disk",
-                    *(self.path, error),
+                    "tried again with each document%s",
+                    *(self.path, "another process has it" if locked else error),
+                    "" if locked else ": make room on that disk",
                 )
         else:
             if self._troubled:
@@ -147,7 +226,7 @@ class RunJournal:
 
     def _open(self) -> None:
         if not self._lock.is_locked:
-            self._lock.acquire(timeout=1)
+            self._lock.acquire()  # without waiting: a plan stands still
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         # A line that a killed process left unfinished would spoil the one after it.
         size = os.fstat(self._file).st_size
@@ -241,12 +320,36 @@ def _parsed(data: bytes, position: int) -> Iterator[Line]:
     for line in data.splitlines(keepends=True):
         position += len(line)
         try:
-            entry = json.loads(line)
+            # Few lines have any, and to look into each dictionary takes time.
+            hook = _restored if _COMPLEX.encode() in line else None
+            entry = json.loads(line, object_hook=hook)
             name, doc = entry["name"], entry["doc"]
         except (ValueError, KeyError, TypeError):
             logger.warning("a journal holds a line that is no document: %.60r", line)
             continue
         yield position, name, doc
+
+
+def _restored(found: dict[str, Any]) -> Any:
+    if _COMPLEX not in found:
+        return found
+    real, imag = found[_COMPLEX]
+    if "dtype" not in found:
+        return complex(real, imag)
+    value = np.empty(np.shape(real), found["dtype"])
+    value.real, value.imag = real, imag
+    return value
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Return a copy whose keys are text and which is not endless."""
+    if depth > 50:
+        return "..."
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, depth + 1) for each in value]
+    return value
 
 
 class Tally:
@@ -275,6 +378,9 @@ class Tally:
         In a journal, the position of the start document, bytes.
     longest : int
         In a journal, the longest line, bytes.
+    unknown : int
+        Events of streams that were never described, which Tiled cannot take; they count for
+        nothing else.
     """
 
     def __init__(self) -> None:
@@ -287,11 +393,12 @@ class Tally:
         self.external = False
         self.begins = 0
         self.longest = 0
+        self.unknown = 0
         self._streams: dict[str, str] = {}  # of descriptors
         self._last: dict[str, int] = {}  # event of descriptors
 
     def add(self, name: str, doc: Mapping[str, Any]) -> bool:
-        """Take in a document; return whether it is more than a repetition."""
+        """Take in a document; return whether it is to be written: no repetition, and known."""
         if name == "start":
             self.start = dict(doc)
         self.documents += 1
@@ -306,6 +413,10 @@ class Tally:
                 for key, described in doc["data_keys"].items()
                 if described["dtype"] == "array" and "external" not in described
             )
+        elif name in ("event", "event_page") and doc["descriptor"] not in self._streams:
+            # Of a writer that was subscribed in the middle of a run.
+            self.unknown += 1 if name == "event" else len(doc["seq_num"])
+            return False
         elif name == "event":
             stream, number = doc["descriptor"], doc["seq_num"]
             if number <= self._last.get(stream, 0):
@@ -320,8 +431,8 @@ class Tally:
         return True
 
     def stream_of(self, descriptor: str) -> str:
-        """Return the stream of a descriptor that was taken in."""
-        return self._streams[descriptor]
+        """Return the stream of a descriptor that was taken in, "" if none was."""
+        return self._streams.get(descriptor, "")
 
 
 def tally_of(found: Iterable[Line], begins: int = 0) -> Tally:

@@ -15,23 +15,22 @@ import httpx
 from curiosity_bluesky.collector import Collector
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.intake import (
+    TRIES,
     BrokenOff,
     Mismatch,
     RunFeed,
     compare,
+    passes,
     rewrite,
     take_in,
+    unknown_events,
 )
-from curiosity_bluesky.journal import Document, RunJournal, tally_of
+from curiosity_bluesky.journal import Document, RunJournal, Taken, tally_of
 
 logger = logging.getLogger("curiosity_bluesky")
 
 PATIENCE = 10.0
 """How long the end of a process waits for a server that takes nothing, s."""
-
-_TRIES = 3
-# What may pass by itself: the key is set, the server's disk is cleared, ...
-_PASSING = (401, 403, 408, 429)
 
 
 @dataclass
@@ -71,7 +70,8 @@ class JournaledWriter:
     does not take something, the thread tries again, less and less often, and then writes the
     run anew from its journal. After the stop document it counts what Tiled holds; a run that
     is all there loses its journal, a run that is not is written anew. It also takes in what
-    processes that died have left in the directory.
+    processes that died have left in the directory. A run that another writer has in hand
+    already, in this process or in another, is left to that one.
 
     Parameters
     ----------
@@ -113,6 +113,7 @@ class JournaledWriter:
         self._parents: dict[str, str] = {}  # of descriptors and resources of open runs
         self._latest = "other"
         self._runs: dict[str, _Run] = {}
+        self._of_others: set[str] = set()  # runs
         self._down = _Outage()
         self._answered = time.monotonic()
         self._news = threading.Event()
@@ -127,9 +128,15 @@ class JournaledWriter:
         if self._closing:
             raise RuntimeError("this writer is closed; take a new one from the catalogue")
         uid = self._run_of(name, doc)
+        if uid in self._of_others:
+            return
         run = self._runs.get(uid)
         if run is None:
-            journal = RunJournal(self._journal, uid)
+            try:
+                journal = RunJournal(self._journal, uid)
+            except Taken as error:
+                self._leave(uid, str(error))
+                return
             run = _Run(journal, journal.begins)
             if name != "start":
                 self.failed[uid] = ValueError("its start document never came")
@@ -139,6 +146,17 @@ class JournaledWriter:
         run.documents += 1
         run.ended = run.ended or name == "stop"
         self._news.set()
+
+    def _leave(self, uid: str, who: str) -> None:
+        """Leave a run to whoever writes it; two would take it from each other in Tiled."""
+        if not self._of_others:
+            logger.warning(
+                "run %s is written into %s by %s already, so this writer leaves it, and what "
+                "else that one has, alone: subscribe one writer for each catalogue (the IPython "
+                "profile has subscribed one)",
+                *(uid, self._where or self._journal, who),
+            )
+        self._of_others.add(uid)
 
     def _run_of(self, name: str, doc: Mapping[str, Any]) -> str:
         """Run of a document: what it names itself, or that of what it refers to."""
@@ -192,7 +210,7 @@ class JournaledWriter:
         """Whether waiting any longer would bring nothing for a run."""
         if not run.ended and run.position >= run.journal.end:
             return True
-        return self._gone(run) or bool(run.trouble and run.tries >= _TRIES)
+        return self._gone(run) or bool(run.trouble and run.tries >= TRIES)
 
     def _gone(self, run: _Run) -> bool:
         return run.journal.uid in self.failed
@@ -222,7 +240,7 @@ class JournaledWriter:
             return
         self._closing = True
         self._collector.close()
-        for run in self._runs.values():  # each is tried once more, now
+        for run in list(self._runs.values()):  # each is tried once more, now
             run.trouble, run.tries, run.due = "", 0, 0.0
         self._down.why, self._down.due = "", 0.0
         self._news.set()
@@ -230,7 +248,7 @@ class JournaledWriter:
         self._given_up = True
         self._news.set()
         self._thread.join(0.2)
-        left = {uid: run for uid, run in self._runs.items() if run.ended or run.trouble}
+        left = {uid: run for uid, run in list(self._runs.items()) if run.ended or run.trouble}
         if left and not set(left) <= set(self.failed):
             logger.warning(
                 "%d documents of %d runs are not in Tiled (%s); they are in %s, and "
@@ -253,10 +271,10 @@ class JournaledWriter:
                     logger.exception("the writer to Tiled stumbled")
                 with self._turned:
                     self._turned.notify_all()
-                if self._closing and all(map(self._finished, self._runs.values())):
+                if self._closing and all(map(self._finished, list(self._runs.values()))):
                     break
         finally:
-            for run in self._runs.values():
+            for run in list(self._runs.values()):
                 if not run.let_go and not run.journal.close():
                     logger.error("the end of %s is not written: disk full", run.journal.path)
             self._drop_client()
@@ -339,11 +357,16 @@ class JournaledWriter:
             compared = compare(self._client[uid], run.feed.tally)
             if compared.difference:
                 raise Mismatch(f"Tiled does not hold all of it: {compared.difference}")
+            if run.feed.tally.unknown:
+                raise Mismatch(f"Tiled does not hold all of it: {unknown_events(run.feed.tally)}")
             run.journal.delete()
             del self._runs[uid]
 
     def _write_anew(self, uid: str, run: _Run) -> None:
         """Write all that the journal has of a run so far; it goes on as before then."""
+        if not run.journal.is_locked and uid in self._client:
+            # Without the lock what Tiled has may be somebody else's, who goes on with it.
+            raise _Busy("its journal could not be locked")
         run.position, run.taken = run.journal.begins, 0
         end = run.journal.end
 
@@ -375,7 +398,7 @@ class JournaledWriter:
         else:
             run.delay = min(most, 2 * run.delay or first)
             run.due = now + run.delay
-            if run.tries >= _TRIES and not _passes(error):
+            if run.tries >= TRIES and not (passes(error) or isinstance(error, _Busy)):
                 self.failed[uid] = error
         if news or uid in self.failed:
             logger.warning(
@@ -400,11 +423,3 @@ class JournaledWriter:
 
 class _Busy(Exception):
     """Somebody else does it at this moment."""
-
-
-def _passes(error: Exception) -> bool:
-    """Whether an error may pass by itself, however often it came."""
-    if isinstance(error, httpx.HTTPStatusError):
-        status = error.response.status_code
-        return status >= 500 or status in _PASSING
-    return isinstance(error, _Busy)

@@ -7,6 +7,8 @@ import resource
 import signal
 import subprocess
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 
 from curiosity_bluesky.journal import (
     RunJournal,
+    Taken,
     documents,
     is_held,
     journals,
@@ -54,6 +57,25 @@ def test_numbers_of_every_kind_come_back_equal(tmp_path):
     np.testing.assert_array_equal(np.array(doc["data"]["f4"], "f4"), values)
     assert (doc["data"]["i"], doc["data"]["b"], doc["data"]["f"]) == (3, True, 0.1)
     journal.close()
+
+
+def test_what_json_cannot_hold_never_ends_a_run(tmp_path, caplog):
+    journal = RunJournal(tmp_path, "uid")
+    lockin = np.array([[1 + 2j, np.nan - 1j]], "c8")
+    odd = {"raw": b"\x00", "set": {1}, "when": datetime(2026, 11, 21), (1, 2): "key"}
+    odd |= {"long": np.longdouble(0.5), "stamp": np.datetime64("2026-11-21"), "path": tmp_path}
+    odd["itself"] = odd
+    journal.append("start", {"uid": "uid", **{k: v for k, v in odd.items() if k != "itself"}})
+    journal.append("start", odd)
+    journal.append("event", event(1, lockin=lockin, one=3 - 1j, scalar=np.complex64(1j)))
+    journal.close()
+    (_, start), _, (_, doc) = documents(journal.path)
+    assert (start["set"], start["when"], start["long"]) == ("{1}", "2026-11-21 00:00:00", 0.5)
+    assert start["stamp"] == "2026-11-21" and start["path"] == str(tmp_path)
+    np.testing.assert_array_equal(doc["data"]["lockin"], lockin)
+    assert doc["data"]["lockin"].dtype == "c8"
+    assert doc["data"]["one"] == 3 - 1j and doc["data"]["scalar"] == 1j
+    assert len([r for r in caplog.records if "its text is kept" in r.getMessage()]) == 1
 
 
 def test_a_line_that_a_kill_left_unfinished_is_passed_over_and_spoils_no_other(tmp_path):
@@ -135,6 +157,36 @@ def test_the_lock_and_the_file_go_together(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_second_journal_of_a_run_is_refused_at_once(tmp_path):
+    first = RunJournal(tmp_path, "uid")
+    begun = time.monotonic()
+    with pytest.raises(Taken, match="in this process"):
+        RunJournal(tmp_path / "." / "x" / "..", "uid")
+    assert time.monotonic() - begun < 0.5
+    first.append("event", {"n": 0})
+    first.close()
+    RunJournal(tmp_path, "uid").close()  # it is free again
+
+
+def test_a_journal_of_another_process_is_refused(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from curiosity_bluesky.journal import RunJournal
+journal = RunJournal(Path(sys.argv[1]), "uid")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None and child.stdout.readline() == b"locked\n"
+    with pytest.raises(Taken, match="another process"):
+        RunJournal(tmp_path, "uid")
+    child.communicate()
+    RunJournal(tmp_path, "uid").close()
+
+
 @pytest.fixture
 def told(tmp_path: Path) -> Path:
     journal = RunJournal(tmp_path, "uid")
@@ -157,6 +209,15 @@ def test_a_tally_counts_a_repeated_event_once(told):
     assert tally.events == {"primary": 3} and tally.arrays == {"primary": {"a"}}
     assert (tally.documents, tally.time) == (7, 9.0)
     assert tally.start and tally.stop and tally.stop["uid"] == "end"
+
+
+def test_a_tally_passes_over_events_of_unknown_descriptors_and_counts_them(told):
+    again = RunJournal(told.parent, "uid")
+    again.append("event", event(4, "never described"))
+    again.append("event_page", {"descriptor": "never described", "seq_num": [5, 6]})
+    again.close()
+    tally = tally_of(lines(told))
+    assert (tally.events, tally.unknown) == ({"primary": 3}, 3)
 
 
 def test_a_run_that_is_journalled_again_counts_from_there(told):

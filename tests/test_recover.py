@@ -207,6 +207,47 @@ def test_a_journal_that_the_server_refuses_keeps_no_other_waiting(
     same(runs[0][1], catalog.documents(runs[0][0]))
 
 
+@pytest.mark.parametrize("by", ["recover", "writer"])
+def test_a_journal_that_nobody_can_read_keeps_no_other_waiting(catalog, run, by):
+    uid, emitted = run
+    # Of a writer that was subscribed in the middle of a run, and one that is no run at all.
+    other = RunJournal(catalog.journal, "other")
+    other.append("event", next(doc for name, doc in emitted if name == "event"))
+    other.close()
+    odd = RunJournal(catalog.journal, "odd")
+    odd.append("start", {"uid": "odd", "time": 0.0})
+    odd.append("descriptor", {"uid": "d", "name": "primary"})
+    odd.close()
+    for path in (other.path, odd.path):
+        os.utime(path, (0, 0))
+    path = journalled(catalog, run)
+    if by == "recover":
+        found = {one.uid: (one.status, one.detail) for one in catalog.recover()}
+        assert found[uid] == ("written", "")
+        assert found["odd"] == ("kept", "KeyError: 'data_keys'")
+        assert found["other"][0] == "kept" and "start document" in found["other"][1]
+    else:
+        writer = catalog.writer(retry=(0.05, 0.05))
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and writer._collector._kept != {"odd", "other"}:
+            time.sleep(0.05)
+        assert writer._collector._tries == {"odd": 3}  # and not for ever
+    assert not path.exists() and other.path.exists() and odd.path.exists()
+    same(emitted, catalog.documents(uid))
+
+
+def test_a_journal_with_events_that_nothing_describes_is_written_and_stays(catalog, run):
+    uid, _ = run
+    path = journalled(catalog, run, until=-1)
+    more = RunJournal(catalog.journal, uid)
+    more.append("event", {"descriptor": "?", "seq_num": 1, "time": 0.0, "data": {}})
+    more.close()
+    for _ in range(2):
+        [recovered] = catalog.recover()
+        assert (recovered.status, recovered.detail[:8]) == ("kept", "1 events")
+    assert path.exists() and len(catalog.client[uid]["primary"].read()["time"]) == 6
+
+
 def test_a_new_writer_takes_in_by_itself_what_others_left(catalog, run):
     uid, emitted = run
     journalled(catalog, run, until=-1)

@@ -11,17 +11,23 @@ import sys
 import threading
 import time
 import warnings
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from bluesky import RunEngine
 from proxy import Proxy
 from support import QUICK, collected_run, comparable
 
-from curiosity_bluesky import connect, read
+from curiosity_bluesky import cli, connect, read
+from curiosity_bluesky.connection import alive
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.journal import RunJournal
 from curiosity_bluesky.server import EmbeddedServer
+from curiosity_bluesky.writer import JournaledWriter, _Run
 
 KEY = "secret"
 QUICK_RETRY = (0.1, 0.5)
@@ -231,6 +237,127 @@ def test_what_tiled_lost_by_itself_is_noticed_and_written_again(RE, instrument, 
     until(lambda: writer.backlog == 0)
     catalog.close()
     in_tiled(proxy.uri, uid, emitted)
+
+
+def documents_of(uid: str, n: int = 4) -> list[tuple[str, dict[str, Any]]]:
+    """Return the documents of a run of one number."""
+    keys = {"x": {"dtype": "number", "shape": [], "source": "sim"}}
+    descriptor = {"uid": f"{uid}-d", "run_start": uid, "name": "primary", "time": 1.0}
+    descriptor |= {"data_keys": keys, "configuration": {}, "hints": {}, "object_keys": {}}
+    events = [
+        {
+            "uid": f"{uid}-{number}",
+            "descriptor": f"{uid}-d",
+            "seq_num": number,
+            "time": 1.0 + number,
+            "data": {"x": float(number)},
+            "timestamps": {"x": 1.0},
+            "filled": {},
+        }
+        for number in range(1, n + 1)
+    ]
+    stop = {"uid": f"{uid}-s", "run_start": uid, "time": 9.0, "exit_status": "success"}
+    return [
+        ("start", {"uid": uid, "time": 0.0, "plan_name": "count"}),
+        ("descriptor", descriptor),
+        *(("event", event) for event in events),
+        ("stop", stop | {"reason": "", "num_events": {"primary": n}}),
+    ]
+
+
+def test_a_second_writer_of_the_same_run_is_a_no_op_that_says_why(tmp_path, caplog):
+    with connect(tmp_path / "runs") as catalog, connect(tmp_path / "runs") as other:
+        writers = [catalog.writer(retry=QUICK_RETRY), other.writer(retry=QUICK_RETRY)]
+        begun = time.monotonic()
+        for uid in ("run-one", "run-two"):
+            for name, doc in documents_of(uid):
+                for writer in writers:
+                    writer(name, doc)
+        assert time.monotonic() - begun < 1
+        until(lambda: writers[0].backlog == 0)
+        assert not writers[1].backlog and not writers[1].status and not writers[1].failed
+        catalog.flush()
+        for uid in ("run-one", "run-two"):
+            assert len(catalog.client[uid]["primary"].read()["time"]) == 4
+    said = [record.getMessage() for record in caplog.records]
+    assert len([text for text in said if "another writer in this process" in text]) == 1
+    assert not [text for text in said if "make room" in text or "could not be" in text]
+
+
+def test_nothing_is_deleted_in_tiled_without_the_lock_of_the_journal(tmp_path, monkeypatch):
+    def no_server():
+        raise InputError("there is none")
+
+    writer = JournaledWriter(no_server, tmp_path)
+    journal = RunJournal(tmp_path, "run-one")
+    monkeypatch.setattr(RunJournal, "is_locked", False)
+    writer._client = {"run-one": "of somebody else"}
+    with pytest.raises(Exception, match="could not be locked"):
+        writer._write_anew("run-one", _Run(journal, journal.begins))
+    assert writer._client == {"run-one": "of somebody else"}
+    writer._client = None
+    writer.close()
+
+
+class BadGateway(BaseHTTPRequestHandler):
+    """A reverse proxy whose server is down."""
+
+    def do_GET(self) -> None:
+        self.send_error(502)
+
+    do_POST = do_GET
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def bad_gateway():
+    served = ThreadingHTTPServer(("127.0.0.1", 0), BadGateway)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{served.server_port}/api/v1"
+    served.shutdown()
+    served.server_close()
+
+
+def test_a_proxy_whose_server_is_down_counts_as_down(bad_gateway):
+    begun = time.monotonic()
+    with pytest.raises(ValueError, match="no Tiled server answers .*502"):
+        connect(bad_gateway, create=False)
+    with pytest.warns(UserWarning, match="no Tiled server answers"):
+        catalog = connect(bad_gateway)
+    writer = catalog.writer(retry=QUICK_RETRY)
+    emitted = documents_of("run-one")
+    for document in emitted:
+        writer(*document)
+    until(lambda: writer.offline)
+    assert writer.status.startswith("Tiled does not answer since ") and not writer.failed
+    with pytest.raises(ValueError, match="no Tiled server answers"):
+        catalog["some run"]
+    catalog.close()
+    assert (catalog.journal / "run-one.jsonl").exists()
+    assert time.monotonic() - begun < 15
+
+
+def test_a_server_behind_a_proxy_that_goes_away_is_not_alive(bad_gateway, tmp_path):
+    with connect(tmp_path / "runs") as catalog:
+        client = catalog.client
+        assert alive(client)
+        client.context.api_uri = httpx.URL(bad_gateway)
+        assert not alive(client)
+
+
+def test_a_command_says_in_one_line_what_the_server_answered(monkeypatch, capsys):
+    def refused():
+        request = httpx.Request("GET", "http://here/api/v1")
+        answer = httpx.Response(500, request=request)
+        raise httpx.HTTPStatusError("500 on the way", request=request, response=answer)
+
+    monkeypatch.setattr(cli, "app", refused)
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "the Tiled server failed" in said and "500" in said
 
 
 @pytest.mark.slow
