@@ -13,6 +13,7 @@ from tiled.client import from_profile, from_uri
 from tiled.profiles import load_profiles
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import Unreachable as Unreachable
 from curiosity_bluesky.server import (
     DirectoryTaken,
     EmbeddedServer,
@@ -25,10 +26,6 @@ PROBE = 15.0
 
 # Bad gateway, service unavailable, gateway timeout: of a proxy whose server is down.
 _OF_PROXIES = (502, 503, 504)
-
-
-class Unreachable(InputError):
-    """No server answers at present."""
 
 
 def is_away(error: Exception) -> bool:

@@ -15,3 +15,7 @@ class InputError(ValueError):
     def _render_traceback_(self) -> list[str]:
         """Return what IPython shows: the message, without the way through our code."""
         return [f"InputError: {' '.join(str(self).split())}"]
+
+
+class Unreachable(InputError):
+    """No server answers at present."""

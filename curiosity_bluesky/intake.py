@@ -16,7 +16,7 @@ from bluesky_tiled_plugins import TiledWriter
 from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
 
 from curiosity_bluesky.connection import Unreachable, is_away
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.journal import (
     Document,
     Tally,
