@@ -14,6 +14,7 @@ from tiled.profiles import load_profiles
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.errors import Unreachable as Unreachable
+from curiosity_bluesky.intake import is_away as is_away
 from curiosity_bluesky.server import (
     DirectoryTaken,
     EmbeddedServer,
@@ -23,16 +24,6 @@ from curiosity_bluesky.server import (
 
 PROBE = 15.0
 """How long a server may take to say that it is there, s."""
-
-# Bad gateway, service unavailable, gateway timeout: of a proxy whose server is down.
-_OF_PROXIES = (502, 503, 504)
-
-
-def is_away(error: Exception) -> bool:
-    """Whether an error says that no server is there, or only a proxy in front of none."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code in _OF_PROXIES
-    return isinstance(error, httpx.TransportError)
 
 
 class Connection(Protocol):

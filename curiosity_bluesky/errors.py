@@ -1,4 +1,4 @@
-"""The one error that means "what you gave cannot be used"; every room may raise it."""
+"""The error that means "what you gave cannot be used"; every room may raise it."""
 
 from __future__ import annotations
 

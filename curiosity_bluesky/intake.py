@@ -15,7 +15,6 @@ import pandas as pd
 from bluesky_tiled_plugins import TiledWriter
 from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
 
-from curiosity_bluesky.connection import Unreachable, is_away
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.journal import (
     Document,
@@ -106,6 +105,17 @@ class RunFeed:
         if writer is not None:
             writer._batch_size = 1 if flush else self.batch_size
         self._writer(name, doc)
+
+
+# Bad gateway, service unavailable, gateway timeout: of a proxy whose server is down.
+_OF_PROXIES = (502, 503, 504)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether an error says that no server is there, or only a proxy in front of none."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in _OF_PROXIES
+    return isinstance(error, httpx.TransportError)
 
 
 @dataclass(frozen=True)
