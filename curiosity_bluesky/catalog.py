@@ -152,6 +152,9 @@ class Catalog:
             writer.flush()
 
     def __getitem__(self, key: int | str) -> Any:
+        if isinstance(key, str) and len(key) < 5:
+            raise InputError(f"{key!r} is too short; give the first 5 or more characters of a uid")
+
         def look(client: Any) -> Any:
             # A run that was recovered is written last, and may be long over.
             latest = isinstance(key, int) and key < 0

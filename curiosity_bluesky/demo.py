@@ -278,8 +278,9 @@ def _explored(
             past=past,
             num_points=num_points,
         )
-        uid = _run(RE, plan)
+        uid, reason = _run(RE, plan)
     seconds = time.perf_counter() - started
+    runs.flush()  # so that the picture does not speak of what waits only just now
     path = _saved(view, picture) if plot else None
     run = _back(runs, uid)
     measured = documents.read(run)
@@ -291,7 +292,7 @@ def _explored(
         points=agent.explorer.n_observed,
         num_points=run.start["num_points"],
         seed=agent.seed,
-        reason=(run.metadata.get("stop") or {}).get("reason", ""),
+        reason=reason,
         seconds=round(seconds, 3),
         seconds_per_decision=decision_seconds(measured),
         **scorer.summary(),
@@ -352,13 +353,18 @@ def _saved(view: LiveView, picture: Path | None) -> Path | None:
         return None
 
 
-def _run(RE: RunEngine, plan: MsgGenerator[str]) -> str:
-    uids: list[str] = []
+def _run(RE: RunEngine, plan: MsgGenerator[str]) -> tuple[str, str]:
+    """Run the plan; return uid of the run and why it ended."""
+    found: dict[str, Mapping[str, Any]] = {}
+
+    def note(name: str, doc: Mapping[str, Any]) -> None:
+        found[name] = doc
+
     try:
-        RE(plan, {"start": [lambda name, doc: uids.append(doc["uid"])]})
+        RE(plan, note)
     except RunEngineInterrupted:
         RE.stop()  # Ctrl-C ends the run early and keeps what was measured
-    return uids[-1]
+    return found["start"]["uid"], found["stop"].get("reason") or found["stop"]["exit_status"]
 
 
 class _Curves(Mapping):

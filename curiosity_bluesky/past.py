@@ -59,6 +59,11 @@ class Past:
         return self.start["uid"]
 
     @property
+    def ended(self) -> bool:
+        """Whether the newest run was closed, and not killed."""
+        return any(name == "stop" for name, _ in self.runs[-1])
+
+    @property
     def strategy(self) -> Strategy:
         """The strategy that it began with."""
         return documents.strategy_from(self.start)[0]

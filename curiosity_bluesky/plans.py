@@ -214,6 +214,12 @@ def explore(
                 run.attempts[proposal.decision_id] = attempt
             explorer = agent.explorer
             survey = explorer.survey
+            complete = past.ended and explorer.n_observed >= explorer.budget
+            if num_points is None and complete:
+                raise InputError(
+                    f"run {past.uid} has all its {explorer.budget} spectra; give num_points= "
+                    "(or --points) to go on beyond them"
+                )
         yield from plan_stubs.check_reach(explorer.reach, x, y)
         run.begin(explorer)
         if num_points is not None:

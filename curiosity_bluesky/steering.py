@@ -167,7 +167,8 @@ class Steering:
         Raises
         ------
         InputError
-            If something that was asked for before cannot be done; it is forgotten.
+            If something that was asked for before cannot be done; it is forgotten, the rest
+            waits for the next run.
         """
         with self._lock:
             self._survey, self._strategy, self._seed = survey, strategy, seed
@@ -175,12 +176,16 @@ class Steering:
             self._vetoed, self._ending = set(), False
             asked = list(self._waiting)
             self._waiting.clear()
-            try:
-                for kind, wanted in asked:
+            for k, (kind, wanted) in enumerate(asked):
+                try:
                     self._ask(kind, wanted)
-            except BaseException:
-                self.end()
-                raise
+                except InputError as error:
+                    self.end()
+                    self._waiting.extend(asked[:k] + asked[k + 1 :])
+                    raise InputError(
+                        f"{error}; this wish is forgotten, {len(asked) - 1} others wait for the "
+                        "next run (steer.clear() forgets them)"
+                    ) from None
 
     def end(self) -> None:
         """Belong to no run any more; what waited for one that never began waits on."""
@@ -224,7 +229,9 @@ class Steering:
             if self._ending:
                 raise InputError("the run is ending; ask again when it is over, for the next one")
             arguments = wanted
-            if self._survey is not None:
+            if self._survey is None:
+                _check_before(kind, wanted)
+            else:
                 arguments = getattr(self, f"_checked_{kind}")(self._survey, wanted)
             self._waiting.append((kind, arguments))
         logger.info("steer: %s %s", kind, _in_words(arguments))
@@ -296,6 +303,20 @@ class Steering:
 
     def _checked_stop(self, survey: Survey, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {"reason": str(wanted["reason"])}
+
+
+def _check_before(kind: str, wanted: Mapping[str, Any]) -> None:
+    """Refuse what no run can do, before there is one."""
+    if kind == "veto":
+        raise InputError("nothing is proposed before a run; veto in the middle of one")
+    if kind == "set" and wanted["strategy"] is not None:
+        Strategy.named(wanted["strategy"], **wanted["parameters"])
+    if kind == "set" and "budget" in wanted["parameters"]:
+        Strategy.named("random", budget=wanted["parameters"]["budget"])
+    if kind == "add":
+        for name, value in wanted.items():
+            if not isinstance(value, int | float | np.number):
+                raise InputError(f"{name} is {value!r}; expected a number")
 
 
 def _in_words(arguments: Mapping[str, Any]) -> str:

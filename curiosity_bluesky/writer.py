@@ -305,6 +305,8 @@ class JournaledWriter:
                     if self._client is None:
                         self._client = self._connected()
                     self._advance(uid, run)
+                    if self._down.why:
+                        logger.warning("Tiled answers again; run %s goes in", uid)
                     self._down = _Outage()
                     run.trouble, run.tries, run.delay = "", 0, 0.0
                 except BrokenOff:

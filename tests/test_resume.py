@@ -155,6 +155,12 @@ def test_a_run_that_was_ended_by_hand_goes_on():
     assert facts([first, second], "decisions") == facts([measured("curious")], "decisions")
 
 
+def test_a_run_that_is_complete_is_not_resumed_without_a_word():
+    whole = measured("random")
+    with pytest.raises(InputError, match="has all its 9 spectra; give num_points="):
+        measured("random", past=Past.of([whole]))
+
+
 def test_a_run_of_another_plan_cannot_be_resumed():
     with pytest.raises(InputError, match="not made by curiosity_plan"):
         Past.of([[("start", {"uid": "abc", "time": 0.0})]])

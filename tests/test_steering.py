@@ -306,6 +306,26 @@ def test_what_cannot_be_is_refused_when_it_is_asked_for(ask, said):
     assert not documents
 
 
+def test_one_bad_wish_before_a_run_costs_no_other():
+    steering, RE = Steering(), RunEngine({})
+    with pytest.raises(InputError, match="nothing is proposed before a run"):
+        steering.veto()
+    with pytest.raises(InputError, match="no strategy named 'nosuch'"):
+        steering.strategy("nosuch")
+    with pytest.raises(InputError, match="the number of points is -1"):
+        steering.budget(-1)
+    with pytest.raises(InputError, match="row is 'a'; expected a number"):
+        steering.add("a", "b")  # pyright: ignore[reportArgumentType]
+    steering.mask(x=(0.0, 0.08))
+    steering.add(999, 3)
+    steering.add(7, 8)
+    with pytest.raises(InputError, match=r"\(999, 3\) is outside .* 2 others wait"):
+        run(steering, RE=RE)
+    documents = run(steering, RE=RE)
+    assert pixels(documents)[0] == (7, 8)
+    assert all(d["x"] > 0.08 for d in events(documents, "decisions"))
+
+
 def test_a_call_that_says_too_little_or_too_much_is_refused():
     steering = Steering()
     for ask in (
