@@ -234,7 +234,7 @@ class Steering:
             else:
                 arguments = getattr(self, f"_checked_{kind}")(self._survey, wanted)
             self._waiting.append((kind, arguments))
-        logger.info("steer: %s %s", kind, _in_words(arguments))
+        logger.info("steer: %s %s", kind, _in_words(wanted))
 
     def _checked_add(self, survey: Survey, wanted: Mapping[str, Any]) -> dict[str, Any]:
         if "x" in wanted:
@@ -319,9 +319,10 @@ def _check_before(kind: str, wanted: Mapping[str, Any]) -> None:
                 raise InputError(f"{name} is {value!r}; expected a number")
 
 
-def _in_words(arguments: Mapping[str, Any]) -> str:
-    shown = {k: v for k, v in arguments.items() if k not in ("bits", "shape") and v is not None}
-    return ", ".join(f"{key}={value}" for key, value in shown.items())
+def _in_words(wanted: Mapping[str, Any]) -> str:
+    if "bits" in wanted:
+        return f"{int(unpacked(wanted).sum())} pixels"
+    return ", ".join(f"{key}={value}" for key, value in wanted.items() if value is not None)
 
 
 steer = Steering()
