@@ -315,6 +315,4 @@ def _tell(explorer: Explorer, item: Item) -> None:
     elif isinstance(item, Resumption):
         explorer.resume()
     elif isinstance(item, Failure):
-        for decision in explorer.decisions:
-            if decision.decision_id == item.decision_id:
-                explorer.fail(decision, item.reason, bar=item.bar)
+        explorer.take_failure(item)

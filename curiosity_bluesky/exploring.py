@@ -204,7 +204,10 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
     """Measure a pixel, as often as it takes; pause when too many failed in a row."""
     run.steering.propose([proposal, *run.pending])
     failed, first = None, run.attempts.get(proposal.decision_id, 0)
-    for attempt in range(first, max(first, run.course.retries) + 1):
+    if first > run.course.retries:  # the run before ended between its last attempt and saying so
+        failed = "quality of the spectrum, or its device: the last attempt failed"
+        yield from _save_failure(proposal, first - 1, failed, given_up=True, barred=True)
+    for attempt in range(first, run.course.retries + 1):
         if attempt > first:
             yield from bps.sleep(run.course.retry_wait)
         if (yield from _refused(run, proposal, attempt)):
@@ -221,7 +224,7 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             return
         if (yield from _refused(run, proposal, attempt)):
             return
-        last = attempt >= run.course.retries
+        last = attempt == run.course.retries
         # A place that gives bad spectra does so again; an instrument may recover.
         barred = last and failed.startswith("quality")
         logger.warning(

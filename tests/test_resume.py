@@ -103,10 +103,16 @@ def test_a_resumed_run_is_resumed():
 
 
 def test_an_attempt_that_failed_is_not_taken_for_the_one_that_comes():
-    faults = Faults.at({(4, 4): ["nan"], (3, 8): ["flat"]})  # a seed and one that is chosen
+    # A seed, one that is chosen, and one that is given up.
+    faults = Faults.at({(4, 4): ["nan"], (3, 8): ["flat"], (6, 9): ["nan", "nan"]})
     whole = measured("curious", faults=faults)
-    assert [f["attempt"] for f in events(whole, "failures")] == [0, 0]
-    for cut in cut_anywhere(whole)[::3]:
+    assert [f["given_up"] for f in events(whole, "failures")].count(1) == 1
+    [last] = [
+        k
+        for k, (name, doc) in enumerate(whole)
+        if name == "event" and doc["data"].get("given_up") == 1
+    ]
+    for cut in [last, *cut_anywhere(whole)[last::3]]:
         first = whole[:cut]
         second = measured("curious", past=Past.of([first]))
         assert facts([first, second], "decisions") == facts([whole], "decisions")
@@ -115,7 +121,7 @@ def test_an_attempt_that_failed_is_not_taken_for_the_one_that_comes():
             for e in events([*first, *second], "primary")
             if e["spectrometer_quality"] >= 0.5
         ]
-        assert sorted(good) == list(range(POINTS))
+        assert len(good) == len(set(good)) == POINTS
         agent = CuriosityAgent.from_documents([*first, *second])
         assert agent.explorer.n_observed == POINTS and not agent.explorer.pending
 

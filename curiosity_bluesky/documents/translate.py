@@ -81,7 +81,7 @@ class Translator:
     """Turns the documents of one run into what an explorer understands.
 
     Give it documents in their order; what an explorer has to know comes back: a `Survey`,
-    a `Proposal` that was decided, an `Observation`, a `Failure` after the last attempt, an
+    a `Proposal` that was decided, an `Observation`, a `Failure` of an attempt, an
     `Act` of somebody, a `Resumption`. A new start document begins a new run, unless it goes on
     with the one before: that is one run in two pieces, with one survey. Documents of other
     runs are passed over.
@@ -146,8 +146,14 @@ class Translator:
             decision = decision_from(data)
             self._decided[decision.decision_id] = decision.pixel
             return decision
-        if stream == FAILURES and data["given_up"]:
-            return Failure(int(data["decision_id"]), data["reason"], bool(data["barred"]))
+        if stream == FAILURES:
+            return Failure(
+                int(data["decision_id"]),
+                data["reason"],
+                bool(data["barred"]),
+                int(data["attempt"]),
+                bool(data["given_up"]),
+            )
         if stream == STEERING:
             return Act(int(data["act_id"]), data["kind"], json.loads(data["arguments"]))
         if stream == PRIMARY:

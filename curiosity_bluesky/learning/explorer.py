@@ -200,6 +200,10 @@ class Explorer:
         self._history.record(proposal)
         self._history.fail(Failure(proposal.decision_id, reason, bar))
 
+    def take_failure(self, failure: Failure) -> None:
+        """Take in that an attempt to measure failed; the last one is like `fail`."""
+        self._history.fail(failure)
+
     def resume(self) -> None:
         """Know that the run was broken off here, and that another one goes on with it.
 
@@ -305,11 +309,10 @@ class Explorer:
         Returns
         -------
         list of (Proposal, int)
-            Each with the number of its next attempt: bad spectra of it may be in the record.
+            Each with the number of its next attempt: others may have failed.
         """
         self.resume()
         observed, pending = self._observed(), {p.decision_id for p in self.pending}
-        attempts = {o.decision_id: o.repeat + 1 for o in self.observations}
         outstanding = []
         for batch in self._history.batches:
             if not pending & {proposal.decision_id for proposal in batch}:
@@ -328,7 +331,7 @@ class Explorer:
                 if number in pending:
                     expected = spectra.get(number)
                     proposal = dataclasses.replace(proposal, predicted_spectrum=expected)
-                    outstanding.append((proposal, attempts.get(number, 0)))
+                    outstanding.append((proposal, self._history.attempts(number)))
         return outstanding
 
     def decide(self, n: int = 1, *, lookahead: int = 0) -> tuple[list[Proposal], str | None]:

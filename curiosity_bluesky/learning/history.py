@@ -37,6 +37,7 @@ class History:
         self._decisions: dict[int, Proposal] = {}
         self._observations: dict[tuple, Observation] = {}
         self._failed: dict[int, Failure] = {}
+        self._tried: dict[int, int] = {}
         self._acts: dict[int, Act] = {}
         self._resumed_at = 0
 
@@ -83,8 +84,11 @@ class History:
         )
 
     def fail(self, failure: Failure) -> None:
-        """Take in that a decision could not be measured."""
-        self._failed[failure.decision_id] = failure
+        """Take in that a decision could not be measured, or not in one attempt."""
+        number, tried = failure.decision_id, failure.attempt + 1
+        self._tried[number] = max(self._tried.get(number, 0), tried)
+        if failure.given_up:
+            self._failed[number] = failure
 
     def steer(self, act: Act) -> None:
         """Take in what somebody asked for, see `Explorer.steer`."""
@@ -177,6 +181,11 @@ class History:
         """Decisions that were neither measured well enough nor given up."""
         done = {o.decision_id for o in self.good} | self.given_up
         return [p for p in self.decisions if p.decision_id not in done]
+
+    def attempts(self, decision_id: int) -> int:
+        """How often a decision was tried to be measured, as far as the record says."""
+        seen = [o.repeat + 1 for o in self._observations.values() if o.decision_id == decision_id]
+        return max([*seen, self._tried.get(decision_id, 0)])
 
     @property
     def given_up(self) -> set[int]:

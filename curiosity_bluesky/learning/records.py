@@ -98,7 +98,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Failure:
-    """A decision that could not be measured.
+    """An attempt to measure that failed.
 
     Parameters
     ----------
@@ -108,11 +108,17 @@ class Failure:
         What went wrong.
     bar
         Whether its pixel is never to be proposed again.
+    attempt
+        Which attempt it was, from 0.
+    given_up
+        Whether it was the last one.
     """
 
     decision_id: int
     reason: str
     bar: bool = False
+    attempt: int = 0
+    given_up: bool = True
 
 
 @dataclass(frozen=True)

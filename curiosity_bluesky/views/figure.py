@@ -87,7 +87,7 @@ class RunPicture:
                 self.survey = item
             elif isinstance(item, Proposal):
                 self.decisions[item.decision_id] = item
-            elif isinstance(item, Failure):
+            elif isinstance(item, Failure) and item.given_up:
                 self.failed.add(item.decision_id)
             elif isinstance(item, Act):
                 self._steered(item)
