@@ -215,7 +215,7 @@ class CuriosityAgent:
         """Whether it knows the documents of a run."""
         return bool(self._translate.start)
 
-    def outstanding(self) -> list[tuple[Proposal, int]]:
+    def outstanding(self) -> list[tuple[Proposal, int, float | None]]:
         """Return what a run that was broken off still has to measure, and in which attempt.
 
         It may train for that, see `Explorer.outstanding`.

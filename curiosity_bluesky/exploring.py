@@ -95,8 +95,8 @@ class Run:
     current: Strategy = field(init=False)
     """The strategy as it is now: the scientist may have changed it."""
     pending: deque[Proposal] = field(default_factory=deque)
-    attempts: dict[int, int] = field(default_factory=dict)
-    """First attempt at what the run before had begun to measure."""
+    attempts: dict[int, tuple[int, float | None]] = field(default_factory=dict)
+    """First attempt at what the run before had begun to measure, see `Explorer.outstanding`."""
     n_decisions: int = 0
     mapped: int = 0
     in_a_row: int = 0
@@ -203,10 +203,12 @@ def _given_up(run: Run) -> MsgGenerator[None]:
 def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
     """Measure a pixel, as often as it takes; pause when too many failed in a row."""
     run.steering.propose([proposal, *run.pending])
-    failed, first = None, run.attempts.get(proposal.decision_id, 0)
-    if first > run.course.retries:  # the run before ended between its last attempt and saying so
-        failed = "quality of the spectrum, or its device: the last attempt failed"
-        yield from _save_failure(proposal, first - 1, failed, given_up=True, barred=True)
+    failed = None
+    first, quality = run.attempts.get(proposal.decision_id, (0, None))
+    if quality is not None:  # the run before ended between a bad spectrum and saying so
+        failed = plan_stubs.too_bad(quality, run.current.min_quality)
+        last = first > run.course.retries
+        yield from _save_failure(proposal, first - 1, failed or "", last, barred=last)
     for attempt in range(first, run.course.retries + 1):
         if attempt > first:
             yield from bps.sleep(run.course.retry_wait)

@@ -75,7 +75,7 @@ class Outline:
         resumed = agent.resumable
         if survey is not None:
             if resumed:
-                planned = [proposal for proposal, _ in agent.outstanding()]
+                planned = [proposal for proposal, *_ in agent.outstanding()]
                 explorer = agent.explorer
             else:
                 explorer, planned = Explorer(survey, agent.strategy, agent.seed), []

@@ -27,6 +27,7 @@ from curiosity_bluesky import documents, faults
 from curiosity_bluesky.documents import Record
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Proposal, Survey
+from curiosity_bluesky.learning.history import NOTHING
 
 __all__ = [
     "Work",
@@ -320,7 +321,14 @@ def _bundled(
         raise
     quality = documents.quality_of(reading, list(channels.values()))
     if not any(np.isfinite(values).any() for values in channels.values()):
-        return f"quality {quality:.2g} of the spectrum: it holds no number"
+        quality = NOTHING
+    return too_bad(quality, min_quality)
+
+
+def too_bad(quality: float, min_quality: float) -> str | None:
+    """Say what is wrong with a spectrum of some quality; None if it is good enough."""
+    if quality < 0:
+        return "quality 0 of the spectrum: it holds no number"
     if quality < min_quality:
         return f"quality {quality:.2g} of the spectrum, less than {min_quality:.2g}"
     return None

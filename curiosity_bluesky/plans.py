@@ -209,9 +209,10 @@ def explore(
         else:
             for name, doc in past.documents:
                 agent(name, doc)
-            for proposal, attempt in (yield from plan_stubs.call_in_thread(agent.outstanding)):
+            outstanding = yield from plan_stubs.call_in_thread(agent.outstanding)
+            for proposal, attempt, quality in outstanding:
                 run.pending.append(proposal)
-                run.attempts[proposal.decision_id] = attempt
+                run.attempts[proposal.decision_id] = attempt, quality
             explorer = agent.explorer
             survey = explorer.survey
             complete = past.ended and explorer.n_observed >= explorer.budget

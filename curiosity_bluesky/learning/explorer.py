@@ -300,7 +300,7 @@ class Explorer:
         return proposals
 
     @one_thread()
-    def outstanding(self) -> list[tuple[Proposal, int]]:
+    def outstanding(self) -> list[tuple[Proposal, int, float | None]]:
         """Return what was decided in a run that was broken off and still has to be measured.
 
         To be called after a replay; see `resume`. What the model expected at each pixel, which
@@ -308,8 +308,9 @@ class Explorer:
 
         Returns
         -------
-        list of (Proposal, int)
-            Each with the number of its next attempt: others may have failed.
+        list of (Proposal, int, float or None)
+            Each with the number of its next attempt, since others may have failed, and the
+            quality of its last spectrum where the record does not say yet that it failed.
         """
         self.resume()
         observed, pending = self._observed(), {p.decision_id for p in self.pending}
@@ -331,7 +332,7 @@ class Explorer:
                 if number in pending:
                     expected = spectra.get(number)
                     proposal = dataclasses.replace(proposal, predicted_spectrum=expected)
-                    outstanding.append((proposal, self._history.attempts(number)))
+                    outstanding.append((proposal, *self._history.attempts(number)))
         return outstanding
 
     def decide(self, n: int = 1, *, lookahead: int = 0) -> tuple[list[Proposal], str | None]:

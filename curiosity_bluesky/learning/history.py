@@ -182,10 +182,16 @@ class History:
         done = {o.decision_id for o in self.good} | self.given_up
         return [p for p in self.decisions if p.decision_id not in done]
 
-    def attempts(self, decision_id: int) -> int:
-        """How often a decision was tried to be measured, as far as the record says."""
-        seen = [o.repeat + 1 for o in self._observations.values() if o.decision_id == decision_id]
-        return max([*seen, self._tried.get(decision_id, 0)])
+    def attempts(self, decision_id: int) -> tuple[int, float | None]:
+        """How often a decision was tried to be measured, as far as the record says.
+
+        With it, the quality of the last spectrum where the record does not say yet that it was
+        too bad.
+        """
+        tried = self._tried.get(decision_id, 0)
+        bad = {o.repeat + 1: o for o in self._observations.values() if o.decision_id == decision_id}
+        last = max([0, *bad])
+        return (last, bad[last].quality) if last > tried else (tried, None)
 
     @property
     def given_up(self) -> set[int]:
