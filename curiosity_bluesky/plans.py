@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
@@ -281,7 +280,7 @@ def _fetched(uid: str, catalog: str | None) -> Past:
     """Fetch the documents of a run from where runs are."""
     from curiosity_bluesky.catalog import connect  # slow to import, and only needed here
 
-    with connect(catalog if catalog is None else os.fspath(catalog), create=False) as runs:
+    with connect(catalog, create=False) as runs:
         return Past.of(runs.lineage(uid))
 
 
