@@ -335,7 +335,7 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             run.in_a_row, failed,
         )  # fmt: skip
         run.in_a_row = 0
-        yield from safety.put(run.tip, safety.UP)
+        yield from safety.lift(run.tip)
         yield from bps.pause()
 
 

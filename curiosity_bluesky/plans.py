@@ -173,7 +173,9 @@ def curiosity_plan(
         chosen, seed = past.strategy, past.seed
         withhold, lookahead = past.withhold, past.lookahead
     else:
-        points = num_points or (None if time_budget else DEFAULT_POINTS)
+        points = num_points
+        if points is None and time_budget is None:
+            points = DEFAULT_POINTS
         wanted = {"budget": points, **(parameters or {})}
         if max_per_area is not None:
             wanted["max_per_area"] = max_per_area
@@ -236,7 +238,7 @@ def explore(
         began = time.monotonic()
         if past is None:
             yield from safety.check_area(imager, run.strategy.patch_size, mask, x, y)
-            yield from safety.put(tip, safety.DOWN)
+            yield from safety.lower(tip)
             survey = yield from plan_stubs.look(imager, mask)
             survey = _withheld(survey, run.course.withhold)
             _as_time_allows(run, survey)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,12 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Survey
 from curiosity_bluesky.learning.patches import Patches
 
+logger = logging.getLogger("curiosity_bluesky")
+
 UP, DOWN = "up", "down"
 """What a tip is set to between two points, and for a survey or a spectrum."""
+
+_LIFT_SECONDS = 60.0
 
 _VOLTS = {"V": 1.0, "volt": 1.0, "volts": 1.0, "mV": 1e-3}
 
@@ -94,20 +99,22 @@ def check_area(
     yield from plan_stubs.check_reach(Survey({"": blank}, **axes, mask=~reach), x, y)
 
 
-def put(tip: Movable | None, where: str) -> MsgGenerator[None]:
-    """Lift or lower the tip and wait for it; without a tip, nothing happens."""
+def lower(tip: Movable | None) -> MsgGenerator[None]:
+    """Bring the tip to the sample and wait for it; without a tip, nothing happens."""
     if tip is not None:
-        yield from bps.abs_set(tip, where, wait=True)
+        yield from bps.abs_set(tip, DOWN, wait=True)
+
+
+def lift(tip: Movable | None) -> MsgGenerator[None]:
+    """Take the tip off the sample; where it fails, say so and go on: something else did before."""
+    if tip is not None:
+        failed = yield from faults.together([faults.Setting(tip, UP)], _LIFT_SECONDS)
+        if failed:
+            logger.error("the tip may still be on the sample: %s", failed)
 
 
 def lifted_at_the_end(plan: MsgGenerator[Any], tip: Movable | None) -> MsgGenerator[Any]:
     """Leave the tip lifted, however the plan ends."""
-
-    def lift() -> MsgGenerator[None]:
-        job = faults.Setting(tip, UP)  # pyright: ignore[reportArgumentType]
-        # It may be the instrument that is gone: then the error that ended the plan counts.
-        yield from faults.together([job], 60.0)
-
     if tip is None:
         return (yield from plan)
-    return (yield from bpp.finalize_wrapper(plan, lift))
+    return (yield from bpp.finalize_wrapper(plan, lambda: lift(tip)))
