@@ -18,6 +18,8 @@ from curiosity_bluesky.learning.path import short_path
 _RECENT = 30
 """Over so many of the newest points what nobody foresaw is averaged."""
 
+_PRIOR = 3
+
 _PAIRS = 200
 """So many random legs say how far the next pixel is, as a rule."""
 
@@ -118,8 +120,9 @@ class Costs:
 class Pace:
     """How long a run goes on, from what it should cost and what it did cost so far.
 
-    What nobody foresaw, the learning above all, is the mean of what the newest points took
-    longer than they should have.
+    What nobody foresaw, the learning above all, is the mean over the newest points of what they
+    took longer than they should have. The seeds, which nothing is learned for, say nothing about
+    the points after them.
 
     Parameters
     ----------
@@ -129,16 +132,20 @@ class Pace:
         Where the pixels lie.
     batch
         See `Costs.usual`.
+    began
+        When the run began, as `time.monotonic` counts.
     """
 
     costs: Costs
     survey: Survey
     batch: int = 1
     began: float = field(default_factory=time.monotonic)
+    _should: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     _extra: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     _usual: float | None = field(init=False)
     _then: float = field(init=False)
     _at: NDArray | None = None
+    _seeding: bool = True
 
     def __post_init__(self) -> None:
         self._then = time.monotonic()
@@ -157,19 +164,30 @@ class Pace:
         """Know that a point is done."""
         now, place = time.monotonic(), np.array([proposal.x, proposal.y])
         should = self.costs.points(place[None], self._at) or 0.0
-        took, self._then, self._at = now - self._then, now, place
-        extra = max(0.0, took - should)
+        extra = max(0.0, now - self._then - should)
+        if self._seeding and proposal.reason != "seed":
+            # The first training takes its time once; of the next it is not known yet.
+            self._seeding, extra = False, float(np.mean(self._extra or [0.0]))
+            self._should.clear()
+            self._extra.clear()
         if self._extra:
             # A night with the tip paused over dinner says nothing about the points to come.
             extra = min(extra, 20 * (float(np.median(self._extra)) + should) + 10.0)
+        self._then, self._at = now, place
+        self._should.append(should)
         self._extra.append(extra)
 
     @property
     def seconds_per_point(self) -> float | None:
         """What the next point will take, as far as anything is known (s)."""
-        if not self._extra:
-            return self._usual
-        return (self._usual or 0.0) + float(np.mean(self._extra))
+        return self._usual if not self._extra else self._leg() + float(np.mean(self._extra))
+
+    def _leg(self) -> float:
+        """What a point should cost where it is not known which: how far they were of late."""
+        if self._usual is None:
+            return float(np.mean(self._should))
+        # As if what is usual had been seen a few times.
+        return (_PRIOR * self._usual + sum(self._should)) / (_PRIOR + len(self._should))
 
     def ahead(self, pending: Iterable[Proposal], n: int) -> float | None:
         """Return how long it takes to measure `n` more points, of which some are known (s)."""
