@@ -48,6 +48,8 @@ def curiosity_plan(
     retry_wait: float = 1.0,
     timeout: float = 600.0,
     max_failures: int = 3,
+    resurvey_every: int | None = None,
+    resurvey_minutes: float | None = None,
     resume: str | None = None,
     catalog: str | None = None,
     dry_run: bool = False,
@@ -97,6 +99,11 @@ def curiosity_plan(
         Seconds that a move, or a measurement, may take.
     max_failures : int
         After so many points given up in a row, the plan pauses.
+    resurvey_every : int
+        Take the survey anew after so many points, to correct drift: the first times sooner,
+        see `docs/drift.md`. Default 0, never.
+    resurvey_minutes : float
+        Take the survey anew after so many minutes; default 0, never.
     resume : str
         uid of a run that was interrupted: this one goes on with it. Strategy, seed, mask and
         the like are those of that run; `num_points` may be given anew.
@@ -135,6 +142,8 @@ def curiosity_plan(
         "mask": mask,
         "withhold": withhold,
         "lookahead": lookahead,
+        "resurvey_every": resurvey_every,
+        "resurvey_minutes": resurvey_minutes,
     }
     steering = steer if steering is None else steering
     past = None
@@ -148,6 +157,7 @@ def curiosity_plan(
         past = yield from plan_stubs.call_in_thread(_fetched, resume, catalog)
         chosen, seed = past.strategy, past.seed
         withhold, lookahead = past.withhold, past.lookahead
+        resurvey_every, resurvey_minutes = past.resurvey
     else:
         points = DEFAULT_POINTS if num_points is None else num_points
         chosen = Strategy.named(
@@ -161,6 +171,8 @@ def curiosity_plan(
         max_failures=max_failures,
         maps_every=maps_every,
         withhold=withhold or 0.0,
+        resurvey_every=resurvey_every or 0,
+        resurvey_minutes=resurvey_minutes or 0.0,
     )
     agent = CuriosityAgent(chosen, seed or 0)
     allowed = None if mask is None else np.asarray(mask, bool)
@@ -201,7 +213,7 @@ def explore(
 
     def look_and_explore() -> MsgGenerator[str]:
         if past is None:
-            survey = yield from plan_stubs.look(imager, mask)
+            survey = yield from run.tracker.look(mask)
             survey = _withheld(survey, run.course.withhold)
             # Whatever cannot be used is said here, before there is a run.
             explorer = Explorer(survey, run.strategy, run.seed)
@@ -214,6 +226,7 @@ def explore(
                 run.attempts[proposal.decision_id] = attempt, quality
             explorer = agent.explorer
             survey = explorer.survey
+            run.tracker.recall(past.documents)
             complete = past.ended and explorer.n_observed >= explorer.budget
             if num_points is None and complete:
                 raise InputError(
@@ -266,6 +279,8 @@ def _start_document(
             version("curiosity-bluesky"),
             None if past is None else past.uid,
         ),
+        documents.RESURVEY_EVERY: run.course.resurvey_every,
+        documents.RESURVEY_MINUTES: run.course.resurvey_minutes,
         **md,
         "hints": {"dimensions": dimensions, **md.get("hints", {})},
     }

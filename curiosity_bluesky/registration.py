@@ -221,7 +221,8 @@ def _refined_in(old: NDArray, new: NDArray, shift: NDArray) -> NDArray:
         with np.errstate(all="ignore"):  # a crop may be flat
             rest, *_ = phase_cross_correlation(
                 _levelled(a) * hann, _levelled(b) * hann,
-                upsample_factor=_UPSAMPLE, normalization=None,
+                upsample_factor=_UPSAMPLE,
+                normalization=None,  # pyright: ignore[reportArgumentType] (as documented)
             )  # fmt: skip
         shift = _inside(whole - rest, old.shape)
         if np.array_equal(np.round(shift), whole):

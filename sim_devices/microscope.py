@@ -400,7 +400,8 @@ class SimMicroscope:
 
     def _note(self, what: str, seconds: float) -> UnderTip:
         """Note where the tip is at the middle of a scan or spectrum."""
-        true = UnderTip(what, seconds, *self._position.values(), *self._drift.at(seconds))
+        x, y = self._position["x"], self._position["y"]
+        true = UnderTip(what, seconds, x, y, *self._drift.at(seconds))
         self.under_tip.append(true)
         return true
 
