@@ -336,8 +336,8 @@ def _drift_in_words(run: Any) -> str:
     nm_per_min = 6e4 * math.hypot(last["rate_x"], last["rate_y"]) / speed
     return (
         f"{words}: ({1e3 * last['drift_x']:.0f}, {1e3 * last['drift_y']:.0f}) nm in "
-        f"{minutes:.3g}{' simulated' * (speed != 1)} min, at last {nm_per_min:.3g} nm/min; residual "
-        f"{last['residual']:.2g}, overlap {100 * last['overlap']:.0f} %"
+        f"{minutes:.3g}{' simulated' * (speed != 1)} min, at last {nm_per_min:.3g} nm/min; "
+        f"residual {last['residual']:.2g}, overlap {100 * last['overlap']:.0f} %"
     )
 
 
