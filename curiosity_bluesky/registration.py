@@ -118,7 +118,9 @@ def register(
             best, score = found, other
     overlap = _overlap(best, shape)
     dy, dx = best * step
-    trusted = bool(score >= MIN_CORRELATION and overlap >= MIN_OVERLAP)
+    # At the limit of what is looked at, the truth may lie beyond.
+    within = np.all(np.abs(best) < np.array(shape) - MIN_SIDE)
+    trusted = bool(score >= MIN_CORRELATION and overlap >= MIN_OVERLAP and within)
     return Registration(float(dx), float(dy), float(1 - score), overlap, trusted)
 
 

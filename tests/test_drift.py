@@ -156,6 +156,7 @@ def test_without_a_re_survey_nothing_is_new():
     assert tip.microscope.n_scans == 1 and tip.misses().max() == 0
 
 
+@pytest.mark.slow  # it starts a server
 def test_it_is_read_back_from_the_catalogue(tmp_path):
     with connect(str(tmp_path / "runs")) as runs:
         writer = runs.writer()

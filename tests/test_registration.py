@@ -113,6 +113,12 @@ def test_what_shows_nothing_in_common_is_not_trusted(what):
         assert found.residual > 0.3
 
 
+def test_a_shift_that_leaves_too_little_to_compare_is_not_trusted():
+    image = IMAGE[:24, :20]
+    for beyond in (12.9, 14.0, 16.5):  # 8 of 20 columns, or fewer
+        assert not register({"a": image}, {"a": moved(image, (beyond, 0.0))}).trusted
+
+
 def test_what_cannot_be_registered():
     hole = IMAGE.copy()
     hole[3, 4] = np.nan
