@@ -4,6 +4,7 @@ The plans do not know these classes: they are written against `bluesky.protocols
 Movable, Readable and Triggerable will do.
 """
 
+from curiosity_bluesky.devices.band_excitation import BandExcitation, SpectrogramDriver
 from curiosity_bluesky.devices.drivers import ImagerDriver, SpectrometerDriver, StageDriver
 from curiosity_bluesky.devices.imager import Imager
 from curiosity_bluesky.devices.signals import ArraySignal
@@ -13,8 +14,10 @@ from curiosity_bluesky.devices.stage import AFMStage
 __all__ = [
     "AFMStage",
     "ArraySignal",
+    "BandExcitation",
     "Imager",
     "ImagerDriver",
+    "SpectrogramDriver",
     "Spectrometer",
     "SpectrometerDriver",
     "StageDriver",
