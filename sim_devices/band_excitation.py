@@ -51,7 +51,7 @@ class SimBandExcitation:
         relative to the height of the mean resonance at the standard deviation of the sample's
         loops.
     seed
-        Seed of that noise.
+        Seed of that noise, which depends on it, the pixel and how often it was measured.
 
     Raises
     ------
@@ -100,7 +100,8 @@ class SimBandExcitation:
         [self._cube] = sample.spectra.values()
         self._spread = float(np.nanstd(self._cube))
         self._slope, self._noise = float(electrostatic) * self._spread, float(noise)
-        self._seed, self._taken = int(seed), 0
+        self._seed = int(seed)
+        self._repeats: dict[tuple[int, int], int] = {}
 
     @property
     def frequencies(self) -> NDArray:
@@ -142,7 +143,7 @@ class SimBandExcitation:
 
     @property
     def spectrum_seconds(self) -> float:
-        """How long one spectrogram takes, s on the wall."""
+        """How long one spectrogram takes, s on the wall: one spectrum, whatever the cycles."""
         return self.microscope.spectrum_seconds
 
     def oscillator(self, row: int, col: int) -> tuple[float, float]:
@@ -174,8 +175,9 @@ class SimBandExcitation:
         clean = sho_response(
             self._frequencies, np.abs(response), resonance, q, self._phase + np.pi * (response < 0)
         )
-        rng = np.random.default_rng((self._seed, row, col, self._taken))
-        self._taken += 1
+        repeat = self._repeats.get((row, col), 0)
+        self._repeats[row, col] = repeat + 1
+        rng = np.random.default_rng((self._seed, row, col, repeat))
         sigma = self._noise * self._spread * self._quality / math.sqrt(2)
         noise = rng.standard_normal((2, *clean.shape))
         return (clean + sigma * (noise[0] + 1j * noise[1])).T

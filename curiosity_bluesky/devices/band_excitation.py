@@ -218,6 +218,11 @@ class BandExcitation:
             **numbers,
         }
 
+    @property
+    def hinted(self) -> list[str]:
+        """What a live table shows."""
+        return ["quality", "imprint", "area"]
+
     def acquire(self) -> Mapping[str, NDArray]:
         """Take a spectrogram and reduce it.
 

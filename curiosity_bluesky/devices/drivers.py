@@ -91,6 +91,7 @@ class SpectrometerDriver(Protocol):
     - `spectrum_array_axes`: axis name to dim, units and values ``(size,)``. Each dim has at least
       one, and the one that is called as the dim is its coordinate;
     - `spectrum_scalars`: name to units and `spectrometer.Scalar`, the figures of a spectrum;
+    - `hinted`: which of these a live table shows. Default: all;
     - `learned`: the channels to learn from. Default: all.
     """
 

@@ -185,8 +185,10 @@ class Spectrometer(MeasuringDevice):
 
     @property
     def hints(self) -> dict[str, list[str]]:
-        """What a live table shows: the scalars."""
-        return {"fields": [signal.name for signal in self.scalars.values()]}
+        """What a live table shows: the scalars, or those that the driver chooses of them."""
+        chosen = getattr(self.driver, "hinted", self.scalars)
+        shown = chosen if self._own_rules is None else self.scalars
+        return {"fields": [s.name for scalar, s in self.scalars.items() if scalar in shown]}
 
     def _measure(self) -> Mapping[str, ArrayLike]:
         return self.driver.acquire()

@@ -2,12 +2,11 @@ r"""The simple harmonic oscillator, fitted to all spectra of a band excitation a
 
 .. math:: H(f) = \frac{A f_0^2 e^{i\varphi}}{f^2 - i f f_0 / Q - f_0^2}
 
-is the response of a driven oscillator in the convention of pycroscopy (``SHOfunc`` of its
-BE-SHO fit; Jesse, Kalinin, Proksch, Baddorf and Rodriguez, Nanotechnology 18, 435503 (2007),
-eq. 1-3, have its magnitude and phase). A is the response far below the resonance, not at its
-top, which is A Q; and in this convention the phase of the response is that of the drive plus
-:math:`\varphi + \pi` far below the resonance, :math:`\varphi + \pi/2` on it, :math:`\varphi`
-far above.
+is the response of a driven oscillator in the convention of pycroscopy (``SHOfunc`` of its BE-SHO
+fit; Jesse, Kalinin, Proksch, Baddorf and Rodriguez, Nanotechnology 18, 435503 (2007)) and of
+numpy's FFT. A is the response far below the resonance, not at its top, which is A Q. The phase of
+the response is :math:`\varphi + \pi` far below the resonance, :math:`\varphi + \pi/2` on it and
+:math:`\varphi` far above.
 """
 
 from __future__ import annotations

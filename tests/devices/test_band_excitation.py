@@ -88,7 +88,15 @@ def test_the_description_has_dims_units_and_axes():
     ] * 3
     settings = {k: v["value"] for k, v in spectrometer.read_configuration().items()}
     assert settings["be_drive_V"] == 0.5 and settings["be_cycles"] == 2
-    assert set(spectrometer.hints["fields"]) >= {"be_quality", "be_coercive_positive"}
+    assert spectrometer.hints["fields"] == ["be_quality", "be_imprint", "be_area"]
+
+
+def test_scalars_of_ones_own_take_the_place_of_the_drivers():
+    rules = {"first": lambda axis, spectrum: spectrum["polarisation"][0]}
+    spectrometer = Spectrometer(BandExcitation(Tip()), name="be", scalars=rules)
+    spectrometer.trigger().wait(10)
+    assert values(spectrometer)["be_first"] == pytest.approx(LOOP[0], abs=1e-5)
+    assert spectrometer.hints["fields"] == ["be_first"] and "be_area" not in values(spectrometer)
 
 
 def test_only_the_polarisation_is_to_be_learned():

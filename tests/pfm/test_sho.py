@@ -112,6 +112,13 @@ def test_a_resonance_beyond_the_band_is_found_or_said_to_be_out_of_reach():
     assert beyond.at_limit and beyond.frequency == pytest.approx(420e3, rel=1e-6)
 
 
+def test_spectra_of_the_other_sign_of_i_do_not_pass_for_good_ones():
+    """An instrument whose transform has the other sign has to be noticed, not fitted."""
+    true = np.array([1.0, 340e3, 100.0, 0.5])
+    assert fit_sho(BAND, oscillator(BAND, true)).r_squared > 0.999
+    assert fit_sho(BAND, oscillator(BAND, true).conj()).r_squared < 0.5
+
+
 def test_useless_spectra_have_no_oscillator_and_do_not_disturb_the_others():
     true = np.array([1.0, 340e3, 100.0, 0.5])
     clean = oscillator(BAND, true) + noise(np.random.default_rng(3), 5.0, BAND.shape)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from curiosity_bluesky.devices import BandExcitation, SpectrogramDriver
+from curiosity_bluesky.devices import BandExcitation, SpectrogramDriver, Spectrometer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.pfm import fit_sho, loop_fields
 from sim_devices import (
@@ -84,6 +84,9 @@ def test_with_noise_loops_and_their_numbers_are_near_the_truth(film):
 
 def test_noise_depends_on_seed_pixel_and_repeat(film):
     first, same, other = (on_the_film(film, seed=seed) for seed in (0, 0, 1))
+    go(same, 3, 4)
+    same.acquire()  # elsewhere: that does not count
+    go(same, 0, 0)
     one = first.acquire()
     np.testing.assert_array_equal(one, same.acquire())
     assert (one != first.acquire()).any() and (one != other.acquire()).any()
@@ -97,6 +100,19 @@ def test_it_takes_the_time_of_the_microscope_and_has_its_faults(film):
     with pytest.raises(RuntimeError, match="unlocked"):
         sim.acquire()
     assert np.isfinite(sim.acquire()).all()
+
+
+def test_a_spectrogram_under_way_is_broken_off(film):
+    microscope = SimMicroscope(film, Clock(), spectrum_s=600.0)
+    spectrometer = Spectrometer(BandExcitation(SimBandExcitation(microscope)), name="be")
+    assert spectrometer.seconds == 600.0
+    status = spectrometer.trigger()
+    assert not status.done
+    spectrometer.stop()
+    with pytest.raises(RuntimeError, match="stopped in the middle"):
+        status.wait(10)
+    assert np.isnan(spectrometer.channels["polarisation"].get()).all()
+    assert microscope.n_spectra == 0
 
 
 def test_recorded_loops_come_back_from_their_spectrograms():
