@@ -1,0 +1,419 @@
+"""BEPyAE and Igor without an instrument: what `AEBE` of aecroscopy talks to over COM.
+
+`com_server` puts it where pywin32 would be. Above that everything is real: AEcroscopy's own
+code reads and writes the controls of a panel that behaves as BEPyAE's does, as far as that code
+and its authors' guide tell, in front of a simulated microscope.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import math
+import os
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim_devices.microscope import SimMicroscope
+
+RATE_HZ = 4e6
+"""Sampling rate of the DAQ card."""
+RANGE_V = 10.0
+"""Range of its output; the panel takes no larger bias."""
+
+# Each control with the numbers that it shows at first, those of the authors' guide.
+_PANEL: dict[str, tuple[Any, ...]] = {
+    "offline_development_control_cluster": (False, False, False, False),
+    "initialize_AR18_control_cluster": (False,),
+    "set_setpoint_control_cluster": (1.0, False),
+    "move_tip_control_cluster": (0.0, 0.0, 0.5, False),
+    "IO_indicator_cluster": (
+        *("0 Cypher AR18", "6124", RATE_HZ, RANGE_V, RANGE_V, "AC and DC on AO0", 1.0),
+        *("none", "none", "none", "external"),
+    ),
+    "BE_pulse_control_cluster": (335e3, 1e5, 1.0, 1.0, 4, 4e-3, 1, 3352.3, 0.1216e-3, False),
+    "BE_pulse_parm_indicator_cluster": (),
+    "Initialize_BE_line_scan_control_cluster": (0.0, 32, False),
+    "BE_line_scan_control_cluster": (-0.5, 0.0, 0.5, 0.0, False),
+    "BE_line_scan_indicator_cluster": ((), (), (), (), (), (), ()),
+    "Initialize_BEPS_VS_control_cluster": (
+        *(8.0, 0.0, 0.0, 32, 3, 0, 0, 0, 1e-3, 0.0, 0.0, 0.0, 1, 0, 8.0, 8.0, 7.0, -7.0),
+        *(False, False, False),
+    ),
+    "BEPS_VS_indicator_cluster": ((), (), (), (), (), (), (), (), (), ()),
+}
+
+
+class ComError(Exception):
+    """What pywin32 raises as ``com_error``."""
+
+
+class SimBEPyAE:
+    """BEPyAE's panel, and the Igor of a Cypher, in front of a simulated microscope.
+
+    The response at each step is that of an oscillator to the sample's first spectral channel,
+    with the phase that cables add, and noise. Its resonance rises by 2 % from left to right. With
+    the bias on an electrostatic part proportional to the bias comes on top. The loop is the
+    sample's, stretched to the waveform; a waveform beyond the range of the card is cut off.
+
+    Parameters
+    ----------
+    microscope
+        What moves and measures; its clock is that of the instrument too.
+    noise
+        Standard deviation of real and imaginary part, relative to the peak of a typical
+        response.
+    seed
+        Seed of the noise.
+    tells_waveform
+        Whether the panel shows the DC waveform once it is created, or only with a loop.
+
+    Attributes
+    ----------
+    controls : dict
+        What the panel shows.
+    stuck : set of str
+        Controls whose buttons never come out again.
+    quality_factor, resonance_hz, phase, electrostatic : float
+        Of the oscillator in the middle of the scan; electrostatic in the response's units a volt.
+    """
+
+    quality_factor = 80.0
+    resonance_hz = 335e3
+    phase = 0.6
+    electrostatic = 0.5
+
+    def __init__(
+        self,
+        microscope: SimMicroscope,
+        *,
+        noise: float = 0.01,
+        seed: int = 0,
+        tells_waveform: bool = True,
+    ) -> None:
+        self.microscope = microscope
+        self.controls = dict(_PANEL)
+        self.stuck: set[str] = set()
+        self._tells_waveform = tells_waveform
+        self._noise = noise
+        self._rng = np.random.default_rng(seed)
+        self._channel, cube = next(iter(microscope.sample.spectra.items()))
+        self._typical = float(np.sqrt(np.nanmean(cube.astype(float) ** 2)))
+        self._on_card = ""
+        self._lock = threading.Lock()
+        self._actions = {
+            ("initialize_AR18_control_cluster", 0): lambda: None,
+            ("set_setpoint_control_cluster", 1): lambda: None,
+            ("move_tip_control_cluster", 3): self._move,
+            ("BE_pulse_control_cluster", 9): self._create_pulse,
+            ("Initialize_BE_line_scan_control_cluster", 2): lambda: self._upload("line"),
+            ("BE_line_scan_control_cluster", 4): self._line,
+            ("Initialize_BEPS_VS_control_cluster", 18): self._create_waveform,
+            ("Initialize_BEPS_VS_control_cluster", 19): lambda: self._upload("BEPS"),
+            ("Initialize_BEPS_VS_control_cluster", 20): self._loop,
+        }
+
+    # --- the panel ---------------------------------------------------------------------
+
+    def get(self, name: str) -> Any:
+        """Return what a control shows."""
+        with self._lock:
+            return self.controls[name]
+
+    def set(self, name: str, value: tuple[Any, ...]) -> None:
+        """Set a control; what its buttons start goes on by itself and takes them out again."""
+        for part in value:
+            if not isinstance(part, (bool, int, float, str)):
+                raise TypeError(
+                    f"Objects of type '{type(part).__name__}' can not be converted to a COM VARIANT"
+                )
+        if name == "Initialize_BEPS_VS_control_cluster":
+            value = (*(max(-RANGE_V, min(RANGE_V, v)) for v in value[:3]), *value[3:])
+        with self._lock:
+            if len(value) != len(self.controls[name]):
+                raise ComError(f"{name}: wrong number of elements")
+            self.controls[name] = value
+        for index, part in enumerate(value):
+            if part is True and (name, index) in self._actions and name not in self.stuck:
+                thread = threading.Thread(target=self._act, args=(name, index), daemon=True)
+                thread.start()
+                # A call over COM takes its time; what is quick is done by its end.
+                thread.join(0.02)
+
+    def _act(self, name: str, index: int) -> None:
+        # An action that fails shows a message on the panel and takes its button out.
+        with contextlib.suppress(Exception):
+            self._actions[name, index]()
+        with self._lock:
+            value = list(self.controls[name])
+            value[index] = False
+            self.controls[name] = tuple(value)
+
+    def _show(self, name: str, *parts: Any) -> None:
+        with self._lock:
+            self.controls[name] = parts
+
+    # --- what the buttons do -------------------------------------------------------------
+
+    def _um(self, x: float, y: float) -> tuple[float, float]:
+        width, height = self.microscope.sample.extent_um
+        return (x + 1) / 2 * width, (y + 1) / 2 * height
+
+    def _move(self) -> None:
+        x, y, *_ = self.get("move_tip_control_cluster")
+        x_um, y_um = self._um(x, y)
+        self.microscope.move("x", x_um)
+        self.microscope.move("y", y_um)
+
+    def _upload(self, what: str) -> None:
+        self.microscope.clock.sleep(0.2)
+        self._on_card = what
+
+    def _create_pulse(self) -> None:
+        center, width, _, _, repeats, duration, *_ = self.get("BE_pulse_control_cluster")
+        samples = 2 ** round(math.log2(RATE_HZ * duration / repeats))
+        spectrum = np.fft.rfftfreq(samples, 1 / RATE_HZ)
+        bins = np.flatnonzero(np.abs(spectrum - center) <= width / 2)
+        shown = _tuples(bins), 0.0, 0.0, _tuples(spectrum)
+        self._show("BE_pulse_parm_indicator_cluster", 0.0, 0.0, 0.0, *shown)
+
+    @property
+    def frequencies(self) -> NDArray[np.float64]:
+        """Bins inside the band, (frequencies,), Hz."""
+        shown = self.get("BE_pulse_parm_indicator_cluster")
+        return np.asarray(shown[6])[np.asarray(shown[3])]
+
+    def _spectra(self, response: NDArray, column: NDArray | float) -> NDArray[np.complex128]:
+        """Return the oscillator's answer (n, frequencies) to a signed response (n,)."""
+        f = self.frequencies
+        f0 = self.resonance(column)[..., None] * np.ones((len(response), 1))
+        shape = f0**2 / (f**2 - 1j * f * f0 / self.quality_factor - f0**2)
+        noise = self._rng.standard_normal((2, *shape.shape))
+        scale = self._noise * self._typical * self.quality_factor
+        return response[:, None] * np.exp(1j * self.phase) * shape + scale * (noise[0] + 1j * noise[1])
+
+    def resonance(self, column: NDArray | float) -> NDArray[np.float64]:
+        """Return the resonance frequency (Hz) at a column of the sample, counted from 0."""
+        last = max(self.microscope.sample.shape[1] - 1, 1)
+        return self.resonance_hz * (1 + 0.02 * (np.asarray(column, float) / last - 0.5))
+
+    def _line(self) -> None:
+        x0, y0, x1, y1, _ = self.get("BE_line_scan_control_cluster")
+        number = int(self.get("Initialize_BE_line_scan_control_cluster")[1])
+        sample = self.microscope.sample
+        places = [
+            sample.pixel(*self._um(x, y))
+            for x, y in zip(np.linspace(x0, x1, number), np.linspace(y0, y1, number), strict=True)
+        ]
+        rows, columns = np.array(places).T
+        self.microscope.clock.sleep(number * self.get("BE_pulse_control_cluster")[5])
+        images = [image[rows, columns].astype(float) for image in sample.images.values()]
+        spectra = self._spectra(images[0], columns)
+        fits = np.column_stack(
+            (
+                images[0] + self._noise * self._typical * self._rng.standard_normal(number),
+                self.resonance(columns),
+                np.full(number, self.quality_factor),
+                np.full(number, self.phase),
+                np.ones(number),
+            )
+        )
+        channels = [
+            _tuples((images[k] if k < len(images) else np.zeros(number))[:, None]) for k in range(3)
+        ]
+        parts = _tuples(np.stack((spectra.real, spectra.imag), axis=-1))
+        self._show("BE_line_scan_indicator_cluster", (), parts, (), _tuples(fits), *channels)
+        x_um, y_um = self._um(x1, y1)
+        self.microscope.move("x", x_um)
+        self.microscope.move("y", y_um)
+
+    def _waveform(self) -> NDArray[np.float64]:
+        """Return the bias of each step with the field on, (steps_per_cycle * cycles,), V."""
+        amplitude, offset, _, number, cycles, *_ = self.get("Initialize_BEPS_VS_control_cluster")
+        axis = self.microscope.sample.axis.astype(float)
+        own = np.arange(axis.size) / axis.size
+        cycle = np.interp(np.arange(number) / number, own, axis / np.abs(axis).max(), period=1.0)
+        return np.tile(offset + amplitude * cycle, cycles)
+
+    def _create_waveform(self) -> None:
+        if self._tells_waveform:
+            shown = self.get("BEPS_VS_indicator_cluster")
+            self._show("BEPS_VS_indicator_cluster", _tuples(self._waveform()), *shown[1:])
+
+    def _loop(self) -> None:
+        panel = self.get("Initialize_BEPS_VS_control_cluster")
+        number, cycles, both = panel[3], panel[4], panel[7] == 0
+        bias = self._waveform()
+        pulse_s = self.get("BE_pulse_control_cluster")[5]
+        self.microscope.clock.sleep(bias.size * (1 + both) * (pulse_s + panel[8] + panel[9]))
+        x, y = self.microscope.position("x"), self.microscope.position("y")
+        loop = self.microscope.acquire()[self._channel].astype(float)
+        own = np.arange(loop.size) / loop.size
+        off = np.tile(np.interp(np.arange(number) / number, own, loop, period=1.0), cycles)
+        on = off + self.electrostatic * bias
+        response = np.column_stack((on, off)).reshape(-1) if both else on
+        if self._on_card != "BEPS":
+            response = np.zeros_like(response)  # another waveform went out than the one shown
+        spectra = self._spectra(response, self.microscope.sample.pixel(x, y)[1])
+        parts = _tuples(np.stack((spectra.real, spectra.imag), axis=-1))
+        flat = _tuples(np.zeros(response.size))
+        fits = (_tuples(np.abs(response)), flat, flat, flat)
+        self._show(
+            "BEPS_VS_indicator_cluster", _tuples(bias), parts, *fits, flat, flat, flat, flat
+        )
+
+
+def _tuples(values: NDArray) -> tuple[Any, ...]:
+    """Return an array as COM does: tuples of tuples of plain numbers."""
+    return tuple(_tuples(v) if v.ndim else v.item() for v in values)
+
+
+class _Apartment:
+    """COM's rule: an object is of use only in the thread that made it, and that has said so."""
+
+    def __init__(self) -> None:
+        self._threads: set[int] = set()
+
+    def initialise(self) -> None:
+        self._threads.add(threading.get_ident())
+
+    def uninitialise(self) -> None:
+        self._threads.discard(threading.get_ident())
+
+    def check(self, maker: int | None = None) -> int:
+        here = threading.get_ident()
+        if here not in self._threads:
+            raise ComError(-2147221008, "CoInitialize has not been called.")
+        if maker is not None and maker != here:
+            raise ComError(
+                -2147417842,
+                "The application called an interface that was marshalled for a different thread.",
+            )
+        return here
+
+
+class _Object:
+    """A COM object: its methods are those of `target`, in the thread that made it only."""
+
+    def __init__(self, apartment: _Apartment, **methods: Callable[..., Any]) -> None:
+        self._apartment, self._maker, self._methods = apartment, apartment.check(), methods
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            self._apartment.check(self._maker)
+            return self._methods[name](*args)
+
+        if name not in self._methods:
+            raise AttributeError(name)
+        return call
+
+
+@contextlib.contextmanager
+def com_server(panel: SimBEPyAE, folder: str | Path = ".") -> Iterator[Callable[[], Any]]:
+    """Put BEPyAE and Igor where pywin32 would be, and give what makes the real AEBE on them.
+
+    Parameters
+    ----------
+    panel
+        What the AEBE talks to.
+    folder
+        Where AEcroscopy writes its log.
+
+    Yields
+    ------
+    connect
+        To be given to ``curiosity_bluesky.devices.aecroscopy.aecroscopy_instrument``.
+
+    Raises
+    ------
+    ImportError
+        If aecroscopy is not installed.
+    """
+    apartment = _Apartment()
+    variables = {
+        "ScanSize": max(panel.microscope.sample.extent_um) * 1e-6,
+        "FastRatio": max(panel.microscope.sample.extent_um) / panel.microscope.sample.extent_um[0],
+        "SlowRatio": max(panel.microscope.sample.extent_um) / panel.microscope.sample.extent_um[1],
+        "ScanAngle": 0.0,
+    }
+
+    def wave(name: str) -> _Object:
+        return _Object(
+            apartment,
+            GetDimensions=lambda: (1, len(variables), 0, 0, 0),
+            DimensionLabel=lambda dimension, index, _: list(variables)[index],
+            GetNumericWavePointValue=lambda index: list(variables.values())[index],
+        )
+
+    def vi(path: str) -> _Object:
+        return _Object(apartment, getcontrolvalue=panel.get, setcontrolvalue=panel.set)
+
+    def dispatch(client: str) -> _Object:
+        if client == "BEPyAE.Application":
+            return _Object(apartment, getvireference=vi)
+        if client == "IgorPro.Application":
+            return _Object(apartment, DataFolder=lambda path: _Object(apartment, Wave=wave))
+        raise ComError(-2147221005, f"Invalid class string: {client}")
+
+    client = _module("win32com.client", Dispatch=dispatch)
+    injected = {
+        "win32com": _module("win32com", client=client),
+        "win32com.client": client,
+        "pythoncom": _module(
+            "pythoncom",
+            CoInitialize=apartment.initialise,
+            CoUninitialize=apartment.uninitialise,
+            PumpWaitingMessages=lambda: 0,
+        ),
+    }
+    with _in_place(sys.modules, injected), _attribute(os, "startfile", lambda path: None):
+        with _importable("progressbar", "nanosurf"):
+            module = importlib.import_module("aecroscopy.acquisition.AEBE")
+            cypher = importlib.import_module("aecroscopy.acquisition.AECypher")
+        with (
+            _attribute(module, "win32com", injected["win32com"]),
+            _attribute(cypher, "win32com", injected["win32com"]),
+        ):
+            yield lambda: module.AEBE(exe_path="BEPyAE.exe", log_file=str(Path(folder) / "aebe"))
+
+
+def _module(name: str, **members: Any) -> types.ModuleType:
+    module = types.ModuleType(name)
+    vars(module).update(members)
+    return module
+
+
+@contextlib.contextmanager
+def _importable(*names: str) -> Iterator[None]:
+    """Let aecroscopy import what it does not need here and does not declare either."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    with _in_place(sys.modules, {name: _module(name) for name in missing}):
+        yield
+
+
+@contextlib.contextmanager
+def _in_place(where: dict[str, Any], parts: dict[str, Any]) -> Iterator[None]:
+    before = {name: where.get(name) for name in parts}
+    where.update(parts)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                where.pop(name, None)
+            else:
+                where[name] = value
+
+
+@contextlib.contextmanager
+def _attribute(target: Any, name: str, value: Any) -> Iterator[None]:
+    with _in_place(vars(target), {name: value}):
+        yield
