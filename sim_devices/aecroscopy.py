@@ -198,7 +198,9 @@ class SimBEPyAE:
         shape = f0**2 / (f**2 - 1j * f * f0 / self.quality_factor - f0**2)
         noise = self._rng.standard_normal((2, *shape.shape))
         scale = self._noise * self._typical * self.quality_factor
-        return response[:, None] * np.exp(1j * self.phase) * shape + scale * (noise[0] + 1j * noise[1])
+        return response[:, None] * np.exp(1j * self.phase) * shape + scale * (
+            noise[0] + 1j * noise[1]
+        )
 
     def resonance(self, column: NDArray | float) -> NDArray[np.float64]:
         """Return the resonance frequency (Hz) at a column of the sample, counted from 0."""
@@ -266,9 +268,7 @@ class SimBEPyAE:
         parts = _tuples(np.stack((spectra.real, spectra.imag), axis=-1))
         flat = _tuples(np.zeros(response.size))
         fits = (_tuples(np.abs(response)), flat, flat, flat)
-        self._show(
-            "BEPS_VS_indicator_cluster", _tuples(bias), parts, *fits, flat, flat, flat, flat
-        )
+        self._show("BEPS_VS_indicator_cluster", _tuples(bias), parts, *fits, flat, flat, flat, flat)
 
 
 def _tuples(values: NDArray) -> tuple[Any, ...]:
@@ -394,7 +394,9 @@ def _module(name: str, **members: Any) -> types.ModuleType:
 @contextlib.contextmanager
 def _importable(*names: str) -> Iterator[None]:
     """Let aecroscopy import what it does not need here and does not declare either."""
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    missing = [
+        name for name in names if name not in sys.modules and importlib.util.find_spec(name) is None
+    ]
     with _in_place(sys.modules, {name: _module(name) for name in missing}):
         yield
 

@@ -91,7 +91,7 @@ class AEImager:
 
     @property
     def image_axes(self) -> tuple[NDArray, NDArray]:
-        """x (pixels,) and y (pixels,), um, both from 0."""
+        """Columns (pixels,) and rows (pixels,), um, both from 0."""
         return self._frame.centres(self._pixels)
 
     @property

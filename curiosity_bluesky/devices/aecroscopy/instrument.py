@@ -60,6 +60,8 @@ def aecroscopy_instrument(
     tip_voltage: float = 0.0,
     transit_s: float = 0.2,
     channels: Sequence[str] = (),
+    phase_offset: float | None = None,
+    skip_cycles: int = 0,
     folder: str | Path = ".",
     timeout_s: float = 120.0,
 ) -> AEcroscopyInstrument:
@@ -87,6 +89,8 @@ def aecroscopy_instrument(
         Time for a move of the tip, s.
     channels
         Names of the DAQ card's channels 1 to 3 to be recorded with the survey.
+    phase_offset, skip_cycles
+        How loops are reduced: `curiosity_bluesky.devices.BandExcitation`.
     folder
         Where AEBE writes its .hf5 files; an existing folder.
     timeout_s
@@ -127,7 +131,10 @@ def aecroscopy_instrument(
             owner,
             AFMStage(stage, name="stage"),
             Imager(imager, name="imager"),
-            Spectrometer(BandExcitation(spectrogram), name="spectrometer"),
+            Spectrometer(
+                BandExcitation(spectrogram, phase_offset=phase_offset, skip_cycles=skip_cycles),
+                name="spectrometer",
+            ),
         )
     except BaseException:
         owner.close()
@@ -152,7 +159,9 @@ def _scan_size_um(aebe: Any) -> tuple[float, float] | None:
 
 def _check_scan_size(frame: ScanFrame, size: tuple[float, float] | None) -> None:
     given = frame.size["x"], frame.size["y"]
-    if size is not None and not all(abs(a / b - 1) < 0.01 for a, b in zip(given, size, strict=True)):
+    if size is not None and not all(
+        abs(a / b - 1) < 0.01 for a, b in zip(given, size, strict=True)
+    ):
         raise InputError(
             f"scan_size_um is {given[0]:g} x {given[1]:g}, but the microscope's scan is "
             f"{size[0]:g} x {size[1]:g} um; expected the same: give that, or set the microscope."

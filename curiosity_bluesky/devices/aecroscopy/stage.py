@@ -41,7 +41,9 @@ class ScanFrame:
                 f"scan_size_um is {scan_size_um!r}; expected a length, or (width, height), in um: "
                 "give what the microscope's own panel shows as scan size."
             )
-        width, height = (finite("scan_size_um", size, 1e-4, 1e3, "um") for size in (*sizes, *sizes)[:2])
+        width, height = (
+            finite("scan_size_um", size, 1e-4, 1e3, "um") for size in (*sizes, *sizes)[:2]
+        )
         self.size: dict[Axis, float] = {"x": width, "y": height}
 
     def in_um(self, axis: Axis, position: float) -> float:
