@@ -354,7 +354,11 @@ def com_server(panel: SimBEPyAE, folder: str | Path = ".") -> Iterator[Callable[
         )
 
     def vi(path: str) -> _Object:
-        return _Object(apartment, getcontrolvalue=panel.get, setcontrolvalue=panel.set)
+        return _Object(
+            apartment,
+            getcontrolvalue=lambda name: panel.get(name),
+            setcontrolvalue=lambda name, value: panel.set(name, value),
+        )
 
     def dispatch(client: str) -> _Object:
         if client == "BEPyAE.Application":

@@ -11,7 +11,7 @@ from typing import Any
 
 from curiosity_bluesky.devices.aecroscopy.imager import AEImager
 from curiosity_bluesky.devices.aecroscopy.owner import Owner
-from curiosity_bluesky.devices.aecroscopy.settings import BEPSWaveform, BEPulse
+from curiosity_bluesky.devices.aecroscopy.settings import BEPSWaveform, BEPulse, finite
 from curiosity_bluesky.devices.aecroscopy.spectrogram import AESpectrogram
 from curiosity_bluesky.devices.aecroscopy.stage import AEStage, ScanFrame
 from curiosity_bluesky.devices.band_excitation import BandExcitation
@@ -63,6 +63,7 @@ def aecroscopy_instrument(
     phase_offset: float | None = None,
     skip_cycles: int = 0,
     folder: str | Path = ".",
+    check_scan_size: bool = True,
     timeout_s: float = 120.0,
 ) -> AEcroscopyInstrument:
     """Start BEPyAE through AEcroscopy and put ophyd devices on it.
@@ -93,6 +94,8 @@ def aecroscopy_instrument(
         How loops are reduced: `curiosity_bluesky.devices.BandExcitation`.
     folder
         Where AEBE writes its .hf5 files; an existing folder.
+    check_scan_size
+        Whether to refuse a `scan_size_um` that is not the microscope's own.
     timeout_s
         How long BEPyAE may take to start, s.
 
@@ -106,6 +109,7 @@ def aecroscopy_instrument(
     frame, where = ScanFrame(scan_size_um), Path(folder)
     if not where.is_dir():
         raise InputError(f"folder is {str(folder)!r}; expected an existing folder: make it first.")
+    finite("max_bias", max_bias, 0.0, 1e3, "V")
     if not abs(tip_voltage) <= max_bias:
         raise InputError(
             f"tip_voltage is {tip_voltage!r} V; expected at most max_bias = {max_bias!r} V of "
@@ -113,8 +117,8 @@ def aecroscopy_instrument(
         )
     owner = Owner(connect, timeout_s=timeout_s)
     try:
-        size = owner.call(_scan_size_um, timeout_s=30.0)
-        _check_scan_size(frame, size)
+        if check_scan_size:
+            _check_scan_size(frame, owner.call(_scan_size_um, timeout_s=30.0))
         stage = AEStage(owner, frame, transit_s=transit_s)
         imager = AEImager(
             owner,
@@ -164,5 +168,6 @@ def _check_scan_size(frame: ScanFrame, size: tuple[float, float] | None) -> None
     ):
         raise InputError(
             f"scan_size_um is {given[0]:g} x {given[1]:g}, but the microscope's scan is "
-            f"{size[0]:g} x {size[1]:g} um; expected the same: give that, or set the microscope."
+            f"{size[0]:g} x {size[1]:g} um; expected the same: give that, or set the microscope "
+            "(check_scan_size=False if you know better)."
         )

@@ -189,7 +189,9 @@ class Owner:
                 raise ConnectionError("the connection to BEPyAE was closed: connect anew.")
             self._open.append(job)
             self._jobs.put(job)
-        job.done.wait()
+        # In short waits: one without an end does not let Ctrl-C through on Windows.
+        while not job.done.wait(0.5):
+            pass
         if job.error is not None:
             raise job.error
         return job.result
