@@ -214,6 +214,24 @@ def test_an_image_survives_if_aecroscopy_cannot_write_its_file(tmp_path, caplog)
     assert "the scan is complete" in caplog.text
 
 
+def test_pixels_without_a_fit_do_not_end_the_run(tmp_path, caplog):
+    with rig(tmp_path, pixels=3) as rigged:
+        get = rigged.panel.get
+
+        def without(name):
+            value = get(name)
+            if name == "BE_line_scan_indicator_cluster" and value[3]:
+                first = (*value[3][0][:1], math.nan, *value[3][0][2:])
+                value = (*value[:3], (first, *value[3][1:]), *value[4:])
+            return value
+
+        rigged.panel.get = without
+        data = measure(rigged.imager)
+        expected = rigged.panel.resonance(np.array([0, 6, 13]))
+        np.testing.assert_allclose(data["imager_frequency"], [expected[[1, 1, 2]]] * 3)
+    assert "frequency has no number at 3 pixels" in caplog.text
+
+
 @pytest.mark.parametrize("off_field", [True, False])
 @pytest.mark.parametrize("cycles", [1, 3])
 def test_loops_of_one_and_two_sides_and_any_number_of_cycles(tmp_path, off_field, cycles):

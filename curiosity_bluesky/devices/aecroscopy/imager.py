@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from curiosity_bluesky.devices.aecroscopy.owner import Aborted, Owner
 from curiosity_bluesky.devices.aecroscopy.settings import finite, whole
@@ -31,7 +32,8 @@ class AEImager:
     """Takes overview images; an `ImagerDriver`.
 
     The first row of an image is the lowest line of the scan (y = -1, 0 um), the first
-    column its left edge. `AEBE` writes each scan with its spectra to an .hf5 file.
+    column its left edge. A pixel where the quick fit found no number has that of the nearest
+    one. `AEBE` writes each scan with its spectra, as measured, to an .hf5 file.
 
     Parameters
     ----------
@@ -179,4 +181,21 @@ class AEImager:
                 "take one scan by hand and see what the panel shows, above all which channels "
                 "are set."
             )
-        return dict(zip(self._channels, stack, strict=True))
+        return {
+            name: _filled(name, image) for name, image in zip(self._channels, stack, strict=True)
+        }
+
+
+def _filled(name: str, image: NDArray) -> NDArray:
+    """Give pixels without a number that of the nearest one: an explorer needs whole images."""
+    bad = ~np.isfinite(image)
+    if bad.all():
+        raise RuntimeError(
+            f"BEPyAE's {name} has no number at any pixel: take one scan by hand, is the resonance "
+            "inside the band?"
+        )
+    if bad.any():
+        logger.warning("%s has no number at %d pixels: filled from the nearest", name, bad.sum())
+        rows, columns = distance_transform_edt(bad, return_distances=False, return_indices=True)
+        image = image[rows, columns]
+    return image
