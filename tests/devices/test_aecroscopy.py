@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from bluesky import RunEngine
-from bluesky.utils import FailedStatus
+from bluesky.utils import FailedStatus, RunEngineInterrupted
 from event_model import DocumentNames, sanitize_doc, schema_validators
 from ophyd.utils import LimitError
 from support import events, few
@@ -162,6 +164,63 @@ def test_aecroscopy_leaves_its_own_file_of_the_survey(ran):
         fits = file["BE Quick Fitting/Quick Fitting/Quick Fitting"]
         np.testing.assert_allclose(fits[..., 1][3], ran.resonance)
         assert file["BE Complex Spectra/Complex Spectra/Complex Spectra"].shape[:2] == (14, 14)
+
+
+def test_a_dry_run_moves_and_measures_nothing(tmp_path, capsys):
+    with rig(tmp_path) as rigged:
+        stage, before = rigged.stage, dict(rigged.panel.controls)
+        RunEngine({})(
+            curiosity_plan(
+                *([rigged.spectrometer], stage.x, stage.y, rigged.imager),
+                num_points=5,
+                dry_run=True,
+            )
+        )
+        assert rigged.panel.controls == before and rigged.microscope.n_spectra == 0
+        assert "may go 0 to 2 um" in capsys.readouterr().out
+
+
+def test_a_pause_in_the_middle_of_a_loop_repeats_it(tmp_path):
+    RE, documents, loops = RunEngine({}), [], []
+    with rig(tmp_path, speed=8.0, microscope={"speed_um_per_s": 100.0}) as rigged:
+        set_control = rigged.panel.set
+
+        def pausing(name, value):
+            set_control(name, value)
+            if name == BEPS and value[20]:
+                loops.append(value)
+                if len(loops) == 1:
+                    threading.Thread(target=RE.request_pause).start()
+
+        rigged.panel.set = pausing
+        plan = curiosity_plan(
+            *([rigged.spectrometer], rigged.stage.x, rigged.stage.y, rigged.imager),
+            num_points=5,
+            strategy="random",
+            parameters=few("random"),
+        )
+        with pytest.raises(RunEngineInterrupted):
+            RE(plan, lambda *d: documents.append(d))
+        assert not events(documents, "primary")
+        RE.resume()
+        # BEPyAE has finished the loop that was given up, and begun another one.
+        assert len(loops) == rigged.microscope.n_spectra == 6
+    points = events(documents, "primary")
+    assert len(points) == 5 and documents[-1][1]["exit_status"] == "success"
+    for point in points:
+        row, col = FILM.pixel(point["stage_x"], point["stage_y"])
+        off = np.asarray(point["spectrometer_polarisation"]) - FILM.spectra["response"][row, col]
+        assert np.abs(off).max() < 0.1 * np.ptp(FILM.spectra["response"])
+
+
+@pytest.mark.slow
+def test_the_rehearsal_of_the_documentation_runs(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "aecroscopy.md").read_text()
+    [script] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(script.replace("num_points=24", "num_points=12"), names)
+    assert names["panel"].microscope.n_spectra == 12
 
 
 def test_both_axes_go_there_in_one_move_of_the_tip(tmp_path):

@@ -196,6 +196,7 @@ def _filled(name: str, image: NDArray) -> NDArray:
         )
     if bad.any():
         logger.warning("%s has no number at %d pixels: filled from the nearest", name, bad.sum())
-        rows, columns = distance_transform_edt(bad, return_distances=False, return_indices=True)
+        nearest = distance_transform_edt(bad, return_distances=False, return_indices=True)
+        rows, columns = np.asarray(nearest)
         image = image[rows, columns]
     return image
