@@ -95,8 +95,8 @@ class BandExcitation:
     driver
         What takes the spectrograms.
     phase_offset
-        Phase of positive polarisation, rad. None estimates it anew for each spectrogram; it is
-        then only right where the loop switches. See `curiosity_bluesky.pfm.phase_offset`.
+        Phase of positive polarisation, rad. None estimates it anew for each spectrogram; its
+        sign is then only right where the loop switches: see `calibrate`.
     skip_cycles
         How many cycles are left out of the means at the beginning.
 
@@ -251,6 +251,36 @@ class BandExcitation:
             "spectrogram_real": spectrogram.real,
             "spectrogram_imag": spectrogram.imag,
         }
+
+    def calibrate(self) -> float:
+        """Take a spectrogram where the tip is, and keep its phase offset from now on.
+
+        Of a loop that does not switch the sign is not known, so this is done once before a run,
+        where one does.
+
+        Returns
+        -------
+        phase_offset
+            rad.
+
+        Raises
+        ------
+        InputError
+            If the loop does not switch; the phase offset stays as it was.
+        """
+        before, self.phase_offset = self.phase_offset, None
+        try:
+            spectrum = self.acquire()
+        finally:
+            self.phase_offset = before
+        bias, end = self._steps().bias, self._branches()[0]
+        if not loop_fields(bias, spectrum["polarisation" + end]).switches:
+            raise InputError(
+                "the loop measured here does not switch; expected an open one, since the phase of "
+                "positive polarisation cannot be told from it: go elsewhere, or to a larger bias"
+            )
+        self.phase_offset = _offset(end, None, bias, spectrum)
+        return self.phase_offset
 
     def abort(self) -> None:
         """End a measurement early; called from another thread."""

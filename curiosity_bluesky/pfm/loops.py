@@ -25,21 +25,24 @@ class LoopFields:
     r"""Numbers of one loop; NaN where there is none.
 
     On the rising branch the bias goes from its least to its largest value, on the falling one
-    back. P is in the units of the loop, V in those of the bias.
+    back. P is in the units of the loop, V in those of the bias; :math:`P_s^\pm` is the mean P where
+    the bias is beyond 0.8 of its largest and of its least value.
 
     Parameters
     ----------
     coercive_positive, coercive_negative
-        :math:`V^+` and :math:`V^-`: where the rising and the falling branch cross P = 0, V.
-        NaN if the loop does not switch, or lies above or below 0 altogether.
+        :math:`V^+` and :math:`V^-`: where the rising and the falling branch cross the middle of
+        the loop (or the level that was asked for), V. NaN if the loop does not switch, or a
+        branch does not cross.
     imprint
         :math:`(V^+ + V^-)/2`, V.
     remanence_positive, remanence_negative
         :math:`P_0^+` and :math:`P_0^-`: P at V = 0 on the falling branch (after positive bias)
         and on the rising one.
     switchable
-        :math:`P_s^+ - P_s^-`: mean P where the bias is at least 0.8 of its largest
-        value, less that where it is at most 0.8 of its least one.
+        :math:`P_s^+ - P_s^-`.
+    middle
+        :math:`(P_s^+ + P_s^-)/2`, the vertical offset of the loop.
     area
         :math:`A = \oint P\,dV = \int (P_\mathrm{falling} - P_\mathrm{rising})\,dV`, the
         work of switching, in units of P times V; negative for a loop that runs the
@@ -56,6 +59,7 @@ class LoopFields:
     remanence_positive: float = np.nan
     remanence_negative: float = np.nan
     switchable: float = np.nan
+    middle: float = np.nan
     area: float = np.nan
     switches: float = 0.0
 
@@ -64,7 +68,7 @@ def units_of(bias: str, polarisation: str) -> dict[str, str]:
     """Return the units of each number of `LoopFields`, of those of bias and polarisation."""
     area = f"{polarisation} {bias}".strip()
     units = {field.name: bias for field in fields(LoopFields)[:3]}
-    units |= {field.name: polarisation for field in fields(LoopFields)[3:6]}
+    units |= {field.name: polarisation for field in fields(LoopFields)[3:7]}
     return units | {"area": area, "switches": ""}
 
 
@@ -83,13 +87,18 @@ def rising_branch(bias: ArrayLike) -> NDArray[np.bool_]:
     return step[np.where(last < 0, moving[-1], last)] > 0
 
 
-def loop_fields(bias: ArrayLike, loop: ArrayLike) -> LoopFields:
+def loop_fields(bias: ArrayLike, loop: ArrayLike, *, level: float | None = None) -> LoopFields:
     r"""Read the numbers off a loop.
 
-    A branch crosses zero where the sum over it, in the order of the bias, is least (rising
-    P): of several crossings that noise makes near each other it is the one with the best
-    agreement of signs on both sides. Between its two points P is taken for linear, as it is for the
-    remanence.
+    A branch crosses a level where the sum of P less that level along it, in the order of the
+    bias, is least: of several crossings that noise makes, this one has most of the
+    branch on its right side. Between its two points P is taken for linear, and so it is
+    for the remanence.
+
+    The level is the middle of the loop, since a loop that is shifted along P (by
+    electrostatics, or a part of the polarisation that does not switch) has coercive biases even
+    where it does not cross zero. (In the recordings of mexpsimu a third of the loops and more
+    do not have two zeros.)
 
     Parameters
     ----------
@@ -97,6 +106,9 @@ def loop_fields(bias: ArrayLike, loop: ArrayLike) -> LoopFields:
         ``(points,)``, one closed cycle in the order of time, V.
     loop
         ``(points,)``; points that are NaN are left out.
+    level
+        P at which the coercive biases are taken: None for the middle of the loop, 0 for its
+        zeros.
 
     Returns
     -------
@@ -124,19 +136,22 @@ def loop_fields(bias: ArrayLike, loop: ArrayLike) -> LoopFields:
     up, down = _branch(volts, p, rising | turns), _branch(volts, p, ~rising | turns)
     upper, lower = volts >= NEAR_THE_END * volts.max(), volts <= NEAR_THE_END * volts.min()
     bipolar = volts.max() > 0 > volts.min()
+    high, low = (float(p[part].mean()) if bipolar else np.nan for part in (upper, lower))
+    level = (high + low) / 2.0 if level is None else level
     # Closed trapezoids: each point counts with half the bias between its neighbours.
     weights = (np.roll(volts, 1) - np.roll(volts, -1)) / 2.0
     area = float(weights @ p)
     noise = SURE * _noise(p) * float(np.sqrt(weights @ weights))
     switches = area > noise + 1e-6 * np.ptp(volts) * np.ptp(p)
-    crossings = [_crossing(*branch) if switches else np.nan for branch in (up, down)]
+    crossings = [_crossing(*branch, level) if switches else np.nan for branch in (up, down)]
     return LoopFields(
         coercive_positive=crossings[0],
         coercive_negative=crossings[1],
         imprint=sum(crossings) / 2.0,
         remanence_positive=_at_zero(*down),
         remanence_negative=_at_zero(*up),
-        switchable=float(p[upper].mean() - p[lower].mean()) if bipolar else np.nan,
+        switchable=high - low,
+        middle=(high + low) / 2.0,
         area=area,
         switches=float(switches),
     )
@@ -148,10 +163,11 @@ def _branch(volts: NDArray, p: NDArray, which: NDArray) -> tuple[NDArray, NDArra
     return bias, np.bincount(number, p[which]) / np.bincount(number)
 
 
-def _crossing(bias: NDArray, p: NDArray) -> float:
-    """Bias at which P turns from negative to positive; NaN if it does not."""
+def _crossing(bias: NDArray, p: NDArray, level: float) -> float:
+    """Bias at which P rises above a level; NaN if it does not."""
+    p = p - level
     last = int(np.cumsum(p).argmin())
-    if last == len(p) - 1 or p[last] >= 0:
+    if last == len(p) - 1 or not p[last] < 0:
         return np.nan
     share = -p[last] / (p[last + 1] - p[last])
     return float(bias[last] + share * (bias[last + 1] - bias[last]))

@@ -138,7 +138,7 @@ def phase_offset(response: ArrayLike, bias: ArrayLike) -> float:
     Doubling the angle folds both domain states onto one direction (Mardia and Jupp, Directional
     Statistics, 2000, section 9.4, on axes); each step counts with the square of its amplitude, so
     that those near a coercive bias, which are noise, hardly count. Of the two directions
-    it is the one with :math:`\sum_k V_k P_k \ge 0`: positive bias leaves positive
+    it is the one with :math:`\sum_k (V_k - \bar V) P_k \ge 0`: positive bias leaves positive
     polarisation. Of a loop that does not switch the sign is therefore not known: take
     the offset of one that does, or of many loops at once.
 
@@ -161,7 +161,7 @@ def phase_offset(response: ArrayLike, bias: ArrayLike) -> float:
         return np.nan
     s = s / np.abs(s).max()
     axis = np.angle(np.sum(s**2)) / 2.0
-    if np.sum(volts * (s * np.exp(-1j * axis)).real) < 0:
+    if np.sum((volts - volts.mean()) * (s * np.exp(-1j * axis)).real) < 0:
         axis += np.pi
     return float(np.angle(np.exp(1j * axis)))
 

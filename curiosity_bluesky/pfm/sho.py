@@ -75,7 +75,7 @@ def sho_response(
     frequencies
         ``(frequencies,)``.
     amplitude, frequency, quality_factor, phase
-        Of the oscillators, see `SHOFit`; they broadcast to ``(...)``.
+        Of the oscillators, see `SHOFit`; they broadcast to ``(...)``. NaN gives NaN.
 
     Returns
     -------
@@ -86,7 +86,8 @@ def sho_response(
     size, f0, q, phi = (
         np.asarray(a, float)[..., None] for a in (amplitude, frequency, quality_factor, phase)
     )
-    return size * f0**2 * np.exp(1j * phi) / (f**2 - 1j * f * f0 / q - f0**2)
+    with np.errstate(invalid="ignore"):  # NaN in, NaN out
+        return size * f0**2 * np.exp(1j * phi) / (f**2 - 1j * f * f0 / q - f0**2)
 
 
 def fit_sho(frequencies: ArrayLike, spectra: ArrayLike) -> SHOFit:
