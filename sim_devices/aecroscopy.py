@@ -27,7 +27,7 @@ from sim_devices.microscope import SimMicroscope
 RATE_HZ = 4e6
 """Sampling rate of the DAQ card."""
 RANGE_V = 10.0
-"""Range of its output; the panel takes no larger bias."""
+"""Range of its output; the panel takes no larger bias than that times the amplifier's gain."""
 
 # Each control with the numbers that it shows at first, those of the authors' guide.
 _PANEL: dict[str, tuple[Any, ...]] = {
@@ -73,6 +73,8 @@ class SimBEPyAE:
         response.
     seed
         Seed of the noise.
+    amplifier
+        Gain of the amplifier behind the card.
     tells_waveform
         Whether the panel shows the DC waveform once it is created, or only with a loop.
 
@@ -97,10 +99,13 @@ class SimBEPyAE:
         *,
         noise: float = 0.01,
         seed: int = 0,
+        amplifier: float = 1.0,
         tells_waveform: bool = True,
     ) -> None:
         self.microscope = microscope
-        self.controls = dict(_PANEL)
+        card = _PANEL["IO_indicator_cluster"]
+        self.controls = {**_PANEL, "IO_indicator_cluster": (*card[:6], amplifier, *card[7:])}
+        self._reach = RANGE_V * amplifier
         self.stuck: set[str] = set()
         self._tells_waveform = tells_waveform
         self._noise = noise
@@ -136,7 +141,7 @@ class SimBEPyAE:
                     f"Objects of type '{type(part).__name__}' can not be converted to a COM VARIANT"
                 )
         if name == "Initialize_BEPS_VS_control_cluster":
-            value = (*(max(-RANGE_V, min(RANGE_V, v)) for v in value[:3]), *value[3:])
+            value = (*(max(-self._reach, min(self._reach, v)) for v in value[:3]), *value[3:])
         with self._lock:
             if len(value) != len(self.controls[name]):
                 raise ComError(f"{name}: wrong number of elements")
@@ -241,9 +246,7 @@ class SimBEPyAE:
         """Return the bias of each step with the field on, (steps_per_cycle * cycles,), V."""
         amplitude, offset, _, number, cycles, *_ = self.get("Initialize_BEPS_VS_control_cluster")
         axis = self.microscope.sample.axis.astype(float)
-        own = np.arange(axis.size) / axis.size
-        cycle = np.interp(np.arange(number) / number, own, axis / np.abs(axis).max(), period=1.0)
-        return np.tile(offset + amplitude * cycle, cycles)
+        return offset + amplitude * _laid_out(axis / np.abs(axis).max(), number, cycles)
 
     def _create_waveform(self) -> None:
         if self._tells_waveform:
@@ -258,8 +261,7 @@ class SimBEPyAE:
         self.microscope.clock.sleep(bias.size * (1 + both) * (pulse_s + panel[8] + panel[9]))
         x, y = self.microscope.position("x"), self.microscope.position("y")
         loop = self.microscope.acquire()[self._channel].astype(float)
-        own = np.arange(loop.size) / loop.size
-        off = np.tile(np.interp(np.arange(number) / number, own, loop, period=1.0), cycles)
+        off = _laid_out(loop, number, cycles)
         on = off + self.electrostatic * bias
         response = np.column_stack((on, off)).reshape(-1) if both else on
         if self._on_card != "BEPS":
@@ -269,6 +271,14 @@ class SimBEPyAE:
         flat = _tuples(np.zeros(response.size))
         fits = (_tuples(np.abs(response)), flat, flat, flat)
         self._show("BEPS_VS_indicator_cluster", _tuples(bias), parts, *fits, flat, flat, flat, flat)
+
+
+def _laid_out(own: NDArray, number: int, cycles: int) -> NDArray[np.float64]:
+    """Lay a sample's waveform or loop out over (number * cycles,) steps."""
+    if own.size == number * cycles:
+        return own  # recorded with these cycles
+    phase = np.arange(own.size) / own.size
+    return np.tile(np.interp(np.arange(number) / number, phase, own, period=1.0), cycles)
 
 
 def _tuples(values: NDArray) -> tuple[Any, ...]:

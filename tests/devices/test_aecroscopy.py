@@ -32,7 +32,7 @@ from curiosity_bluesky.devices.aecroscopy import (
 )
 from curiosity_bluesky.devices.aecroscopy.spectrogram import bands, steps
 from curiosity_bluesky.errors import InputError
-from sim_devices import Clock, Faults, SimMicroscope, SyntheticSample
+from sim_devices import Clock, Faults, SimMicroscope, SyntheticSample, open_sample
 from sim_devices.aecroscopy import SimBEPyAE, com_server
 
 pytestmark = pytest.mark.skipif(
@@ -304,6 +304,30 @@ def test_loops_of_one_and_two_sides_and_any_number_of_cycles(tmp_path, off_field
         assert np.abs(data[channel] - truth).max() < 0.05 * np.ptp(truth)
         expected = 32 * cycles * (2 if off_field else 1)
         assert data["spectrometer_spectrogram_real"].shape[1] == expected
+
+
+def test_a_recorded_sample_comes_back_through_it(tmp_path):
+    pytest.importorskip("mexpsimu", reason="the recordings come with the extra 'recordings'")
+    film = open_sample("PTO_BEPS_1d3um")  # three cycles of 64 steps, up to 12 V
+    panel = SimBEPyAE(SimMicroscope(film, Clock(math.inf)), amplifier=10.0)
+    with (
+        com_server(panel, tmp_path) as connect,
+        aecroscopy_instrument(
+            connect,
+            scan_size_um=film.extent_um,
+            pixels=65,
+            pulse=PULSE,
+            waveform=BEPSWaveform(12.0, steps_per_cycle=64, cycles=3),
+            max_bias=12.0,
+            folder=tmp_path,
+        ) as devices,
+    ):
+        for row, col in ((50, 10), (7, 44)):
+            go(devices.stage, film.x[col], film.y[row])
+            found = measure(devices.spectrometer)["spectrometer_polarisation"]
+            truth = film.spectra["response"][row, col].reshape(3, 64).mean(axis=0)
+            assert np.corrcoef(found, truth)[0, 1] > 0.99
+            assert np.abs(found - truth).max() < 0.1 * np.ptp(film.spectra["response"])
 
 
 def test_a_waveform_that_bepyae_shows_only_with_a_loop_is_computed_until_then(tmp_path):
