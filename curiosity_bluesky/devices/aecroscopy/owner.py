@@ -58,8 +58,8 @@ class _Job:
         """Raise if the job is to end."""
         if self.stopped.is_set():
             raise Aborted(
-                f"the {self.kind} was given up; what BEPyAE had begun (one move, one line, one "
-                "loop) it finishes by itself."
+                f"the {self.kind or 'call'} was given up; what BEPyAE had begun (one move, one "
+                "line, one loop) it finishes by itself."
             )
         if time.monotonic() > self.deadline:
             raise TimeoutError(
