@@ -7,6 +7,7 @@ import math
 import re
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -192,6 +193,35 @@ def test_both_axes_go_there_in_one_move_of_the_tip(tmp_path):
         assert [move[:2] for move in moves] == [(0.5, -0.5)]
         assert rigged.microscope.position("x") == pytest.approx(1.5)
         assert rigged.microscope.position("y") == pytest.approx(0.25)
+
+
+def test_the_plan_lifts_the_tip_by_its_setpoint_and_holds_to_the_largest_bias(tmp_path):
+    with rig(tmp_path, setpoints_v=(1.0, -4.0), pixels=7) as rigged:
+        told, set_control = [], rigged.panel.set
+
+        def watched(name, value):
+            if name == "set_setpoint_control_cluster" and value[1]:
+                told.append("down" if value[0] == 1.0 else "up")
+            if name == "move_tip_control_cluster" and value[3]:
+                told.append("move")
+            if name == BEPS and value[20]:
+                told.append("loop")
+            set_control(name, value)
+
+        plan = partial(
+            curiosity_plan,
+            *([rigged.spectrometer], rigged.stage.x, rigged.stage.y, rigged.imager),
+            num_points=2,
+            strategy="random",
+            parameters=few("random"),
+            tip=rigged.stage.tip,
+        )
+        with pytest.raises(InputError, match="goes to 8 V, and max_bias allows 7 V"):
+            RunEngine({})(plan(max_bias=7.0))
+        rigged.panel.set = watched
+        RunEngine({})(plan(max_bias=8.0))
+        assert told[-9:] == [*["up", "move", "down", "loop"] * 2, "up"]
+        assert rigged.panel.controls["set_setpoint_control_cluster"][0] == -4.0
 
 
 def test_the_tip_does_not_leave_the_scan(tmp_path):

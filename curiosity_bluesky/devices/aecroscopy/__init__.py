@@ -12,10 +12,11 @@ from curiosity_bluesky.devices.aecroscopy.instrument import (
 from curiosity_bluesky.devices.aecroscopy.owner import Aborted, Owner
 from curiosity_bluesky.devices.aecroscopy.settings import BEPSWaveform, BEPulse
 from curiosity_bluesky.devices.aecroscopy.spectrogram import AESpectrogram
-from curiosity_bluesky.devices.aecroscopy.stage import AEStage, ScanFrame
+from curiosity_bluesky.devices.aecroscopy.stage import AELiftingStage, AEStage, ScanFrame
 
 __all__ = [
     "AEImager",
+    "AELiftingStage",
     "AESpectrogram",
     "AEStage",
     "AEcroscopyInstrument",

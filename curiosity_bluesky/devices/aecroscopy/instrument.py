@@ -13,7 +13,7 @@ from curiosity_bluesky.devices.aecroscopy.imager import AEImager
 from curiosity_bluesky.devices.aecroscopy.owner import Owner
 from curiosity_bluesky.devices.aecroscopy.settings import BEPSWaveform, BEPulse, finite
 from curiosity_bluesky.devices.aecroscopy.spectrogram import AESpectrogram
-from curiosity_bluesky.devices.aecroscopy.stage import AEStage, ScanFrame
+from curiosity_bluesky.devices.aecroscopy.stage import AELiftingStage, AEStage, ScanFrame
 from curiosity_bluesky.devices.band_excitation import BandExcitation
 from curiosity_bluesky.devices.imager import Imager
 from curiosity_bluesky.devices.spectrometer import Spectrometer
@@ -59,6 +59,7 @@ def aecroscopy_instrument(
     max_bias: float,
     tip_voltage: float = 0.0,
     transit_s: float = 0.2,
+    setpoints_v: tuple[float, float] | None = None,
     channels: Sequence[str] = (),
     phase_offset: float | None = None,
     skip_cycles: int = 0,
@@ -88,6 +89,9 @@ def aecroscopy_instrument(
         DC bias during the survey, V.
     transit_s
         Time for a move of the tip, s.
+    setpoints_v
+        In contact and lifted, V: the stage then has a `tip` for the plan (`AELiftingStage`).
+        None: it has not.
     channels
         Names of the DAQ card's channels 1 to 3 to be recorded with the survey.
     phase_offset, skip_cycles
@@ -119,7 +123,13 @@ def aecroscopy_instrument(
     try:
         if check_scan_size:
             _check_scan_size(frame, owner.call(_scan_size_um, timeout_s=30.0))
-        stage = AEStage(owner, frame, transit_s=transit_s)
+        if setpoints_v is None:
+            stage = AEStage(owner, frame, transit_s=transit_s)
+        else:
+            contact_v, lifted_v = setpoints_v
+            stage = AELiftingStage(
+                owner, frame, contact_v=contact_v, lifted_v=lifted_v, transit_s=transit_s
+            )
         imager = AEImager(
             owner,
             frame,

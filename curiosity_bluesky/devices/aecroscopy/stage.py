@@ -163,3 +163,77 @@ class AEStage:
             do_set_setpoint=False,
             feedbackon=False,
         )
+
+
+class AELiftingStage(AEStage):
+    """A stage that can lift the tip, by its setpoint; a `LiftDriver` too.
+
+    In contact the feedback holds the deflection at the setpoint. A setpoint below what the
+    free lever shows cannot be held: the feedback draws the tip back as far as it can.
+
+    Parameters
+    ----------
+    owner, frame, transit_s
+        As for `AEStage`.
+    contact_v, lifted_v
+        Setpoints with the tip down and up, V.
+    settle_s
+        How long the feedback takes for it, s.
+
+    Raises
+    ------
+    InputError
+        If the setpoints are no numbers within 10 V of either sign, or the lifted one is not
+        the lower one.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        frame: ScanFrame,
+        *,
+        contact_v: float,
+        lifted_v: float,
+        settle_s: float = 0.5,
+        transit_s: float = 0.2,
+    ) -> None:
+        self._contact_v = finite("the setpoint in contact", contact_v, -10.0, 10.0, "V")
+        self._lifted_v = finite("the lifted setpoint", lifted_v, -10.0, 10.0, "V")
+        self._settle_s = finite("settle_s", settle_s, 0.0, 60.0, "s")
+        if self._lifted_v >= self._contact_v:
+            raise InputError(
+                f"the lifted setpoint is {lifted_v:g} V, in contact {contact_v:g} V; expected a "
+                "lower one: the feedback draws the tip back where it cannot be reached."
+            )
+        super().__init__(owner, frame, transit_s=transit_s)
+
+    @property
+    def lift_seconds(self) -> float:
+        """How long lifting and lowering take together, s."""
+        return 2 * (self._settle_s + 0.1)
+
+    def lift(self) -> None:
+        """Draw the tip back."""
+        self._hold(self._lifted_v)
+
+    def lower(self) -> None:
+        """Bring the tip into contact."""
+        self._hold(self._contact_v)
+
+    def _hold(self, setpoint_v: float) -> None:
+        def set_it(aebe: Any) -> None:
+            # tip_control writes the target of the last move as well, but does not go there.
+            aebe.tip_control(
+                tip_parms_dict={"set_point_V_00": setpoint_v},
+                do_move_tip=False,
+                do_set_setpoint=True,
+                feedbackon=False,
+            )
+            has = aebe.VI.getcontrolvalue("set_setpoint_control_cluster")[0]
+            if abs(float(has) - setpoint_v) > 1e-3:
+                raise RuntimeError(
+                    f"BEPyAE's setpoint is {has!r} V; expected {setpoint_v:g} V: look at its panel."
+                )
+            time.sleep(self._settle_s)
+
+        self._owner.call(set_it, timeout_s=self._settle_s + 30.0)
