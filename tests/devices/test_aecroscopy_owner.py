@@ -135,6 +135,7 @@ def test_a_call_that_was_given_up_before_its_turn_is_not_made(tmp_path):
         ({"channels": ("a", "b", "c", "d")}, "at most three names"),
         ({"transit_s": 0.0}, "transit_s is 0.0"),
         ({"setpoints_v": (1.0, 1.0)}, "expected a lower one"),
+        ({"setpoints_v": 1.0}, "expected two, in contact and lifted"),
         ({"setpoints_v": (math.nan, 1.0)}, "the setpoint in contact is nan"),
         ({"folder": "nowhere/at/all"}, "expected an existing folder"),
     ],

@@ -126,7 +126,13 @@ def aecroscopy_instrument(
         if setpoints_v is None:
             stage = AEStage(owner, frame, transit_s=transit_s)
         else:
-            contact_v, lifted_v = setpoints_v
+            try:
+                contact_v, lifted_v = setpoints_v
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"setpoints_v is {setpoints_v!r}; expected two, in contact and lifted, V: "
+                    "for example (1.0, -5.0)."
+                ) from None
             stage = AELiftingStage(
                 owner, frame, contact_v=contact_v, lifted_v=lifted_v, transit_s=transit_s
             )
