@@ -82,7 +82,7 @@ class _Files(StreamableDataProvider):
         bundles = [
             composer(
                 mimetype=MIMETYPE,
-                uri=f"file://localhost{path.as_posix()}",
+                uri=path.resolve().as_uri().replace("file://", "file://localhost", 1),
                 data_key=f"{self._name}_{channel}",
                 # The file is closed: nobody writes on while it is read.
                 parameters={
