@@ -8,6 +8,7 @@ those of the ophyd devices. The imager is in `curiosity_bluesky.devices.hdf5_ima
 from __future__ import annotations
 
 import asyncio
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -254,8 +255,7 @@ class AsyncSpectrometer(StandardReadable):
             self._axis: soft_signal_rw(Array1D[np.float64], np.asarray(values, float), units=units)
         }
         for setting, value in driver.spectrum_settings.items():
-            kind = str if isinstance(value, str) else float
-            settings[setting] = soft_signal_rw(kind, value)
+            settings[setting] = soft_signal_rw(_kind(value), value)
         if twice := (set(data) & set(figures)) | ((set(data) | set(figures)) & set(settings)):
             raise InputError(
                 f"{', '.join(sorted(twice))} would be more than one data key of {name}; give the "
@@ -287,10 +287,17 @@ class AsyncSpectrometer(StandardReadable):
         same = set(now) == set(self._settings) and set(self.driver.spectrum_channels) == set(
             self._declared
         )
-        if not same or len(axis) != len(next(iter(self._declared.values()))):
+        same = same and len(axis) == len(next(iter(self._declared.values())))
+        # A signal of integers would cut off the digits of another number.
+        if not same or not all(
+            {_kind(value), self._settings[key].datatype} <= {float, int}
+            if self._settings[key].datatype is float
+            else _kind(value) is self._settings[key].datatype
+            for key, value in self.driver.spectrum_settings.items()
+        ):
             raise InputError(
-                f"the driver of {self.name} has other channels, settings or another number of "
-                "points than when the device was made: make the device anew"
+                f"the driver of {self.name} has other channels, other kinds of settings or "
+                "another number of points than when the device was made: make the device anew"
             )
         for key, value in now.items():
             await self._settings[key].set(value)
@@ -338,6 +345,12 @@ class AsyncSpectrometer(StandardReadable):
         for key in keys:
             described[f"{self.name}_{key}"]["dims"] = [self._axis]
         return described
+
+
+def _kind(value: Any) -> type[str] | type[int] | type[float]:
+    if isinstance(value, str):
+        return str
+    return int if isinstance(value, numbers.Integral) else float
 
 
 def declared_arrays(

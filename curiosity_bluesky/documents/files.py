@@ -161,8 +161,10 @@ def in_order(
                 datum
                 for datum in waiting
                 if name == "stop"
-                or datum["descriptor"] == doc["descriptor"]
-                and datum["seq_nums"]["start"] <= doc["seq_num"]
+                or (
+                    datum["descriptor"] == doc["descriptor"]
+                    and datum["seq_nums"]["start"] <= doc["seq_num"]
+                )
             ]
             for datum in mine:
                 resource = resources.pop(datum["stream_resource"], None)

@@ -206,7 +206,11 @@ def quality_of(data: Mapping[str, Any], spectrum: Sequence[NDArray]) -> float:
         Its channels, ``(points,)`` each. Where nothing says its quality, it is 0 if a
         channel holds no number or is constant, and else 1.
     """
-    said = [float(v) for key, v in data.items() if key.endswith(("_quality", "-quality")) and np.ndim(v) == 0]
+    said = [
+        float(v)
+        for key, v in data.items()
+        if key.endswith(("_quality", "-quality")) and np.ndim(v) == 0
+    ]
     if said:
         return float(np.nan_to_num(np.array(said), nan=0.0).min())
     finite = [values[np.isfinite(values)] for values in spectrum]
