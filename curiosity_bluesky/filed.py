@@ -47,6 +47,7 @@ class Filed:
         self._resources: dict[str, dict[str, Any]] = {}
         self._datums: dict[str, dict[str, Any]] = {}  # the last one of each data key
         self._handed_out: dict[str, dict[str, Any]] = {}
+        self._cut: dict[str, int] = {}  # entries at the beginning of a file that are no event's
 
     @property
     def hints(self) -> Any:
@@ -101,11 +102,14 @@ class Filed:
         resources = [self._resources[datum["stream_resource"]] for datum in datums]
         for name, documents in (("stream_resource", resources), ("stream_datum", datums)):
             for document in documents:
-                before = self._handed_out.get(document["uid"], {})
-                # The RunEngine completes what it emits, by the run or the descriptor.
-                if not (before.get("run_start") or before.get("descriptor")):
+                if not self._emitted(document["uid"]):
                     mine = self._handed_out[document["uid"]] = copy.deepcopy(document)
                     yield name, mine
+
+    def _emitted(self, uid: str) -> bool:
+        # The RunEngine completes what it emits, by the run or the descriptor.
+        before = self._handed_out.get(uid, {})
+        return bool(before.get("run_start") or before.get("descriptor"))
 
     async def _take(self) -> None:
         """Take over what the device has to say."""
@@ -113,6 +117,12 @@ class Filed:
             if name == "stream_resource":
                 self._resources[document["uid"]] = dict(document)
             elif name == "stream_datum":
-                last = document["indices"]["stop"]
-                datum = {**document, "indices": {"start": last - 1, "stop": last}}
-                self._datums[self._resources[datum["stream_resource"]]["data_key"]] = datum
+                resource = self._resources[document["stream_resource"]]
+                uid, index = resource["uid"], document["indices"]["stop"] - 1
+                if index > 0 and not self._emitted(uid):
+                    # Tiled counts from the beginning of a file: what is before is cut off.
+                    self._cut[uid] = index
+                    resource["parameters"] = {**resource["parameters"], "slice": f"{index}:"}
+                index -= self._cut.get(uid, 0)
+                datum = {**document, "indices": {"start": index, "stop": index + 1}}
+                self._datums[resource["data_key"]] = datum

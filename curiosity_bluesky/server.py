@@ -242,7 +242,7 @@ def _tables(directory: Path) -> str:
 
 
 def _readable(directory: Path) -> list[str]:
-    """Return where files of detectors may lie that the server reads: ``assets``, and what is listed.
+    """Return where the server reads files of detectors: ``assets``, and what is listed.
 
     The list, ``readable-storage``, is in the catalogue's directory, one directory a line, so
     that it holds whichever process serves it.

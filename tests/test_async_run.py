@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import bluesky.preprocessors as bpp
 import event_model
 import h5py
 import numpy as np
@@ -20,8 +21,8 @@ from ophyd_async.core import StaticPathProvider, UUIDFilenameProvider, init_devi
 from ophyd_async.sim import PatternGenerator, SimBlobDetector, SimMotor
 from support import events, facts, few, normal, paused_run
 
-from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
-from curiosity_bluesky.documents import Translator, read_stream
+from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, plan_stubs, read
+from curiosity_bluesky.documents import Record, Translator, read_stream
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.journal import RunJournal
 from curiosity_bluesky.learning import Survey
@@ -305,7 +306,7 @@ class Foreign:
             pattern = PatternGenerator()
             mx, my = SimMotor(), SimMotor()
             blob = SimBlobDetector(StaticPathProvider(UUIDFilenameProvider(), directory), pattern)
-        self.x, self.y, self.blob = mx, my, blob
+        self.x, self.y, self.blob, self.pattern = mx, my, blob, pattern
 
 
 @pytest.mark.parametrize("readable", [True, False])
@@ -347,3 +348,51 @@ def test_a_line_that_is_no_directory_is_refused(tmp_path):
     (tmp_path / "readable-storage").write_text("images\n")
     with pytest.raises(InputError, match="'images'; expected a directory's whole path"):
         connect(tmp_path)
+
+
+def test_what_tiled_does_not_know_of_a_file_is_written_again(catalog, RE):
+    RE.subscribe(catalog.writer())
+    documents = run("imager", RE=RE, files=catalog.assets)
+    uid = documents[0][1]["uid"]
+    stored = catalog[uid]
+    stored["survey"].base.delete_contents("imager_amplitude")
+    assert "imager_amplitude" not in catalog[uid]["survey"].base
+    journal = RunJournal(catalog.journal, uid)
+    for document in documents:
+        journal.append(*document)
+    journal.close()
+    [taken] = catalog.recover()
+    assert taken.status == "written", taken
+    survey = read_stream(catalog[uid], "survey")
+    np.testing.assert_array_equal(survey["imager_amplitude"][0], SAMPLE.images["amplitude"])
+    assert len(list(catalog.assets.iterdir())) == 1
+
+
+def test_the_image_that_counts_is_the_last_one_before_the_event(catalog, RE):
+    """As where a pause had it taken again, by a camera that writes on into one file."""
+    RE.subscribe(catalog.writer())
+    foreign, looks, documents = Foreign(catalog.assets), [], []
+
+    def plan():
+        for x in (0.0, 2.0, 3.0):  # the pattern depends on it
+            foreign.pattern.set_x(x)
+            looks.append((yield from plan_stubs.look(foreign.blob)))
+        mask = Record("limits", {"mask": looks[0].mask.astype("|u1")}, {"mask": "yx"}, ["blob"])
+
+        def written():
+            yield from plan_stubs.save("survey", [foreign.blob, mask])
+            foreign.pattern.set_x(5.0)
+            looks.append((yield from plan_stubs.look(foreign.blob)))
+            yield from plan_stubs.save("survey", [foreign.blob, mask])
+            return "done"
+
+        yield from plan_stubs.in_a_run(written(), {})
+
+    RE(bpp.stage_wrapper(plan(), [foreign.blob]), lambda *d: documents.append(d))
+    images = [look.channels["blob"] for look in looks]
+    assert len({image.max() for image in images}) == 4
+    np.testing.assert_array_equal(read_stream(catalog[-1], "survey")["blob"], images[2:])
+    for source in (documents, catalog.documents(-1)):
+        translate = Translator()
+        found = [item for document in source for item in translate(*document)]
+        np.testing.assert_array_equal([item.channels["blob"] for item in found], images[2:])

@@ -126,10 +126,10 @@ class _AxisLogic(MovableLogic[float]):
             )
 
     async def move(self, new_position: float, timeout: Any) -> None:
-        driver, axis = self.device.driver, self.device.axis
+        device = self.device
         await self.setpoint.set(new_position)
         try:
-            await self.device.calls.make(lambda: driver.move(axis, new_position))
+            await device.calls.make(lambda: device.driver.move(device.axis, new_position))
         except BrokenOff:  # by `stop`, which says what becomes of the status
             pass
         except Busy:
@@ -162,7 +162,8 @@ class AsyncStageAxis(StandardReadable, StandardMovable[float]):
     """
 
     def __init__(self, driver: StageDriver, axis: Axis, name: str = "") -> None:
-        self.driver, self.axis = driver, axis
+        self.driver = driver
+        self.axis: Axis = axis
         self.limits = driver.limits(axis)
         self.calls = Calls(f"{axis}-move", lambda: driver.stop(axis))
 

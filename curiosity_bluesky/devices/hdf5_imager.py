@@ -15,8 +15,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from bluesky.protocols import StreamAsset
-from event_model import ComposeStreamResource, DataKey
 from numpy.typing import NDArray
 from ophyd_async.core import (
     AsyncStatus,
@@ -27,6 +25,8 @@ from ophyd_async.core import (
     PathProvider,
     StandardDetector,
     StreamableDataProvider,
+    StreamResourceDataProvider,
+    StreamResourceInfo,
     soft_signal_r_and_setter,
     soft_signal_rw,
 )
@@ -57,46 +57,45 @@ class _Files(StreamableDataProvider):
         self._last, self._n = path, self._n + 1
         self._count(self._n)
 
-    async def make_datakeys(self, collections_per_event: int) -> dict[str, DataKey]:
+    async def make_datakeys(self, collections_per_event: int) -> dict[str, Any]:
         return {
-            f"{self._name}_{channel}": DataKey(
-                source=f"file:{self._name}",
-                dtype="array",
-                dtype_numpy=empty.dtype.str,
-                shape=list(empty.shape),
-                dims=["y", "x"],
-                units=self._imager.driver.image_channels[channel],
-                external="STREAM:",
-            )
+            f"{self._name}_{channel}": {
+                "source": f"file:{self._name}",
+                "dtype": "array",
+                "dtype_numpy": empty.dtype.str,
+                "shape": list(empty.shape),
+                "dims": ["y", "x"],
+                "units": self._imager.driver.image_channels[channel],
+                "external": "STREAM:",
+            }
             for channel, empty in self._imager.declared.items()
         }
 
     async def make_stream_docs(
         self, collections_written: int, collections_per_event: int
-    ) -> AsyncIterator[StreamAsset]:
+    ) -> AsyncIterator[Any]:
         # Only the last image is an event's; one before it that nobody read stays in its file.
         path, self._last = self._last, None
         if path is None:
             return
-        composer = ComposeStreamResource()
-        bundles = [
-            composer(
-                mimetype=MIMETYPE,
-                uri=path.resolve().as_uri().replace("file://", "file://localhost", 1),
-                data_key=f"{self._name}_{channel}",
-                # The file is closed: nobody writes on while it is read.
-                parameters={
-                    "dataset": f"/entry/{channel}",
-                    "chunk_shape": [1, *empty.shape],
-                    "swmr": False,
-                },
-            )
-            for channel, empty in self._imager.declared.items()
-        ]
-        for bundle in bundles:
-            yield "stream_resource", bundle.stream_resource_doc
-        for bundle in bundles:
-            yield "stream_datum", bundle.compose_stream_datum({"start": 0, "stop": 1})
+        written = StreamResourceDataProvider(
+            path.resolve().as_uri().replace("file://", "file://localhost", 1),
+            [
+                StreamResourceInfo(
+                    data_key=f"{self._name}_{channel}",
+                    shape=empty.shape,
+                    chunk_shape=(1, *empty.shape),
+                    dtype_numpy=empty.dtype.str,
+                    # The file is closed: nobody writes on while it is read.
+                    parameters={"dataset": f"/entry/{channel}", "swmr": False},
+                )
+                for channel, empty in self._imager.declared.items()
+            ],
+            MIMETYPE,
+            self.collections_written_signal,
+        )
+        async for document in written.make_stream_docs(1, 1):
+            yield document
 
 
 class _Trigger(DetectorTriggerLogic):

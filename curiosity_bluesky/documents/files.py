@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,16 @@ def read_array(
     key, parameters = resource["data_key"], resource["parameters"]
     dataset = parameters.get("dataset") or parameters.get("path")
     where = urlparse(resource["uri"])
-    if resource["mimetype"] != MIMETYPE or where.scheme != "file" or "template" in parameters:
+    cut = re.fullmatch(r"(\d+):", parameters.get("slice") or "0:")
+    plain = cut and "template" not in parameters and not parameters.get("squeeze")
+    if resource["mimetype"] != MIMETYPE or where.scheme != "file" or not plain:
         raise InputError(
-            f"{key} is in {resource['uri']} ({resource['mimetype']}); expected one HDF5 file on a "
-            f"disk ({MIMETYPE}): give an imager that writes such a file, or arrays"
+            f"{key} is in {resource['uri']} ({resource['mimetype']}, {dict(parameters)}); expected "
+            f"one HDF5 file on a disk ({MIMETYPE}) with an entry for each event: give an imager "
+            "that writes such a file, or arrays"
         )
+    assert cut is not None
+    index += int(cut[1])
     try:
         import h5py
     except ImportError:
@@ -133,9 +139,9 @@ def read_array(
     except (OSError, KeyError, IndexError, ValueError) as error:
         there = "cannot be read" if path.exists() else "is not there"
         raise InputError(
-            f"{key} is expected in the file {path}, dataset {dataset}, entry {index}, which {there} "
-            f"({' '.join(str(error).split())}); the file was written where the run was measured: "
-            "work there, or make the file readable here under the same path"
+            f"{key} is expected in the file {path}, dataset {dataset}, entry {index}, which "
+            f"{there} ({' '.join(str(error).split())}); the file was written where the run was "
+            "measured: work there, or make the file readable here under the same path"
         ) from error
     return values[0] if frames == 1 else values
 
