@@ -332,12 +332,12 @@ def test_any_detector_that_writes_hdf5_takes_the_survey(tmp_path, monkeypatch, r
         assert list(survey.channels) == ["blob"] and survey.shape == (240, 320)
         assert survey.channels["blob"].max() > 0
         monkeypatch.setattr("tiled.client.utils.TILED_RETRY_ATTEMPTS", 1)
+        same_survey(survey_of(catalog.documents(-1)), survey)
         if readable:
             stored = read_stream(catalog[-1], "survey")
             np.testing.assert_array_equal(stored["blob"][0], survey.channels["blob"])
             assert stored["blob-sum"].dims == ("event",)
             assert int(stored["blob-sum"][0]) == survey.channels["blob"].sum()
-            same_survey(survey_of(catalog.documents(-1)), survey)
         else:
             assert read(catalog[-1]).sizes["point"] == 3
             with pytest.raises(InputError, match="readable-storage"):

@@ -240,8 +240,9 @@ class AsyncSpectrometer(StandardReadable):
         self._rules = dict(default if scalars is None else scalars)
         self._calls = Calls("spectrum", driver.abort)
         self._axis, units, values = driver.spectrum_axis
+        self._points = len(values)
         self._declared = declared_arrays(
-            driver.spectrum_channels, getattr(driver, "spectrum_dtypes", {}), (len(values),)
+            driver.spectrum_channels, getattr(driver, "spectrum_dtypes", {}), (self._points,)
         )
         self._set: dict[str, Callable[[Any], None]] = {}
         data: dict[str, Device] = {}
@@ -288,14 +289,12 @@ class AsyncSpectrometer(StandardReadable):
         same = set(now) == set(self._settings) and set(self.driver.spectrum_channels) == set(
             self._declared
         )
-        same = same and len(axis) == len(next(iter(self._declared.values())))
         # A signal of integers would cut off the digits of another number.
-        if not same or not all(
-            {_kind(value), self._settings[key].datatype} <= {float, int}
-            if self._settings[key].datatype is float
-            else _kind(value) is self._settings[key].datatype
+        fit = same and all(
+            (_kind(value), self._settings[key].datatype) in _FIT
             for key, value in self.driver.spectrum_settings.items()
-        ):
+        )
+        if not fit or len(axis) != self._points:
             raise InputError(
                 f"the driver of {self.name} has other channels, other kinds of settings or "
                 "another number of points than when the device was made: make the device anew"
@@ -346,6 +345,10 @@ class AsyncSpectrometer(StandardReadable):
         for key in keys:
             described[f"{self.name}_{key}"]["dims"] = [self._axis]
         return described
+
+
+_FIT = [(str, str), (int, int), (int, float), (float, float)]
+"""Kinds of values, and of signals that may hold them."""
 
 
 def _kind(value: Any) -> type[str] | type[int] | type[float]:

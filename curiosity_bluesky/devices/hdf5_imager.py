@@ -170,12 +170,12 @@ class HDF5Imager(StandardDetector):
         self.calls = Calls("scan", driver.abort)
         self.files: _Files | None = None
         x, y = (np.asarray(axis, float) for axis in driver.image_axes)
+        self._grid = len(y), len(x)
         self.declared = declared_arrays(
-            driver.image_channels, getattr(driver, "image_dtypes", {}), (len(y), len(x))
+            driver.image_channels, getattr(driver, "image_dtypes", {}), self._grid
         )
         self.axes = DeviceMap(
             {
-                # An array of its own dtype each, for a description with the right one.
                 key: soft_signal_rw(np.ndarray, values, units="um")
                 for key, values in (("x", x), ("y", y))
             }
@@ -200,10 +200,10 @@ class HDF5Imager(StandardDetector):
         """Get ready, with the axes that the driver has now."""
         await super().stage()
         x, y = (np.asarray(axis, float) for axis in self.driver.image_axes)
-        if (len(y), len(x)) != next(iter(self.declared.values())).shape:
+        if (len(y), len(x)) != self._grid or set(self.driver.image_channels) != set(self.declared):
             raise InputError(
-                f"the driver of {self.name} has another grid, {len(y)} x {len(x)}, than when the "
-                "device was made: make the device anew"
+                f"the driver of {self.name} has another grid, {len(y)} x {len(x)}, or other "
+                "channels than when the device was made: make the device anew"
             )
         await asyncio.gather(self.axes["x"].set(x), self.axes["y"].set(y))
 

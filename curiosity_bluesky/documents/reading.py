@@ -246,7 +246,7 @@ def _from_file(stream: Any, key: str, described: Mapping[str, Any]) -> NDArray:
         raise InputError(
             f"the server cannot read {key} ({' '.join(str(error).split())}): it is in a file of "
             f"the detector, {described.get('source', '')}, that is gone or lies where the server "
-            "may not read; see `readable-storage` in docs/catalog.md"
+            "may not read; see `readable-storage` in docs/ophyd-async.md"
         ) from error
     shape = list(described["shape"])
     shape = shape[1:] if shape[:1] == [1] else shape

@@ -8,10 +8,11 @@ import threading
 import time
 
 import bluesky.plan_stubs as bps
+import bluesky.plans as bp
 import h5py
 import numpy as np
 import pytest
-from bluesky.utils import FailedStatus
+from bluesky.utils import FailedStatus, RunEngineInterrupted
 from ophyd.utils import LimitError
 
 pytest.importorskip("ophyd_async")
@@ -264,3 +265,40 @@ def test_each_image_is_in_a_file_of_its_own_that_is_never_overwritten(RE, instru
     nowhere = HDF5Imager(instrument.microscope, paths(tmp_path / "nowhere"), "imager")
     with pytest.raises(InputError, match="nowhere.*directory exists"):
         awaited(RE, ended(awaited(RE, begun(nowhere.trigger))))
+
+
+def in_the_middle_of_a_timeout(RE, instrument, act):
+    """Run one spectrum that hangs, and act once it does."""
+
+    def watch():
+        until(lambda: instrument.microscope.faults.happened["timeout"])
+        act()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    instrument.microscope.faults.next("timeout")
+    thread.start()
+    try:
+        RE(bp.count([instrument.spectrometer]))
+    finally:
+        thread.join(WAIT)
+
+
+def test_a_run_that_hangs_in_a_spectrum_can_be_stopped(RE, instrument):
+    with_async(RE, instrument, "spectrometer")
+    with pytest.raises(FailedStatus) as caught:
+        in_the_middle_of_a_timeout(
+            RE, instrument, lambda: awaited(RE, instrument.spectrometer.stop())
+        )
+    assert "spectrometer was stopped" in str(caught.value.__cause__)
+    RE(bp.count([instrument.spectrometer]))
+    assert instrument.microscope.n_spectra == 1
+
+
+def test_a_run_that_hangs_in_a_spectrum_can_be_paused_and_repeats_it(RE, instrument):
+    with_async(RE, instrument, "spectrometer")
+    with pytest.raises(RunEngineInterrupted):
+        in_the_middle_of_a_timeout(RE, instrument, RE.request_pause)
+    assert instrument.microscope.n_spectra == 0
+    RE.resume()
+    assert instrument.microscope.n_spectra == 1
+    assert instrument.microscope.faults.happened["timeout"] == 1
