@@ -12,6 +12,7 @@ members are optional, each for itself, and no part of the protocols:
 - `scan_seconds` (float): one image.
 - `spectrum_seconds` (float): one spectrum.
 - `move_seconds(axis, distance_um)` (float): one move of an axis, settling included.
+- `lift_seconds` (float): lifting the tip and lowering it, together.
 """
 
 from __future__ import annotations
@@ -45,6 +46,19 @@ class StageDriver(Protocol):
 
     def stop(self, axis: Axis) -> None:
         """End a move of `axis` where it is; called from another thread."""
+        ...
+
+
+@runtime_checkable
+class LiftDriver(Protocol):
+    """Lifts the tip off the sample; a driver of the stage may have these as well."""
+
+    def lift(self) -> None:
+        """Take the tip off the sample and return once it is; lifted already, do nothing."""
+        ...
+
+    def lower(self) -> None:
+        """Bring the tip back to the sample and return once it is there."""
         ...
 
 

@@ -26,12 +26,15 @@ RESUMES = "curiosity_resumes"
 LOOKAHEAD = "curiosity_lookahead"
 """Key of the start document, see `Explorer.propose`."""
 
+TIME_BUDGET = "curiosity_time_budget"
+"""Key of the start document: seconds that the run was allowed to take, where there is a limit."""
+
 INTEGERS = (
     *("decision_id", "row", "col", "n_observed", "model_version", "epochs", "to_come"),
     *("attempt", "given_up", "barred", "act_id", "n_decisions"),
 )
 STRINGS = ("reason", "model", "architecture", "remark", "kind", "arguments")
-UNITS = {"x": "um", "y": "um", "radius": "um", "seconds": "s"}
+UNITS = {"x": "um", "y": "um", "radius": "um", "seconds": "s", "remaining": "s"}
 
 DECISION_KEYS = (
     "decision_id",

@@ -177,6 +177,18 @@ class History:
         return sum(o.quality >= self.min_quality for o in self._observations.values())
 
     @property
+    def doses(self) -> list[Pixel]:
+        """Where the sample took a spectrum, useless or failed ones too, as often as it did."""
+        places = [o.pixel for o in self._observations.values()]
+        spectra = Counter(o.decision_id for o in self._observations.values())
+        # An attempt that failed may have had its bias all the same.
+        for number, tried in self._tried.items():
+            if number in self._decisions:
+                pixel = self._decisions[number].pixel
+                places += [pixel] * max(0, tried - spectra[number])
+        return places
+
+    @property
     def pending(self) -> list[Proposal]:
         """Decisions that were neither measured well enough nor given up."""
         done = {o.decision_id for o in self.good} | self.given_up
