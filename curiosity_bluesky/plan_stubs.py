@@ -164,7 +164,7 @@ def look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey]:
     taken = standing_for(imager)
     reading = yield from _read(taken)
     if isinstance(taken, Filed):
-        reading |= yield from _answer(taken.arrays)
+        reading |= yield from answer(taken.arrays)
     return documents.survey_from(reading, (yield from configuration(imager)), mask)
 
 
