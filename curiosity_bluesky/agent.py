@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from curiosity_bluesky.documents import Item, Translator, strategy_from
+from curiosity_bluesky.documents import Item, Translator, in_order, strategy_from
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import (
     Act,
@@ -144,7 +144,7 @@ class CuriosityAgent:
     ) -> CuriosityAgent:
         """Make an agent that knows all documents of a run, such as ``run.documents()``."""
         agent = cls(**kwargs)
-        for name, doc in documents:
+        for name, doc in in_order(documents):
             agent(name, doc)
         return agent
 

@@ -25,7 +25,7 @@ from curiosity_bluesky.connection import (
     alive,
     is_away,
 )
-from curiosity_bluesky.documents import RESUMES
+from curiosity_bluesky.documents import RESUMES, in_order
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.intake import Recovered, take_in_each
 from curiosity_bluesky.journal import Document, documents, first_document, journals
@@ -78,6 +78,15 @@ class Catalog:
     def journal(self) -> Path:
         """Directory of its journals."""
         return self._connection.journal
+
+    @property
+    def assets(self) -> Path:
+        """Where detectors may write files so that its server can read them; made if need be.
+
+        For a remote catalogue it is ``assets`` here, and its server has to be told.
+        """
+        self._connection.assets.mkdir(parents=True, exist_ok=True)
+        return self._connection.assets.resolve()
 
     @property
     def pictures(self) -> Path:
@@ -231,7 +240,7 @@ class Catalog:
                 f"configuration {_EXPORTER}"
             ) from None
         # Of a run without a stop document Tiled makes up an empty one.
-        return [(name, doc) for name, doc in back if doc]
+        return [(name, dict(doc)) for name, doc in in_order(back) if doc]
 
     def runs(
         self,

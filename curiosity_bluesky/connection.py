@@ -32,6 +32,7 @@ class Connection(Protocol):
     where: str
     journal: Path
     pictures: Path
+    assets: Path
 
     def open(self) -> Any:
         """Return a new Tiled client, or raise InputError."""
@@ -59,6 +60,7 @@ class DirectoryConnection:
         self.directory = writable_directory(Path(where))
         self.journal = writable_directory(self.directory / "journal")
         self.pictures = Path(where) / "pictures"
+        self.assets = self.directory / "assets"
         self._mutex = threading.Lock()
         self._server: EmbeddedServer | None = None
         self._closed = False
@@ -108,6 +110,7 @@ class RemoteConnection:
     def __init__(self, where: str) -> None:
         self.where = where
         self.pictures = Path("pictures")
+        self.assets = Path("assets")
         self._is_uri = where.startswith(("http://", "https://"))
         content = {} if self._is_uri else load_profiles()[where][1]
         self._uri = where if self._is_uri else content.get("uri")

@@ -141,7 +141,8 @@ def compare(run: Any, tally: Tally) -> Comparison:
     """Compare what Tiled holds of a run with what its documents come to.
 
     In every stream the table must have each event's number once, and each array as many
-    entries. Data in files of their own are not looked at: they never were in the documents.
+    entries. Of data in files of their own it must know where they are; the files are not
+    looked at.
 
     Parameters
     ----------
@@ -173,6 +174,15 @@ def compare(run: Any, tally: Tally) -> Comparison:
             for key in tally.arrays[name]
             if key in parts or key not in columns
         }
+        filed = tally.files.get(name, {})
+        unknown = [
+            key
+            for key, count in sorted(filed.items())  # what is no array there has no shape
+            if key not in parts or getattr(parts[key], "shape", (count,))[0] < count
+        ]
+        if unknown:
+            said.append(f"stream {name}: where the files of {', '.join(unknown)} are")
+            less = True
         if len(numbers) == n == numbers.nunique() and set(lengths.values()) <= {n}:
             continue
         more = more or numbers.nunique() > n

@@ -374,6 +374,8 @@ class Tally:
         Stream to the data keys whose values are arrays in the events themselves.
     external : bool
         Whether data are in files of their own.
+    files : dict
+        Stream to data key to how many events have it in a file, by stream datums.
     begins : int
         In a journal, the position of the start document, bytes.
     longest : int
@@ -391,11 +393,13 @@ class Tally:
         self.events: dict[str, int] = {}
         self.arrays: dict[str, set[str]] = {}
         self.external = False
+        self.files: dict[str, dict[str, int]] = {}
         self.begins = 0
         self.longest = 0
         self.unknown = 0
         self._streams: dict[str, str] = {}  # of descriptors
         self._last: dict[str, int] = {}  # event of descriptors
+        self._keys: dict[str, str] = {}  # of stream resources
 
     def add(self, name: str, doc: Mapping[str, Any]) -> bool:
         """Take in a document; return whether it is to be written: no repetition, and known."""
@@ -428,6 +432,13 @@ class Tally:
             self.events[self._streams[doc["descriptor"]]] += len(doc["seq_num"])
         elif name in ("resource", "datum", "datum_page", "stream_resource", "stream_datum"):
             self.external = True
+            if name == "stream_resource":
+                self._keys[doc["uid"]] = doc["data_key"]
+            elif name == "stream_datum" and doc["descriptor"] in self._streams:
+                files = self.files.setdefault(self._streams[doc["descriptor"]], {})
+                key = self._keys.get(doc["stream_resource"], "")
+                count = doc["seq_nums"]["stop"] - doc["seq_nums"]["start"]
+                files[key] = files.get(key, 0) + count
         return True
 
     def stream_of(self, descriptor: str) -> str:

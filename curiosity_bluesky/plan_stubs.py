@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 import numpy as np
-from bluesky.protocols import Checkable, Movable, Readable, Triggerable
+from bluesky.protocols import Checkable, Movable, Readable, Triggerable, WritesStreamAssets
 from bluesky.utils import (
     IllegalMessageSequence,
     MsgGenerator,
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from curiosity_bluesky import documents, faults
 from curiosity_bluesky.documents import Record
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.filed import Filed, standing_for
 from curiosity_bluesky.learning import Proposal, Survey
 from curiosity_bluesky.learning.history import NOTHING
 
@@ -112,7 +113,7 @@ def save(stream: str, devices: Sequence[Readable]) -> MsgGenerator[None]:
     """
     yield from bps.create(name=stream)
     for device in devices:
-        yield from bps.read(device)
+        yield from bps.read(standing_for(device))
     yield from bps.save()
     yield from bps.checkpoint()
 
@@ -152,7 +153,8 @@ def look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey]:
     Parameters
     ----------
     imager
-        What takes the image; each 2-D array that it reads is a channel.
+        What takes the image; each 2-D array that it reads, or writes to an HDF5 file and says so
+        in ``stream_resource`` documents, is a channel.
     mask
         ``(rows, cols)``, True where nothing may be measured.
 
@@ -161,7 +163,10 @@ def look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey]:
     Survey
     """
     yield from measure([imager])
-    reading = yield from _read(imager)
+    taken = standing_for(imager)
+    reading = yield from _read(taken)
+    if isinstance(taken, Filed):
+        reading |= yield from answer(taken.arrays)
     return documents.survey_from(reading, (yield from configuration(imager)), mask)
 
 
@@ -170,6 +175,8 @@ def last_look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Sur
 
     Nothing moves. The parameters are those of `look`.
     """
+    if isinstance(imager, WritesStreamAssets):  # what it wrote the last time is in its files
+        return None
     reading = yield from _read(imager)
     images = {key: value for key, value in reading.items() if np.ndim(value) == 2}
     if not images or not all(np.isfinite(image).all() for image in images.values()):

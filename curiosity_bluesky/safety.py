@@ -87,7 +87,7 @@ def check_area(
     axes: dict[str, NDArray] = {}
     for key, value in (yield from plan_stubs.configuration(imager)).items():
         for axis in "xy":
-            if key.endswith(f"_{axis}") and np.ndim(value) == 1:
+            if key.endswith((f"_{axis}", f"-{axis}")) and np.ndim(value) == 1:
                 axes[axis] = np.asarray(value)
     if len(axes) < 2 or min(map(len, axes.values())) < patch_size:
         return

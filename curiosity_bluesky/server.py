@@ -215,7 +215,7 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
                         (directory / "data").as_uri().replace("file://", "file://localhost", 1),
                         _tables(directory),
                     ],
-                    "readable_storage": _older_tables(directory),
+                    "readable_storage": [*_older_tables(directory), *_readable(directory)],
                     "specs": [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}],
                 },
             }
@@ -239,6 +239,28 @@ def _tables(directory: Path) -> str:
     else, until the server is started anew.
     """
     return f"sqlite:///{directory / 'tables.db'}"
+
+
+def _readable(directory: Path) -> list[str]:
+    """Return where the server reads files of detectors: ``assets``, and what is listed.
+
+    The list, ``readable-storage``, is in the catalogue's directory, one directory a line, so
+    that it holds whichever process serves it.
+    """
+    listed = directory / "readable-storage"
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    found = [directory / "assets"]
+    for line in filter(None, map(str.strip, lines)):
+        path = Path(line).expanduser()
+        if line.startswith("#"):
+            continue
+        if not path.is_absolute():
+            raise InputError(
+                f"{listed} has the line {line!r}; expected a directory's whole path, such as "
+                "/data/images: correct it and start again"
+            )
+        found.append(path)
+    return [path.resolve().as_uri().replace("file://", "file://localhost", 1) for path in found]
 
 
 def _older_tables(directory: Path) -> list[str]:

@@ -199,23 +199,8 @@ class MeasuringDevice(Device):
         self, measured: Mapping[str, ArrayLike], signals: Mapping[str, ArraySignal]
     ) -> dict[str, NDArray]:
         """Put what the driver measured into the signals, as it was declared."""
-        if set(measured) != set(signals):
-            raise InputError(
-                f"the driver of {self.name} measured {', '.join(measured) or 'nothing'}; expected "
-                f"its channels {', '.join(signals)}: let it return each of them"
-            )
-        arrays = {}
-        for channel, signal in signals.items():
-            declared, values = np.asarray(signal.get()), np.asarray(measured[channel])
-            fits = np.can_cast(values.dtype, declared.dtype, "same_kind")
-            if values.shape != declared.shape or not fits:
-                raise InputError(
-                    f"{channel} of {self.name} has shape {values.shape} and dtype {values.dtype}; "
-                    f"expected {declared.shape} and {declared.dtype}: let the driver say so before "
-                    "the device is staged, by its axes and its dtypes"
-                )
-            # A copy, since a driver may fill the same array the next time.
-            arrays[channel] = np.array(values, declared.dtype)
+        declared = {channel: np.asarray(signal.get()) for channel, signal in signals.items()}
+        arrays = fitted(self.name, declared, measured)
         for channel, values in arrays.items():
             signals[channel].put(values)
         return arrays
@@ -294,6 +279,45 @@ class MeasuringDevice(Device):
     def describe_configuration(self) -> Any:
         """Return the data keys of axes and settings."""
         return _merged(signal.describe() for signal in self._configuration_signals)
+
+
+def fitted(
+    name: str, declared: Mapping[str, NDArray], measured: Mapping[str, ArrayLike]
+) -> dict[str, NDArray]:
+    """Return copies of what a driver measured, of the dtypes that were declared.
+
+    Parameters
+    ----------
+    name
+        Of the device, for messages.
+    declared
+        Channel to an array of the shape and dtype that its values are to have.
+    measured
+        Channel to what the driver returned.
+
+    Raises
+    ------
+    InputError
+        If the channels are others, or a shape or dtype does not fit.
+    """
+    if set(measured) != set(declared):
+        raise InputError(
+            f"the driver of {name} measured {', '.join(measured) or 'nothing'}; expected "
+            f"its channels {', '.join(declared)}: let it return each of them"
+        )
+    arrays = {}
+    for channel, expected in declared.items():
+        values = np.asarray(measured[channel])
+        fits = np.can_cast(values.dtype, expected.dtype, "same_kind")
+        if values.shape != expected.shape or not fits:
+            raise InputError(
+                f"{channel} of {name} has shape {values.shape} and dtype {values.dtype}; "
+                f"expected {expected.shape} and {expected.dtype}: let the driver say so before "
+                "the device is staged, by its axes and its dtypes"
+            )
+        # A copy, since a driver may fill the same array the next time.
+        arrays[channel] = np.array(values, expected.dtype)
+    return arrays
 
 
 def _merged(parts: Iterable[dict[str, dict[str, Any]]]) -> Any:

@@ -122,8 +122,9 @@ class Worker:
             except Exception as error:  # whatever the instrument raises belongs to the status
                 failed(error)
 
-        thread = self._thread = threading.Thread(target=run, name=self._name, daemon=True)
+        thread = threading.Thread(target=run, name=self._name, daemon=True)
         thread.start()
+        self._thread = thread  # only now: whoever waits elsewhere cannot join one not yet started
 
     def break_off(self, *, always: bool = False) -> None:
         """End the call under way and wait for it, but not for long: `call_off` and `wait`."""
@@ -152,13 +153,14 @@ class Worker:
             self._broken_off = True
             if (always or not returned.is_set()) and not _alive(self._aborter):
                 # In a thread, for the abort itself may block.
-                self._aborter = threading.Thread(
+                aborter = threading.Thread(
                     target=self._abort_until,
                     args=(returned, deadline),
                     name=f"{self._name}-abort",
                     daemon=True,
                 )
-                self._aborter.start()
+                aborter.start()
+                self._aborter = aborter
         return deadline
 
     def wait(self, deadline: float) -> None:

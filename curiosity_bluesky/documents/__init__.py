@@ -4,6 +4,7 @@ The plan writes with `Record`; the agent reads with `Translator`; a scientist re
 run with `read`. Whoever wants to know what a data key means finds it here.
 """
 
+from curiosity_bluesky.documents.files import Files, in_order
 from curiosity_bluesky.documents.keys import (
     DECISION_KEYS,
     DECISIONS,
@@ -82,6 +83,7 @@ __all__ = [
     "TIME_BUDGET",
     "Act",
     "Failure",
+    "Files",
     "Flag",
     "Incomplete",
     "Item",
@@ -100,6 +102,7 @@ __all__ = [
     "flag_from",
     "flag_values",
     "flags_of",
+    "in_order",
     "packed",
     "prediction_values",
     "quality_of",

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import httpx
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
+from curiosity_bluesky.documents.files import external_keys
 from curiosity_bluesky.documents.keys import (
     DECISIONS,
     FLAG_KEYS,
@@ -182,7 +184,7 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
     ------
     InputError
         If the run has no such stream (the message lists those it has), or it holds no
-        event yet.
+        event yet; if the server may not read, or does not find, a file that holds some of it.
     """
     if name not in run:
         raise InputError(
@@ -201,8 +203,11 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
     # A row is written a second time when the answer to the first got lost; its time tells it
     # from the event of a message that was repeated.
     table = table.drop_duplicates(ignore_index=True)
+    filed = set(external_keys(data_keys))
     columns = {
-        key: np.asarray(table[key] if key in table else _again(lambda key=key: stream[key].read()))
+        key: _from_file(stream, key, data_keys[key])
+        if key in filed
+        else np.asarray(table[key] if key in table else _again(lambda key=key: stream[key].read()))
         for key in data_keys
     }
     # Table and arrays grow one after the other: an event counts once all of it is there.
@@ -216,7 +221,7 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
     for key, described in data_keys.items():
         values = columns[key][:n][once]
         values = values.astype(str) if described["dtype"] == "string" else values
-        dims = _dims(key, described, data_keys)
+        dims = _dims(key, described, data_keys)[-values.ndim + 1 :] if values.ndim > 1 else []
         attrs = {"units": described["units"]} if described.get("units") else {}
         variables[key] = (("event", *dims), values, attrs)
     coordinates: dict[str, Any] = {"time": ("event", np.asarray(table["time"])[once])}
@@ -234,6 +239,21 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
                 axis = called if f"{name}_{dims[0]}" in device["data"] else dims[0]
                 coordinates[axis] = (dims[0], np.asarray(values), attrs)
     return xr.Dataset(variables, coordinates)
+
+
+def _from_file(stream: Any, key: str, described: Mapping[str, Any]) -> NDArray:
+    """Read what a detector wrote to files, ``(event, ...)``, without a dimension of one frame."""
+    try:
+        values = np.asarray(_again(lambda: stream[key].read()))
+    except (httpx.HTTPStatusError, KeyError) as error:
+        raise InputError(
+            f"the server cannot read {key} ({' '.join(str(error).split())}): it is in a file of "
+            f"the detector, {described.get('source', '')}, that is gone or lies where the server "
+            "may not read; see `readable-storage` in docs/ophyd-async.md"
+        ) from error
+    shape = list(described["shape"])
+    shape = shape[1:] if shape[:1] == [1] else shape
+    return values.reshape(len(values), *shape)
 
 
 def _again(ask: Callable[[], T]) -> T:

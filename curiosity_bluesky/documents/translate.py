@@ -10,6 +10,7 @@ import event_model
 import numpy as np
 from numpy.typing import NDArray
 
+from curiosity_bluesky.documents.files import Files
 from curiosity_bluesky.documents.keys import (
     CHANNELS,
     DECISION_KEYS,
@@ -54,8 +55,8 @@ def survey_from(
     data
         Data keys to values; every 2-D array is a channel.
     configuration
-        Its configuration: the 1-D arrays whose keys end in ``_x`` and ``_y`` are the axes
-        in um; without them the axes are pixel numbers.
+        Its configuration: the 1-D arrays whose keys end in ``_x`` and ``_y``, or ``-x`` and
+        ``-y`` as ophyd-async has it, are the axes in um; without them the axes are pixel numbers.
     mask
         ``(rows, cols)``, True where nothing may be measured.
 
@@ -75,7 +76,7 @@ def survey_from(
         axis: np.asarray(value)
         for axis in "xy"
         for key, value in configuration.items()
-        if key.endswith(f"_{axis}") and np.ndim(value) == 1
+        if key.endswith((f"_{axis}", f"-{axis}")) and np.ndim(value) == 1
     }
     return Survey(channels, **axes, mask=mask)  # pyright: ignore[reportArgumentType]
 
@@ -106,6 +107,7 @@ class Translator:
         self._survey = survey
         self._goes_on = False
         self._descriptors: dict[str, dict[str, Any]] = {}
+        self._files = Files()
         self._decided: dict[int, Pixel] = {}
 
     def goes_on(self, start: Mapping[str, Any]) -> bool:
@@ -120,12 +122,18 @@ class Translator:
                 self._decided = {}
             self.start = dict(doc)
             self._descriptors = {}
+            self._files = Files()
             return [Resumption()] if self._goes_on else []
         elif name == "descriptor" and doc["run_start"] == self.start.get("uid"):
             self._descriptors[doc["uid"]] = dict(doc)
         elif name == "event" and doc["descriptor"] in self._descriptors:
-            item = self._event(self._descriptors[doc["descriptor"]], doc["data"])
+            descriptor, data = self._descriptors[doc["descriptor"]], doc["data"]
+            if descriptor["name"] == SURVEY:  # an imager may write its images to files
+                data = {**data, **self._files.data(descriptor, doc["seq_num"])}
+            item = self._event(descriptor, data)
             return [] if item is None else [item]
+        elif name in ("stream_resource", "stream_datum"):
+            self._files(name, doc)
         elif name == "event_page":
             events = (("event", event) for event in event_model.unpack_event_page(doc))  # pyright: ignore[reportArgumentType]
             return [item for event in events for item in self(*event)]
@@ -204,7 +212,11 @@ def quality_of(data: Mapping[str, Any], spectrum: Sequence[NDArray]) -> float:
         Its channels, ``(points,)`` each. Where nothing says its quality, it is 0 if a
         channel holds no number or is constant, and else 1.
     """
-    said = [float(v) for key, v in data.items() if key.endswith("_quality") and np.ndim(v) == 0]
+    said = [
+        float(v)
+        for key, v in data.items()
+        if key.endswith(("_quality", "-quality")) and np.ndim(v) == 0
+    ]
     if said:
         return float(np.nan_to_num(np.array(said), nan=0.0).min())
     finite = [values[np.isfinite(values)] for values in spectrum]
@@ -267,7 +279,9 @@ def channel_keys(descriptor: Mapping[str, Any]) -> list[str]:
     return [
         key
         for key in said or described
-        if len(described[key]["shape"]) == 1 and not key.endswith(PREDICTED)
+        if len(described[key]["shape"]) == 1
+        and not key.endswith(PREDICTED)
+        and not described[key].get("external")
     ]
 
 

@@ -1,0 +1,368 @@
+"""Devices of ophyd-async on the same drivers: stage and spectrometer.
+
+They need the extra `async` (``pip install curiosity-bluesky[async]``) and the RunEngine's event
+loop: make the RunEngine first, then the devices within ``with init_devices():``. Data keys are
+those of the ophyd devices. The imager is in `curiosity_bluesky.devices.hdf5_imager`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from ophyd.utils import LimitError
+from ophyd_async.core import (
+    Array1D,
+    AsyncStatus,
+    Device,
+    DeviceMap,
+    MovableLogic,
+    SignalRW,
+    StandardMovable,
+    StandardReadable,
+    StandardReadableFormat,
+    soft_signal_r_and_setter,
+    soft_signal_rw,
+)
+
+from curiosity_bluesky.devices.drivers import (
+    Axis,
+    SpectrometerDriver,
+    StageDriver,
+    stated_seconds,
+)
+from curiosity_bluesky.devices.signals import fitted
+from curiosity_bluesky.devices.spectrometer import Scalar, loop_area, loop_quality
+from curiosity_bluesky.devices.worker import Busy, Worker
+from curiosity_bluesky.errors import InputError
+
+T = TypeVar("T")
+
+
+class BrokenOff(Exception):
+    """A call was broken off by somebody who says himself what that means."""
+
+
+class Calls:
+    """A driver's blocking calls, awaited, one at a time; see `Worker`.
+
+    Parameters
+    ----------
+    name
+        Name of the threads.
+    abort
+        Makes a call that is under way end early; called from yet another thread.
+    """
+
+    def __init__(self, name: str, abort: Callable[[], None]) -> None:
+        self._worker = Worker(name, abort)
+        self._answer: asyncio.Future[Any] | None = None
+
+    async def make(self, call: Callable[[], T]) -> T:
+        """Make a call and return what it returned, or raise what it raised.
+
+        Raises
+        ------
+        Busy
+            If the call before is not over.
+        Exception
+            The `reason` of whoever broke it off.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def settle(settled: Callable[[Any], None], value: Any) -> None:
+            # What comes after the call was broken off is dropped.
+            loop.call_soon_threadsafe(lambda: answer.done() or settled(value))
+
+        self._worker.start(
+            call,
+            lambda result: settle(answer.set_result, result),
+            lambda error: settle(answer.set_exception, error),
+        )
+        self._answer = answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._worker.call_off()
+            raise
+
+    async def break_off(self, reason: Exception, *, always: bool = False) -> None:
+        """End the call under way, and wait for it, but not for long.
+
+        Parameters
+        ----------
+        reason
+            What whoever waits for the call gets.
+        always
+            Abort once even if no call of ours is under way.
+        """
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(reason)
+        deadline = self._worker.call_off(always=always)
+        await asyncio.to_thread(self._worker.wait, deadline)
+
+
+@dataclass
+class _AxisLogic(MovableLogic[float]):
+    """How an axis of the stage moves."""
+
+    device: AsyncStageAxis
+    moved: Callable[[float], None]
+
+    async def check_move(self, new_position: float) -> None:
+        low, high = self.device.limits
+        # A position computed from an axis may miss a limit by a rounding error.
+        if not low - 1e-9 <= new_position <= high + 1e-9:
+            raise LimitError(
+                f"{self.device.name} = {new_position:g} um is outside the soft limits "
+                f"{low:g} to {high:g} um"
+            )
+
+    async def move(self, new_position: float, timeout: Any) -> None:
+        device = self.device
+        await self.setpoint.set(new_position)
+        try:
+            await device.calls.make(lambda: device.driver.move(device.axis, new_position))
+        except BrokenOff:  # by `stop`, which says what becomes of the status
+            pass
+        except Busy:
+            raise
+        except Exception as error:
+            # What the driver could not bring to its end may still be moving.
+            await self.device.calls.break_off(error, always=True)
+            raise
+        self.moved(await self.readback.get_value())
+
+    async def stop(self) -> None:
+        # Also without a move of ours: what else moves the axis is to be stopped as well.
+        await self.device.calls.break_off(BrokenOff(), always=True)
+
+
+class AsyncStageAxis(StandardReadable, StandardMovable[float]):
+    """One axis of an `AsyncAFMStage`, in um, with soft limits.
+
+    Parameters
+    ----------
+    driver
+        What moves the tip.
+    axis
+        ``x`` or ``y``.
+
+    Attributes
+    ----------
+    limits : tuple of float
+        Where it may be sent to (um): the driver's limits, unless you narrow them.
+    """
+
+    def __init__(self, driver: StageDriver, axis: Axis, name: str = "") -> None:
+        self.driver = driver
+        self.axis: Axis = axis
+        self.limits = driver.limits(axis)
+        self.calls = Calls(f"{axis}-move", lambda: driver.stop(axis))
+
+        async def position() -> float:
+            return float(await asyncio.to_thread(driver.position, axis))
+
+        with self.add_children_as_readables(StandardReadableFormat.HINTED_UNCACHED_SIGNAL):
+            self.readback, self._moved = soft_signal_r_and_setter(
+                float, units="um", getter=position
+            )
+        self.setpoint = soft_signal_rw(float, units="um")
+        super().__init__(name=name)
+
+    @cached_property
+    def movable_logic(self) -> MovableLogic[float]:
+        """How it moves."""
+        return _AxisLogic(self.setpoint, self.readback, self, self._moved)
+
+    def seconds(self, distance_um: float) -> float | None:
+        """How long a move over a distance (um) takes (s), or None if the driver does not say."""
+        ask = getattr(self.driver, "move_seconds", None)
+        return ask and stated_seconds(ask(self.axis, abs(distance_um)), "move_seconds")
+
+
+class AsyncAFMStage(StandardReadable):
+    """The tip's position over the sample: axes `x` and `y` in um, with soft limits.
+
+    Parameters
+    ----------
+    driver
+        What moves the tip.
+    name
+        Name of the device; the axes are ``<name>_x`` and ``<name>_y``.
+    """
+
+    def __init__(self, driver: StageDriver, name: str = "") -> None:
+        with self.add_children_as_readables():
+            self.x = AsyncStageAxis(driver, "x")
+            self.y = AsyncStageAxis(driver, "y")
+        super().__init__(name=name)
+
+    def set_name(self, name: str, *, child_name_separator: str | None = None) -> None:
+        """Name it and its axes, with ``_`` in between as ophyd does."""
+        super().set_name(name, child_name_separator="_")
+
+
+class AsyncSpectrometer(StandardReadable):
+    """Takes a spectrum of one or more channels where the tip is.
+
+    Parameters
+    ----------
+    driver
+        What takes the spectrum. Its channels and the dtypes are asked once; the axis and the
+        settings again by `stage`.
+    name
+        Name of the device.
+    scalars
+        Figures of each spectrum by name, see `Spectrometer`.
+
+    Attributes
+    ----------
+    signals : DeviceMap
+        Channels, scalars, axis and settings, the data keys being ``<name>_<key>``.
+    """
+
+    def __init__(
+        self,
+        driver: SpectrometerDriver,
+        name: str = "",
+        scalars: Mapping[str, Scalar] | None = None,
+    ) -> None:
+        self.driver = driver
+        default = {"quality": loop_quality, "area": loop_area}
+        self._rules = dict(default if scalars is None else scalars)
+        self._calls = Calls("spectrum", driver.abort)
+        self._axis, units, values = driver.spectrum_axis
+        self._points = len(values)
+        self._declared = declared_arrays(
+            driver.spectrum_channels, getattr(driver, "spectrum_dtypes", {}), (self._points,)
+        )
+        self._set: dict[str, Callable[[Any], None]] = {}
+        data: dict[str, Device] = {}
+        for channel, empty in self._declared.items():
+            data[channel], self._set[channel] = soft_signal_r_and_setter(
+                Array1D[empty.dtype.type], empty, units=driver.spectrum_channels[channel]
+            )
+        figures: dict[str, Device] = {}
+        for scalar in self._rules:
+            figures[scalar], self._set[scalar] = soft_signal_r_and_setter(float, np.nan)
+        settings: dict[str, SignalRW] = {
+            self._axis: soft_signal_rw(Array1D[np.float64], np.asarray(values, float), units=units)
+        }
+        for setting, value in driver.spectrum_settings.items():
+            settings[setting] = soft_signal_rw(_kind(value), value)
+        if twice := (set(data) & set(figures)) | ((set(data) | set(figures)) & set(settings)):
+            raise InputError(
+                f"{', '.join(sorted(twice))} would be more than one data key of {name}; give the "
+                "driver's channels, axes and settings different names"
+            )
+        self._settings = settings
+        self.signals = DeviceMap({**data, **figures, **settings})
+        self.add_readables([*data.values()], StandardReadableFormat.UNCACHED_SIGNAL)
+        self.add_readables([*figures.values()], StandardReadableFormat.HINTED_UNCACHED_SIGNAL)
+        self.add_readables([*settings.values()], StandardReadableFormat.CONFIG_SIGNAL)
+        super().__init__(name=name)
+
+    def set_name(self, name: str, *, child_name_separator: str | None = None) -> None:
+        """Name it, and its signals as the ophyd device's are."""
+        super().set_name(name, child_name_separator="_")
+        for key, signal in self.signals.items():
+            signal.set_name(f"{name}_{key}")
+
+    @property
+    def seconds(self) -> float | None:
+        """How long one spectrum takes (s); None if the driver does not say."""
+        return stated_seconds(getattr(self.driver, "spectrum_seconds", None), "spectrum_seconds")
+
+    @AsyncStatus.wrap
+    async def stage(self) -> None:
+        """Get ready, with the axis and settings that the driver has now."""
+        name, _, axis = self.driver.spectrum_axis
+        now = {name: np.asarray(axis, float), **self.driver.spectrum_settings}
+        same = set(now) == set(self._settings) and set(self.driver.spectrum_channels) == set(
+            self._declared
+        )
+        # A signal of integers would cut off the digits of another number.
+        fit = same and all(
+            (_kind(value), self._settings[key].datatype) in _FIT
+            for key, value in self.driver.spectrum_settings.items()
+        )
+        if not fit or len(axis) != self._points:
+            raise InputError(
+                f"the driver of {self.name} has other channels, other kinds of settings or "
+                "another number of points than when the device was made: make the device anew"
+            )
+        for key, value in now.items():
+            await self._settings[key].set(value)
+
+    @AsyncStatus.wrap
+    async def trigger(self) -> None:
+        """Take a spectrum."""
+        try:
+            measured = await self._calls.make(self.driver.acquire)
+        except BrokenOff:
+            return
+        spectrum = fitted(self.name, self._declared, measured)
+        axis = await self._settings[self._axis].get_value()
+        for channel, values in spectrum.items():
+            self._set[channel](values)
+        for scalar, rule in self._rules.items():
+            self._set[scalar](float(rule(axis, spectrum)))
+
+    async def stop(self, success: bool = False) -> None:
+        """Break off a spectrum; its status fails unless `success`."""
+        said = f"{self.name} was stopped in the middle of a measurement"
+        await self._calls.break_off(BrokenOff() if success else RuntimeError(said))
+
+    async def pause(self) -> None:
+        """Break off a spectrum quietly: the RunEngine repeats it when it resumes."""
+        await self._calls.break_off(BrokenOff())
+
+    async def resume(self) -> None:
+        """Do nothing: the RunEngine repeats what was broken off."""
+
+    @AsyncStatus.wrap
+    async def unstage(self) -> None:
+        """Leave no measurement running behind."""
+        await self.pause()
+
+    async def describe(self) -> dict[str, Any]:
+        """Return the data keys, with the axis as dimension of the channels."""
+        return self._with_dims(await super().describe(), self._declared)
+
+    async def describe_configuration(self) -> dict[str, Any]:
+        """Return the data keys of axis and settings."""
+        return self._with_dims(await super().describe_configuration(), [self._axis])
+
+    def _with_dims(self, described: dict[str, Any], keys: Any) -> dict[str, Any]:
+        for key in keys:
+            described[f"{self.name}_{key}"]["dims"] = [self._axis]
+        return described
+
+
+_FIT = [(str, str), (int, int), (int, float), (float, float)]
+"""Kinds of values, and of signals that may hold them."""
+
+
+def _kind(value: Any) -> type[str] | type[int] | type[float]:
+    if isinstance(value, str):
+        return str
+    return int if isinstance(value, numbers.Integral) else float
+
+
+def declared_arrays(
+    units: Mapping[str, str], dtypes: Mapping[str, Any], shape: tuple[int, ...]
+) -> dict[str, NDArray]:
+    """Return an array for each channel, NaN or 0, of its shape and dtype (default float64)."""
+    arrays = {}
+    for channel in units:
+        dtype = np.dtype(dtypes.get(channel, float))
+        arrays[channel] = np.full(shape, np.nan if dtype.kind in "fc" else 0, dtype)
+    return arrays

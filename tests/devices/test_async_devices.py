@@ -1,0 +1,304 @@
+"""Devices of ophyd-async keep the promises of the ophyd ones."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+
+import bluesky.plan_stubs as bps
+import bluesky.plans as bp
+import h5py
+import numpy as np
+import pytest
+from bluesky.utils import FailedStatus, RunEngineInterrupted
+from ophyd.utils import LimitError
+
+pytest.importorskip("ophyd_async")
+
+from async_support import WAIT, awaited, with_async
+from ophyd_async.core import StaticFilenameProvider, StaticPathProvider, init_devices
+
+from curiosity_bluesky.devices.async_devices import AsyncAFMStage, AsyncSpectrometer
+from curiosity_bluesky.devices.hdf5_imager import HDF5Imager
+from curiosity_bluesky.devices.worker import Busy
+from curiosity_bluesky.errors import InputError
+from sim_devices import Clock, SimMicroscope
+
+
+def until(condition):
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.001)
+
+
+class Stubborn:
+    """An instrument that obeys nobody: what it began it ends, once the test releases it."""
+
+    spectrum_channels = {"response": "pm"}
+    spectrum_axis = ("bias", "V", np.arange(4.0))
+    spectrum_settings = {"gain": 2.0}
+    image_channels = {"height": "nm"}
+    image_axes = (np.arange(3.0), np.arange(2.0))
+
+    def __init__(self):
+        self.release = threading.Event()
+        self.began, self.inside, self.most, self.told = 0, 0, 0, 0
+        self.at = {"x": 0.0, "y": 0.0}
+
+    def _work(self):
+        self.began += 1
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        assert self.release.wait(WAIT)
+        self.inside -= 1
+
+    def acquire(self):
+        self._work()
+        return {"response": np.arange(4.0)}
+
+    def scan(self):
+        self._work()
+        return {"height": np.ones((2, 3))}
+
+    def abort(self):
+        self.told += 1
+
+    def limits(self, axis):
+        return 0.0, 10.0
+
+    def position(self, axis):
+        return self.at[axis]
+
+    def move(self, axis, position):
+        self._work()
+        self.at[axis] = position
+
+    def stop(self, axis):
+        self.told += 1
+
+
+def paths(directory, name="image"):
+    return StaticPathProvider(StaticFilenameProvider(name), directory)
+
+
+async def begun(start):
+    return start()
+
+
+async def ended(status):
+    await status
+
+
+def device(kind, lab, RE, tmp_path):
+    with init_devices():
+        if kind == "spectrum":
+            made = AsyncSpectrometer(lab)
+        elif kind == "image":
+            made = HDF5Imager(lab, paths(tmp_path))
+        else:
+            made = AsyncAFMStage(lab)
+    return made
+
+
+def starts(kind, made):
+    return (lambda: made.x.set(3.0)) if kind == "move" else made.trigger
+
+
+def test_the_descriptions_are_those_of_the_ophyd_devices(RE, instrument, tmp_path):
+    classic = {d.name: d for d in (instrument.spectrometer, instrument.imager, instrument.stage.x)}
+    made = with_async(RE, instrument, "stage", "spectrometer", "imager", files=tmp_path)
+    awaited(RE, ended(awaited(RE, begun(made.imager.stage))))
+    awaited(RE, ended(awaited(RE, begun(made.imager.trigger))))
+    for twin in (made.spectrometer, made.imager, made.stage.x):
+        for ask in ("describe", "describe_configuration"):
+            expected = getattr(classic[twin.name], ask)()
+            found = awaited(RE, getattr(twin, ask)())
+            if twin.name == "stage_x":
+                expected = {key: expected[key] for key in found}  # a setpoint is not read
+            assert list(found) == list(expected)
+            for key, about in found.items():
+                assert list(about["shape"]) == list(expected[key]["shape"])
+                for part in ("dims", "units", "dtype"):
+                    assert about.get(part) == expected[key].get(part), (key, part)
+                if about["dtype"] == "array":
+                    assert about["dtype_numpy"] == expected[key]["dtype_numpy"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    # The RunEngine stops motors for a pause, and does not pause them.
+    [*itertools.product(["spectrum", "image"], ["stop", "pause"]), ("move", "stop")],
+)
+def test_what_cannot_be_stopped_neither_holds_us_nor_is_begun_twice(RE, tmp_path, kind, way):
+    lab = Stubborn()
+    made = device(kind, lab, RE, tmp_path)
+    status = awaited(RE, begun(starts(kind, made)))
+    until(lambda: lab.inside)
+    awaited(RE, getattr(made.x if kind == "move" else made, way)())
+    if way == "stop":
+        with pytest.raises(RuntimeError, match="was stopped"):
+            awaited(RE, ended(status))
+    else:
+        awaited(RE, ended(status))
+        assert status.success
+    assert lab.inside == 1 and lab.told  # it goes on, and we are here
+    with pytest.raises(Busy, match="broken off but goes on"):
+        awaited(RE, ended(awaited(RE, begun(starts(kind, made)))))
+    lab.release.set()
+    calls = {"spectrum": "_calls", "image": "calls"}.get(kind)
+    worker = (getattr(made, calls) if calls else made.x.calls)._worker
+    until(lambda: not worker.busy)
+    assert lab.began == 1 and not list(tmp_path.iterdir())
+    awaited(RE, ended(awaited(RE, begun(starts(kind, made)))))
+    assert (lab.began, lab.most) == (2, 1)
+    if kind == "spectrum":
+        values = awaited(RE, made.read())[f"{made.name}_response"]["value"]
+        np.testing.assert_array_equal(values, np.arange(4.0))
+
+
+@pytest.mark.parametrize("kind", ["spectrum", "image", "move"])
+def test_an_instrument_that_obeys_is_free_at_once(RE, film, tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("curiosity_bluesky.devices.worker.ABORT_SECONDS", WAIT)
+    microscope = SimMicroscope(film, Clock(), line_s=1e3, spectrum_s=1e3, speed_um_per_s=1e-7)
+    made = device(kind, microscope, RE, tmp_path)
+    start = (lambda: made.x.set(film.x[3])) if kind == "move" else made.trigger
+    status = awaited(RE, begun(start))
+    until(lambda: microscope._moves or microscope._measuring is not None)
+    awaited(RE, (made.x if kind == "move" else made).stop())
+    with pytest.raises(RuntimeError, match="was stopped"):
+        awaited(RE, ended(status))
+    microscope.clock = Clock(math.inf)
+    awaited(RE, ended(awaited(RE, begun(start))))
+    if kind == "move":
+        assert awaited(RE, made.x.locate()) == {"setpoint": film.x[3], "readback": film.x[3]}
+
+
+def test_limits_are_refused_before_anything_moves(RE, instrument):
+    stage = with_async(RE, instrument, "stage").stage
+    low, high = stage.x.limits
+    for position in (low - 0.01, high + 0.01, math.nan):
+        with pytest.raises(LimitError, match="stage_x.*outside the soft limits"):
+            awaited(RE, stage.x.check_value(position))
+        with pytest.raises(FailedStatus) as caught:
+            RE(bps.mv(stage.x, position))
+        assert isinstance(caught.value.__cause__, LimitError)
+    stage.x.limits = (0.1, 0.2)
+    with pytest.raises(LimitError, match=r"0\.1 to 0\.2 um"):
+        awaited(RE, stage.x.check_value(0.05))
+    RE(bps.mv(stage.x, 0.1))
+    assert instrument.microscope.position("x") == 0.1
+
+
+@pytest.mark.parametrize("kind", ["spectrum", "image", "move"])
+def test_what_the_driver_raises_fails_the_status_in_its_words(RE, tmp_path, kind):
+    lab = Stubborn()
+    made = device(kind, lab, RE, tmp_path)
+
+    def broken(*args):
+        raise ConnectionError("no route to the controller")
+
+    lab.acquire = lab.scan = lab.move = broken
+    with pytest.raises(ConnectionError, match="no route"):
+        awaited(RE, ended(awaited(RE, begun(starts(kind, made)))))
+
+
+def test_a_driver_that_measures_something_else_is_refused(RE, tmp_path):
+    lab = Stubborn()
+    lab.release.set()
+    spectrometer = device("spectrum", lab, RE, tmp_path)
+    imager = device("image", lab, RE, tmp_path)
+    lab.acquire = lambda: {"response": np.arange(5.0)}
+    lab.scan = lambda: {"phase": np.ones((2, 3))}
+    with pytest.raises(InputError, match=r"shape \(5,\).*expected \(4,\)"):
+        awaited(RE, ended(awaited(RE, begun(spectrometer.trigger))))
+    with pytest.raises(InputError, match="measured phase; expected its channels height"):
+        awaited(RE, ended(awaited(RE, begun(imager.trigger))))
+    lab.spectrum_settings = {"gain": "high"}
+    with pytest.raises(InputError, match="make the device anew"):
+        awaited(RE, ended(awaited(RE, begun(spectrometer.stage))))
+    lab.spectrum_axis = ("bias", "V", np.arange(5.0))
+    lab.image_axes = (np.arange(4.0), np.arange(2.0))
+    for made in (spectrometer, imager):
+        with pytest.raises(InputError, match="make the device anew"):
+            awaited(RE, ended(awaited(RE, begun(made.stage))))
+
+
+def test_settings_are_those_of_the_driver_when_staged(RE, tmp_path):
+    lab = Stubborn()
+    spectrometer = device("spectrum", lab, RE, tmp_path)
+    lab.spectrum_settings = {"gain": 5.0}
+    lab.spectrum_axis = ("bias", "V", np.arange(4.0) / 2)
+    awaited(RE, ended(awaited(RE, begun(spectrometer.stage))))
+    read = awaited(RE, spectrometer.read_configuration())
+    assert read[f"{spectrometer.name}_gain"]["value"] == 5.0
+    np.testing.assert_array_equal(read[f"{spectrometer.name}_bias"]["value"], np.arange(4.0) / 2)
+
+
+def test_one_name_for_two_things_is_refused(RE):
+    lab = Stubborn()
+    lab.spectrum_settings = {"quality": 1.0}
+    with pytest.raises(InputError, match="quality would be more than one data key"):
+        AsyncSpectrometer(lab, "spm")
+
+
+def test_each_image_is_in_a_file_of_its_own_that_is_never_overwritten(RE, instrument, tmp_path):
+    imager = with_async(RE, instrument, "imager", files=tmp_path).imager
+    for _ in range(2):
+        awaited(RE, ended(awaited(RE, begun(imager.trigger))))
+    written = list(tmp_path.iterdir())
+    assert len(written) == 2
+    for path in written:
+        with h5py.File(path) as file:
+            amplitude = file["entry/amplitude"]
+            np.testing.assert_array_equal(amplitude[0], instrument.sample.images["amplitude"])
+            assert amplitude.attrs["units"] == "pm" and file["entry/x"].attrs["units"] == "um"
+            np.testing.assert_array_equal(file["entry/y"], instrument.sample.y)
+    same = HDF5Imager(instrument.microscope, paths(tmp_path, "one"), "imager")
+    awaited(RE, ended(awaited(RE, begun(same.trigger))))
+    before = (tmp_path / "one.h5").read_bytes()
+    with pytest.raises(InputError, match=r"one\.h5.*file names are new each time"):
+        awaited(RE, ended(awaited(RE, begun(same.trigger))))
+    assert (tmp_path / "one.h5").read_bytes() == before
+    nowhere = HDF5Imager(instrument.microscope, paths(tmp_path / "nowhere"), "imager")
+    with pytest.raises(InputError, match="nowhere.*directory exists"):
+        awaited(RE, ended(awaited(RE, begun(nowhere.trigger))))
+
+
+def in_the_middle_of_a_timeout(RE, instrument, act):
+    """Run one spectrum that hangs, and act once it does."""
+
+    def watch():
+        until(lambda: instrument.microscope.faults.happened["timeout"])
+        act()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    instrument.microscope.faults.next("timeout")
+    thread.start()
+    try:
+        RE(bp.count([instrument.spectrometer]))
+    finally:
+        thread.join(WAIT)
+
+
+def test_a_run_that_hangs_in_a_spectrum_can_be_stopped(RE, instrument):
+    with_async(RE, instrument, "spectrometer")
+    with pytest.raises(FailedStatus) as caught:
+        in_the_middle_of_a_timeout(
+            RE, instrument, lambda: awaited(RE, instrument.spectrometer.stop())
+        )
+    assert "spectrometer was stopped" in str(caught.value.__cause__)
+    RE(bp.count([instrument.spectrometer]))
+    assert instrument.microscope.n_spectra == 1
+
+
+def test_a_run_that_hangs_in_a_spectrum_can_be_paused_and_repeats_it(RE, instrument):
+    with_async(RE, instrument, "spectrometer")
+    with pytest.raises(RunEngineInterrupted):
+        in_the_middle_of_a_timeout(RE, instrument, RE.request_pause)
+    assert instrument.microscope.n_spectra == 0
+    RE.resume()
+    assert instrument.microscope.n_spectra == 1
+    assert instrument.microscope.faults.happened["timeout"] == 1
