@@ -51,9 +51,11 @@ def run_ioc(
             raise InputError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
     opened = open_sample(sample, image=image_slice, spectra=spectra_slice)
     known = Faults(**faults, seed=seed)
-    for name in settings:
+    for name, value in settings.items():
         if name not in SETTINGS:
             raise InputError(f"there is no setting {name!r}; there are {', '.join(SETTINGS)}")
+        if not isinstance(value, (int, float)):
+            raise InputError(f"{name} is {value!r}; expected a number, Infinity included")
     clock = Clock(speed)
     microscope = SimMicroscope(opened, clock, noise=noise, seed=seed, faults=known, **settings)
     from sim_devices.ioc.server import serve  # with caproto, which is slow to import

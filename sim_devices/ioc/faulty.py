@@ -1,5 +1,7 @@
 """Faults that a client can switch on."""
 
+# pyright: reportArgumentType=false (caproto wants methods, not functions)
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,5 +1,11 @@
 """Image and spectrum as process variables: `Acquire` with put-completion, arrays, settings."""
 
+# What caproto's decorators make of a method, pyright cannot know.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportFunctionMemberAccess=false, reportOptionalCall=false
+# pyright: reportOptionalMemberAccess=false, reportRedeclaration=false
+# pyright: reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 import asyncio
@@ -120,12 +126,15 @@ def spectrum(
     name, units, values = microscope.spectrum_axis
     settings = microscope.spectrum_settings
 
-    async def put(group: Any, instance: Any, value: float) -> None:
-        if not 0 <= value < float("inf"):
-            raise InputError(f"{instance.pvname} is {value!r}; expected seconds >= 0")
-        setattr(microscope, f"_{instance.name.rsplit(':', 1)[1]}", float(value))
-        await group.seconds.write(microscope.spectrum_seconds)
-        await changed()
+    def setter(key: str) -> Callable[..., Any]:
+        async def put(group: Any, instance: Any, value: float) -> None:
+            if not 0 <= value < float("inf"):
+                raise InputError(f"{instance.pvname} is {value!r}; expected seconds >= 0")
+            setattr(microscope, f"_{key}", float(value))
+            await group.seconds.write(microscope.spectrum_seconds)
+            await changed()
+
+        return put
 
     pvs = {
         "points": _number("Points", len(values), "points of a spectrum"),
@@ -141,7 +150,9 @@ def spectrum(
         if isinstance(value, str):
             pvs[f"setting_{key}"] = said(pv, "a setting", value)
         elif key in ("spectrum_s", "settle_s"):
-            pvs[f"setting_{key}"] = pvproperty(name=pv, value=float(value), units="s", put=put)
+            pvs[f"setting_{key}"] = pvproperty(
+                name=pv, value=float(value), units="s", put=setter(key)
+            )
         else:
             pvs[f"setting_{key}"] = _number(pv, value, "a setting")
     made = type("Spectrum", (Measuring,), pvs)(prefix=f"{prefix}Spectrum:")

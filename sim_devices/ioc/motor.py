@@ -1,5 +1,10 @@
 """A stage axis as a motor record whose motion is the microscope's own."""
 
+# What caproto's decorators make of a method, pyright cannot know.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportFunctionMemberAccess=false, reportOptionalCall=false
+# pyright: reportOptionalMemberAccess=false, reportRedeclaration=false
+
 from __future__ import annotations
 
 import asyncio
@@ -8,6 +13,7 @@ from typing import Any
 from caproto import AlarmSeverity, AlarmStatus, SkipWrite
 from caproto.server import PVGroup, PvpropertyDouble, pvproperty
 
+from curiosity_bluesky.errors import InputError
 from sim_devices.ioc.calls import in_a_thread, in_words, said
 from sim_devices.microscope import Axis, SimMicroscope
 
@@ -73,7 +79,8 @@ class Motor(PVGroup):
         settling = self.microscope.move_seconds(self.axis, 1e-300)  # of a move that goes nowhere
         per_um = self.microscope.move_seconds(self.axis, 1.0) - settling
         await fields.readback_settle_time.write(settling)
-        await fields.velocity.write(1 / per_um if per_um > 0 else float("inf"))
+        velocity = 1 / per_um if per_um > 0 else float("inf")
+        await fields.velocity.write(velocity, verify_value=False)
 
     @motor.putter
     async def motor(self, instance: Any, value: float) -> None:
@@ -141,7 +148,7 @@ class Motor(PVGroup):
         )  # fmt: skip
 
     @motor.fields.stop.putter
-    async def motor(fields, instance: Any, value: int) -> int:  # noqa: N805
+    async def motor(fields, instance: Any, value: int) -> int:
         """End a move where the axis is; the field goes back to 0 by itself."""
         self = fields.parent.group
         if value:
@@ -149,14 +156,20 @@ class Motor(PVGroup):
             await in_a_thread(self.microscope.stop, self.axis)
         return 0
 
+    @motor.fields.velocity.putter
+    async def motor(fields, instance: Any, value: float) -> None:
+        """Have the microscope move that fast (um/s on the wall), both its axes."""
+        microscope = fields.parent.group.microscope
+        if not value > 0:
+            raise InputError(f"VELO is {value!r}; expected a positive speed in um/s")
+        microscope._speed = float(value) / microscope.clock.speed
+
     @motor.fields.user_low_limit.putter
-    async def motor(fields, instance: Any, value: float) -> None:  # noqa: N805
+    async def motor(fields, instance: Any, value: float) -> None:
         """Have VAL say so, too."""
         await fields.parent.write_metadata(lower_ctrl_limit=float(value))
 
     @motor.fields.user_high_limit.putter
-    async def motor(fields, instance: Any, value: float) -> None:  # noqa: N805
+    async def motor(fields, instance: Any, value: float) -> None:
         """Have VAL say so, too."""
         await fields.parent.write_metadata(upper_ctrl_limit=float(value))
-
-

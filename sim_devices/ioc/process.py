@@ -78,6 +78,7 @@ class IOCProcess:
 
     def _announced(self) -> int:
         assert self._process.stdout is not None and self._process.stderr is not None
+        port = 0
         for line in self._process.stdout:
             if found := re.search(r"EPICS_CA_ADDR_LIST=\S+:(\d+)", line):
                 port = int(found.group(1))
