@@ -100,13 +100,16 @@ def _put(signal: EpicsSignal, value: float) -> None:
             raise _lost(signal.pvname)
 
 
-def _now(signal: Any, as_string: bool = False) -> Mapping[str, Any]:
-    """Ask the IOC for value, alarm and time of a signal, whatever was told before."""
+def _now(signal: Any, count: int | None = None) -> Mapping[str, Any]:
+    """Ask the IOC for value, alarm and time of a signal, whatever was told before.
+
+    Of an array, say how many values: pyepics would ask for as many as there were the last time.
+    """
     pv = signal._read_pv
     info = None
     if signal.connected:
         info = pv.get_with_metadata(
-            as_string=as_string, form="time", timeout=_READ_SECONDS, use_monitor=False
+            count=count, form="time", timeout=_READ_SECONDS, use_monitor=False
         )
     if info is None:
         raise _lost(pv.pvname)
@@ -115,8 +118,13 @@ def _now(signal: Any, as_string: bool = False) -> Mapping[str, Any]:
 
 def _text(signal: Any, fresh: bool = False) -> str:
     """Return a text, which may be a string or a waveform of characters."""
-    value = _now(signal, as_string=True)["value"] if fresh else signal.get(as_string=True)
-    return str(value).split("\0")[0]
+    if fresh:
+        value = _now(signal, count=signal._read_pv.nelm)["value"]
+    else:
+        value = signal.get(as_string=False)
+    if isinstance(value, str):
+        return value
+    return bytes(np.atleast_1d(value).astype(np.uint8)).split(b"\0")[0].decode(errors="replace")
 
 
 def _texts(signal: Any) -> list[str]:
@@ -376,9 +384,11 @@ class _Driver:
         dtypes = map(np.dtype, _texts(self.records.dtypes))
         return dict(zip(self._channels, dtypes, strict=True))
 
-    def _measured(self, shape: tuple[int, ...]) -> dict[str, NDArray]:
+    def _check_connected(self) -> None:
         if not self.records.connected:
             raise _lost(self.records.acquire.pvname)
+
+    def _measured(self, shape: tuple[int, ...]) -> dict[str, NDArray]:
         before = self.records.counter.get()
         _put(self.records.acquire, 1)
         if said := _text(self.records.message, fresh=True):
@@ -395,7 +405,7 @@ class _Driver:
 
     def _array(self, number: int, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
         signal = self._signal(f"Data{number}", auto_monitor=False)
-        values = np.atleast_1d(_now(signal)["value"])
+        values = np.atleast_1d(_now(signal, count=int(np.prod(shape)))["value"])
         if values.size != np.prod(shape):
             raise RuntimeError(f"{signal.pvname} holds {values.size} values; expected {shape}")
         return values.reshape(shape).astype(dtype)
@@ -436,6 +446,7 @@ class EpicsImageDriver(_Driver):
 
     def scan(self) -> Mapping[str, NDArray]:
         """Take one image and return each channel, (rows, columns)."""
+        self._check_connected()
         x, y = self.image_axes
         return self._measured((len(y), len(x)))
 
@@ -481,6 +492,7 @@ class EpicsSpectrumDriver(_Driver):
 
     def acquire(self) -> Mapping[str, NDArray]:
         """Take one spectrum and return each channel, (points,)."""
+        self._check_connected()
         return self._measured((len(self.spectrum_axis[2]),))
 
     def sources(self) -> dict[str, str]:
@@ -519,8 +531,7 @@ class _OverEpics(MeasuringDevice):
 
     def stage(self) -> list[object]:
         """Get ready; refuse if there is no connection."""
-        if not self.connected:
-            raise _lost(self.driver.records.prefix + "Acquire")
+        self.driver._check_connected()
         return super().stage()
 
     def _sourced(self, described: Any) -> Any:

@@ -73,7 +73,7 @@ class Measuring(PVGroup):
 
     async def _tell(self, error: BaseException | None) -> None:
         message = "" if error is None else in_words(error)
-        if message == self.message.value:
+        if not message and not self.message.value:
             return
         lost = isinstance(error, ConnectionError)
         await self.message.write(message)

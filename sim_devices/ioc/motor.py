@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from caproto import AlarmSeverity, AlarmStatus, SkipWrite
+from caproto import AlarmSeverity, AlarmStatus, ChannelAlarm, SkipWrite
 from caproto.server import PVGroup, PvpropertyDouble, pvproperty
 
 from curiosity_bluesky.errors import InputError
@@ -59,6 +59,8 @@ class Motor(PVGroup):
     async def motor(self, instance: Any, async_lib: Any) -> None:
         """Fill in what the microscope says of the axis."""
         fields = instance.field_inst
+        # Of its own: the fields share one, which a write to any of them clears.
+        fields.user_readback_value.alarm = ChannelAlarm()
         low, high = self.microscope.limits(self.axis)
         await fields.engineering_units.write("um")
         await instance.write_metadata(
@@ -135,7 +137,7 @@ class Motor(PVGroup):
 
     async def _tell(self, message: str, error: BaseException | None = None) -> None:
         """Publish how the last move ended."""
-        if message == self.message.value:
+        if not message and not self.message.value:
             return
         lost = isinstance(error, ConnectionError)
         readback: Any = self.motor.field_inst.user_readback_value

@@ -201,7 +201,7 @@ def test_what_fails_at_the_ioc_is_tried_again_and_recorded_in_its_words(
     instrument.put(f"Fault:{kind}:Next", 1)
     documents = run(instrument, timeout=timeout, retries=4)
     failures = events(documents, "failures")
-    assert failures and all(said in failure["reason"] for failure in failures), failures
+    assert failures and all(said in failure["reason"] for failure in failures), [f["reason"] for f in failures]
     good = [p for p in events(documents, "primary") if p["spectrometer_quality"] >= 0.5]
     assert len(good) == 8
     pixels = {d["decision_id"]: (d["row"], d["col"]) for d in events(documents, "decisions")}
