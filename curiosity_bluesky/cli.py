@@ -82,6 +82,9 @@ def demo(
         list[str] | None,
         typer.Option("--fault", metavar="KIND=SHARE", help="Let the microscope fail: nan=0.1."),
     ] = None,
+    devices: Annotated[
+        str, typer.Option(metavar="simulated|epics", help="epics: over Channel Access.")
+    ] = "simulated",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure nothing: show limits, seeds, time.")
     ] = False,
@@ -98,6 +101,7 @@ def demo(
         spectra_slice=spectra_slice,
         speed=speed,
         faults=_parameters(fault or [], "--fault", "nan=0.1"),
+        devices=devices,
     )
     how: dict[str, Any] = {
         "strategy": strategy,

@@ -410,6 +410,12 @@ class _Driver:
             raise RuntimeError(f"{signal.pvname} holds {values.size} values; expected {shape}")
         return values.reshape(shape).astype(dtype)
 
+    def destroy(self) -> None:
+        """Let go of the process variables."""
+        for device in (self.records, *self._others.values()):
+            device.destroy()
+        self._others.clear()
+
     def sources(self) -> dict[str, str]:
         """Return the process variables of the channels by name."""
         prefix = self.records.prefix
@@ -533,6 +539,11 @@ class _OverEpics(MeasuringDevice):
         """Get ready; refuse if there is no connection."""
         self.driver._check_connected()
         return super().stage()
+
+    def destroy(self) -> None:
+        """Let go of the process variables."""
+        super().destroy()
+        self.driver.destroy()
 
     def _sourced(self, described: Any) -> Any:
         for key, about in described.items():

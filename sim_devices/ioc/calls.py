@@ -51,7 +51,7 @@ def said(name: str, doc: str, value: str = "") -> Any:
     return pvproperty(
         name=name,
         value=value,
-        dtype=ChannelType.CHAR,
+        dtype=ChannelType.CHAR,  # pyright: ignore[reportArgumentType] (as caproto's own examples do)
         max_length=MESSAGE_LENGTH,
         read_only=True,
         string_encoding="utf-8",

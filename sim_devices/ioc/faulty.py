@@ -1,6 +1,7 @@
 """Faults that a client can switch on."""
 
-# pyright: reportArgumentType=false (caproto wants methods, not functions)
+# caproto's types want methods where it takes functions.
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
