@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib.util
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import ophyd
@@ -116,6 +116,11 @@ def _now(signal: Any, count: int | None = None) -> Mapping[str, Any]:
     return info
 
 
+def _number(signal: Any) -> float:
+    """Return a number as Channel Access has told it last."""
+    return float(signal.get())
+
+
 def _text(signal: Any, fresh: bool = False) -> str:
     """Return a text, which may be a string or a waveform of characters."""
     if fresh:
@@ -148,7 +153,10 @@ class EpicsAxis(ThreadedMoves, EpicsMotor):
     (MAJOR or INVALID), with the words of ``<record>:Message`` where there is one.
     """
 
-    user_setpoint = Component(EpicsSignal, ".VAL", limits=True, auto_monitor=True, kind="omitted")
+    # Not monitored: nobody asks for them, and each update costs both sides time.
+    user_setpoint = Component(EpicsSignal, ".VAL", kind="omitted")
+    motor_is_moving = Component(EpicsSignalRO, ".MOVN", kind="omitted")
+    direction_of_travel = Component(EpicsSignal, ".TDIR", kind="omitted")
     motor_done_move = Component(EpicsSignalRO, ".DMOV", auto_monitor=True, kind="omitted")
     settling = Component(EpicsSignalRO, ".DLY", auto_monitor=True, kind="omitted")
     message = Component(EpicsSignalRO, ":Message", lazy=True, string=True, kind="omitted")
@@ -176,10 +184,10 @@ class EpicsAxis(ThreadedMoves, EpicsMotor):
         return self._position  # pyright: ignore[reportReturnType]
 
     @property
-    def limits(self) -> tuple[float, float]:
+    def limits(self) -> tuple[float, float]:  # pyright: ignore
         """The soft limits (um): LLM and HLM as they are now, or what `set_limits` left of them."""
         self._check_connected()
-        low, high = self.low_limit_travel.get(), self.high_limit_travel.get()
+        low, high = (_number(s) for s in (self.low_limit_travel, self.high_limit_travel))
         if self._narrowed is None or low >= high:  # a record without limits has both 0
             return self._narrowed or (low, high)
         return max(low, self._narrowed[0]), min(high, self._narrowed[1])
@@ -196,7 +204,7 @@ class EpicsAxis(ThreadedMoves, EpicsMotor):
             )
         self._narrowed = (low, high)
 
-    def check_value(self, pos: float) -> None:
+    def check_value(self, pos: float) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Raise `LimitError` if a position is outside the soft limits."""
         low, high = self.limits
         # A position computed from an axis may miss a limit by a rounding error.
@@ -210,10 +218,10 @@ class EpicsAxis(ThreadedMoves, EpicsMotor):
         if distance_um == 0:
             return 0.0
         self._check_connected()
-        velocity = self.velocity.get()
+        velocity = _number(self.velocity)
         if not velocity > 0:
             return None
-        settling = self.acceleration.get() + self.settling.get()
+        settling = _number(self.acceleration) + _number(self.settling)
         return float(abs(distance_um) / velocity + settling)
 
     def move(  # pyright: ignore[reportIncompatibleMethodOverride] (ophyd's own signatures differ)
@@ -326,7 +334,7 @@ class EpicsAFMStage(TwoAxes):
 class Records(Device):
     """The process variables of a measurement, without those of its channels."""
 
-    acquire = Component(EpicsSignal, "Acquire", auto_monitor=True)
+    acquire = Component(EpicsSignal, "Acquire")
     abort = Component(EpicsSignal, "Abort")
     message = Component(EpicsSignalRO, "Message", string=True)
     counter = Component(EpicsSignalRO, "ArrayCounter_RBV", auto_monitor=True)
@@ -391,11 +399,11 @@ class _Driver:
     def _measured(self, shape: tuple[int, ...]) -> dict[str, NDArray]:
         before = self.records.counter.get()
         _put(self.records.acquire, 1)
-        if said := _text(self.records.message, fresh=True):
-            raise _as_error(said)
         if _now(self.records.counter)["value"] == before:
-            raise RuntimeError(
-                f"{self.records.acquire.pvname} ended without a measurement; "
+            said = _text(self.records.message, fresh=True)
+            raise _as_error(
+                said
+                or f"{self.records.acquire.pvname} ended without a measurement; "
                 f"{self.records.counter.pvname} still is {before}"
             )
         return {
@@ -488,7 +496,7 @@ class EpicsSpectrumDriver(_Driver):
 
     def _setting(self, name: str) -> float | str:
         signal = self._signal(f"Setting:{name}", auto_monitor=True)
-        is_text = any(kind in signal._read_pv.type for kind in ("char", "string"))
+        is_text = any(kind in cast(Any, signal._read_pv).type for kind in ("char", "string"))
         return _text(signal) if is_text else signal.get()
 
     @property

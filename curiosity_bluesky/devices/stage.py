@@ -126,7 +126,7 @@ class StageAxis(ThreadedMoves, SoftPositioner):
             )
         self._limits = (low, high)
 
-    def check_value(self, pos: float) -> None:
+    def check_value(self, pos: float) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Raise `LimitError` if a position is outside the soft limits."""
         # A position computed from an axis may miss a limit by a rounding error.
         if not self.low_limit - 1e-9 <= pos <= self.high_limit + 1e-9:

@@ -111,7 +111,9 @@ class Motor(PVGroup):
         try:
             if fields.limit_violation.value:
                 await fields.limit_violation.write(0)
-            await fields.direction_of_travel.write(int(value >= fields.user_readback_value.value))
+            forward = int(value >= fields.user_readback_value.value)
+            if forward != fields.direction_of_travel.value:
+                await fields.direction_of_travel.write(forward)
             await fields.done_moving_to_value.write(0)
             await fields.motor_is_moving.write(1)
             await instance.write(value, verify_value=False)
