@@ -10,6 +10,7 @@ the medians. (It is not called epics.py: a script of that name would hide the pa
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -48,7 +49,7 @@ def seconds_a_point(instrument: Instrument, points: int, seed: int) -> list[floa
         parameters={"patch_size": 3, "n_seeds": points},
     )  # fmt: skip
     RunEngine({})(plan, note)
-    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
 def compared(epics: Instrument, here: Instrument, points: int, rounds: int) -> dict[str, Any]:
