@@ -88,6 +88,9 @@ def demo(
     resurvey_every: Annotated[
         int, typer.Option(metavar="N", help="Correct drift: a new survey every N points.")
     ] = 0,
+    devices: Annotated[
+        str, typer.Option(metavar="simulated|epics", help="epics: over Channel Access.")
+    ] = "simulated",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure nothing: show limits, seeds, time.")
     ] = False,
@@ -105,6 +108,7 @@ def demo(
         speed=speed,
         faults=_parameters(fault or [], "--fault", "nan=0.1"),
         drift=drift,
+        devices=devices,
     )
     how: dict[str, Any] = {
         "strategy": strategy,
@@ -447,6 +451,58 @@ def serve(
         server.close()
 
 
+@app.command()
+def ioc(
+    sample: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy.")
+    ] = DEFAULT_SAMPLE,
+    prefix: Annotated[str, typer.Option(help="What all names begin with.")] = "SPM:",
+    port: Annotated[int, typer.Option(help="UDP port; 0 takes one that is free.")] = 5064,
+    host: Annotated[
+        str, typer.Option(help="Address of the interface; 127.0.0.1: this machine only.")
+    ] = "127.0.0.1",
+    image_slice: Annotated[int | None, typer.Option(metavar="N", help="As for demo.")] = None,
+    spectra_slice: Annotated[str | None, typer.Option(metavar="A:B", help="As for demo.")] = None,
+    speed: Annotated[
+        float, typer.Option(help="Simulated seconds per second; inf: nothing takes time.")
+    ] = 1.0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Of the microscope: spectrum_s=0.1."),
+    ] = None,
+    noise: Annotated[float, typer.Option(help="Relative to each channel's spread.")] = 0.0,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option("--fault", metavar="KIND=SHARE", help="Let the microscope fail: nan=0.1."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of noise and faults.")] = 0,
+    drift: Annotated[
+        float, typer.Option(metavar="NM/MIN", help="Let the sample drift, nm a simulated minute.")
+    ] = 0.0,
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", help="End when standard input is closed.")
+    ] = False,
+) -> None:
+    """Serve the simulated microscope as an EPICS IOC."""
+    from sim_devices.ioc.command import run_ioc
+
+    run_ioc(
+        sample,
+        image_slice=image_slice,
+        spectra_slice=spectra_slice,
+        prefix=prefix,
+        host=host,
+        port=port,
+        speed=speed,
+        settings=_parameters(settings or [], "--set", "spectrum_s=0.1"),
+        noise=noise,
+        faults=_parameters(fault or [], "--fault", "nan=0.1"),
+        seed=seed,
+        drift=drift,
+        until_eof=until_eof,
+    )
+
+
 def _end(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
@@ -518,3 +574,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

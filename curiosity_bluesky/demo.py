@@ -31,14 +31,23 @@ from curiosity_bluesky.learning import Explorer, Flag, Scorer, Strategy, withhel
 from curiosity_bluesky.outline import Outline
 from curiosity_bluesky.past import Past
 from curiosity_bluesky.plans import Course, explore
-from curiosity_bluesky.session import SPEED, SimulatedInstrument, simulated_instrument
+from curiosity_bluesky.session import (
+    SPEED,
+    Instrument,
+    served_instrument,
+    simulated_instrument,
+)
 from curiosity_bluesky.steering import steer
 from curiosity_bluesky.views import LiveView
 from sim_devices import Faults, open_sample
+from sim_devices.drift import askew
 from sim_devices.faults import KINDS
 
 DEMO = "demo"
 """Key of the start document: the `Setting` of a demo."""
+
+DEVICES = ("simulated", "epics")
+"""What a demo can measure with."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,9 @@ class Setting:
         Probability of each kind of fault, see `sim_devices.Faults`.
     drift
         How fast the sample drifts, nm per simulated minute, 37 degrees off the x axis.
+    devices
+        ``simulated``, in this process, or ``epics``: over Channel Access, see
+        `served_instrument`.
     """
 
     sample: str
@@ -136,16 +148,38 @@ class Setting:
     speed: float = SPEED
     faults: Mapping[str, Any] = field(default_factory=dict)
     drift: float = 0.0
+    devices: str = "simulated"
 
-    def instrument(self, seed: int) -> SimulatedInstrument:
-        """Put the sample under the microscope."""
+    @contextmanager
+    def instrument(self, seed: int) -> Iterator[Instrument]:
+        """Put the sample under the microscope, for as long as the context lasts."""
+        if self.devices not in DEVICES:
+            raise InputError(f"there are no devices {self.devices!r}; expected {DEVICES}")
         sample = open_sample(self.sample, image=self.image_slice, spectra=self.spectra_slice)
         for name in self.faults:
             if name not in KINDS:
                 raise InputError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
         faults = Faults(**self.faults, seed=seed) if self.faults else None
-        drift = 0.8e-3 * self.drift, 0.6e-3 * self.drift
-        return simulated_instrument(sample, speed=self.speed, faults=faults, drift_um_per_min=drift)
+        if self.devices == "simulated":
+            yield simulated_instrument(
+                sample, speed=self.speed, faults=faults, drift_um_per_min=askew(self.drift)
+            )
+            return
+        with served_instrument(sample, *self._options(seed)) as instrument:
+            yield instrument
+
+    def _options(self, seed: int) -> list[str]:
+        """Return it as options of ``curiosity ioc``."""
+        given = {
+            "--sample": self.sample,
+            "--image-slice": self.image_slice,
+            "--spectra-slice": self.spectra_slice,
+            "--speed": self.speed,
+            "--seed": seed if self.faults else None,
+            "--drift": self.drift or None,
+        }
+        options = [f"{name}={value}" for name, value in given.items() if value is not None]
+        return options + [f"--fault={kind}={share}" for kind, share in self.faults.items()]
 
 
 def run_demo(
@@ -170,14 +204,14 @@ def run_demo(
         If something cannot be used; nothing is written then.
     """
     chosen = Strategy.named(strategy, **{"budget": points, **parameters})
-    instrument = setting.instrument(seed)
-    course = _course(instrument, withhold, lookahead, resurvey_every)
-    Explorer(instrument.survey(withhold), chosen, seed)  # says what cannot be
     if picture is not None:
         _check_picture(picture)
-    with connect(catalog) as runs:
-        agent = CuriosityAgent(chosen, seed)
-        return _explored(runs, instrument, agent, course, setting, plot, picture)
+    with setting.instrument(seed) as instrument:
+        course = _course(instrument, withhold, lookahead, resurvey_every)
+        Explorer(instrument.survey(withhold), chosen, seed)  # says what cannot be
+        with connect(catalog) as runs:
+            agent = CuriosityAgent(chosen, seed)
+            return _explored(runs, instrument, agent, course, setting, plot, picture)
 
 
 def outline_demo(
@@ -192,10 +226,10 @@ def outline_demo(
         If something cannot be used.
     """
     agent = CuriosityAgent(Strategy.named(strategy, **{"budget": points, **parameters}), seed)
-    instrument = setting.instrument(seed)
-    stage = instrument.stage
-    devices = [instrument.spectrometer], stage.x, stage.y, instrument.imager
-    return Outline.of(agent, instrument.survey(withhold), *devices)
+    with setting.instrument(seed) as instrument:
+        stage = instrument.stage
+        devices = [instrument.spectrometer], stage.x, stage.y, instrument.imager
+        return Outline.of(agent, instrument.survey(withhold), *devices)
 
 
 def resume_demo(
@@ -228,16 +262,16 @@ def resume_demo(
                 f"are: RE(curiosity_plan(detectors, x, y, imager, resume={past.uid[:8]!r}))"
             )
         setting = Setting(**known)
-        instrument = setting.instrument(past.seed)
-        course = _course(instrument, past.withhold, past.lookahead, *past.resurvey)
         agent = CuriosityAgent(past.strategy, past.seed)
-        return _explored(
-            runs, instrument, agent, course, setting, plot, picture, past, points
-        )  # fmt: skip
+        with setting.instrument(past.seed) as instrument:
+            course = _course(instrument, past.withhold, past.lookahead, *past.resurvey)
+            return _explored(
+                runs, instrument, agent, course, setting, plot, picture, past, points
+            )  # fmt: skip
 
 
 def _course(
-    instrument: SimulatedInstrument,
+    instrument: Instrument,
     withhold: float,
     lookahead: int,
     resurvey_every: int = 0,
@@ -253,7 +287,7 @@ def _course(
 
 def _explored(
     runs: Catalog,
-    instrument: SimulatedInstrument,
+    instrument: Instrument,
     agent: CuriosityAgent,
     course: Course,
     setting: Setting,

@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Survey, withheld_pixels
 from sim_devices import Clock, Faults, Sample, SimMicroscope
+from sim_devices.ioc import IOCProcess, client_environment
 
 SPEED = 20.0
 """Simulated seconds per second: a spectrum of 0.5 s takes 25 ms."""
 
 
+class Instrument:
+    """Stage, imager and spectrometer over a sample that is known."""
+
+    stage: Any
+    imager: Imager
+    spectrometer: Spectrometer
+
+    @property
+    def sample(self) -> Sample:
+        """What lies under the tip."""
+        raise NotImplementedError
+
+    def survey(self, withhold: float = 0.0) -> Survey:
+        """Return the survey that a run would take, without taking it.
+
+        Parameters
+        ----------
+        withhold
+            Share of the pixels that are never measured.
+        """
+        mask = self.sample.mask | withheld_pixels(self.sample.shape, withhold)
+        return Survey(dict(self.sample.images), self.sample.x, self.sample.y, mask)
+
+
 @dataclass
-class SimulatedInstrument:
+class SimulatedInstrument(Instrument):
     """Stage, imager and spectrometer on one simulated microscope.
 
     Parameters
@@ -33,17 +64,6 @@ class SimulatedInstrument:
     def sample(self) -> Sample:
         """What lies under the tip."""
         return self.microscope.sample
-
-    def survey(self, withhold: float = 0.0) -> Survey:
-        """Return the survey that a run would take, without taking it.
-
-        Parameters
-        ----------
-        withhold
-            Share of the pixels that are never measured.
-        """
-        mask = self.sample.mask | withheld_pixels(self.sample.shape, withhold)
-        return Survey(dict(self.sample.images), self.sample.x, self.sample.y, mask)
 
 
 def simulated_instrument(
@@ -82,3 +102,79 @@ def simulated_instrument(
         Imager(microscope, name="imager"),
         Spectrometer(microscope, name="spectrometer"),
     )
+
+
+class EpicsInstrument(Instrument):
+    """The three devices over Channel Access, on an IOC such as ``curiosity ioc``.
+
+    Parameters
+    ----------
+    prefix
+        What all process variables begin with.
+    sample
+        What lies under the tip, as far as that is known here.
+    timeout
+        Seconds that the IOC may take to answer.
+
+    Raises
+    ------
+    InputError
+        If it does not answer, or pyepics is not installed.
+    """
+
+    def __init__(self, prefix: str, sample: Sample | None = None, timeout: float = 10.0) -> None:
+        from curiosity_bluesky.devices import epics  # with pyepics, for those who have it
+
+        self._sample = sample
+        self.stage = epics.EpicsAFMStage(prefix, name="stage")
+        self.imager = epics.EpicsImager(f"{prefix}Image:", name="imager")
+        self.spectrometer = epics.EpicsSpectrometer(f"{prefix}Spectrum:", name="spectrometer")
+        for device in (self.stage, self.imager, self.spectrometer):
+            device.wait_for_connection(timeout=timeout)
+
+    @property
+    def sample(self) -> Sample:
+        """What lies under the tip."""
+        if self._sample is None:
+            raise InputError("nobody said what lies under the tip; give the sample")
+        return self._sample
+
+    def close(self) -> None:
+        """Let go of the process variables."""
+        for device in (self.stage, self.imager, self.spectrometer):
+            device.destroy()
+
+
+@contextmanager
+def served_instrument(sample: Sample, *options: str) -> Iterator[EpicsInstrument]:
+    """Have an IOC serve a simulated microscope on loopback, and connect to it.
+
+    It ends with the context. Once in a process: the library of Channel Access reads but once
+    where to look for IOCs.
+
+    Parameters
+    ----------
+    sample
+        The sample that the options name.
+    *options
+        Of ``curiosity ioc``.
+
+    Raises
+    ------
+    InputError
+        If the extra ``epics`` is not installed, or the IOC does not start.
+    """
+    missing = [name for name in ("epics", "caproto") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"there is no {' and no '.join(missing)} here; EPICS comes with the extra: "
+            'pip install "curiosity-bluesky[epics]"'
+        )
+    with IOCProcess(*options) as ioc:
+        os.environ.update(client_environment(ioc.port))
+        instrument = EpicsInstrument(ioc.prefix, sample)
+        try:
+            yield instrument
+        finally:
+            # Before the IOC ends: its library would print that the connection broke.
+            instrument.close()

@@ -36,6 +36,11 @@ class UnderTip(NamedTuple):
     drift_y: float
 
 
+def askew(nm_per_min: float) -> tuple[float, float]:
+    """Return a drift of so many nm/min along no axis, 37 degrees off x, as (x, y) in um/min."""
+    return 0.8e-3 * nm_per_min, 0.6e-3 * nm_per_min
+
+
 class Drift:
     """A drift of constant velocity, zero when the microscope's clock began.
 

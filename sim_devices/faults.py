@@ -95,13 +95,9 @@ class Faults:
         lost_s: float | None = None,
     ) -> None:
         given = (raises, timeout, nan, saturated, flat, lost, stuck)
-        self._probabilities = dict(zip(KINDS, given, strict=True))
-        for kind, probability in self._probabilities.items():
-            if not isinstance(probability, Real) or not 0 <= probability <= 1:
-                raise InputError(
-                    f"the probability of {kind} is {probability!r}; expected a number from 0 "
-                    "(never) to 1 (always): for example 0.1."
-                )
+        self._probabilities: dict[str, float] = {}
+        for kind, probability in zip(KINDS, given, strict=True):
+            self.set(kind, probability)
         if not isinstance(seed, (int, np.integer)) or seed < 0:
             raise InputError(f"seed is {seed!r}; expected a whole number >= 0: for example seed=0.")
         if lost_s is not None and not (isinstance(lost_s, Real) and 0 <= lost_s < math.inf):
@@ -153,6 +149,33 @@ class Faults:
             faults._planned[row, col] = kinds if isinstance(kinds, str) else list(kinds)
         return faults
 
+    def probability(self, kind: str) -> float:
+        """Return how probable a kind is, 0 to 1."""
+        return self._probabilities[kind]
+
+    def set(self, kind: str, probability: float) -> None:
+        """Let a kind be as probable from now on.
+
+        Parameters
+        ----------
+        kind
+            What.
+        probability
+            0 (never) to 1 (always).
+
+        Raises
+        ------
+        InputError
+            If there is no such kind, or it is no probability.
+        """
+        _check_kind(kind)
+        if not isinstance(probability, Real) or not 0 <= probability <= 1:
+            raise InputError(
+                f"the probability of {kind} is {probability!r}; expected a number from 0 "
+                "(never) to 1 (always): for example 0.1."
+            )
+        self._probabilities[kind] = probability
+
     def next(self, kind: str, times: int = 1) -> None:
         """Let something happen to the next measurements or moves, before all else.
 
@@ -168,10 +191,7 @@ class Faults:
         InputError
             If there is no such kind, or `times` is no whole number of at least 1.
         """
-        if kind not in KINDS:
-            raise InputError(
-                f"there is no fault {kind!r}; expected one of {', '.join(KINDS)}: choose one."
-            )
+        _check_kind(kind)
         _check_count("times", times)
         with self._lock:
             self._next += [kind] * times
@@ -275,6 +295,13 @@ def spoil(kind: str | None, values: NDArray) -> NDArray:
         rails = np.nanquantile(values, [0.45, 0.55], method="nearest")
         return np.clip(values, *rails)
     return values
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise InputError(
+            f"there is no fault {kind!r}; expected one of {', '.join(KINDS)}: choose one."
+        )
 
 
 def _check_count(name: str, value: int) -> None:

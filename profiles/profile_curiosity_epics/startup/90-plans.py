@@ -1,0 +1,24 @@
+"""The plan, the live view, and what is there."""
+
+from curiosity_bluesky import curiosity_plan, steer
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.views import LiveView
+
+live = LiveView(catalog.pictures, status=lambda: writer.status, steering=steer)
+live.open()  # a window, where matplotlib has a Qt backend; else a PNG that follows the run
+RE.subscribe(live)
+
+try:
+    known = f"{len(catalog)} runs"
+except InputError:  # nothing is lost: what is measured waits in the journal
+    known = "whose server does not answer yet"
+
+print(
+    f"""
+sample      {RE.md["sample"]}
+catalogue   {catalog.where}, {known}
+pictures    {catalog.pictures}
+
+RE(curiosity_plan([spectrometer], stage.x, stage.y, imager, num_points=60))
+read(catalog[-1])"""
+)
