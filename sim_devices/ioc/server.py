@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from caproto import CaprotoError
 from caproto.asyncio.server import Context
 from caproto.sync import repeater
 
@@ -104,9 +105,9 @@ def serve(
     pvdb = process_variables(microscope, prefix)
     try:
         asyncio.run(_served(pvdb, host, until_eof, ready))
-    except OSError as error:
+    except (OSError, CaprotoError) as error:
         raise InputError(
-            f"the IOC cannot listen on {host}, port {port} ({error.strerror or error}); "
+            f"the IOC cannot listen on {host}, port {port} ({error.__cause__ or error}); "
             "choose another with --port or --host"
         ) from error
 
