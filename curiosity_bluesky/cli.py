@@ -47,7 +47,7 @@ LoadOption = Annotated[
 @app.command()
 def demo(
     sample: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy.")
+        str, typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy, .h5, ...")
     ] = DEFAULT_SAMPLE,
     strategy: Annotated[str, typer.Option(help="How to choose.")] = "curious",
     points: Annotated[int, typer.Option(help="Spectra to measure, seeds included.")] = 60,
@@ -58,11 +58,22 @@ def demo(
         Path | None, typer.Option(metavar="FILE", help="Where the summary picture goes.")
     ] = None,
     image_slice: Annotated[
-        int | None, typer.Option(metavar="N", help="For .npy: the slice that is the image.")
+        str | None,
+        typer.Option(
+            "--image-slice",
+            "--image",
+            metavar="N|NAME",
+            help="For .npy the slice that is the image; for files of others its channels.",
+        ),
     ] = None,
     spectra_slice: Annotated[
         str | None,
-        typer.Option(metavar="A:B", help="For .npy: the slices that are the spectrum."),
+        typer.Option(
+            "--spectra-slice",
+            "--spectra",
+            metavar="A:B|NAME",
+            help="For .npy the slices that are the spectrum; for files of others its channels.",
+        ),
     ] = None,
     withhold: Annotated[
         float, typer.Option(help="Share of pixels kept back to test what was learned.")
@@ -255,7 +266,10 @@ def samples(as_json: JsonOption = False) -> None:
         pixels = " x ".join(map(str, info.shape))
         table.add_row(info.name, pixels, str(info.points), size, info.source)
     console.print(table)
-    console.print("Your own: --sample FILE.npz (image, spectra, axis), or FILE.npy with slices.")
+    console.print(
+        "Your own: --sample FILE.npz (image, spectra, axis), FILE.npy with slices, or a file of "
+        "pycroscopy or a vendor (docs/pycroscopy.md)."
+    )
 
 
 @app.command()
