@@ -47,7 +47,8 @@ LoadOption = Annotated[
 @app.command()
 def demo(
     sample: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy, .h5, ...")
+        str,
+        typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy, .h5, ..."),
     ] = DEFAULT_SAMPLE,
     strategy: Annotated[str, typer.Option(help="How to choose.")] = "curious",
     points: Annotated[int, typer.Option(help="Spectra to measure, seeds included.")] = 60,
@@ -246,6 +247,34 @@ def recover(catalog: CatalogOption = None, as_json: JsonOption = False) -> None:
         console.print(table)
     if any(run.status == "kept" for run in found):
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    uid: Annotated[str, typer.Argument(help="uid of a run, or its first characters (5 or more).")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.hf5", help="The NSID file to write.")],
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Cubes (x, y, bias) too, NaN where not measured.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    catalog: CatalogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run as an NSID file, for pycroscopy."""
+    from curiosity_bluesky.catalog import connect
+    from curiosity_bluesky.exchange.command import run_export
+
+    with connect(catalog, create=False) as opened:
+        exported = run_export(opened[uid], file, grid=grid, force=force)
+    if as_json:
+        print(json.dumps(exported))
+        return
+    table = Table(title=f"{exported['file']}, {exported['bytes']} bytes", title_justify="left")
+    for column in ("dataset", "shape", "type"):
+        table.add_column(column, overflow="fold")
+    for row in exported["datasets"]:
+        table.add_row(row["name"], " x ".join(map(str, row["shape"])), row["data_type"])
+    console.print(table)
 
 
 @app.command()

@@ -165,9 +165,7 @@ def named(fields: list[Field]) -> list[Field]:
     """Call each field by its short name where that is the only one, else by its path."""
     names = [field.name for field in fields]
     return [
-        field
-        if names.count(field.name) == 1 and field.name
-        else replace(field, name=field.path)
+        field if names.count(field.name) == 1 and field.name else replace(field, name=field.path)
         for field in fields
     ]
 

@@ -82,7 +82,7 @@ def sample_from_file(
     mask = _mask(fields, first)
     values = {_key(f): c.values for f, (c, _) in zip(chosen, curves, strict=True)}
     if mask is None:  # positions that were never reached
-        nowhere = ~np.isfinite(next(iter(values.values()))).any(axis=2)
+        nowhere = np.asarray(~np.isfinite(next(iter(values.values()))).any(axis=2))
         mask = nowhere if nowhere.any() else None
     optional: dict[str, Any] = {} if mask is None else {"mask": mask[order]}
     axis = curves[0][0].axis

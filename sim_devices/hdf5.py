@@ -217,4 +217,4 @@ def _usid_dims(
         dims.append(Dim(labels[i], plain_units(units[i]), at, kind))
         places.append(place)
     sizes = [len(dim.values) for dim in dims]
-    return dims, np.ravel_multi_index(places, sizes)
+    return dims, np.asarray(np.ravel_multi_index(places, sizes))

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +61,7 @@ def _axes(x: NDArray, y: NDArray, units: str) -> tuple[Dim, Dim]:
     return Dim("y", units, y, "spatial"), Dim("x", units, x, "spatial")
 
 
-def _centres(counts: Sequence[int], sizes: Sequence[float]) -> list[NDArray[np.float64]]:
+def _centres(counts: Sequence[int], sizes: Sequence[float]) -> list[NDArray]:
     """Pixel centres from 0; the size has the border pixels whole, so it is one step more.
 
     So it is for Gwyddion, and in a recorded Nanonis grid the positions that are stored with
@@ -215,11 +214,11 @@ def _igor(path: Path) -> list[Field]:
     text = blocks[-2] if len(shape) == 3 else b""
     found = [_c_text(text[i : i + 32]) for i in range(32, len(text), 32)]
     x, y = (starts[i] + steps[i] * np.arange(shape[i]) for i in (0, 1))
-    planes = values[:, :, None] if values.ndim == 2 else values
+    planes = values.reshape(shape[0], shape[1], -1)
     name = _c_text(header[28:60])
     names = [
         (found[i] if i < len(found) else "") or (f"{name}_{i}" if len(shape) == 3 else name)
-        for i in range(planes.shape[2])
+        for i in range(planes.shape[-1])
     ]
     axes = _axes(x, y, "m")
     return [

@@ -31,9 +31,7 @@ from sim_devices import Sample, SyntheticSample, open_sample
 def catalog(tmp_path_factory):
     """One finished run of twelve points, in Tiled."""
     where = tmp_path_factory.mktemp("exchange") / "runs"
-    instrument = simulated_instrument(
-        SyntheticSample((16, 14), seed=1, points=16), speed=math.inf
-    )
+    instrument = simulated_instrument(SyntheticSample((16, 14), seed=1, points=16), speed=math.inf)
     engine = RunEngine({})
     with connect(where) as opened:
         engine.subscribe(opened.writer())
@@ -299,8 +297,11 @@ def test_refusals(tmp_path, monkeypatch):
     h5py.File(tmp_path / "empty.h5", "w").close()
     with pytest.raises(InputError, match="no NSID dataset"):
         read_nsid(tmp_path / "empty.h5")
-    with pytest.raises(Exception, match="Dataset"):  # it fails on the way
+    with pytest.raises(InputError, match="'wrong' is a ndarray"):
         write_nsid({**datasets, "wrong": np.zeros(3)}, tmp_path / "b.hf5")
+    survey = datasets["survey/amplitude"]
+    with pytest.raises(ValueError, match="already exists"):  # it fails on the way
+        write_nsid({"a b": survey, "a-b": survey}, tmp_path / "b.hf5")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.hf5", "empty.h5"]
     monkeypatch.setitem(sys.modules, "sidpy", None)
     with pytest.raises(InputError, match=r"sidpy.*curiosity-bluesky\[pycroscopy\]"):

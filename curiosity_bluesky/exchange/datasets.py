@@ -17,7 +17,6 @@ from curiosity_bluesky.documents import (
     MAPS,
     MASK,
     PREDICTED,
-    PRIMARY,
     SURVEY,
     read,
     read_stream,
@@ -85,7 +84,8 @@ def to_sidpy(run: Any, *, grid: bool = False) -> dict[str, Any]:
     """
     points = read(run)
     about = _about(run)
-    datasets = _survey(run, about)
+    survey = _stream(run, SURVEY)  # each stream once: that is what takes time
+    datasets = {} if survey is None else _survey(survey, about)
     place = {"point_cloud": _point_cloud(run, points), "points": _point_facts(points)}
     tables: list[str] = []
     for name in map(str, points.data_vars):
@@ -101,18 +101,31 @@ def to_sidpy(run: Any, *, grid: bool = False) -> dict[str, Any]:
             variable, title, {**about, ROLE: key if key == "predicted" else "points"}, place
         )
     datasets["points"] = _table(points, tables, "points", about)
-    if DECISIONS in run:
-        decisions = read_stream(run, DECISIONS).rename(event="decision")
+    if (decisions := _stream(run, DECISIONS)) is not None:
+        decisions = decisions.rename(event="decision")
         numbers = [str(n) for n in decisions.data_vars if decisions[n].dtype.kind in "fiub"]
         datasets["decisions"] = _table(decisions, numbers, "decisions", about)
-    if MAPS in run:
-        maps = read_stream(run, MAPS).isel(event=-1)
+    if (maps := _stream(run, MAPS)) is not None:
+        maps = maps.isel(event=-1)
+        if survey is not None:  # whose pixels they are about
+            maps = maps.assign_coords(y=survey["y"], x=survey["x"])
         for name in map(str, maps.data_vars):
             if maps[name].ndim == 2:
                 datasets[f"maps/{name}"] = _image(maps[name], f"map_{name}", {**about, ROLE: "map"})
     if grid:
-        datasets |= _cubes(run, points, about)
+        if survey is None or "row" not in points:
+            raise InputError(
+                f"run {run.start['uid']} has no survey whose grid its spectra would lie on; leave "
+                "grid (--grid) out"
+            )
+        datasets |= _cubes(survey, points, about)
     return datasets
+
+
+def _stream(run: Any, name: str) -> xr.Dataset | None:
+    """Read a stream; None if the run has none, or nothing in it yet."""
+    begun = name in run and "internal" in run[name].base
+    return read_stream(run, name) if begun else None
 
 
 def sample_to_sidpy(sample: Sample) -> dict[str, Any]:
@@ -268,10 +281,7 @@ def _set_dimensions(dataset: Any, variable: xr.DataArray, given: Mapping[Any, An
             )
 
 
-def _survey(run: Any, about: dict[str, Any]) -> dict[str, Any]:
-    if SURVEY not in run:
-        return {}
-    stream = read_stream(run, SURVEY)
+def _survey(stream: xr.Dataset, about: dict[str, Any]) -> dict[str, Any]:
     datasets = {}
     for name in map(str, stream.data_vars):
         variable = stream[name]
@@ -290,13 +300,7 @@ def _survey(run: Any, about: dict[str, Any]) -> dict[str, Any]:
     return datasets
 
 
-def _cubes(run: Any, points: xr.Dataset, about: dict[str, Any]) -> dict[str, Any]:
-    if SURVEY not in run or "row" not in points:
-        raise InputError(
-            f"run {run.start['uid']} has no survey whose grid its spectra would lie on; leave "
-            "grid (--grid) out"
-        )
-    survey = read_stream(run, SURVEY)
+def _cubes(survey: xr.Dataset, points: xr.Dataset, about: dict[str, Any]) -> dict[str, Any]:
     y, x = survey["y"], survey["x"]
     rows, cols = points["row"].values, points["col"].values
     missing = np.ones((y.size, x.size), dtype=np.uint8)
@@ -316,6 +320,3 @@ def _cubes(run: Any, points: xr.Dataset, about: dict[str, Any]) -> dict[str, Any
     mask = xr.DataArray(missing, axes, ["y", "x"])
     datasets["mask"] = _image(mask, "mask", {**about, ROLE: "mask"})
     return datasets
-
-
-__all__ = ["PRIMARY", "ROLE", "sample_to_sidpy", "sidpy", "to_sidpy"]

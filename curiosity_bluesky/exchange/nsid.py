@@ -68,7 +68,15 @@ def write_nsid(
             f"writing {path} needs {error.name}, which is not installed: "
             'pip install "curiosity-bluesky[pycroscopy]"'
         ) from None
-    datasets = source if isinstance(source, Mapping) else to_sidpy(source, grid=grid)
+    # A run is a mapping too, of its streams.
+    is_run = hasattr(source, "start")
+    datasets: Mapping[str, Any] = to_sidpy(source, grid=grid) if is_run else source
+    for key, dataset in datasets.items():
+        if not hasattr(dataset, "data_type"):
+            raise InputError(
+                f"{key!r} is a {type(dataset).__name__}; expected a sidpy.Dataset: make it with "
+                "sidpy.Dataset.from_array"
+            )
     try:
         handle, name = tempfile.mkstemp(path.suffix, f".{path.stem}-", path.absolute().parent)
     except OSError as error:
@@ -89,7 +97,8 @@ def write_nsid(
                     label += "_data"  # its axes lie beside it
                 main = write_nsid_dataset(dataset, group, label)
                 main.attrs[_ROLE_ATTRIBUTE] = str(dataset.metadata.get(ROLE, ""))
-                dataset.h5_dataset = None  # the file is closed in a moment
+                # It is closed in a moment. The public setter would close the file right now.
+                dataset._h5_dataset = None
         partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except BaseException:

@@ -64,9 +64,7 @@ def test_usid_agrees_with_pyusid(tmp_path):
         main = pyUSID.USIDataset(file["Measurement_000/response_group/response"])
         values = main.get_n_dim_form()
         x_y = [main.n_dim_labels.index(name) for name in ("Y", "X", "DC_Offset")]
-    np.testing.assert_array_equal(
-        open_sample(path).spectra["response"], np.transpose(values, x_y)
-    )
+    np.testing.assert_array_equal(open_sample(path).spectra["response"], np.transpose(values, x_y))
 
 
 def beps_file(path: Path) -> tuple[Path, dict[str, np.ndarray]]:
