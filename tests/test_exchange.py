@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ pytest.importorskip("pyNSID", reason="the pycroscopy extra is absent")
 
 import h5py
 import sidpy
-from recordings import write_usid
+from recordings import write_gwyddion, write_usid
 
 from curiosity_bluesky import connect, read
 from curiosity_bluesky.cli import main
@@ -36,6 +37,7 @@ def catalog(tmp_path_factory):
     with connect(where) as opened:
         engine.subscribe(opened.writer())
         collected_run(engine, instrument, num_points=12, sample="film")
+        opened.flush()
         yield opened
 
 
@@ -320,3 +322,27 @@ def test_the_command_stays_quick():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_guide_runs(catalog, tmp_path, monkeypatch):
+    """Each piece of Python in docs/pycroscopy.md, one after the other."""
+    pytest.importorskip("matplotlib").use("Agg")
+    rng = np.random.default_rng(0)
+    positions = [("X", "nm", np.arange(4) * 25.0), ("Y", "nm", np.arange(5) * 50.0)]
+    once, along = [("none", "", np.array([1.0]))], [("Bias", "V", np.linspace(-1, 1, 6))]
+    parts = {
+        "height": (rng.normal(size=(20, 1)), positions, once, "m"),
+        "response": (rng.normal(size=(20, 6)), positions, along, "pm"),
+    }
+    write_usid(tmp_path / "film.h5", parts)
+    write_gwyddion(tmp_path / "scan.gwy", {"Height": rng.normal(size=(5, 4))}, (1e-7, 2.5e-7))
+    guide = Path(__file__).parents[1] / "docs" / "pycroscopy.md"
+    pieces = re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL)
+    assert len(pieces) == 5
+    (tmp_path / "runs").symlink_to(catalog.where)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for piece in pieces:
+        exec(piece, names)
+    assert names["grid"].shape == (20, 30) and names["grid"].extent_um == (0.145, 0.095)
+    assert names["survey"].channels["Height"].shape == (5, 4)
