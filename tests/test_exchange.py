@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bluesky import RunEngine
+from bluesky import plan_stubs as bps
 from bluesky import plans as bp
+from bluesky import preprocessors as bpp
 from support import collected_run
 
 pytest.importorskip("pyNSID", reason="the pycroscopy extra is absent")
@@ -20,7 +22,7 @@ import h5py
 import sidpy
 from recordings import write_gwyddion, write_usid
 
-from curiosity_bluesky import connect, read
+from curiosity_bluesky import connect, curiosity_plan, read
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exchange import read_nsid, sample_to_sidpy, to_sidpy, write_nsid
@@ -283,6 +285,74 @@ def test_a_run_without_decisions(tmp_path):
         np.testing.assert_allclose(coordinates, [[0, 0.02], [0.04, 0]])
         with pytest.raises(InputError, match="no survey"):
             to_sidpy(run, grid=True)
+
+
+def test_a_run_that_went_on_is_exported_whole(tmp_path):
+    instrument = simulated_instrument(SyntheticSample((16, 14), seed=1, points=8), speed=math.inf)
+    engine, stage = RunEngine({}), instrument.stage
+    with connect(tmp_path / "runs") as opened:
+        engine.subscribe(opened.writer())
+        first, _ = collected_run(engine, instrument, num_points=7, strategy="random")
+        opened.flush()
+        devices = ([instrument.spectrometer], stage.x, stage.y, instrument.imager)
+        where = str(tmp_path / "runs")
+        engine(curiosity_plan(*devices, num_points=9, resume=first, catalog=where))
+        datasets = to_sidpy(opened[-1], grid=True)
+    assert datasets["spectra/spectrometer_response"].shape == (9, 8)
+    decisions = datasets["decisions"]
+    column = decisions.metadata["table"]["columns"].index("decision_id")
+    np.testing.assert_array_equal(np.asarray(decisions)[:, column], np.arange(9))
+    assert (np.asarray(datasets["mask"]) == 0).sum() == 9
+
+
+class Spectrograms:
+    """A detector with a picture at each point, as band excitation has: (bias, frequency)."""
+
+    name, parent = "be", None
+
+    def read(self):
+        values = np.arange(12, dtype="f4").reshape(3, 4)
+        return {"be_raw": {"value": values, "timestamp": 0.0}}
+
+    def describe(self):
+        about = {"dtype": "array", "dtype_numpy": "<f4", "shape": [3, 4], "units": "V"}
+        return {"be_raw": {**about, "dims": ["bias", "frequency"], "source": "none"}}
+
+    def read_configuration(self):
+        return {"be_frequency": {"value": [1.0, 2.0, 4.0, 8.0], "timestamp": 0.0}}
+
+    def describe_configuration(self):
+        about = {"dtype": "array", "dtype_numpy": "<f8", "shape": [4], "units": "kHz"}
+        return {"be_frequency": {**about, "dims": ["frequency"], "source": "none"}}
+
+
+def test_several_surveys_and_a_detector_of_two_axes(tmp_path):
+    instrument = simulated_instrument(SyntheticSample((6, 5), seed=1, points=8), speed=math.inf)
+    stage, imager, raws = instrument.stage, instrument.imager, Spectrograms()
+
+    @bpp.stage_decorator([imager])
+    @bpp.run_decorator(md={"motors": ["stage_x", "stage_y"]})
+    def plan():
+        for _ in range(2):
+            yield from bps.trigger_and_read([imager], "survey")
+        for x in (0, 0.04):
+            yield from bps.mv(stage.x, x)
+            yield from bps.trigger_and_read([raws, stage.x, stage.y], "primary")
+
+    engine = RunEngine({})
+    with connect(tmp_path / "runs") as opened:
+        engine.subscribe(opened.writer())
+        engine(plan())
+        datasets = to_sidpy(opened[-1])
+    stack = datasets["survey/imager_amplitude"]
+    assert stack.data_type == sidpy.DataType.IMAGE_STACK and stack.shape == (2, 5, 6)
+    assert [axis.name for axis in stack._axes.values()] == ["survey", "x", "y"]
+    raw = datasets["spectra/be_raw"]
+    assert raw.shape == (2, 3, 4) and raw.dtype == np.float32 and raw.units == "V"
+    np.testing.assert_array_equal(raw.frequency.values, [1, 2, 4, 8])
+    assert raw.frequency.units == "kHz"
+    path = write_nsid(datasets, tmp_path / "raw.hf5")
+    assert_equal(read_nsid(path)["spectra/be_raw"], raw)
 
 
 def test_refusals(tmp_path, monkeypatch):

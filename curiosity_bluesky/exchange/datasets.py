@@ -21,6 +21,7 @@ from curiosity_bluesky.documents import (
     read,
     read_stream,
 )
+from curiosity_bluesky.documents.reading import lineage
 from curiosity_bluesky.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,7 +85,9 @@ def to_sidpy(run: Any, *, grid: bool = False) -> dict[str, Any]:
     """
     points = read(run)
     about = _about(run)
-    survey = _stream(run, SURVEY)  # each stream once: that is what takes time
+    pieces = lineage(run)
+    # Each stream is read once: that is what takes time.
+    survey = next((s for s in (_stream(piece, SURVEY) for piece in pieces) if s is not None), None)
     datasets = {} if survey is None else _survey(survey, about)
     place = {"point_cloud": _point_cloud(run, points), "points": _point_facts(points)}
     tables: list[str] = []
@@ -101,8 +104,7 @@ def to_sidpy(run: Any, *, grid: bool = False) -> dict[str, Any]:
             variable, title, {**about, ROLE: key if key == "predicted" else "points"}, place
         )
     datasets["points"] = _table(points, tables, "points", about)
-    if (decisions := _stream(run, DECISIONS)) is not None:
-        decisions = decisions.rename(event="decision")
+    if (decisions := _decisions(pieces)) is not None:
         numbers = [str(n) for n in decisions.data_vars if decisions[n].dtype.kind in "fiub"]
         datasets["decisions"] = _table(decisions, numbers, "decisions", about)
     if (maps := _stream(run, MAPS)) is not None:
@@ -120,6 +122,16 @@ def to_sidpy(run: Any, *, grid: bool = False) -> dict[str, Any]:
             )
         datasets |= _cubes(survey, points, about)
     return datasets
+
+
+def _decisions(pieces: Sequence[Any]) -> xr.Dataset | None:
+    """Return all decisions, each once: one that was open when a run ended is in the next too."""
+    streams = [s for s in (_stream(piece, DECISIONS) for piece in pieces) if s is not None]
+    if not streams:
+        return None
+    decisions = xr.concat(streams, "event", combine_attrs="drop", join="outer")
+    _, first = np.unique(decisions["decision_id"].values, return_index=True)
+    return decisions.isel(event=np.sort(first)).rename(event="decision")
 
 
 def _stream(run: Any, name: str) -> xr.Dataset | None:
