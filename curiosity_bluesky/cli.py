@@ -47,7 +47,8 @@ LoadOption = Annotated[
 @app.command()
 def demo(
     sample: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy.")
+        str,
+        typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy, .h5, ..."),
     ] = DEFAULT_SAMPLE,
     strategy: Annotated[str, typer.Option(help="How to choose.")] = "curious",
     points: Annotated[int, typer.Option(help="Spectra to measure, seeds included.")] = 60,
@@ -58,11 +59,22 @@ def demo(
         Path | None, typer.Option(metavar="FILE", help="Where the summary picture goes.")
     ] = None,
     image_slice: Annotated[
-        int | None, typer.Option(metavar="N", help="For .npy: the slice that is the image.")
+        str | None,
+        typer.Option(
+            "--image-slice",
+            "--image",
+            metavar="N|NAME",
+            help="For .npy the slice that is the image; for files of others its channels.",
+        ),
     ] = None,
     spectra_slice: Annotated[
         str | None,
-        typer.Option(metavar="A:B", help="For .npy: the slices that are the spectrum."),
+        typer.Option(
+            "--spectra-slice",
+            "--spectra",
+            metavar="A:B|NAME",
+            help="For .npy the slices that are the spectrum; for files of others its channels.",
+        ),
     ] = None,
     withhold: Annotated[
         float, typer.Option(help="Share of pixels kept back to test what was learned.")
@@ -250,6 +262,34 @@ def recover(catalog: CatalogOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def export(
+    uid: Annotated[str, typer.Argument(help="uid of a run, or its first characters (5 or more).")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.hf5", help="The NSID file to write.")],
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Cubes (x, y, bias) too, NaN where not measured.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    catalog: CatalogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run as an NSID file, for pycroscopy."""
+    from curiosity_bluesky.catalog import connect
+    from curiosity_bluesky.exchange.command import run_export
+
+    with connect(catalog, create=False) as opened:
+        exported = run_export(opened[uid], file, grid=grid, force=force)
+    if as_json:
+        print(json.dumps(exported))
+        return
+    table = Table(title=f"{exported['file']}, {exported['bytes']} bytes", title_justify="left")
+    for column in ("dataset", "shape", "type"):
+        table.add_column(column, overflow="fold")
+    for row in exported["datasets"]:
+        table.add_row(row["name"], " x ".join(map(str, row["shape"])), row["data_type"])
+    console.print(table)
+
+
+@app.command()
 def samples(as_json: JsonOption = False) -> None:
     """List the samples that can be measured."""
     from sim_devices import list_samples
@@ -267,7 +307,10 @@ def samples(as_json: JsonOption = False) -> None:
         pixels = " x ".join(map(str, info.shape))
         table.add_row(info.name, pixels, str(info.points), size, info.source)
     console.print(table)
-    console.print("Your own: --sample FILE.npz (image, spectra, axis), or FILE.npy with slices.")
+    console.print(
+        "Your own: --sample FILE.npz (image, spectra, axis), FILE.npy with slices, or a file of "
+        "pycroscopy or a vendor (docs/pycroscopy.md)."
+    )
 
 
 @app.command()

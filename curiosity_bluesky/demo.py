@@ -143,7 +143,7 @@ class Setting:
     """
 
     sample: str
-    image_slice: int | None = None
+    image_slice: int | str | None = None
     spectra_slice: str | None = None
     speed: float = SPEED
     faults: Mapping[str, Any] = field(default_factory=dict)

@@ -6,10 +6,13 @@ import difflib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from numpy.lib import format as npy_format
 
 from curiosity_bluesky.errors import InputError
+from sim_devices.fields import SUFFIXES
+from sim_devices.from_file import sample_from_file
 from sim_devices.recorded import RecordedSample, mexpsimu_extent, mexpsimu_recordings
 from sim_devices.sample import Sample
 from sim_devices.synthetic import PIXEL_UM, SyntheticSample
@@ -63,7 +66,7 @@ def list_samples() -> list[SampleInfo]:
 def open_sample(
     name_or_path: str | Path,
     *,
-    image: int | None = None,
+    image: int | str | None = None,
     spectra: slice | str | None = None,
     seed: int | None = None,
 ) -> Sample:
@@ -73,10 +76,12 @@ def open_sample(
     ----------
     name_or_path
         A name from `list_samples`, or a path that ends in ``.npz`` (its layout:
-        `RecordedSample.from_npz`) or ``.npy`` (a cube (rows, cols, slices)).
+        `RecordedSample.from_npz`), in ``.npy`` (a cube (rows, cols, slices)), or as the
+        files of other programs do (``.h5``, ``.ibw``, ``.3ds``, ...; `read_fields`).
     image, spectra
-        For an ``.npy`` file, and only there: index of the image slice, and the slices
-        that are the spectrum, such as "49:".
+        For an ``.npy`` file: index of the image slice, and the slices that are the
+        spectrum, such as "49:". For files of other programs the names of the channels, if
+        they cannot be found without (`sample_from_file`). For others nothing.
     seed
         Seed of the synthetic sample (default 0), and only there.
 
@@ -88,10 +93,10 @@ def open_sample(
     """
     text = str(name_or_path)
     suffix = Path(text).suffix.lower()
-    if suffix != ".npy" and (image is not None or spectra is not None):
+    if suffix not in (".npy", *SUFFIXES) and (image is not None or spectra is not None):
         raise InputError(
-            f"image and spectra slices were given for {text!r}; expected them for .npy files "
-            "only: leave them out."
+            f"image and spectra slices were given for {text!r}; expected them for .npy files only, "
+            f"and names of channels for {', '.join(SUFFIXES)}: leave them out."
         )
     if text != "synthetic" and seed is not None:
         raise InputError(
@@ -100,7 +105,20 @@ def open_sample(
         )
     if suffix == ".npz":
         return RecordedSample.from_npz(text)
+    if suffix in SUFFIXES:
+        for given, what in ((image, "image"), (spectra, "spectra")):
+            if given is not None and not isinstance(given, str):
+                raise InputError(
+                    f"{what} is {given!r} for {text!r}; expected the names of its channels: for "
+                    'example "height,phase".'
+                )
+        return sample_from_file(text, cast("str | None", image), cast("str | None", spectra))
     if suffix == ".npy":
+        image = int(image) if isinstance(image, str) and image.strip("+-").isdecimal() else image
+        if isinstance(image, str):
+            raise InputError(
+                f"image is {image!r} for {text!r}; expected the number of a slice, such as 25."
+            )
         if image is None or spectra is None:
             raise InputError(
                 f"{text!r} is a cube of slices; expected the image slice and the spectra slices "
@@ -122,8 +140,8 @@ def open_sample(
         else ' For recorded ones: pip install "curiosity-bluesky[recordings]".'
     )
     raise InputError(
-        f"there is no sample {text!r}; expected one of {names} or a path ending in .npz or "
-        f".npy.{guess}{more}"
+        f"there is no sample {text!r}; expected one of {names} or a path ending in .npz, .npy, "
+        f"{', '.join(SUFFIXES)}.{guess}{more}"
     )
 
 

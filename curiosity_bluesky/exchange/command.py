@@ -1,0 +1,56 @@
+"""What ``curiosity export`` does, without the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.exchange.datasets import to_sidpy
+from curiosity_bluesky.exchange.nsid import write_nsid
+
+
+def run_export(run: Any, file: Path, *, grid: bool = False, force: bool = False) -> dict[str, Any]:
+    """Write a run to an NSID file and say what is in it.
+
+    Parameters
+    ----------
+    run
+        A run from a catalogue.
+    file
+        The file to write.
+    grid, force
+        Whether cubes are wanted, and whether a file that is there is replaced.
+
+    Returns
+    -------
+    dict
+        ``file``, ``uid``, ``bytes`` and ``datasets``: a list of name, shape, dtype and
+        data_type.
+
+    Raises
+    ------
+    InputError
+        If the file is there already, cannot be written, or the run cannot be exported.
+    """
+    if file.exists() and not force:  # before the run is read
+        raise InputError(
+            f"{file} is there already; expected a new file: choose another name, or replace it "
+            "with --force"
+        )
+    datasets = to_sidpy(run, grid=grid)
+    path = write_nsid(datasets, file, overwrite=force)
+    return {
+        "file": str(path),
+        "uid": run.start["uid"],
+        "bytes": path.stat().st_size,
+        "datasets": [
+            {
+                "name": name,
+                "shape": list(dataset.shape),
+                "dtype": str(dataset.dtype),
+                "data_type": dataset.data_type.name,
+            }
+            for name, dataset in datasets.items()
+        ],
+    }
