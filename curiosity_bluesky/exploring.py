@@ -15,14 +15,17 @@ import numpy as np
 from bluesky.protocols import Movable, Readable
 from bluesky.utils import MsgGenerator
 
-from curiosity_bluesky import documents, plan_stubs
+from curiosity_bluesky import documents, plan_stubs, safety
 from curiosity_bluesky.agent import CuriosityAgent, Decided
 from curiosity_bluesky.documents import Record
 from curiosity_bluesky.drift import Tracker
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey, withheld_pixels
+from curiosity_bluesky.learning.crowding import Crowding
+from curiosity_bluesky.learning.survey import Pixel
 from curiosity_bluesky.past import Past
 from curiosity_bluesky.steering import VETOED, Steering
+from curiosity_bluesky.timing import Costs, Pace
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -48,6 +51,11 @@ class Course:
         Write the maps after so many decisions, and at the end; 0 for at the end only.
     withhold
         Share of the pixels that are never measured.
+    time_budget
+        Seconds that the run may take, survey included: no point is begun that would not be
+        done in time. None: any time.
+    max_bias
+        No detector may apply more volts, see `safety.check_bias`. None: any.
     resurvey_every, resurvey_minutes
         The survey is taken anew after so many points or minutes, see `drift.Tracker`; 0: never.
     clock
@@ -66,11 +74,15 @@ class Course:
     max_failures: int = 3
     maps_every: int = 10
     withhold: float = 0.0
+    time_budget: float | None = None
+    max_bias: float | None = None
     resurvey_every: int = 0
     resurvey_minutes: float = 0.0
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
+        if self.time_budget is not None and not 0 < self.time_budget < np.inf:
+            raise InputError(f"time_budget is {self.time_budget}; expected seconds, more than 0")
         least = {"max_failures": 1, "timeout": 1e-3}
         for name in ("lookahead", "retries", "retry_wait", "timeout", "max_failures", "maps_every"):
             value = getattr(self, name)
@@ -95,6 +107,8 @@ class Run:
         How it is driven.
     steering
         What takes the wishes of the scientist.
+    tip
+        Lifted between two points.
     """
 
     agent: CuriosityAgent
@@ -104,17 +118,28 @@ class Run:
     imager: Readable
     course: Course
     steering: Steering
+    tip: Movable | None = None
     current: Strategy = field(init=False)
     """The strategy as it is now: the scientist may have changed it."""
     pending: deque[Proposal] = field(default_factory=deque)
     attempts: dict[int, tuple[int, float | None]] = field(default_factory=dict)
     """First attempt at what the run before had begun to measure, see `Explorer.outstanding`."""
     n_decisions: int = 0
+    n_measured: int = 0
+    points_given: bool = True
+    """Whether somebody said how many spectra to measure, and not only for how long."""
+    most: int = 0
+    """Pixels that can be measured."""
     mapped: int = 0
     in_a_row: int = 0
     ahead: plan_stubs.Work[Decided] | None = None
     """The decision under way."""
     budget: int = 0
+    pace: Pace = field(init=False)
+    """How long it takes, and what is left."""
+    survey: Survey = field(init=False)
+    doses: list[Pixel] = field(default_factory=list)
+    """Where the sample took a spectrum so far."""
     tolerance: tuple[float, float] = (np.inf, np.inf)
     ended: str | None = None
     tracker: Tracker = field(init=False)
@@ -136,15 +161,65 @@ class Run:
         assert self.agent.seed is not None
         return self.agent.seed
 
-    def begin(self, explorer: Explorer) -> None:
-        """Know the survey, and let the scientist steer from now on."""
-        survey = explorer.survey
+    def begin(self, explorer: Explorer, began: float) -> None:
+        """Know the survey, and let the scientist steer from now on; `began` as `time.monotonic`."""
+        self.survey = survey = explorer.survey
+        self.doses = explorer.doses
+        costs = Costs.of(self.detectors, self.x, self.y, self.imager, self.tip)
+        every, minutes = self.course.resurvey_every, self.course.resurvey_minutes
+        self.pace = Pace(costs, explorer.reach, explorer.strategy.batch, began, every, minutes)
         self.current = explorer.strategy
         self.n_decisions = self.mapped = len(explorer.decisions)
+        self.n_measured = explorer.n_observed
+        self.most = int(explorer.patches.allowed.sum())
         self.budget = explorer.budget
         steps = (np.diff(axis) if len(axis) > 1 else [np.inf] for axis in (survey.x, survey.y))
         self.tolerance = tuple(float(np.abs(step).min() / 2) for step in steps)  # pyright: ignore[reportAttributeAccessIssue]
         self.steering.begin(survey, explorer.strategy, self.seed, explorer.masked, explorer.n_acts)
+
+    @property
+    def n_left(self) -> int:
+        """How many spectra are to come, as far as the budget says."""
+        return max(0, (self.current.budget or self.budget) - self.n_measured)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that the run is expected to go on after the point that is next, NaN: unknown."""
+        seconds = self.pace.ahead(self.pending, max(0, self.n_left - 1))
+        seconds = np.nan if seconds is None else seconds
+        if self.course.time_budget is not None:
+            seconds = np.fmin(seconds, max(0.0, self.course.time_budget - self.pace.elapsed))
+        return float(seconds)
+
+    def refusal(self, proposal: Proposal) -> str | None:
+        """Say why a proposal must not be measured any more; None if nothing speaks against it."""
+        return self.steering.refusal(proposal) or self.crowded(proposal)
+
+    def crowded(self, proposal: Proposal) -> str | None:
+        """Say so if there are spectra enough round a proposal; None if there may be one more."""
+        limit = self.current.max_per_area
+        if limit is None or not Crowding(self.survey, limit, self.doses).full[proposal.pixel]:
+            return None
+        return (
+            f"max_per_area: {limit[0]} spectra within {limit[1]:g} um of each other are allowed, "
+            "and so many were taken there"
+        )
+
+    def dose(self, proposal: Proposal) -> str | None:
+        """Count one more spectrum at a proposal, or say why there may be none."""
+        why = self.crowded(proposal)
+        if why is None:
+            self.doses.append(proposal.pixel)
+        return why
+
+    def late(self) -> str | None:
+        """Say so if the next point would not be done in time; None if there is time for it."""
+        if self.course.time_budget is None:
+            return None
+        needed = self.pace.ahead(self.pending, 1) or 0.0
+        if self.pace.elapsed + needed <= self.course.time_budget:
+            return None
+        return f"time: {self.course.time_budget:g} s leave no time for another point"
 
 
 def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
@@ -161,6 +236,7 @@ def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
         yield from _save_decision(proposal)
     while run.ended is None:
         yield from _steered(run)
+        run.ended = run.ended or run.late()
         yield from _resurveyed(run, survey)
         if run.ended is None and run.ahead is None and len(run.pending) <= run.course.lookahead:
             run.ahead = _asked(run)
@@ -187,9 +263,11 @@ def _resurveyed(run: Run, survey: Survey) -> MsgGenerator[None]:
         # It was begun without knowing, so in the record it has to come before.
         yield from _decided(run)
     course = run.course
+    yield from safety.lower(run.tip)
     yield from run.tracker.resurvey(
         survey, run.n_decisions, course.timeout, course.retries, course.retry_wait
     )
+    run.pace.forget()
 
 
 def _asked(run: Run) -> plan_stubs.Work[Decided]:
@@ -216,9 +294,22 @@ def _decided(run: Run) -> MsgGenerator[None]:
     run.n_decisions += len(decided.proposals)
     run.pending.extend(decided.proposals)
     if not run.pending:
-        run.ended = decided.reason
+        run.ended = None if _more_time(run, decided.reason) else decided.reason
     if not run.pending and run.ended is None:
         yield from _given_up(run)
+
+
+def _more_time(run: Run, reason: str | None) -> bool:
+    """Have more spectra measured where the budget was only what the time seemed to allow."""
+    budget, each = run.current.budget, run.pace.seconds_per_point
+    if run.course.time_budget is None or run.points_given or budget is None or not each:
+        return False
+    more = int((run.course.time_budget - run.pace.elapsed) / each)
+    more = min(more, run.most - budget)
+    if reason is None or not reason.startswith("budget") or more < 1:
+        return False
+    run.steering.budget(budget + more)
+    return True
 
 
 def _given_up(run: Run) -> MsgGenerator[None]:
@@ -245,7 +336,7 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
     for attempt in range(first, run.course.retries + 1):
         if attempt > first:
             yield from bps.sleep(run.course.retry_wait)
-        if (yield from _refused(run, proposal, attempt)):
+        if (yield from _refused(run, proposal, attempt, run.refusal(proposal))):
             return
         target, away = yield from run.tracker.aim(proposal, run.detectors)
         if away is not None:  # no fault of the instrument: given back, until it is within reach
@@ -258,13 +349,17 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             attempt=attempt, min_quality=run.current.min_quality,
             timeout=run.course.timeout, tolerance=run.tolerance,
             refusal=functools.partial(run.steering.refusal, proposal), target=target,
+            dose=functools.partial(run.dose, proposal), tip=run.tip,
+            remaining=run.remaining,
         )  # fmt: skip
+        run.pace.point(proposal)
         if failed is None:
             run.in_a_row = 0
+            run.n_measured += 1
             return
-        if (yield from _refused(run, proposal, attempt)):
+        if (yield from _refused(run, proposal, attempt, run.steering.refusal(proposal))):
             return
-        last = attempt == run.course.retries
+        last = attempt == run.course.retries or run.crowded(proposal) is not None
         # A place that gives bad spectra does so again; an instrument may recover.
         barred = last and failed.startswith("quality")
         logger.warning(
@@ -281,17 +376,18 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             run.in_a_row, failed,
         )  # fmt: skip
         run.in_a_row = 0
+        yield from safety.lift(run.tip)
         yield from bps.pause()
 
 
-def _refused(run: Run, proposal: Proposal, attempt: int) -> MsgGenerator[bool]:
-    """Say whether somebody said not to measure a pixel; the record then says so, too."""
-    why = run.steering.refusal(proposal)
+def _refused(run: Run, proposal: Proposal, attempt: int, why: str | None) -> MsgGenerator[bool]:
+    """Say whether a pixel must not be measured; the record then says why, too."""
     if why is None:
         return False
     yield from _steered(run)  # the wish first, then what came of it
     if why != VETOED:  # the explorer knows a veto by the act
-        yield from _save_failure(proposal, attempt, why, given_up=True)
+        barred = run.crowded(proposal) is not None
+        yield from _save_failure(proposal, attempt, why, given_up=True, barred=barred)
     return True
 
 

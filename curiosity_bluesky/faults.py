@@ -123,15 +123,15 @@ class _Forgiving:
 
 
 class Setting(_Forgiving):
-    """A move to a target that may fail."""
+    """A move to a target (um; or what else the device understands) that may fail."""
 
     def __init__(
-        self, device: Movable, target: float, refusal: Callable[[], str | None] = _nobody
+        self, device: Movable, target: Any, refusal: Callable[[], str | None] = _nobody
     ) -> None:
         super().__init__(device, refusal)
         self.target = target
 
-    def set(self, value: float) -> _Outcome:
+    def set(self, value: Any) -> _Outcome:
         """Start the move."""
         return self._begun(lambda: self.device.set(value))
 
@@ -184,8 +184,8 @@ def together(
 
 def failures(jobs: Sequence[Setting | Triggering]) -> list[str]:
     """Say what failed so far, the last time that each was started."""
-    errors = {job.name: job.outcome.failure() for job in jobs if job.outcome is not None}
-    return [f"{name}: {in_words(error)}" for name, error in errors.items() if error]
+    errors = [(job.name, job.outcome.failure()) for job in jobs if job.outcome is not None]
+    return [f"{name}: {in_words(error)}" for name, error in errors if error]
 
 
 def give_up(jobs: Sequence[Setting | Triggering]) -> MsgGenerator[None]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.learning import Explorer, Proposal, Survey
+from curiosity_bluesky.timing import Costs, Pace
 
 Range = tuple[float, float]
 
@@ -53,6 +54,8 @@ class Outline:
         x: Any,
         y: Any,
         imager: Any,
+        tip: Any = None,
+        resurvey: tuple[int, float] = (0, 0.0),
     ) -> Outline:
         """Work out what an agent would have measured first.
 
@@ -62,8 +65,10 @@ class Outline:
             With strategy and seed, or with the documents of the run to resume.
         survey
             What the seeds are planned on; None if there is none yet.
-        detectors, x, y, imager
+        detectors, x, y, imager, tip
             The devices; where they have ``seconds`` (see `docs/devices.md`), it is used.
+        resurvey
+            After how many points, and minutes, the survey is taken anew; 0: never.
 
         Raises
         ------
@@ -83,8 +88,15 @@ class Outline:
             seeds = explorer.strategy.n_seeds - n_observed - len(planned)
             if seeds > 0:
                 planned = planned + explorer.propose(min(seeds, explorer.budget))
-        times = {"survey": None if resumed else _seconds(imager)}
-        times |= _times(survey, planned, (budget or 0) - n_observed, detectors, x, y)
+        costs = Costs.of(detectors, x, y, imager, tip)
+        times = {"survey": None if resumed else costs.survey, "planned": None, "all": None}
+        left, batch = max(0, (budget or 0) - n_observed), agent.strategy.batch
+        if survey is not None and planned is not None:
+            pace = Pace(costs, survey, batch, time.monotonic(), *resurvey)
+            times |= {
+                "planned": pace.ahead(planned, len(planned)),
+                "all": pace.ahead(planned, left),
+            }
         if times["all"] is not None:
             times["all"] += times["survey"] or 0.0
         limits = _limits(x, y, survey)
@@ -113,47 +125,6 @@ def _limits(x: Any, y: Any, survey: Survey | None) -> dict[str, tuple[Range | No
             reach = float(values.min()), float(values.max())
         found[getattr(motor, "name", axis)] = limits if limited else None, reach
     return found
-
-
-def _times(
-    survey: Survey | None,
-    planned: Sequence[Proposal] | None,
-    left: int,
-    detectors: Sequence[Any],
-    x: Any,
-    y: Any,
-) -> dict[str, float | None]:
-    """Return how long the planned points and all that are left take (s), as far as is known."""
-    spectra = [_seconds(detector) for detector in detectors]
-    if survey is None or planned is None or None in spectra:
-        return {"planned": None, "all": None}
-    spectrum = max((s for s in spectra if s is not None), default=0.0)
-    places = np.array([[p.x, p.y] for p in planned]).reshape(-1, 2)
-    # Between two random places of an interval lies a third of it, on average.
-    usual = np.array([[np.ptp(survey.x), np.ptp(survey.y)]]) / 3
-    legs = np.concatenate([usual[: len(places)], np.abs(np.diff(places, axis=0))])
-    later = np.repeat(usual, max(0, left - len(places)), axis=0)
-    times: dict[str, float | None] = {}
-    for name, distances in (("planned", legs), ("all", np.concatenate([legs, later]))):
-        moves = [_travel(x, y, *leg) for leg in distances]
-        known = [move for move in moves if move is not None]
-        times[name] = sum(known) + spectrum * len(moves) if len(known) == len(moves) else None
-    return times
-
-
-def _seconds(device: Any) -> float | None:
-    seconds = getattr(device, "seconds", None)
-    return None if seconds is None or callable(seconds) else float(seconds)
-
-
-def _travel(x: Any, y: Any, along_x: float, along_y: float) -> float | None:
-    # Both axes move at once.
-    times = []
-    for motor, distance in ((x, along_x), (y, along_y)):
-        ask = getattr(motor, "seconds", None)
-        times.append(ask(float(distance)) if callable(ask) else None)
-    known = [t for t in times if t is not None]
-    return max(known) if len(known) == 2 else None
 
 
 def printed(outline: Outline) -> str:

@@ -31,8 +31,10 @@ from curiosity_bluesky.learning.history import NOTHING
 
 __all__ = [
     "Work",
+    "answer",
     "call_in_thread",
     "check_reach",
+    "configuration",
     "image_of",
     "in_a_run",
     "last_look",
@@ -160,8 +162,7 @@ def look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey]:
     """
     yield from measure([imager])
     reading = yield from _read(imager)
-    configuration = yield from _configuration(imager)
-    return documents.survey_from(reading, _values(configuration), mask)
+    return documents.survey_from(reading, (yield from configuration(imager)), mask)
 
 
 def last_look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey | None]:
@@ -173,16 +174,15 @@ def last_look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Sur
     images = {key: value for key, value in reading.items() if np.ndim(value) == 2}
     if not images or not all(np.isfinite(image).all() for image in images.values()):
         return None
-    configuration = yield from _configuration(imager)
-    return documents.survey_from(reading, _values(configuration), mask)
+    return documents.survey_from(reading, (yield from configuration(imager)), mask)
 
 
 def image_of(imager: Readable) -> MsgGenerator[tuple[dict[str, NDArray], dict[str, NDArray]]]:
     """Return the image that an imager holds, channel to ``(rows, cols)``, and its axes (um)."""
     reading = yield from _read(imager)
-    configuration = _values((yield from _configuration(imager)))
+    known = yield from configuration(imager)
     image = {key: np.asarray(value) for key, value in reading.items() if np.ndim(value) == 2}
-    axes = {k[-1]: np.asarray(v) for k, v in configuration.items() if k.endswith(("_x", "_y"))}
+    axes = {k[-1]: np.asarray(v) for k, v in known.items() if k.endswith(("_x", "_y"))}
     return image, {axis: values for axis, values in axes.items() if values.ndim == 1}
 
 
@@ -242,6 +242,9 @@ def visit(
     timeout: float | None = None,
     tolerance: tuple[float, float] | None = None,
     refusal: Callable[[], str | None] = lambda: None,
+    dose: Callable[[], str | None] = lambda: None,
+    tip: Movable | None = None,
+    remaining: float = np.nan,
     target: tuple[float, float] | None = None,
 ) -> MsgGenerator[str | None]:
     """Go to a proposed pixel, measure there and write one event of the primary stream.
@@ -263,6 +266,12 @@ def visit(
     refusal
         Asked before each move and measurement, also those that a pause repeats, whether
         somebody said not to: why, or None.
+    dose
+        Asked in the same way before each measurement: each may change the sample.
+    tip
+        Lifted before the move and lowered after it: it is set to ``up`` and ``down``.
+    remaining
+        Seconds that the run is expected to go on after this point, for the record.
     target
         Where the pixel is by now, x and y in um; default: where it was in the survey.
 
@@ -280,11 +289,14 @@ def visit(
     to_x, to_y = (proposal.x, proposal.y) if target is None else target
     moves = [faults.Setting(x, to_x, refusal), faults.Setting(y, to_y, refusal)]
     triggers = [faults.Triggering(d, refusal) for d in detectors if isinstance(d, Triggerable)]
-    jobs = [*moves, *triggers]
-    failed = yield from faults.together(moves, timeout)
-    if failed:
-        return failed
-    seen = [job.outcome for job in moves]
+    if triggers:  # they measure together: one dose
+        triggers[0] = faults.Triggering(triggers[0].device, lambda: refusal() or dose())
+    lift, lower = ([faults.Setting(tip, to, refusal)] if tip else [] for to in ("up", "down"))
+    jobs = [*lift, *moves, *lower, *triggers]
+    for step in (lift, moves, lower):
+        if step and (failed := (yield from faults.together(step, timeout))):
+            return failed
+    seen = [job.outcome for job in (*lift, *moves, *lower)]
     try:
         failed = yield from _astray(moves, tolerance)
         if failed:
@@ -293,7 +305,8 @@ def visit(
         if failed:
             return failed
         seen += [job.outcome for job in triggers]
-        poor = yield from _bundled(proposal, [*detectors, x, y], detectors, attempt, min_quality)
+        about = {"decision_id": proposal.decision_id, "attempt": attempt, "remaining": remaining}
+        poor = yield from _bundled(proposal, [*detectors, x, y], detectors, about, min_quality)
         # After a pause the RunEngine moved and measured again, behind the plan's back.
         if seen != [job.outcome for job in jobs]:
             failed = "; ".join(faults.failures(jobs)) or (yield from _astray(moves, tolerance))
@@ -316,21 +329,22 @@ def _bundled(
     proposal: Proposal,
     devices: Sequence[Any],
     detectors: Sequence[Readable],
-    attempt: int,
+    about: Mapping[str, Any],
     min_quality: float,
 ) -> MsgGenerator[str | None]:
     """Put one event of the primary stream together; say what is wrong with its spectrum."""
     reading: dict[str, Any] = {}
+    channels: dict[str, NDArray] = {}
     for device in devices:
-        reading |= yield from _read(device)
-    channels = {k: np.asarray(v) for k, v in reading.items() if np.ndim(v) == 1}
+        read = yield from _read(device)
+        reading |= read
+        channels |= _learned(device, read)
     if not channels:
         raise InputError(
             f"{', '.join(device.name for device in detectors) or 'nothing'} reads no spectrum; "
             "give a detector that reads a 1-D array, or there is nothing to learn"
         )
-    values: dict[str, Any] = {"decision_id": proposal.decision_id, "attempt": attempt}
-    values |= documents.prediction_values(proposal, channels)
+    values = {**about, **documents.prediction_values(proposal, channels)}
     expectation = Record("expectation", values, channels=channels)
     yield from bps.create(name=documents.PRIMARY)
     try:
@@ -345,6 +359,21 @@ def _bundled(
     if not any(np.isfinite(values).any() for values in channels.values()):
         quality = NOTHING
     return too_bad(quality, min_quality)
+
+
+def _learned(device: Any, read: Mapping[str, Any]) -> dict[str, NDArray]:
+    """Return what is to be learned of a reading: all 1-D arrays, unless the device says which."""
+    arrays = {key: np.asarray(value) for key, value in read.items() if np.ndim(value) == 1}
+    wanted = getattr(device, "learned", None)
+    if wanted is None:
+        return arrays
+    unknown = [key for key in wanted if key not in arrays]
+    if unknown:
+        raise InputError(
+            f"{device.name} says that {', '.join(unknown)} is to be learned, but reads only "
+            f"{', '.join(arrays) or 'no 1-D array'}; correct its `learned`"
+        )
+    return {key: arrays[key] for key in wanted}
 
 
 def too_bad(quality: float, min_quality: float) -> str | None:
@@ -365,7 +394,7 @@ def _astray(
         if not isinstance(motor, Readable) or np.isinf(allowed):
             continue
         # Not by a message "read", which would be part of the event that is put together.
-        values = _values((yield from _answer(motor.read)))
+        values = _values((yield from answer(motor.read)))
         position = values.get(fields(motor)[0], move.target)
         away = abs(float(position) - move.target) if np.ndim(position) == 0 else 0.0
         if away > allowed:
@@ -386,12 +415,13 @@ def _read(device: Readable) -> MsgGenerator[dict[str, Any]]:
     return _values(reading)
 
 
-def _configuration(device: Any) -> MsgGenerator[Mapping[str, Any]]:
-    return (yield from _answer(device.read_configuration))
+def configuration(device: Any) -> MsgGenerator[dict[str, Any]]:
+    """Return the values of a device's configuration by data key; no message "read" is sent."""
+    return _values((yield from answer(device.read_configuration)))
 
 
-def _answer(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
-    # A device may answer at once (ophyd) or be awaited (ophyd-async); the RunEngine can both.
+def answer(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
+    """Ask a device something; it may answer at once (ophyd) or be awaited (ophyd-async)."""
     answer: dict[str, Any] = {}
     failed: list[Exception] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
@@ -12,14 +13,16 @@ import numpy as np
 from bluesky.protocols import Movable, NamedMovable, Readable
 from bluesky.utils import MsgGenerator
 
-from curiosity_bluesky import documents, plan_stubs
+from curiosity_bluesky import documents, plan_stubs, safety
 from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exploring import Course, Run, fill
 from curiosity_bluesky.learning import Act, Explorer, Strategy, Survey, withheld_pixels
+from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.outline import Outline, printed
 from curiosity_bluesky.past import Past
 from curiosity_bluesky.steering import Steering, steer
+from curiosity_bluesky.timing import Costs
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -52,6 +55,11 @@ def curiosity_plan(
     resurvey_minutes: float | None = None,
     resume: str | None = None,
     catalog: str | None = None,
+    time_budget: float | None = None,
+    per_second: bool = False,
+    max_bias: float | None = None,
+    max_per_area: list | None = None,
+    tip: Movable | None = None,
     dry_run: bool = False,
     md: dict | None = None,
     steering: Any = None,
@@ -71,7 +79,8 @@ def curiosity_plan(
         Takes the survey; every 2-D array that it reads is a channel, its configuration
         ``<name>_x`` and ``<name>_y`` the axes in um.
     num_points : int
-        Spectra to measure, the seeds included; default 100.
+        Spectra to measure, the seeds included; default 100, with `time_budget` as many as
+        there is time for.
     strategy : str
         Name of the strategy, default ``curious``; ``Strategy.names()`` lists them.
     seed : int
@@ -109,6 +118,19 @@ def curiosity_plan(
         the like are those of that run; `num_points` may be given anew.
     catalog : str
         Where that run is, as for `connect`; default: where runs are by default.
+    time_budget : float
+        Seconds that the run may take, survey included: no point is begun that would not be done
+        in time.
+    per_second : bool
+        Choose what teaches most per second, not per spectrum: a far pixel costs its way. It needs
+        devices that say how long they take, see docs/devices.md.
+    max_bias : float
+        Safety: refuse detectors that apply more volts, before anything moves.
+    max_per_area : list
+        Safety: [n, radius], at most n spectra within so many um of each other.
+    tip : Movable
+        Lifted before each move and lowered after it: anything that can be set to ``up`` and
+        ``down``. It is left lifted.
     dry_run : bool
         Move nothing, measure nothing: show limits, planned seeds and how long it will take.
         The seeds depend on the survey: on what the imager holds from the last time.
@@ -142,6 +164,8 @@ def curiosity_plan(
         "mask": mask,
         "withhold": withhold,
         "lookahead": lookahead,
+        "per_second": per_second or None,
+        "max_per_area": max_per_area,
         "resurvey_every": resurvey_every,
         "resurvey_minutes": resurvey_minutes,
     }
@@ -159,10 +183,15 @@ def curiosity_plan(
         withhold, lookahead = past.withhold, past.lookahead
         resurvey_every, resurvey_minutes = past.resurvey
     else:
-        points = DEFAULT_POINTS if num_points is None else num_points
-        chosen = Strategy.named(
-            strategy or DEFAULT_STRATEGY, **{"budget": points, **(parameters or {})}
-        )
+        points = num_points
+        if points is None and time_budget is None:
+            points = DEFAULT_POINTS
+        wanted = {"budget": points, **(parameters or {})}
+        if max_per_area is not None:
+            wanted["max_per_area"] = max_per_area
+        if per_second:
+            wanted["per_second"] = _rates(Costs.of(detectors, x, y, imager, tip))
+        chosen = Strategy.named(strategy or DEFAULT_STRATEGY, **wanted)
     course = Course(
         lookahead=lookahead or 0,
         retries=retries,
@@ -171,6 +200,8 @@ def curiosity_plan(
         max_failures=max_failures,
         maps_every=maps_every,
         withhold=withhold or 0.0,
+        time_budget=time_budget,
+        max_bias=max_bias,
         resurvey_every=resurvey_every or 0,
         resurvey_minutes=resurvey_minutes or 0.0,
     )
@@ -178,12 +209,14 @@ def curiosity_plan(
     allowed = None if mask is None else np.asarray(mask, bool)
     if dry_run:
         return (
-            yield from _outlined(agent, detectors, x, y, imager, allowed, course, past, num_points)
+            yield from _outlined(
+                agent, detectors, x, y, imager, allowed, course, past, num_points, tip
+            )
         )
     return (
         yield from explore(
             agent, detectors, x, y, imager, allowed, course=course, md=md, past=past,
-            num_points=None if past is None else num_points, steering=steering,
+            num_points=None if past is None else num_points, steering=steering, tip=tip,
         )
     )  # fmt: skip
 
@@ -201,6 +234,7 @@ def explore(
     past: Past | None = None,
     num_points: int | None = None,
     steering: Steering = steer,
+    tip: Movable | None = None,
 ) -> MsgGenerator[str]:
     """`curiosity_plan` with an agent of one's own, which must know its strategy and seed.
 
@@ -209,12 +243,20 @@ def explore(
     """
     if agent.strategy is None or agent.seed is None:
         raise InputError("give the agent a strategy and a seed: CuriosityAgent(name, seed)")
-    run = Run(agent, detectors, x, y, imager, course or Course(), steering)
+    run = Run(agent, detectors, x, y, imager, course or Course(), steering, tip)
 
     def look_and_explore() -> MsgGenerator[str]:
+        yield from safety.check_bias(detectors, run.course.max_bias)
+        began = time.monotonic()
         if past is None:
+            yield from safety.check_area(imager, run.strategy.patch_size, mask, x, y)
+            yield from safety.lower(tip)
             survey = yield from run.tracker.look(mask)
             survey = _withheld(survey, run.course.withhold)
+            run.points_given = run.course.time_budget is None or run.strategy.budget is not None
+            if not run.points_given:
+                costs = Costs.of(detectors, x, y, imager, tip)
+                _as_time_allows(agent, run.course, costs, survey)
             # Whatever cannot be used is said here, before there is a run.
             explorer = Explorer(survey, run.strategy, run.seed)
         else:
@@ -234,7 +276,7 @@ def explore(
                     "(or --points) to go on beyond them"
                 )
         yield from plan_stubs.check_reach(explorer.reach, x, y)
-        run.begin(explorer)
+        run.begin(explorer, began)
         if num_points is not None:
             steering.budget(num_points)
             run.budget = num_points
@@ -252,7 +294,34 @@ def explore(
         finally:
             steering.end()
 
-    return (yield from bpp.stage_wrapper(cancelled_at_the_end(), [*detectors, x, y, imager]))
+    staged = [*detectors, x, y, imager, *([] if tip is None else [tip])]
+    lifted = safety.lifted_at_the_end(cancelled_at_the_end(), tip)
+    return (yield from bpp.stage_wrapper(lifted, staged))
+
+
+def _rates(costs: Costs) -> tuple[float, float]:
+    """Return what a spectrum costs (s) and how fast the tip travels (um/s)."""
+    dwell, speed = costs.dwell, costs.speed
+    if dwell is None or speed is None:
+        raise InputError(
+            "per_second wants to know how long a spectrum and a move take, and the devices do not "
+            "say (docs/devices.md: `seconds`); give it by hand: parameters={'per_second': [seconds "
+            "that a spectrum takes, um/s]}"
+        )
+    return dwell, min(speed, 1e12)  # a virtual clock moves in no time; JSON knows no infinity
+
+
+def _as_time_allows(agent: CuriosityAgent, course: Course, costs: Costs, survey: Survey) -> None:
+    """Plan with as many spectra as there is time for; to be asked where nobody said how many."""
+    strategy = agent.strategy
+    assert strategy is not None and course.time_budget is not None
+    each, most = (
+        costs.usual(survey, strategy.batch),
+        int(Patches(survey, strategy.patch_size).allowed.sum()),
+    )
+    left = max(0.0, course.time_budget - (costs.survey or 0.0))
+    points = most if not each else min(most, max(1, int(left / each)))
+    agent.strategy = strategy.replace(budget=points)
 
 
 def _start_document(
@@ -278,6 +347,11 @@ def _start_document(
             run.course.lookahead,
             version("curiosity-bluesky"),
             None if past is None else past.uid,
+        ),
+        **(
+            {}
+            if run.course.time_budget is None
+            else {documents.TIME_BUDGET: run.course.time_budget}
         ),
         documents.RESURVEY_EVERY: run.course.resurvey_every,
         documents.RESURVEY_MINUTES: run.course.resurvey_minutes,
@@ -309,11 +383,16 @@ def _outlined(
     course: Course,
     past: Past | None,
     num_points: int | None,
+    tip: Movable | None,
 ) -> MsgGenerator[Outline]:
     """Show what a run would do."""
     if past is None:
         survey = yield from plan_stubs.last_look(imager, mask)
-        survey = None if survey is None else _withheld(survey, course.withhold)
+        if survey is not None:
+            survey = _withheld(survey, course.withhold)
+            unlimited = agent.strategy is not None and agent.strategy.budget is None
+            if course.time_budget is not None and unlimited:
+                _as_time_allows(agent, course, Costs.of(detectors, x, y, imager, tip), survey)
     else:
         for name, doc in past.documents:
             agent(name, doc)
@@ -324,7 +403,8 @@ def _outlined(
             about = {"strategy": wanted.name, "parameters": wanted.parameters}
             explorer.steer(Act(explorer.n_acts, "set", about))
     outline = yield from plan_stubs.call_in_thread(
-        Outline.of, agent, survey, detectors, x, y, imager
-    )
+        Outline.of, agent, survey, detectors, x, y, imager, tip,
+        (course.resurvey_every, course.resurvey_minutes),
+    )  # fmt: skip
     print(printed(outline))
     return outline

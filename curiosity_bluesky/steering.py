@@ -136,7 +136,7 @@ class Steering:
     def strategy(self, name: str, **parameters: Any) -> None:
         """Go on with another strategy, which learns from all that was measured.
 
-        Budget, batch, patch size and seeds stay as they are unless they are given.
+        Budget, batch, patch size, seeds and safety stay as they are unless they are given.
         """
         self._ask("set", {"strategy": name, "parameters": parameters})
 
@@ -294,7 +294,7 @@ class Steering:
         if name is None:
             strategy = self._strategy.replace(**parameters)
         else:
-            kept = ("budget", "batch", "patch_size", "n_seeds", "min_quality")
+            kept = ("budget", "batch", "patch_size", "n_seeds", "min_quality", "max_per_area")
             kept_ones = {key: getattr(self._strategy, key) for key in kept}
             strategy = Strategy.named(name, **{**kept_ones, **parameters})
         Explorer(survey, strategy, self._seed)  # says what cannot be

@@ -54,6 +54,8 @@ class SimMicroscope:
         Time for one line of an image, s.
     spectrum_s
         Time for one spectrum, s.
+    lift_s
+        Time to lift the tip, and again to lower it, s.
     noise
         Standard deviation of added Gaussian noise, relative to that of each channel over
         the whole sample. 0 returns the sample number for number.
@@ -74,6 +76,10 @@ class SimMicroscope:
         What goes wrong; may be replaced at any time.
     n_scans, n_spectra : int
         Completed scans and spectra.
+    lifted : bool
+        Whether the tip is off the sample; at first it is not.
+    dragged_um : float
+        How far the tip was moved over the sample without being lifted.
     under_tip : list of UnderTip
         Where each scan and spectrum that was begun really was, for tests and benchmarks.
 
@@ -92,12 +98,14 @@ class SimMicroscope:
         settle_s: float = 0.02,
         line_s: float = 0.1,
         spectrum_s: float = 0.5,
+        lift_s: float = 0.05,
         noise: float = 0.0,
         seed: int = 0,
         faults: Faults | None = None,
         drift_um_per_min: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         numbers = {"settle_s": settle_s, "line_s": line_s, "spectrum_s": spectrum_s}
+        numbers["lift_s"] = lift_s
         for name, value in {**numbers, "noise": noise}.items():
             if not math.isfinite(value) or value < 0:
                 raise InputError(
@@ -115,12 +123,15 @@ class SimMicroscope:
         self.faults = Faults() if faults is None else faults
         self.n_scans = 0
         self.n_spectra = 0
+        self.lifted = False
+        self.dragged_um = 0.0
         self.under_tip: list[UnderTip] = []
         self._drift = Drift(drift_um_per_min)
         self._speed = float(speed_um_per_s)
         self._settle_s = float(settle_s)
         self._line_s = float(line_s)
         self._spectrum_s = float(spectrum_s)
+        self._lift_s = float(lift_s)
         self._noise = float(noise)
         self._seed = int(seed)
         self._lock = threading.RLock()
@@ -204,10 +215,35 @@ class SimMicroscope:
             if move is not None:
                 self._end(axis, move, self._underway(move))
 
+    # --- lift --------------------------------------------------------------------------
+
+    @property
+    def lift_seconds(self) -> float:
+        """How long lifting and lowering the tip take together, s on the wall."""
+        return 2 * self._lift_s / self.clock.speed
+
+    def lift(self) -> None:
+        """Take the tip off the sample, in lift_s; it cannot image or measure there."""
+        self._put(lifted=True)
+
+    def lower(self) -> None:
+        """Bring the tip back to the sample, in lift_s."""
+        self._put(lifted=False)
+
+    def _put(self, lifted: bool) -> None:
+        with self._lock:
+            if self._measuring is not None:
+                raise RuntimeError(f"cannot lift the tip during a {self._measuring[0]}: abort it.")
+            if self.lifted is lifted:
+                return
+        self.clock.sleep(self._lift_s)
+        self.lifted = lifted
+
     def _end(self, axis: Axis, move: _Move, position: float) -> None:
         with self._lock:
             # Stopped before, the axis may be in its next move already.
             if self._moves.get(axis) is move:
+                self.dragged_um += 0.0 if self.lifted else abs(position - move.start)
                 self._position[axis] = position
                 del self._moves[axis]
                 move.stopped.set()
@@ -379,6 +415,8 @@ class SimMicroscope:
                     f"cannot take a {what} during a {self._measuring[0]}: wait for it or abort it."
                 )
             self.faults.check_connection(self.clock.now())
+            if self.lifted:
+                raise RuntimeError(f"cannot take a {what} with the tip lifted: lower it.")
             aborted = threading.Event()
             self._measuring = (what, aborted)
             return aborted

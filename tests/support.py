@@ -96,7 +96,7 @@ def facts(runs: Sequence[list[tuple[str, Any]]], stream: str) -> list[str]:
     """
     found: dict[tuple[int, int], str] = {}
     for data in itertools.chain.from_iterable(events(run, stream) for run in runs):
-        values = normal({k: v for k, v in data.items() if k != "seconds"})
+        values = normal({k: v for k, v in data.items() if k not in ("seconds", "remaining")})
         key = data["decision_id"], data.get("attempt", 0)
         assert found.setdefault(key, values) == values
     return [found[key] for key in sorted(found)]

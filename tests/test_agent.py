@@ -268,7 +268,7 @@ def test_a_paused_run_goes_on_as_if_nothing_had_been(place, defer):
 def timeless(documents, stream):
     """Number of each event of a stream and what it says, but for how long it took."""
     return [
-        (event["seq_num"], normal({**event["data"], "seconds": 0}))
+        (event["seq_num"], normal({**event["data"], "seconds": 0, "remaining": 0}))
         for event in whole_events(documents, stream)
     ]
 

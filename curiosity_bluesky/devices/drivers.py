@@ -12,6 +12,7 @@ members are optional, each for itself, and no part of the protocols:
 - `scan_seconds` (float): one image.
 - `spectrum_seconds` (float): one spectrum.
 - `move_seconds(axis, distance_um)` (float): one move of an axis, settling included.
+- `lift_seconds` (float): lifting the tip and lowering it, together.
 """
 
 from __future__ import annotations
@@ -49,6 +50,19 @@ class StageDriver(Protocol):
 
 
 @runtime_checkable
+class LiftDriver(Protocol):
+    """Lifts the tip off the sample; a driver of the stage may have these as well."""
+
+    def lift(self) -> None:
+        """Take the tip off the sample and return once it is; lifted already, do nothing."""
+        ...
+
+    def lower(self) -> None:
+        """Bring the tip back to the sample and return once it is there."""
+        ...
+
+
+@runtime_checkable
 class ImagerDriver(Protocol):
     """Takes overview images: one or more channels on one grid.
 
@@ -82,6 +96,17 @@ class SpectrometerDriver(Protocol):
     A driver whose spectra are not float64 says so with one more attribute,
     `spectrum_dtypes`, channel name to numpy dtype; what it does not name there is converted
     to float64.
+
+    A driver that measures more than spectra along that axis, or knows which figures describe
+    them, has more of these attributes; `band_excitation.BandExcitation` has all:
+
+    - `spectrum_arrays`: array name to dims and units, of arrays that `acquire` returns beside
+      the channels, of any number of dimensions but one;
+    - `spectrum_array_axes`: axis name to dim, units and values ``(size,)``. Each dim has at least
+      one, and the one that is called as the dim is its coordinate;
+    - `spectrum_scalars`: name to units and `spectrometer.Scalar`, the figures of a spectrum;
+    - `hinted`: which of these a live table shows. Default: all;
+    - `learned`: the channels to learn from. Default: all.
     """
 
     @property

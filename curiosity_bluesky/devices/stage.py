@@ -9,7 +9,8 @@ from ophyd.positioner import SoftPositioner
 from ophyd.status import MoveStatus
 from ophyd.utils import LimitError
 
-from curiosity_bluesky.devices.drivers import Axis, StageDriver, stated_seconds
+from curiosity_bluesky.devices.drivers import Axis, LiftDriver, StageDriver, stated_seconds
+from curiosity_bluesky.devices.tip import Tip
 from curiosity_bluesky.devices.worker import Busy, Worker, finish
 
 
@@ -135,6 +136,11 @@ class AFMStage(Device):
         What moves the tip.
     name
         Name of the device; the axes are ``<name>_x`` and ``<name>_y``.
+
+    Attributes
+    ----------
+    tip : Tip or None
+        Lifts the tip, where the driver can (`LiftDriver`).
     """
 
     x = Component(StageAxis, axis="x", kind="hinted")
@@ -143,6 +149,7 @@ class AFMStage(Device):
     def __init__(self, driver: StageDriver, *, name: str = "stage", **kwargs: Any) -> None:
         self.driver = driver
         super().__init__("", name=name, **kwargs)
+        self.tip = Tip(driver, name=f"{name}_tip") if isinstance(driver, LiftDriver) else None
 
     def stop(self, *, success: bool = False) -> None:
         """End moves where they are; their status fails unless `success`."""

@@ -27,6 +27,7 @@ from curiosity_bluesky.documents.keys import (
     STEERING,
     STEERING_KEYS,
     SURVEY,
+    TIME_BUDGET,
 )
 from curiosity_bluesky.documents.reading import Incomplete, flags_of, read, read_stream
 from curiosity_bluesky.documents.translate import (
@@ -78,6 +79,7 @@ __all__ = [
     "STEERING",
     "STEERING_KEYS",
     "SURVEY",
+    "TIME_BUDGET",
     "Act",
     "Failure",
     "Flag",

@@ -27,6 +27,9 @@ RESUMES = "curiosity_resumes"
 LOOKAHEAD = "curiosity_lookahead"
 """Key of the start document, see `Explorer.propose`."""
 
+TIME_BUDGET = "curiosity_time_budget"
+"""Key of the start document: seconds that the run was allowed to take, where there is a limit."""
+
 RESURVEY_EVERY = "curiosity_resurvey_every"
 RESURVEY_MINUTES = "curiosity_resurvey_minutes"
 """Keys of the start document: when the survey is taken anew, in points and in minutes."""
@@ -40,7 +43,7 @@ INTEGERS = (
 )
 STRINGS = ("reason", "model", "architecture", "remark", "kind", "arguments")
 UNITS = {
-    **{"x": "um", "y": "um", "radius": "um", "seconds": "s"},
+    **{"x": "um", "y": "um", "radius": "um", "seconds": "s", "remaining": "s"},
     **{"drift_x": "um", "drift_y": "um", "expected_x": "um", "expected_y": "um"},
     **{"rate_x": "um/s", "rate_y": "um/s"},
 }

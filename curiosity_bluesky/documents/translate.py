@@ -258,24 +258,32 @@ def flag_from(data: Mapping[str, Any]) -> Flag:
 
 
 def channel_keys(descriptor: Mapping[str, Any]) -> list[str]:
-    """Return the data keys that hold spectra: 1-D arrays, less what was predicted."""
+    """Return the data keys of the spectra that are learned: 1-D arrays, less what was predicted.
+
+    Where the run says which channels it learned from, only those.
+    """
     described = descriptor["data_keys"]
+    said = _said(descriptor)
     return [
         key
-        for key in _ordered(descriptor)
+        for key in said or described
         if len(described[key]["shape"]) == 1 and not key.endswith(PREDICTED)
     ]
 
 
 def _ordered(descriptor: Mapping[str, Any]) -> list[str]:
     """Return all data keys, the channels as they were recorded and then the others."""
+    return list(dict.fromkeys([*_said(descriptor), *descriptor["data_keys"]]))
+
+
+def _said(descriptor: Mapping[str, Any]) -> list[str]:
+    """Return the channels that the stream's configuration names, in their order."""
     # A store may give the data keys back in another order, and a list as it was.
-    channels = [
+    return [
         key
         for device in descriptor["configuration"].values()
         for key in device["data"].get(CHANNELS, [])
     ]
-    return list(dict.fromkeys([*channels, *descriptor["data_keys"]]))
 
 
 def strategy_from(start: Mapping[str, Any]) -> tuple[Strategy, int]:

@@ -122,8 +122,21 @@ class BetaCuriosity:
         return 1 - np.exp(-self.rate * distance), 0.0
 
 
-@dataclass(frozen=True)
-class OneOfTheBest:
+class ByValue:
+    """A choice that goes by the acquisition, or by the acquisition per second."""
+
+    _seconds: NDArray | None = None
+
+    def charge(self, seconds: NDArray | None) -> None:
+        """Divide the acquisition by these, ``(candidates,)``, in the next choice; None: do not."""
+        self._seconds = seconds
+
+    def _worth(self, values: NDArray) -> NDArray:
+        return values if self._seconds is None else values / self._seconds
+
+
+@dataclass
+class OneOfTheBest(ByValue):
     """Mostly one of the best pixels, sometimes any (Vatsavai et al. 2025, published code).
 
     Parameters
@@ -143,7 +156,7 @@ class OneOfTheBest:
         """Return `n` distinct available candidates, each with the reason."""
         left = np.flatnonzero(available)
         # A stable sort, so that equal values do not depend on the sorting algorithm.
-        ranked = list(left[np.argsort(-values[left], kind="stable")])
+        ranked = list(left[np.argsort(-self._worth(values)[left], kind="stable")])
         chosen: list[tuple[int, Reason]] = []
         while ranked and len(chosen) < n:
             if rng.random() < self.random_share:
@@ -155,7 +168,7 @@ class OneOfTheBest:
         return chosen
 
 
-class Best:
+class Best(ByValue):
     """The candidates with the largest values."""
 
     def __call__(
@@ -163,7 +176,8 @@ class Best:
     ) -> list[tuple[int, Reason]]:
         """Return `n` distinct available candidates, each with the reason ``curious``."""
         left = np.flatnonzero(available)
-        return [(int(i), "curious") for i in left[np.argsort(-values[left], kind="stable")][:n]]
+        ranked = left[np.argsort(-self._worth(values)[left], kind="stable")]
+        return [(int(i), "curious") for i in ranked[:n]]
 
 
 class AnyPixel:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from curiosity_bluesky.learning.acquisition import AnyPixel
+from curiosity_bluesky.learning.acquisition import AnyPixel, ByValue
 from curiosity_bluesky.learning.coverage import Coverage
 from curiosity_bluesky.learning.flags import flagged
 from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
@@ -21,7 +21,7 @@ LEAST = 0.05
 """What is left of the weight of a place where nothing can be learned."""
 
 
-class ExpectedDrop:
+class ExpectedDrop(ByValue):
     r"""Expected drop of the error over the whole area: curiosity and choice at once.
 
     .. math:: A_j = \frac{1}{R} \sum_{i=1}^{R} w_i \frac{c_{ij}^2}{v_j + s}, \qquad
@@ -164,6 +164,9 @@ class ExpectedDrop:
         """Take these candidates as measured, whatever is found there, in the next choice."""
         self._pending = pending
 
+    def _worth_in_pool(self, drop: NDArray) -> NDArray:
+        return drop if self._seconds is None else drop / self._seconds[self._pool]
+
     def __call__(
         self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator
     ) -> list[tuple[int, Reason]]:
@@ -178,7 +181,7 @@ class ExpectedDrop:
         drop = coverage.drop(self._drop_weights) if len(self._pending) else values[self._pool]
         chosen: list[tuple[int, Reason]] = []
         while len(chosen) < n and left.any():
-            k = int(np.argmax(np.where(left, drop, -np.inf)))
+            k = int(np.argmax(np.where(left, self._worth_in_pool(drop), -np.inf)))
             chosen.append((int(self._pool[k]), "curious"))
             left[k] = False
             if len(chosen) < n:

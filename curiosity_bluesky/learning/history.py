@@ -46,6 +46,7 @@ class History:
         self._observations: dict[tuple, Observation] = {}
         self._failed: dict[int, Failure] = {}
         self._tried: dict[int, int] = {}
+        self._attempted: set[tuple[int, int]] = set()
         self._acts: dict[int, Act] = {}
         self._reach: dict[int, Reach] = {}
         self._resumed_at = 0
@@ -95,6 +96,8 @@ class History:
     def fail(self, failure: Failure) -> None:
         """Take in that a decision could not be measured, or not in one attempt."""
         number, tried = failure.decision_id, failure.attempt + 1
+        if not failure.reason.startswith(OUT_OF_REACH):  # nobody went there
+            self._attempted.add((number, failure.attempt))
         self._tried[number] = max(self._tried.get(number, 0), tried)
         if failure.given_up:
             self._failed[number] = failure
@@ -193,6 +196,19 @@ class History:
     def n_good(self) -> int:
         """Number of the spectra that are good enough."""
         return sum(o.quality >= self.min_quality for o in self._observations.values())
+
+    @property
+    def doses(self) -> list[Pixel]:
+        """Where the sample took a spectrum, useless or failed ones too, as often as it did."""
+        # An attempt that failed may have had its bias all the same.
+        spectra = {
+            (o.pixel if o.decision_id is None else o.decision_id, o.repeat): o.pixel
+            for o in self._observations.values()
+        }
+        for number, attempt in self._attempted:
+            if number in self._decisions:
+                spectra.setdefault((number, attempt), self._decisions[number].pixel)
+        return list(spectra.values())
 
     @property
     def pending(self) -> list[Proposal]:

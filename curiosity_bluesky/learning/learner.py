@@ -8,9 +8,11 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.acquisition import AnyPixel
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import (
+    Charging,
     Choice,
     Curiosity,
     Features,
@@ -174,6 +176,21 @@ class ModelLearner:
         """Take these candidates as measured, whatever is found there, in the next choice."""
         if isinstance(self._choice, Supposing):
             self._choice.suppose(pending)
+
+    def charge(self, seconds: NDArray | None) -> None:
+        """Divide the acquisition by these, ``(candidates,)``, in the next choice.
+
+        Raises
+        ------
+        InputError
+            If the choice does not go by the acquisition.
+        """
+        if self._curiosity is None or not isinstance(self._choice, Charging):
+            raise InputError(
+                "per_second is given, but this strategy does not choose by an acquisition that "
+                "could be divided by the time; leave it out, or take the strategy 'curious'"
+            )
+        self._choice.charge(seconds)
 
     def enough(self, observed: Observed) -> str | None:
         """Say why no further spectrum is worth its time; None if one is, or nobody knows."""

@@ -154,6 +154,15 @@ class Supposing(Protocol):
         ...
 
 
+@runtime_checkable
+class Charging(Protocol):
+    """A learner, or its choice, that weighs what a candidate teaches against what it costs."""
+
+    def charge(self, seconds: NDArray | None) -> None:
+        """Divide the acquisition by these, ``(candidates,)``, in the next choice; None: do not."""
+        ...
+
+
 class Learner(Protocol):
     """A strategy at work on one survey: what the explorer drives."""
 

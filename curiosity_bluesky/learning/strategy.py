@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -49,6 +50,13 @@ class Strategy:
         Pixels that are decided on together, before the first of them is measured.
     min_quality
         Spectra of a lower quality, 0 to 1, are kept in the record and not learned from.
+    max_per_area
+        Safety: at most so many spectra, useless ones too, within so many um of each other.
+        None: no limit.
+    per_second
+        Choose by the acquisition per second instead of the acquisition: seconds that a
+        spectrum takes, settling included, and the speed of the tip in um/s. None: time does
+        not matter.
     """
 
     name: ClassVar[str]
@@ -60,6 +68,8 @@ class Strategy:
     budget: int | None = None
     batch: int = 1
     min_quality: float = 0.5
+    max_per_area: tuple[int, float] | None = None
+    per_second: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -70,6 +80,14 @@ class Strategy:
         self._expect("0 to 1", "min_quality", within=lambda value: 0 <= value <= 1)
         if self.budget is not None and self.budget < 1:
             raise InputError(f"the number of points is {self.budget}; expected 1 or more")
+        self._expect(
+            "1 or more spectra and 0 um or more", "max_per_area",
+            within=lambda v: v is None or (v[0] >= 1 and 0 <= v[1] < math.inf),
+        )  # fmt: skip
+        self._expect(
+            "0 s or more and a speed above 0 um/s", "per_second",
+            within=lambda v: v is None or (0 <= v[0] < math.inf and v[1] > 0),
+        )  # fmt: skip
 
     def _expect(self, wanted: str, *names: str, within: Callable[[Any], bool]) -> None:
         for name in names:

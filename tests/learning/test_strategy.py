@@ -41,6 +41,8 @@ def test_the_published_defaults():
         "min_quality": 0.5,
         "budget": None,
         "batch": 1,
+        "max_per_area": None,
+        "per_second": None,
         "autoencoder_latent": 3,
         "autoencoder_epochs": 30,
         "autoencoder_seed": None,

@@ -1,0 +1,56 @@
+"""No more spectra on one spot than the sample, or the tip, can take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curiosity_bluesky.learning.survey import Pixel, Survey
+
+
+class Crowding:
+    """How many spectra lie round each pixel, and where there may be no more.
+
+    Each spectrum is a dose: bias and contact change what lies under the tip.
+
+    Parameters
+    ----------
+    survey
+        Where the pixels lie.
+    limit
+        At most so many spectra within so many um of any of them. None: no limit.
+    pixels
+        Where spectra were taken, or will be; each as often as it was.
+
+    Attributes
+    ----------
+    full : NDArray
+        ``(rows, cols)``, True where no spectrum may be taken any more.
+    """
+
+    def __init__(
+        self, survey: Survey, limit: tuple[int, float] | None, pixels: Iterable[Pixel] = ()
+    ) -> None:
+        self._survey = survey
+        self._limit = limit
+        self._counts = np.zeros(survey.shape, dtype=np.int32)
+        self.full: NDArray[np.bool_] = np.zeros(survey.shape, dtype=bool)
+        for pixel in pixels:
+            self.add(pixel)
+
+    def add(self, pixel: Pixel) -> None:
+        """Know of one more spectrum."""
+        if self._limit is None:
+            return
+        most, radius = self._limit
+        x, y = self._survey.position(pixel)
+        # Positions are computed; one that lies on the rim shall not depend on rounding.
+        reach = radius * (1 + 1e-9)
+        rows = np.flatnonzero(np.abs(self._survey.y - y) <= reach)
+        cols = np.flatnonzero(np.abs(self._survey.x - x) <= reach)
+        near = np.hypot(self._survey.y[rows, None] - y, self._survey.x[cols] - x) <= reach
+        block = np.ix_(rows, cols)
+        self._counts[block] += near
+        self.full[block] = self._counts[block] >= most

@@ -1,0 +1,121 @@
+"""What a tip and a sample must not be put through: asked before anything moves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import bluesky.preprocessors as bpp
+import numpy as np
+from bluesky.protocols import Movable, Readable
+from bluesky.utils import MsgGenerator
+from numpy.typing import NDArray
+
+from curiosity_bluesky import faults, plan_stubs
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Survey
+from curiosity_bluesky.learning.patches import Patches
+
+logger = logging.getLogger("curiosity_bluesky")
+
+UP, DOWN = "up", "down"
+"""What a tip is set to between two points, and for a survey or a spectrum."""
+
+_LIFT_SECONDS = 60.0
+
+_VOLTS = {"V": 1.0, "volt": 1.0, "volts": 1.0, "mV": 1e-3}
+
+
+def check_bias(detectors: Sequence[Readable], max_bias: float | None) -> MsgGenerator[None]:
+    """Make sure that no detector applies more than so many volts.
+
+    Parameters
+    ----------
+    detectors
+        Their configuration says what they apply: each 1-D array or number in V or mV.
+    max_bias
+        Largest allowed absolute value (V); None: any.
+
+    Raises
+    ------
+    InputError
+        If one of them applies more, or if none of them says what it applies.
+    """
+    if max_bias is None:
+        return
+    if not 0 <= max_bias < np.inf:
+        raise InputError(f"max_bias is {max_bias}; expected volts, 0 or more")
+    applied: dict[str, float] = {}
+    for detector in detectors:
+        asked = getattr(detector, "describe_configuration", None)
+        if asked is None:  # only Readable: it has nothing to say of itself
+            continue
+        described = yield from plan_stubs.answer(asked)
+        values = yield from plan_stubs.configuration(detector)
+        for key, about in described.items():
+            scale = _VOLTS.get(about.get("units") or "")
+            if scale is not None and np.size(values[key]):
+                applied[key] = float(np.nanmax(np.abs(np.asarray(values[key], float)))) * scale
+    if not applied:
+        names = ", ".join(detector.name for detector in detectors) or "no detector"
+        raise InputError(
+            f"max_bias is {max_bias:g} V, but the configuration of {names} holds nothing in V or "
+            "mV; let the device say its bias axis with units, or leave max_bias out"
+        )
+    for key, volts in applied.items():
+        if volts > max_bias * (1 + 1e-9):
+            raise InputError(
+                f"{key} goes to {volts:g} V, and max_bias allows {max_bias:g} V; nothing has "
+                "moved: lower the amplitude at the instrument, or raise max_bias"
+            )
+
+
+def check_area(
+    imager: Readable, patch_size: int, mask: NDArray | None, x: Movable, y: Movable
+) -> MsgGenerator[None]:
+    """Make sure, before there is an image, that the motors may go where pixels will be.
+
+    It needs the axes of the imager; an imager that does not know them beforehand is believed,
+    and the survey is checked when it is there.
+
+    Raises
+    ------
+    InputError
+        If a motor refuses.
+    """
+    axes: dict[str, NDArray] = {}
+    for key, value in (yield from plan_stubs.configuration(imager)).items():
+        for axis in "xy":
+            if key.endswith(f"_{axis}") and np.ndim(value) == 1:
+                axes[axis] = np.asarray(value)
+    if len(axes) < 2 or min(map(len, axes.values())) < patch_size:
+        return
+    blank = np.zeros((len(axes["y"]), len(axes["x"])))
+    masked = np.zeros(blank.shape, bool) if mask is None else mask
+    patches = Patches(Survey({"": blank}, **axes, mask=masked), patch_size)
+    reach = patches.unflatten(patches.allowed.astype(float)) == 1
+    yield from plan_stubs.check_reach(Survey({"": blank}, **axes, mask=~reach), x, y)
+
+
+def lower(tip: Movable | None) -> MsgGenerator[None]:
+    """Bring the tip to the sample and wait for it; where it fails, the imager will say so, too."""
+    if tip is not None:
+        failed = yield from faults.together([faults.Setting(tip, DOWN)], _LIFT_SECONDS)
+        if failed:
+            logger.error("the tip is not on the sample: %s", failed)
+
+
+def lift(tip: Movable | None) -> MsgGenerator[None]:
+    """Take the tip off the sample; where it fails, say so and go on: something else did before."""
+    if tip is not None:
+        failed = yield from faults.together([faults.Setting(tip, UP)], _LIFT_SECONDS)
+        if failed:
+            logger.error("the tip may still be on the sample: %s", failed)
+
+
+def lifted_at_the_end(plan: MsgGenerator[Any], tip: Movable | None) -> MsgGenerator[Any]:
+    """Leave the tip lifted, however the plan ends."""
+    if tip is None:
+        return (yield from plan)
+    return (yield from bpp.finalize_wrapper(plan, lambda: lift(tip)))

@@ -1,0 +1,243 @@
+"""What a run costs in time: before it, and what is left of it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curiosity_bluesky.learning import Proposal, Survey
+from curiosity_bluesky.learning.path import short_path
+
+_RECENT = 30
+"""Over so many of the newest points what nobody foresaw is averaged."""
+
+_PRIOR = 3
+
+_PAIRS = 200
+"""So many random legs say how far the next pixel is, as a rule."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """How long things take (s), as far as the devices say: `None` is not known.
+
+    Parameters
+    ----------
+    survey
+        The overview image.
+    spectrum
+        One spectrum: of several detectors, which measure together, the slowest.
+    leg
+        A move by so much along x and y (um), settling included.
+    lift
+        Lifting the tip before a move and lowering it after it, together.
+    """
+
+    survey: float | None
+    spectrum: float | None
+    leg: Callable[[float, float], float | None]
+    lift: float | None = 0.0
+
+    @staticmethod
+    def of(detectors: Sequence[Any], x: Any, y: Any, imager: Any, tip: Any = None) -> Costs:
+        """Ask the devices, see docs/devices.md."""
+        spectra = [_seconds(detector) for detector in detectors]
+        known = [seconds for seconds in spectra if seconds is not None]
+        return Costs(
+            survey=_seconds(imager),
+            spectrum=max(known, default=0.0) if len(known) == len(spectra) else None,
+            leg=lambda along_x, along_y: _leg(x, y, along_x, along_y),
+            lift=0.0 if tip is None else _seconds(tip),
+        )
+
+    @property
+    def speed(self) -> float | None:
+        """How fast the tip travels, um/s: from the difference between two legs."""
+        near, far = self.leg(1.0, 1.0), self.leg(2.0, 2.0)
+        if near is None or far is None:
+            return None
+        return 1.0 / (far - near) if far > near else np.inf
+
+    @property
+    def dwell(self) -> float | None:
+        """What a point costs wherever it is: settling, lifting and the spectrum (s)."""
+        near, far = self.leg(1.0, 1.0), self.leg(2.0, 2.0)
+        parts = [None if near is None or far is None else 2 * near - far, self.lift, self.spectrum]
+        return _total(parts)
+
+    def points(self, places: NDArray, start: NDArray | None = None) -> float | None:
+        """Return how long it takes to measure at places in their order (s).
+
+        Parameters
+        ----------
+        places
+            ``(places, 2)``, x and y in um.
+        start
+            ``(2,)``, where the tip is; default: it is at the first place already.
+        """
+        if not len(places):
+            return 0.0
+        legs = np.abs(np.diff(places, axis=0, prepend=places[:1] if start is None else [start]))
+        spent = _total([self.leg(*map(float, leg)) for leg in legs])
+        return _total([spent, self._times(len(places), self.spectrum, self.lift)])
+
+    def usual(self, survey: Survey, batch: int = 1) -> float | None:
+        """Return what a point costs as a rule (s), if pixels are chosen all over the survey.
+
+        Parameters
+        ----------
+        survey
+            Pixels that are masked are not gone to.
+        batch
+            So many are visited on a short path.
+        """
+        rows, cols = np.nonzero(~survey.mask)
+        if not len(rows):
+            return None
+        # The same pixels each time, so that the same question has the same answer.
+        drawn = np.random.default_rng(0).integers(len(rows), size=_PAIRS)
+        places = np.stack([survey.x[cols[drawn]], survey.y[rows[drawn]]], axis=1)
+        for k in range(0, len(places), batch if batch > 1 else len(places) + 1):
+            part = places[k : k + batch]
+            places[k : k + batch] = part[short_path(part, places[k - 1] if k else None)]
+        spent = self.points(places)
+        return None if spent is None else spent / len(places)
+
+    @staticmethod
+    def _times(n: int, *seconds: float | None) -> float | None:
+        total = _total(seconds)
+        return None if total is None else n * total
+
+
+@dataclass
+class Pace:
+    """How long a run goes on, from what it should cost and what it did cost so far.
+
+    What nobody foresaw, the learning above all, is the mean over the newest points of what they
+    took longer than they should have. The seeds, which nothing is learned for, say nothing about
+    the points after them.
+
+    Parameters
+    ----------
+    costs
+        What things should cost.
+    survey
+        Where the pixels lie.
+    batch
+        See `Costs.usual`.
+    began
+        When the run began, as `time.monotonic` counts.
+    every, minutes
+        When the survey is taken anew, as in `drift.Tracker`; 0: never.
+    """
+
+    costs: Costs
+    survey: Survey
+    batch: int = 1
+    began: float = field(default_factory=time.monotonic)
+    every: int = 0
+    minutes: float = 0.0
+    _done: int = 0
+    _should: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    _extra: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    _usual: float | None = field(init=False)
+    _then: float = field(init=False)
+    _at: NDArray | None = None
+    _seeding: bool = True
+
+    def __post_init__(self) -> None:
+        self._then = time.monotonic()
+        self._usual = self.costs.usual(self.survey, self.batch)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began, pauses included."""
+        return time.monotonic() - self.began
+
+    def forget(self) -> None:
+        """Do not count the time since the point before: it was no point that took it."""
+        self._then = time.monotonic()
+
+    def point(self, proposal: Proposal) -> None:
+        """Know that a point is done."""
+        now, place = time.monotonic(), np.array([proposal.x, proposal.y])
+        should = self.costs.points(place[None], self._at) or 0.0
+        extra = max(0.0, now - self._then - should)
+        if self._seeding and proposal.reason != "seed":
+            # The first training takes its time once; of the next it is not known yet.
+            self._seeding, extra = False, float(np.mean(self._extra or [0.0]))
+            self._should.clear()
+            self._extra.clear()
+        if self._extra:
+            # A night with the tip paused over dinner says nothing about the points to come.
+            extra = min(extra, 20 * (float(np.median(self._extra)) + should) + 10.0)
+        self._then, self._at, self._done = now, place, self._done + 1
+        self._should.append(should)
+        self._extra.append(extra)
+
+    @property
+    def seconds_per_point(self) -> float | None:
+        """What the next point will take, as far as anything is known (s)."""
+        return self._usual if not self._extra else self._leg() + float(np.mean(self._extra))
+
+    def _leg(self) -> float:
+        """Return what a point should cost where it is not known which: as those of late did."""
+        if self._usual is None:
+            return float(np.mean(self._should))
+        # As if what is usual had been seen a few times.
+        return (_PRIOR * self._usual + sum(self._should)) / (_PRIOR + len(self._should))
+
+    def ahead(self, pending: Iterable[Proposal], n: int) -> float | None:
+        """Return how long it takes to measure `n` more points, of which some are known (s)."""
+        each = self.seconds_per_point
+        if each is None:
+            return None
+        known = np.array([[p.x, p.y] for p in islice(pending, n)]).reshape(-1, 2)
+        should = self.costs.points(known, self._at)
+        extra = float(np.mean(self._extra)) if self._extra else 0.0
+        unknown = n if should is None else n - len(known)
+        spent = unknown * each + (n - unknown) * extra + (should or 0.0)
+        return spent + self._resurveys(n, spent) * (self.costs.survey or 0.0)
+
+    def _resurveys(self, n: int, seconds: float) -> int:
+        """How many re-surveys come in the next `n` points, which take so many seconds."""
+        minute, began = 60 * self.minutes, self.elapsed
+        return _steps(self._done, self._done + n, 1, self.every) + _steps(
+            began, began + seconds, minute / 16, minute
+        )
+
+
+def _steps(start: float, end: float, first: float, longest: float) -> int:
+    """Count the steps from `start` to `end` of a row that doubles until it is `longest`."""
+    if not longest:
+        return 0
+    at, count = 0.0, 0
+    while (at := at + min(longest, max(first, at))) <= end:
+        count += at > start
+    return count
+
+
+def _seconds(device: Any) -> float | None:
+    seconds = getattr(device, "seconds", None)
+    return None if seconds is None or callable(seconds) else float(seconds)
+
+
+def _leg(x: Any, y: Any, along_x: float, along_y: float) -> float | None:
+    # Both axes move at once.
+    times = []
+    for motor, distance in ((x, along_x), (y, along_y)):
+        ask = getattr(motor, "seconds", None)
+        times.append(ask(distance) if callable(ask) else None)
+    return None if None in times else max(times)
+
+
+def _total(seconds: Any) -> float | None:
+    known = list(seconds)
+    return None if None in known else float(sum(known))

@@ -1,0 +1,192 @@
+"""What tip and sample must not be put through is refused, or done, before anything moves."""
+
+import math
+
+import numpy as np
+import pytest
+from bluesky import RunEngine
+from bluesky.utils import RunEngineInterrupted
+from support import QUICK, events, few, paused_run
+
+from curiosity_bluesky import curiosity_plan
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.steering import Steering
+from sim_devices import Faults, SyntheticSample
+
+SAMPLE = SyntheticSample((16, 14), seed=1, points=16)
+
+
+def plan(instrument, **settings):
+    return curiosity_plan(
+        [instrument.spectrometer],
+        instrument.stage.x,
+        instrument.stage.y,
+        instrument.imager,
+        **{"num_points": 8, "parameters": QUICK, "retry_wait": 0, **settings},
+    )
+
+
+def run(instrument, RE=None, **settings):
+    found = []
+    (RE or RunEngine({}))(plan(instrument, **settings), lambda *document: found.append(document))
+    return found
+
+
+@pytest.fixture
+def instrument():
+    return simulated_instrument(SAMPLE, speed=math.inf)
+
+
+# ---- bias
+
+
+def test_too_much_bias_is_refused_before_anything_moves(instrument):
+    with pytest.raises(InputError, match=r"spectrometer_bias goes to 10 V, and max_bias allows 9"):
+        run(instrument, max_bias=9.0)
+    assert instrument.microscope.n_scans == 0 and instrument.microscope.dragged_um == 0
+
+
+def test_as_much_bias_as_allowed_is_applied(instrument):
+    assert len(events(run(instrument, max_bias=10.0), "primary")) == 8
+
+
+def test_a_limit_that_nobody_can_check_is_no_limit_and_refused(instrument):
+    instrument.microscope.__class__ = type(
+        "Unitless",
+        (type(instrument.microscope),),
+        {"spectrum_axis": property(lambda self: ("bias", "", self.sample.axis))},
+    )
+    with pytest.raises(InputError, match="holds nothing in V"):
+        run(instrument, max_bias=10.0)
+    with pytest.raises(InputError, match="max_bias is -1"):
+        run(instrument, max_bias=-1.0)
+
+
+# ---- soft limits
+
+
+def test_soft_limits_are_checked_before_the_survey(instrument):
+    instrument.stage.x.set_limits(0.1, 0.2)
+    with pytest.raises(InputError, match=r"stage_x may not go"):
+        run(instrument)
+    assert instrument.microscope.n_scans == 0
+
+
+# ---- dose
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_no_area_gets_more_spectra_than_allowed(instrument, batch):
+    found = run(
+        instrument,
+        max_per_area=[1, 0.045],
+        num_points=12,
+        parameters={**QUICK, "batch": batch},
+    )
+    places = np.array([[e["stage_x"], e["stage_y"]] for e in events(found, "primary")])
+    apart = np.hypot(*(places[:, None] - places).transpose(2, 0, 1))
+    np.fill_diagonal(apart, np.inf)
+    assert len(places) == 12 and apart.min() > 0.045
+    assert found[0][1]["curiosity_parameters"]["max_per_area"] == (1, 0.045)
+
+
+def test_a_spectrum_that_failed_is_not_repeated_where_one_is_all_that_is_allowed(instrument):
+    instrument.microscope.faults = Faults(nan=0.5, seed=1)
+    found = run(instrument, max_per_area=[1, 0.0], retries=3, num_points=6)
+    tried = [(e["stage_x"], e["stage_y"]) for e in events(found, "primary")]
+    assert instrument.microscope.faults.happened["nan"] > 0
+    assert len(set(tried)) == len(tried), "one spectrum at a place, good or bad"
+    assert instrument.microscope.n_spectra == len(tried)
+    failures = events(found, "failures")
+    assert failures and all(f["given_up"] and f["barred"] for f in failures)
+
+
+def test_a_point_by_hand_is_refused_as_well_and_the_record_says_why(instrument):
+    steering = Steering()
+    steering.add(8, 8)
+    steering.add(8, 9)
+    found = run(instrument, max_per_area=[1, 0.045], steering=steering)
+    [failure] = events(found, "failures")
+    assert (failure["row"], failure["col"]) == (8, 9)
+    assert failure["reason"].startswith("max_per_area: 1 spectra within 0.045 um")
+    assert len(events(found, "primary")) == 8
+
+
+def test_a_pause_does_not_make_it_two_spectra(instrument):
+    """The RunEngine would repeat what the pause interrupted; a second dose is refused."""
+    found = []
+    RE = RunEngine({})
+    triggers = []
+
+    def at_the_third_trigger(number, msg):
+        if msg.command == "trigger" and "spectrometer" in msg.obj.name:
+            triggers.append(number)
+            return len(triggers) == 3
+        return False
+
+    settings = {"max_per_area": [1, 0.0], "strategy": "random", "parameters": few("random")}
+    pauses = paused_run(
+        RE, plan(instrument, **settings), at_the_third_trigger, lambda *d: found.append(d)
+    )
+    assert pauses == 1
+    measured = [(e["stage_x"], e["stage_y"]) for e in events(found, "primary")]
+    assert len(set(measured)) == len(measured) == 8
+    # One dose for each pixel, also for the one that the pause hit and that is given up.
+    assert instrument.microscope.n_spectra <= 9
+
+
+# ---- lift
+
+
+def test_the_tip_is_lifted_between_points_and_at_the_end(instrument):
+    found = run(instrument, tip=instrument.stage.tip)
+    assert len(events(found, "primary")) == 8
+    assert instrument.microscope.dragged_um == 0
+    assert instrument.microscope.lifted
+
+
+def test_without_a_tip_it_is_dragged(instrument):
+    run(instrument)
+    assert instrument.microscope.dragged_um > 1 and not instrument.microscope.lifted
+
+
+def test_the_tip_is_lifted_when_the_plan_fails(instrument):
+    RE = RunEngine({})
+
+    def fails(name, doc):
+        if name == "event":
+            raise ZeroDivisionError
+
+    RE.subscribe(fails)
+    with pytest.raises(ZeroDivisionError):
+        run(instrument, RE, tip=instrument.stage.tip)
+    assert instrument.microscope.lifted
+
+
+def test_a_tip_that_does_not_lift_keeps_the_stage_from_moving(instrument):
+    moved = []
+    microscope = instrument.microscope
+
+    def stuck():
+        raise RuntimeError("the z piezo does not answer")
+
+    move = microscope.move
+    microscope.move = lambda axis, position: moved.append(axis) or move(axis, position)
+    microscope.lift = stuck
+    RE = RunEngine({})
+    RE.pause_msg = ""
+    found = []
+    with pytest.raises(RunEngineInterrupted):
+        RE(
+            plan(instrument, tip=instrument.stage.tip, retries=0, max_failures=2),
+            lambda *d: found.append(d),
+        )
+    RE.stop()
+    assert not moved
+    assert all("z piezo" in f["reason"] for f in events(found, "failures"))
+
+
+def test_a_tip_is_up_or_down(instrument):
+    with pytest.raises(InputError, match="'up' or 'down'"):
+        instrument.stage.tip.set("sideways")
