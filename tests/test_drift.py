@@ -187,10 +187,10 @@ def test_it_is_read_back_from_the_catalogue(tmp_path):
         run = runs[tip.documents[0][1]["uid"]]
         drift = documents.read_stream(run, "drift")
         shown = show_run(runs, run.start["uid"])
-    assert drift.sizes["event"] == len(tip.events("drift")) == 3
+    assert drift.sizes["event"] == len(tip.events("drift")) == 4
     np.testing.assert_allclose(drift["drift_x"], [e["drift_x"] for e in tip.events("drift")])
     assert drift["imager_amplitude"].dims == ("event", "y", "x")
-    assert "3 re-surveys, 3 of them trusted" in dict(shown.rows())["drift"]
+    assert "4 re-surveys, 4 of them trusted" in dict(shown.rows())["drift"]
 
 
 # ---- what drifts out of the area
