@@ -6,7 +6,9 @@ drift by 20 nm/min: left alone, with a re-survey every so many points, and every
 images correlate that show the same surface, and others.
 
 The microscope is on a virtual clock, so that only what it simulates takes time, and the plan
-goes by the same clock.
+goes by the same clock. There, no device can say how long it takes, so the plan cannot aim at
+half the time of a spectrum: that is most of what is left. The last run of each sample is on an
+accelerated clock, with the plan on that on the wall.
 """
 
 from __future__ import annotations
@@ -43,14 +45,19 @@ COURSES: dict[str, dict[str, Any]] = {
     "every 10 points": {"resurvey_every": 10},
     "every 5 points": {"resurvey_every": 5},
     "every 10 minutes": {"resurvey_minutes": 10.0},
+    "every 10 points, clock 300 times real time": {"resurvey_every": 10, "speed": 300.0},
 }
 
 
 def misses(sample: Sample, course: dict[str, Any], strategy: str) -> dict[str, Any]:
     """Take a run; return how far its points were from their pixels, in pixels."""
     rate = 0.8e-3 * NM_PER_MIN, -0.6e-3 * NM_PER_MIN
+    course = dict(course)
+    clock = Clock(course.pop("speed", math.inf))
+    if math.isinf(clock.speed):
+        course["clock"] = clock.now
     microscope = SimMicroscope(
-        sample, Clock(math.inf), spectrum_s=SPECTRUM_S, noise=NOISE, drift_um_per_min=rate
+        sample, clock, spectrum_s=SPECTRUM_S, noise=NOISE, drift_um_per_min=rate
     )
     stage = AFMStage(microscope, name="stage")
     agent = CuriosityAgent(Strategy.named(strategy, budget=POINTS, n_seeds=5, patch_size=5), 0)
@@ -69,7 +76,7 @@ def misses(sample: Sample, course: dict[str, Any], strategy: str) -> dict[str, A
         stage.x,
         stage.y,
         Imager(microscope, name="imager"),
-        course=Course(maps_every=0, retry_wait=0, clock=microscope.clock.now, **course),
+        course=Course(maps_every=0, retry_wait=0, **course),
         steering=Steering(),
     )
     started = time.perf_counter()

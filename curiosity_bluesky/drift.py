@@ -26,8 +26,11 @@ logger = logging.getLogger("curiosity_bluesky")
 _FIXES = 3
 """So many of the newest trusted re-surveys say how fast the sample drifts."""
 
-_FIRST_SHARE = 16
-"""With `minutes`, the first re-survey comes after this part of them."""
+_SHORTEST = 1 / 16
+"""The first re-survey comes after this part of the points or minutes, or after one point."""
+
+_SURPRISE = 0.5
+"""By so much of a pixel the sample may be off the line before the next re-survey comes sooner."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,19 @@ class Tracker:
 
     The sample was at (0, 0) when the first survey was taken. Each re-survey that is trusted is
     a fix; between them the drift goes on along a straight line through the newest one, with
-    the slope of the newest three (least squares). So that this line never reaches much further
-    than what was seen, the first re-surveys come early: after 1, 2, 4, ... points, or after a
-    sixteenth, an eighth, ... of the minutes, until `every` or `minutes` is reached.
+    the slope of the newest three (least squares). How long that may be relied on is tried out:
+    the first re-survey comes after a sixteenth of `every` or `minutes`, and whenever one was
+    where it was expected to within half a pixel, the interval to the next is doubled, up to the
+    whole; else it is halved.
 
     Parameters
     ----------
     x, y, imager
         As for `curiosity_plan`.
     every
-        Points between two re-surveys; 0 for never.
+        Points between two re-surveys at most; 0 for never.
     minutes
-        Minutes between two re-surveys; 0 for never.
+        Minutes between two re-surveys at most; 0 for never.
     clock
         What time it is, s.
     """
@@ -73,13 +77,13 @@ class Tracker:
     """What was measured in this run."""
     points: int = 0
     """Points that were visited since a re-survey was last tried."""
-    _earlier: int = 0  # points before that
+    _share: float = _SHORTEST  # of the whole interval, until the next
     _origin: float = 0.0  # of the seconds, on the clock
-    _began: float = 0.0
     _tried: float = 0.0
     _rate_before: tuple[float, float] = (0.0, 0.0)
     _stale: bool = False  # the fixes are of the run before
     _now: bool = False
+    _out: NDArray[np.bool_] | None = None  # of reach, None where the last re-survey failed
 
     @property
     def on(self) -> bool:
@@ -122,8 +126,8 @@ class Tracker:
                         x, y = float(data["drift_x"]), float(data["drift_y"])
                         self.fixes.append(Fix(seconds, x, y))
         # By the clock on the wall, whatever clock the run goes by.
-        self._began = self._tried = (seconds or 0.0) + max(0.0, time.time() - when)
-        self._origin = self.clock() - self._began
+        self._tried = (seconds or 0.0) + max(0.0, time.time() - when)
+        self._origin = self.clock() - self._tried
         self._rate_before, self.fixes = self.rate, self.fixes[-1:]
         self._stale = self._now = True
 
@@ -163,7 +167,8 @@ class Tracker:
         for motor, position in zip((self.x, self.y), target, strict=True):
             [refused] = yield from plan_stubs.refusals(motor, [position])
             if refused is not None:
-                self._now = True  # so that the explorer knows at once what is out of reach
+                # The explorer is to know at once, unless it does, or nobody can tell.
+                self._now |= self._out is not None and not self._out[proposal.pixel]
                 return target, f"{OUT_OF_REACH}: drifted by ({dx:.3g}, {dy:.3g}) um; {refused}"
         return target, None
 
@@ -181,14 +186,13 @@ class Tracker:
 
     @property
     def _gap(self) -> int:
-        """Points until the next re-survey: not more than there were so far."""
-        return min(self.every, max(1, self._earlier))
+        """Points until the next re-survey."""
+        return max(1, round(self.every * self._share))
 
     @property
     def _gap_s(self) -> float:
-        """Seconds until the next re-survey: not many more than passed so far."""
-        longest = 60 * self.minutes
-        return min(longest, longest / _FIRST_SHARE + self._tried - self._began)
+        """Seconds until the next re-survey."""
+        return 60 * self.minutes * self._share
 
     def resurvey(
         self, survey: Survey, n_decisions: int, timeout: float, retries: int, retry_wait: float
@@ -217,16 +221,15 @@ class Tracker:
             if failed is None:
                 break
             logger.warning("re-survey, attempt %d: %s", attempt + 1, failed)
-        visited, now = self.points, self.seconds
+        visited, now, before = self.points, self.seconds, self._share
+        self._share = min(1.0, 2 * before)  # also of what shows nothing, or does not work
         per_point = (now - self._tried) / visited if visited else 0.0
-        self._earlier += visited
         self.points, self._tried, self._now = 0, now, False
         if image is None or when is None:
             logger.error("no re-survey: the run goes on with the drift extrapolated")
+            self._out = None
             return
-        gaps = [self._gap * per_point] if self.every else []
-        gaps += [self._gap_s] if self.minutes else []
-        yield from self._written(survey, image, when, n_decisions, min(gaps))
+        yield from self._written(survey, image, when, n_decisions, per_point, before)
 
     def _taken(
         self, survey: Survey, timeout: float
@@ -258,9 +261,13 @@ class Tracker:
         image: Mapping[str, NDArray],
         when: float,
         n_decisions: int,
-        ahead: float,
+        per_point: float,
+        before: float,
     ) -> MsgGenerator[None]:
-        """Register an image and write what came of it; the next one comes in `ahead` seconds."""
+        """Register an image and write what came of it.
+
+        A point takes `per_point` seconds; `before` this was the share of the whole interval.
+        """
         expected = self.drift(when)
         steps = [(axis[-1] - axis[0]) / max(1, len(axis) - 1) for axis in (survey.x, survey.y)]
         try:
@@ -273,13 +280,19 @@ class Tracker:
         self.number += 1
         if found.trusted:
             self.fixes = [*([] if self._stale else self.fixes), Fix(when, found.dx, found.dy)]
+            off = np.array([found.dx - expected[0], found.dy - expected[1]]) / steps
+            # The first re-survey of a run: how fast it drifts was not known, or hours ago.
+            surprised = len(self.fixes) > 2 and float(np.hypot(*off)) > _SURPRISE
+            self._share = max(_SHORTEST, before / 2) if surprised else self._share
             self._stale = False
         else:
             logger.warning(
                 "re-survey %d is not trusted (residual %.2g, overlap %.2g): the drift is "
                 "extrapolated", self.number, found.residual, found.overlap,
             )  # fmt: skip
-        out = yield from self._out_of_reach(survey, ahead)
+        gaps = [self._gap * per_point] if self.every else []
+        gaps += [self._gap_s] if self.minutes else []
+        self._out = out = yield from self._out_of_reach(survey, min(gaps))
         rate_x, rate_y = self.rate
         values = {
             **{"resurvey": self.number, "seconds": when, "n_decisions": n_decisions},

@@ -167,7 +167,7 @@ class Translator:
             )
         if stream == STEERING:
             return Act(int(data["act_id"]), data["kind"], json.loads(data["arguments"]))
-        if stream == DRIFT:
+        if stream == DRIFT and OUT_OF_REACH in data:
             out = np.asarray(data[OUT_OF_REACH], bool)
             return Reach(int(data["resurvey"]), out, int(data["n_decisions"]))
         if stream == PRIMARY:
