@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -208,18 +208,25 @@ class Pace:
 
     def _resurveys(self, n: int, seconds: float) -> int:
         """How many re-surveys come in the next `n` points, which take so many seconds."""
-        minute, began = 60 * self.minutes, self.elapsed
-        return _steps(self._done, self._done + n, 1, self.every) + _steps(
-            began, began + seconds, minute / 16, minute
+        after = [max(1.0, round(gap)) for gap in _gaps(self.every)]
+        began = self.elapsed
+        return _between(self._done, self._done + n, after) + _between(
+            began, began + seconds, _gaps(60 * self.minutes)
         )
 
 
-def _steps(start: float, end: float, first: float, longest: float) -> int:
-    """Count the steps from `start` to `end` of a row that doubles until it is `longest`."""
-    if not longest:
-        return 0
+def _gaps(longest: float) -> list[float]:
+    # Of a steady drift, see `drift.Tracker`; the last one repeats.
+    return [longest / 16, longest / 8, longest / 4, longest / 2, longest] if longest else []
+
+
+def _between(start: float, end: float, gaps: Sequence[float]) -> int:
+    """Count the steps from `start` to `end`."""
     at, count = 0.0, 0
-    while (at := at + min(longest, max(first, at))) <= end:
+    for gap in chain(gaps, repeat(gaps[-1])) if gaps else ():
+        at += gap
+        if at > end:
+            break
         count += at > start
     return count
 
