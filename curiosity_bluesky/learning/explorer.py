@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning.crowding import Crowding
+from curiosity_bluesky.learning.choosing import Choosing
 from curiosity_bluesky.learning.history import History
 from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.path import short_path, travel
-from curiosity_bluesky.learning.protocols import Charging, Flagging, Stopping, Supposing
+from curiosity_bluesky.learning.protocols import Charging, Flagging, Stopping
 from curiosity_bluesky.learning.records import (
     ACT_KINDS,
     Act,
@@ -280,23 +278,21 @@ class Explorer:
             raise InputError(f"{n} proposals are asked for; expected 1 or more")
         started = time.perf_counter()
         history = self._history.without_newest(lookahead)
-        available, crowding = self._available(history), self._crowding(history)
+        choosing = Choosing(self.patches, self.strategy, history)
         chosen: list[tuple[Pixel, Reason]] = []
         for pixel in history.wishes[:n]:
             chosen.append((pixel, "manual"))
-            self._claim(pixel, available, crowding)
-        for index in self._seeds_to_come(available):
-            if len(chosen) < n and available[index]:
+            choosing.claim(pixel)
+        for index in self._seeds_to_come(choosing):
+            if len(chosen) < n and choosing.available[index]:
                 chosen.append((self.patches.pixel(index), "seed"))
-                self._claim(chosen[-1][0], available, crowding)
+                choosing.claim(chosen[-1][0])
         scores, spectra, blind = None, None, len(chosen)
-        if len(chosen) < n and available.any():
+        if len(chosen) < n and choosing.available.any():
             observed = self._observed(history)
             scores = self._learner.score(observed) if len(observed) else None
-            under_way = [p.pixel for p in history.pending] + [pixel for pixel, _ in chosen]
-            picked = self._picked(
-                scores, available, crowding, n - len(chosen), under_way, len(history.decisions)
-            )
+            rng = np.random.default_rng([self.seed, len(history.decisions)])
+            picked = choosing.pick(self._learner, scores, n - len(chosen), rng)
             for index, reason in picked:
                 chosen.append((self.patches.pixel(index), reason))
             if scores is not None:
@@ -387,7 +383,11 @@ class Explorer:
         done = f"{history.n_good} of {self.budget} spectra measured"
         if history.n_good >= self.budget and not history.wishes:
             return True, f"budget: {done}"
-        if not (history.pending or history.wishes or self._available(history).any()):
+        if not (
+            history.pending
+            or history.wishes
+            or Choosing(self.patches, self.strategy, history).available.any()
+        ):
             within = " within reach" if history.out_of_reach.any() else ""
             return True, f"no pixel is left to measure{within}"
         if isinstance(self._learner, Stopping):
@@ -443,79 +443,7 @@ class Explorer:
 
     # ---- inside
 
-    def _picked(
-        self,
-        scores: Scores | None,
-        available: NDArray[np.bool_],
-        crowding: Crowding,
-        n: int,
-        under_way: Sequence[Pixel],
-        n_decisions: int,
-    ) -> list[tuple[int, Reason]]:
-        """Let the learner choose `n` candidates; `available` and `crowding` know them then."""
-        rng = np.random.default_rng([self.seed, n_decisions])
-        picked: list[tuple[int, Reason]] = []
-        # All at once, unless where each lies says something about the next.
-        together = self.strategy.max_per_area is None and self.strategy.per_second is None
-        while len(picked) < n and available.any():
-            there = [*under_way, *(self.patches.pixel(index) for index, _ in picked)]
-            if isinstance(self._learner, Supposing):
-                known = [i for i in map(self.patches.index, there) if i is not None]
-                self._learner.suppose(np.array(known, dtype=np.intp))
-            if isinstance(self._learner, Charging) and self.strategy.per_second is not None:
-                self._learner.charge(self._seconds_from(there[-1] if there else self._last_place()))
-            wanted = n if together else 1
-            for index, reason in self._learner.choose(scores, available, wanted, rng):
-                picked.append((index, reason))
-                self._claim(self.patches.pixel(index), available, crowding)
-            if together:
-                break
-        if len(picked) > 1 and self.strategy.batch > 1:  # visited one after the other
-            start = under_way[-1] if under_way else self._last_place()
-            places = np.array([self.survey.position(self.patches.pixel(i)) for i, _ in picked])
-            way = short_path(places, None if start is None else self._place(start))
-            picked = [picked[k] for k in way]
-        return picked
-
-    def _last_place(self) -> Pixel | None:
-        """Where the tip is when it has done what was decided: a function of the record."""
-        return self.decisions[-1].pixel if self.decisions else None
-
-    def _place(self, pixel: Pixel) -> NDArray:
-        return np.array(self.survey.position(pixel))
-
-    def _seconds_from(self, pixel: Pixel | None) -> NDArray:
-        """Return how long each candidate would take, ``(candidates,)``, s."""
-        assert self.strategy.per_second is not None
-        dwell, speed = self.strategy.per_second
-        if pixel is None:
-            return np.ones(len(self.patches))
-        x, y = np.meshgrid(self.survey.x, self.survey.y)
-        places = self.patches.flatten(np.stack([x, y], axis=2))
-        # One that takes no time at all, the pixel itself, must not be worth infinitely much.
-        return np.maximum(dwell + travel(places, self._place(pixel)) / speed, 1e-9)
-
-    def _crowding(self, history: History) -> Crowding:
-        limit = self.strategy.max_per_area
-        pixels = [] if limit is None else [*history.doses, *(p.pixel for p in history.pending)]
-        return Crowding(self.survey, limit, pixels)
-
-    def _available(self, history: History) -> NDArray[np.bool_]:
-        barred = history.masked | history.out_of_reach | self._crowding(history).full
-        available = self.patches.allowed & ~self.patches.flatten(barred)
-        for pixel in history.taken:
-            if (index := self.patches.index(pixel)) is not None:
-                available[index] = False
-        return available
-
-    def _claim(self, pixel: Pixel, available: NDArray[np.bool_], crowding: Crowding) -> None:
-        """Have no other proposal take this pixel, or crowd it."""
-        if (index := self.patches.index(pixel)) is not None:
-            available[index] = False
-        crowding.add(pixel)
-        available &= ~self.patches.flatten(crowding.full)
-
-    def _seeds_to_come(self, available: NDArray[np.bool_]) -> list[int]:
+    def _seeds_to_come(self, choosing: Choosing) -> list[int]:
         """Return the available seeds that were never decided on."""
         decisions = self._history.decisions
         wanted = min(self.strategy.n_seeds, self.budget)
@@ -529,11 +457,11 @@ class Explorer:
             seeds = self._learner.seeds(min(self.strategy.n_seeds, self.budget))
             self._seeds = [int(index) for index in seeds]
             if self.strategy.batch > 1:  # seeds are a batch as well
-                places = [self.survey.position(self.patches.pixel(i)) for i in self._seeds]
-                self._seeds = [self._seeds[k] for k in short_path(np.array(places))]
+                self._seeds = choosing.on_a_path(self._seeds)
         # A seed that failed and was given back is the strategy's to choose, not a seed again.
         decided = {p.pixel for p in decisions}
-        left = [i for i in self._seeds if available[i] and self.patches.pixel(i) not in decided]
+        free = choosing.available
+        left = [i for i in self._seeds if free[i] and self.patches.pixel(i) not in decided]
         return left[:wanted]
 
     def _observed(self, history: History | None = None) -> Observed:
