@@ -309,7 +309,7 @@ class Foreign:
         self.x, self.y, self.blob, self.pattern = mx, my, blob, pattern
 
 
-@pytest.mark.parametrize("readable", [True, False])
+@pytest.mark.parametrize("readable", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_any_detector_that_writes_hdf5_takes_the_survey(tmp_path, monkeypatch, readable):
     images = tmp_path / "images"
     images.mkdir()
@@ -350,6 +350,7 @@ def test_a_line_that_is_no_directory_is_refused(tmp_path):
         connect(tmp_path)
 
 
+@pytest.mark.slow
 def test_what_tiled_does_not_know_of_a_file_is_written_again(catalog, RE):
     RE.subscribe(catalog.writer())
     documents = run("imager", RE=RE, files=catalog.assets)
