@@ -23,6 +23,7 @@ from curiosity_bluesky.learning import (
     Flag,
     Observation,
     Proposal,
+    Reach,
     Resumption,
     Strategy,
     Survey,
@@ -312,6 +313,8 @@ def _tell(explorer: Explorer, item: Item) -> None:
         explorer.observe(item)
     elif isinstance(item, Act):
         explorer.steer(item)
+    elif isinstance(item, Reach):
+        explorer.limit(item)
     elif isinstance(item, Resumption):
         explorer.resume()
     elif isinstance(item, Failure):

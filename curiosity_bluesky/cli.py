@@ -82,6 +82,12 @@ def demo(
         list[str] | None,
         typer.Option("--fault", metavar="KIND=SHARE", help="Let the microscope fail: nan=0.1."),
     ] = None,
+    drift: Annotated[
+        float, typer.Option(metavar="NM/MIN", help="Let the sample drift, nm a simulated minute.")
+    ] = 0.0,
+    resurvey_every: Annotated[
+        int, typer.Option(metavar="N", help="Correct drift: a new survey every N points.")
+    ] = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure nothing: show limits, seeds, time.")
     ] = False,
@@ -98,6 +104,7 @@ def demo(
         spectra_slice=spectra_slice,
         speed=speed,
         faults=_parameters(fault or [], "--fault", "nan=0.1"),
+        drift=drift,
     )
     how: dict[str, Any] = {
         "strategy": strategy,
@@ -112,8 +119,9 @@ def demo(
         return
     with _json_alone(as_json):
         result = run_demo(
-            setting, catalog=catalog, plot=plot, picture=picture, lookahead=lookahead, **how
-        )
+            setting, catalog=catalog, plot=plot, picture=picture, lookahead=lookahead,
+            resurvey_every=resurvey_every, **how,
+        )  # fmt: skip
     _show_result(result, as_json)
 
 

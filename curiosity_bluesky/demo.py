@@ -66,6 +66,8 @@ class DemoResult:
         What the benchmark measured for this sample and strategy, None where it did not.
     picture
         The summary picture, None with ``--no-plot``.
+    drift
+        What the re-surveys found, in words; "" where there was none.
     """
 
     uid: str
@@ -84,6 +86,7 @@ class DemoResult:
     flags: list[Flag]
     saving: str | None
     picture: str | None
+    drift: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result, JSON-ready."""
@@ -104,6 +107,7 @@ class DemoResult:
                 f"{_number(self.published_score)}  (sum of MSE over all pixels, least of the run)",
             ),
         ]
+        rows += [("drift", self.drift)] if self.drift else []
         rows += [("look closer", _flag_in_words(flag)) for flag in self.flags]
         rows += [("saving", self.saving)] if self.saving else []
         rows += [("uid", self.uid), ("catalogue", self.catalog)]
@@ -122,6 +126,8 @@ class Setting:
         Simulated seconds per second.
     faults
         Probability of each kind of fault, see `sim_devices.Faults`.
+    drift
+        How fast the sample drifts, nm per simulated minute, 37 degrees off the x axis.
     """
 
     sample: str
@@ -129,6 +135,7 @@ class Setting:
     spectra_slice: str | None = None
     speed: float = SPEED
     faults: Mapping[str, Any] = field(default_factory=dict)
+    drift: float = 0.0
 
     def instrument(self, seed: int) -> SimulatedInstrument:
         """Put the sample under the microscope."""
@@ -137,7 +144,8 @@ class Setting:
             if name not in KINDS:
                 raise InputError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
         faults = Faults(**self.faults, seed=seed) if self.faults else None
-        return simulated_instrument(sample, speed=self.speed, faults=faults)
+        drift = 0.8e-3 * self.drift, 0.6e-3 * self.drift
+        return simulated_instrument(sample, speed=self.speed, faults=faults, drift_um_per_min=drift)
 
 
 def run_demo(
@@ -152,6 +160,7 @@ def run_demo(
     withhold: float,
     lookahead: int,
     parameters: Mapping[str, Any],
+    resurvey_every: int = 0,
 ) -> DemoResult:
     """Explore a sample under the simulated microscope; the parameters are the command's.
 
@@ -162,7 +171,7 @@ def run_demo(
     """
     chosen = Strategy.named(strategy, **{"budget": points, **parameters})
     instrument = setting.instrument(seed)
-    course = _course(instrument, withhold, lookahead)
+    course = _course(instrument, withhold, lookahead, resurvey_every)
     Explorer(instrument.survey(withhold), chosen, seed)  # says what cannot be
     if picture is not None:
         _check_picture(picture)
@@ -220,17 +229,26 @@ def resume_demo(
             )
         setting = Setting(**known)
         instrument = setting.instrument(past.seed)
-        course = _course(instrument, past.withhold, past.lookahead)
+        course = _course(instrument, past.withhold, past.lookahead, *past.resurvey)
         agent = CuriosityAgent(past.strategy, past.seed)
         return _explored(
             runs, instrument, agent, course, setting, plot, picture, past, points
         )  # fmt: skip
 
 
-def _course(instrument: SimulatedInstrument, withhold: float, lookahead: int) -> Course:
+def _course(
+    instrument: SimulatedInstrument,
+    withhold: float,
+    lookahead: int,
+    resurvey_every: int = 0,
+    resurvey_minutes: float = 0.0,
+) -> Course:
     # A simulated fault is over at once, and so is a spectrum that is not late.
     timeout = 10 + 10 * (instrument.spectrometer.seconds or 0)
-    return Course(withhold=withhold, lookahead=lookahead, retry_wait=0.1, timeout=timeout)
+    return Course(
+        withhold=withhold, lookahead=lookahead, retry_wait=0.1, timeout=timeout,
+        resurvey_every=resurvey_every, resurvey_minutes=resurvey_minutes,
+    )  # fmt: skip
 
 
 def _explored(
@@ -299,6 +317,27 @@ def _explored(
         flags=documents.flags_of(run),
         saving=_saving(agent.strategy, opened.name),
         picture=None if path is None else str(path),
+        drift=_drift_in_words(run),
+    )
+
+
+def _drift_in_words(run: Any) -> str:
+    """Say what the re-surveys of a run found, "" if there was none."""
+    if documents.DRIFT not in run or not _events(run[documents.DRIFT]):
+        return ""
+    drift = documents.read_stream(run, documents.DRIFT)
+    trusted = drift.isel(event=drift["trusted"].values == 1)
+    words = f"{drift.sizes['event']} re-surveys, {trusted.sizes['event']} of them trusted"
+    if not trusted.sizes["event"]:
+        return words
+    last = {key: float(trusted[key].values[-1]) for key in documents.DRIFT_KEYS}
+    speed = dict(run.start.get(DEMO) or {}).get("speed", 1.0)  # of a demo: simulated minutes
+    minutes = speed * last["seconds"] / 60
+    nm_per_min = 6e4 * math.hypot(last["rate_x"], last["rate_y"]) / speed
+    return (
+        f"{words}: ({1e3 * last['drift_x']:.0f}, {1e3 * last['drift_y']:.0f}) nm in "
+        f"{minutes:.3g}{' simulated' * (speed != 1)} min, at last {nm_per_min:.3g} nm/min; "
+        f"residual {last['residual']:.2g}, overlap {100 * last['overlap']:.0f} %"
     )
 
 
@@ -460,6 +499,8 @@ class RunReport:
         Its picture, where one was asked for.
     missing
         What is not in the catalogue though it was measured, "" if nothing is.
+    drift
+        What the re-surveys found, in words; "" where there was none.
     """
 
     start: Mapping[str, Any]
@@ -470,6 +511,7 @@ class RunReport:
     flags: list[Flag]
     picture: str | None
     missing: str = ""
+    drift: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report, JSON-ready."""
@@ -496,6 +538,7 @@ class RunReport:
         rows += [("missing", self.missing)] if self.missing else []
         if self.points is not None and "seconds" in self.points:
             rows.append(("a decision", f"{decision_seconds(self.points):.3g} s (median)"))
+        rows += [("drift", self.drift)] if self.drift else []
         rows += [("look closer", _flag_in_words(flag)) for flag in self.flags]
         return rows + ([("picture", self.picture)] if self.picture else [])
 
@@ -539,6 +582,7 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
         flags=documents.flags_of(run),
         picture=None if picture is None else str(picture),
         missing="; ".join(str(w.message) for w in said if w.category is documents.Incomplete),
+        drift=_drift_in_words(run),
     )
 
 

@@ -6,7 +6,7 @@ import functools
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from bluesky.utils import MsgGenerator
 from curiosity_bluesky import documents, plan_stubs, safety
 from curiosity_bluesky.agent import CuriosityAgent, Decided
 from curiosity_bluesky.documents import Record
+from curiosity_bluesky.drift import Tracker
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey, withheld_pixels
 from curiosity_bluesky.learning.crowding import Crowding
@@ -55,6 +56,10 @@ class Course:
         done in time. None: any time.
     max_bias
         No detector may apply more volts, see `safety.check_bias`. None: any.
+    resurvey_every, resurvey_minutes
+        The survey is taken anew after so many points or minutes, see `drift.Tracker`; 0: never.
+    clock
+        What time it is (s), for the drift. Default: that on the wall.
 
     Raises
     ------
@@ -71,6 +76,9 @@ class Course:
     withhold: float = 0.0
     time_budget: float | None = None
     max_bias: float | None = None
+    resurvey_every: int = 0
+    resurvey_minutes: float = 0.0
+    clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
         if self.time_budget is not None and not 0 < self.time_budget < np.inf:
@@ -80,6 +88,10 @@ class Course:
             value = getattr(self, name)
             if not value >= least.get(name, 0):
                 raise InputError(f"{name} is {value}; expected {least.get(name, 0):g} or more")
+        for name in ("resurvey_every", "resurvey_minutes"):
+            value = getattr(self, name)
+            if not 0 <= value < np.inf:
+                raise InputError(f"{name} is {value}; expected 0 (never) or more")
         withheld_pixels((1, 1), self.withhold)  # complains before anything moves
 
 
@@ -130,6 +142,12 @@ class Run:
     """Where the sample took a spectrum so far."""
     tolerance: tuple[float, float] = (np.inf, np.inf)
     ended: str | None = None
+    tracker: Tracker = field(init=False)
+    """Knows where the survey's pixels are by now."""
+
+    def __post_init__(self) -> None:
+        every, minutes = self.course.resurvey_every, self.course.resurvey_minutes
+        self.tracker = Tracker(self.x, self.y, self.imager, every, minutes, self.course.clock)
 
     @property
     def strategy(self) -> Strategy:
@@ -148,7 +166,8 @@ class Run:
         self.survey = survey = explorer.survey
         self.doses = explorer.doses
         costs = Costs.of(self.detectors, self.x, self.y, self.imager, self.tip)
-        self.pace = Pace(costs, explorer.reach, explorer.strategy.batch, began)
+        every, minutes = self.course.resurvey_every, self.course.resurvey_minutes
+        self.pace = Pace(costs, explorer.reach, explorer.strategy.batch, began, every, minutes)
         self.current = explorer.strategy
         self.n_decisions = self.mapped = len(explorer.decisions)
         self.n_measured = explorer.n_observed
@@ -218,6 +237,7 @@ def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
     while run.ended is None:
         yield from _steered(run)
         run.ended = run.ended or run.late()
+        yield from _resurveyed(run, survey)
         if run.ended is None and run.ahead is None and len(run.pending) <= run.course.lookahead:
             run.ahead = _asked(run)
         if run.pending and run.ended is None:
@@ -233,6 +253,21 @@ def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
     for flag in (yield from plan_stubs.call_in_thread(run.agent.flags)):
         yield from plan_stubs.save(documents.FLAGS, [Record("flag", documents.flag_values(flag))])
     return run.ended or ""
+
+
+def _resurveyed(run: Run, survey: Survey) -> MsgGenerator[None]:
+    """Take the survey anew if it is time to; the tip comes back with the next point."""
+    if run.ended is not None or not run.tracker.due():
+        return
+    if run.ahead is not None:
+        # It was begun without knowing, so in the record it has to come before.
+        yield from _decided(run)
+    course = run.course
+    yield from safety.lower(run.tip)
+    yield from run.tracker.resurvey(
+        survey, run.n_decisions, course.timeout, course.retries, course.retry_wait
+    )
+    run.pace.forget()
 
 
 def _asked(run: Run) -> plan_stubs.Work[Decided]:
@@ -291,6 +326,7 @@ def _given_up(run: Run) -> MsgGenerator[None]:
 def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
     """Measure a pixel, as often as it takes; pause when too many failed in a row."""
     run.steering.propose([proposal, *run.pending])
+    run.tracker.points += 1
     failed = None
     first, quality = run.attempts.get(proposal.decision_id, (0, None))
     if quality is not None:  # the run before ended between a bad spectrum and saying so
@@ -302,12 +338,17 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             yield from bps.sleep(run.course.retry_wait)
         if (yield from _refused(run, proposal, attempt, run.refusal(proposal))):
             return
+        target, away = yield from run.tracker.aim(proposal, run.detectors)
+        if away is not None:  # no fault of the instrument: given back, until it is within reach
+            logger.warning("pixel %s: %s; given back", proposal.pixel, away)
+            yield from _save_failure(proposal, attempt, away, given_up=True)
+            return
         started = time.monotonic()
         failed = yield from plan_stubs.visit(
             proposal, run.detectors, run.x, run.y,
             attempt=attempt, min_quality=run.current.min_quality,
             timeout=run.course.timeout, tolerance=run.tolerance,
-            refusal=functools.partial(run.steering.refusal, proposal),
+            refusal=functools.partial(run.steering.refusal, proposal), target=target,
             dose=functools.partial(run.dose, proposal), tip=run.tip,
             remaining=run.remaining,
         )  # fmt: skip

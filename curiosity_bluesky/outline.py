@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -54,6 +55,7 @@ class Outline:
         y: Any,
         imager: Any,
         tip: Any = None,
+        resurvey: tuple[int, float] = (0, 0.0),
     ) -> Outline:
         """Work out what an agent would have measured first.
 
@@ -65,6 +67,8 @@ class Outline:
             What the seeds are planned on; None if there is none yet.
         detectors, x, y, imager, tip
             The devices; where they have ``seconds`` (see `docs/devices.md`), it is used.
+        resurvey
+            After how many points, and minutes, the survey is taken anew; 0: never.
 
         Raises
         ------
@@ -85,9 +89,14 @@ class Outline:
             if seeds > 0:
                 planned = planned + explorer.propose(min(seeds, explorer.budget))
         costs = Costs.of(detectors, x, y, imager, tip)
-        times = {"survey": None if resumed else costs.survey}
+        times = {"survey": None if resumed else costs.survey, "planned": None, "all": None}
         left, batch = max(0, (budget or 0) - n_observed), agent.strategy.batch
-        times |= _times(costs, survey, planned, left, batch)
+        if survey is not None and planned is not None:
+            pace = Pace(costs, survey, batch, time.monotonic(), *resurvey)
+            times |= {
+                "planned": pace.ahead(planned, len(planned)),
+                "all": pace.ahead(planned, left),
+            }
         if times["all"] is not None:
             times["all"] += times["survey"] or 0.0
         limits = _limits(x, y, survey)
@@ -116,20 +125,6 @@ def _limits(x: Any, y: Any, survey: Survey | None) -> dict[str, tuple[Range | No
             reach = float(values.min()), float(values.max())
         found[getattr(motor, "name", axis)] = limits if limited else None, reach
     return found
-
-
-def _times(
-    costs: Costs,
-    survey: Survey | None,
-    planned: Sequence[Proposal] | None,
-    left: int,
-    batch: int,
-) -> dict[str, float | None]:
-    """Return how long the planned points and all that are left take (s), as far as is known."""
-    if survey is None or planned is None:
-        return {"planned": None, "all": None}
-    pace = Pace(costs, survey, batch)
-    return {"planned": pace.ahead(planned, len(planned)), "all": pace.ahead(planned, left)}
 
 
 def printed(outline: Outline) -> str:

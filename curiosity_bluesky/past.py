@@ -84,6 +84,13 @@ class Past:
         return int(self.start.get(documents.LOOKAHEAD, 0))
 
     @property
+    def resurvey(self) -> tuple[int, float]:
+        """After how many points and after how many minutes it took the survey anew."""
+        start = self.start
+        every = int(start.get(documents.RESURVEY_EVERY, 0))
+        return every, float(start.get(documents.RESURVEY_MINUTES, 0.0))
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What is as true of the run that goes on: the sample."""
         # No more: what the RunEngine says of proposal or user is for the RunEngine of today.

@@ -36,10 +36,12 @@ __all__ = [
     "call_in_thread",
     "check_reach",
     "configuration",
+    "image_of",
     "in_a_run",
     "last_look",
     "look",
     "measure",
+    "refusals",
     "save",
     "visit",
 ]
@@ -182,6 +184,15 @@ def last_look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Sur
     return documents.survey_from(reading, (yield from configuration(imager)), mask)
 
 
+def image_of(imager: Readable) -> MsgGenerator[tuple[dict[str, NDArray], dict[str, NDArray]]]:
+    """Return the image that an imager holds, channel to ``(rows, cols)``, and its axes (um)."""
+    reading = yield from _read(imager)
+    known = yield from configuration(imager)
+    image = {key: np.asarray(value) for key, value in reading.items() if np.ndim(value) == 2}
+    axes = {k[-1]: np.asarray(v) for k, v in known.items() if k.endswith(("_x", "_y"))}
+    return image, {axis: values for axis, values in axes.items() if values.ndim == 1}
+
+
 def check_reach(survey: Survey, x: Movable, y: Movable) -> MsgGenerator[None]:
     """Make sure that the motors may go to every pixel that may be measured.
 
@@ -197,8 +208,8 @@ def check_reach(survey: Survey, x: Movable, y: Movable) -> MsgGenerator[None]:
     ):
         if not isinstance(motor, Checkable) or not len(positions):
             continue
-        for position in (float(positions.min()), float(positions.max())):
-            error = yield from _refusal(motor, position)
+        ends = [float(positions.min()), float(positions.max())]
+        for position, error in zip(ends, (yield from refusals(motor, ends)), strict=True):
             if error is not None:
                 name = getattr(motor, "name", axis)
                 raise InputError(
@@ -207,17 +218,24 @@ def check_reach(survey: Survey, x: Movable, y: Movable) -> MsgGenerator[None]:
                 )
 
 
-def _refusal(motor: Checkable, position: float) -> MsgGenerator[Exception | None]:
-    refused: list[Exception] = []
+def refusals(motor: Movable, positions: Sequence[float]) -> MsgGenerator[list[Exception | None]]:
+    """Ask a motor whether it may go to each position: why not, None where it may."""
+    if not isinstance(motor, Checkable):
+        return [None] * len(positions)
+    answers: list[Exception | None] = []
 
     async def ask() -> None:
-        try:
-            await maybe_await(motor.check_value(position))
-        except Exception as error:  # each kind of motor has its own
-            refused.append(error)
+        answers.clear()
+        for position in positions:
+            try:
+                await maybe_await(motor.check_value(position))
+            except Exception as error:  # each kind of motor has its own
+                answers.append(error)
+            else:
+                answers.append(None)
 
     yield from bps.wait_for([ask])
-    return refused[0] if refused else None
+    return answers
 
 
 def visit(
@@ -234,6 +252,7 @@ def visit(
     dose: Callable[[], str | None] = lambda: None,
     tip: Movable | None = None,
     remaining: float = np.nan,
+    target: tuple[float, float] | None = None,
 ) -> MsgGenerator[str | None]:
     """Go to a proposed pixel, measure there and write one event of the primary stream.
 
@@ -260,6 +279,8 @@ def visit(
         Lifted before the move and lowered after it: it is set to ``up`` and ``down``.
     remaining
         Seconds that the run is expected to go on after this point, for the record.
+    target
+        Where the pixel is by now, x and y in um; default: where it was in the survey.
 
     Returns
     -------
@@ -272,7 +293,8 @@ def visit(
     InputError
         If the detectors read no spectrum.
     """
-    moves = [faults.Setting(x, proposal.x, refusal), faults.Setting(y, proposal.y, refusal)]
+    to_x, to_y = (proposal.x, proposal.y) if target is None else target
+    moves = [faults.Setting(x, to_x, refusal), faults.Setting(y, to_y, refusal)]
     triggers = [faults.Triggering(d, refusal) for d in detectors if isinstance(d, Triggerable)]
     if triggers:  # they measure together: one dose
         triggers[0] = faults.Triggering(triggers[0].device, lambda: refusal() or dose())

@@ -51,6 +51,8 @@ def curiosity_plan(
     retry_wait: float = 1.0,
     timeout: float = 600.0,
     max_failures: int = 3,
+    resurvey_every: int | None = None,
+    resurvey_minutes: float | None = None,
     resume: str | None = None,
     catalog: str | None = None,
     time_budget: float | None = None,
@@ -106,6 +108,11 @@ def curiosity_plan(
         Seconds that a move, or a measurement, may take.
     max_failures : int
         After so many points given up in a row, the plan pauses.
+    resurvey_every : int
+        Take the survey anew after so many points, to correct drift: the first times sooner,
+        see `docs/drift.md`. Default 0, never.
+    resurvey_minutes : float
+        Take the survey anew after so many minutes; default 0, never.
     resume : str
         uid of a run that was interrupted: this one goes on with it. Strategy, seed, mask and
         the like are those of that run; `num_points` may be given anew.
@@ -159,6 +166,8 @@ def curiosity_plan(
         "lookahead": lookahead,
         "per_second": per_second or None,
         "max_per_area": max_per_area,
+        "resurvey_every": resurvey_every,
+        "resurvey_minutes": resurvey_minutes,
     }
     steering = steer if steering is None else steering
     past = None
@@ -172,6 +181,7 @@ def curiosity_plan(
         past = yield from plan_stubs.call_in_thread(_fetched, resume, catalog)
         chosen, seed = past.strategy, past.seed
         withhold, lookahead = past.withhold, past.lookahead
+        resurvey_every, resurvey_minutes = past.resurvey
     else:
         points = num_points
         if points is None and time_budget is None:
@@ -192,6 +202,8 @@ def curiosity_plan(
         withhold=withhold or 0.0,
         time_budget=time_budget,
         max_bias=max_bias,
+        resurvey_every=resurvey_every or 0,
+        resurvey_minutes=resurvey_minutes or 0.0,
     )
     agent = CuriosityAgent(chosen, seed or 0)
     allowed = None if mask is None else np.asarray(mask, bool)
@@ -239,9 +251,12 @@ def explore(
         if past is None:
             yield from safety.check_area(imager, run.strategy.patch_size, mask, x, y)
             yield from safety.lower(tip)
-            survey = yield from plan_stubs.look(imager, mask)
+            survey = yield from run.tracker.look(mask)
             survey = _withheld(survey, run.course.withhold)
-            _as_time_allows(run, survey)
+            run.points_given = run.course.time_budget is None or run.strategy.budget is not None
+            if not run.points_given:
+                costs = Costs.of(detectors, x, y, imager, tip)
+                _as_time_allows(agent, run.course, costs, survey)
             # Whatever cannot be used is said here, before there is a run.
             explorer = Explorer(survey, run.strategy, run.seed)
         else:
@@ -253,6 +268,7 @@ def explore(
                 run.attempts[proposal.decision_id] = attempt, quality
             explorer = agent.explorer
             survey = explorer.survey
+            run.tracker.recall(past.documents)
             complete = past.ended and explorer.n_observed >= explorer.budget
             if num_points is None and complete:
                 raise InputError(
@@ -295,17 +311,17 @@ def _rates(costs: Costs) -> tuple[float, float]:
     return dwell, min(speed, 1e12)  # a virtual clock moves in no time; JSON knows no infinity
 
 
-def _as_time_allows(run: Run, survey: Survey) -> None:
-    """Plan with as many spectra as there is time for, where nobody said how many."""
-    run.points_given = run.strategy.budget is not None
-    if run.course.time_budget is None or run.points_given:
-        return
-    costs = Costs.of(run.detectors, run.x, run.y, run.imager, run.tip)
-    patches = Patches(survey, run.strategy.patch_size)
-    each, most = costs.usual(survey, run.strategy.batch), int(patches.allowed.sum())
-    left = max(0.0, run.course.time_budget - (costs.survey or 0.0))
+def _as_time_allows(agent: CuriosityAgent, course: Course, costs: Costs, survey: Survey) -> None:
+    """Plan with as many spectra as there is time for; to be asked where nobody said how many."""
+    strategy = agent.strategy
+    assert strategy is not None and course.time_budget is not None
+    each, most = (
+        costs.usual(survey, strategy.batch),
+        int(Patches(survey, strategy.patch_size).allowed.sum()),
+    )
+    left = max(0.0, course.time_budget - (costs.survey or 0.0))
     points = most if not each else min(most, max(1, int(left / each)))
-    run.agent.strategy = run.strategy.replace(budget=points)
+    agent.strategy = strategy.replace(budget=points)
 
 
 def _start_document(
@@ -337,6 +353,8 @@ def _start_document(
             if run.course.time_budget is None
             else {documents.TIME_BUDGET: run.course.time_budget}
         ),
+        documents.RESURVEY_EVERY: run.course.resurvey_every,
+        documents.RESURVEY_MINUTES: run.course.resurvey_minutes,
         **md,
         "hints": {"dimensions": dimensions, **md.get("hints", {})},
     }
@@ -370,7 +388,11 @@ def _outlined(
     """Show what a run would do."""
     if past is None:
         survey = yield from plan_stubs.last_look(imager, mask)
-        survey = None if survey is None else _withheld(survey, course.withhold)
+        if survey is not None:
+            survey = _withheld(survey, course.withhold)
+            unlimited = agent.strategy is not None and agent.strategy.budget is None
+            if course.time_budget is not None and unlimited:
+                _as_time_allows(agent, course, Costs.of(detectors, x, y, imager, tip), survey)
     else:
         for name, doc in past.documents:
             agent(name, doc)
@@ -381,7 +403,8 @@ def _outlined(
             about = {"strategy": wanted.name, "parameters": wanted.parameters}
             explorer.steer(Act(explorer.n_acts, "set", about))
     outline = yield from plan_stubs.call_in_thread(
-        Outline.of, agent, survey, detectors, x, y, imager, tip
-    )
+        Outline.of, agent, survey, detectors, x, y, imager, tip,
+        (course.resurvey_every, course.resurvey_minutes),
+    )  # fmt: skip
     print(printed(outline))
     return outline

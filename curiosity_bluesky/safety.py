@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 import numpy as np
 from bluesky.protocols import Movable, Readable
@@ -100,9 +99,11 @@ def check_area(
 
 
 def lower(tip: Movable | None) -> MsgGenerator[None]:
-    """Bring the tip to the sample and wait for it; without a tip, nothing happens."""
+    """Bring the tip to the sample and wait for it; where it fails, the imager will say so, too."""
     if tip is not None:
-        yield from bps.abs_set(tip, DOWN, wait=True)
+        failed = yield from faults.together([faults.Setting(tip, DOWN)], _LIFT_SECONDS)
+        if failed:
+            logger.error("the tip is not on the sample: %s", failed)
 
 
 def lift(tip: Movable | None) -> MsgGenerator[None]:

@@ -53,6 +53,7 @@ def simulated_instrument(
     noise: float = 0.0,
     seed: int = 0,
     faults: Faults | None = None,
+    drift_um_per_min: tuple[float, float] = (0.0, 0.0),
 ) -> SimulatedInstrument:
     """Put a sample under a simulated microscope.
 
@@ -68,8 +69,13 @@ def simulated_instrument(
         Seed of the noise.
     faults
         What goes wrong. Default: nothing.
+    drift_um_per_min
+        How fast the sample drifts along x and y, um per simulated minute.
     """
-    microscope = SimMicroscope(sample, Clock(speed), noise=noise, seed=seed, faults=faults)
+    microscope = SimMicroscope(
+        sample, Clock(speed), noise=noise, seed=seed, faults=faults,
+        drift_um_per_min=drift_um_per_min,
+    )  # fmt: skip
     return SimulatedInstrument(
         microscope,
         AFMStage(microscope, name="stage"),

@@ -134,12 +134,17 @@ class Pace:
         See `Costs.usual`.
     began
         When the run began, as `time.monotonic` counts.
+    every, minutes
+        When the survey is taken anew, as in `drift.Tracker`; 0: never.
     """
 
     costs: Costs
     survey: Survey
     batch: int = 1
     began: float = field(default_factory=time.monotonic)
+    every: int = 0
+    minutes: float = 0.0
+    _done: int = 0
     _should: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     _extra: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     _usual: float | None = field(init=False)
@@ -173,7 +178,7 @@ class Pace:
         if self._extra:
             # A night with the tip paused over dinner says nothing about the points to come.
             extra = min(extra, 20 * (float(np.median(self._extra)) + should) + 10.0)
-        self._then, self._at = now, place
+        self._then, self._at, self._done = now, place, self._done + 1
         self._should.append(should)
         self._extra.append(extra)
 
@@ -183,7 +188,7 @@ class Pace:
         return self._usual if not self._extra else self._leg() + float(np.mean(self._extra))
 
     def _leg(self) -> float:
-        """What a point should cost where it is not known which: how far they were of late."""
+        """Return what a point should cost where it is not known which: as those of late did."""
         if self._usual is None:
             return float(np.mean(self._should))
         # As if what is usual had been seen a few times.
@@ -196,10 +201,27 @@ class Pace:
             return None
         known = np.array([[p.x, p.y] for p in islice(pending, n)]).reshape(-1, 2)
         should = self.costs.points(known, self._at)
-        if should is None:
-            return n * each
         extra = float(np.mean(self._extra)) if self._extra else 0.0
-        return should + len(known) * extra + (n - len(known)) * each
+        unknown = n if should is None else n - len(known)
+        spent = unknown * each + (n - unknown) * extra + (should or 0.0)
+        return spent + self._resurveys(n, spent) * (self.costs.survey or 0.0)
+
+    def _resurveys(self, n: int, seconds: float) -> int:
+        """How many re-surveys come in the next `n` points, which take so many seconds."""
+        minute, began = 60 * self.minutes, self.elapsed
+        return _steps(self._done, self._done + n, 1, self.every) + _steps(
+            began, began + seconds, minute / 16, minute
+        )
+
+
+def _steps(start: float, end: float, first: float, longest: float) -> int:
+    """Count the steps from `start` to `end` of a row that doubles until it is `longest`."""
+    if not longest:
+        return 0
+    at, count = 0.0, 0
+    while (at := at + min(longest, max(first, at))) <= end:
+        count += at > start
+    return count
 
 
 def _seconds(device: Any) -> float | None:

@@ -1,5 +1,6 @@
 """The simulated instrument: samples, and a plain-Python microscope that measures them."""
 
+from sim_devices.band_excitation import SimBandExcitation
 from sim_devices.catalogue import SampleInfo, list_samples, open_sample
 from sim_devices.clock import Clock
 from sim_devices.faults import Faults
@@ -15,6 +16,7 @@ __all__ = [
     "RecordedSample",
     "Sample",
     "SampleInfo",
+    "SimBandExcitation",
     "SimMicroscope",
     "SyntheticSample",
     "list_samples",

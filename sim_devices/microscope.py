@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
 from sim_devices.clock import Clock
+from sim_devices.drift import Drift, UnderTip, drifting_image, pixel_under
 from sim_devices.faults import Faults, spoil
 from sim_devices.sample import Sample
 
@@ -63,6 +64,11 @@ class SimMicroscope:
         how often it was measured, not on the order of the pixels.
     faults
         What goes wrong. Default: nothing.
+    drift_um_per_min
+        Velocity (x, y) with which the sample drifts, um/min. What lies under the tip at stage
+        position s is the sample at s - drift(t); beyond its border it goes on mirrored.
+        Images are drawn line by line, spectra are those of the place that is under the tip at
+        half their time.
 
     Attributes
     ----------
@@ -74,6 +80,8 @@ class SimMicroscope:
         Whether the tip is off the sample; at first it is not.
     dragged_um : float
         How far the tip was moved over the sample without being lifted.
+    under_tip : list of UnderTip
+        Where each scan and spectrum that was begun really was, for tests and benchmarks.
 
     Raises
     ------
@@ -94,6 +102,7 @@ class SimMicroscope:
         noise: float = 0.0,
         seed: int = 0,
         faults: Faults | None = None,
+        drift_um_per_min: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         numbers = {"settle_s": settle_s, "line_s": line_s, "spectrum_s": spectrum_s}
         numbers["lift_s"] = lift_s
@@ -116,6 +125,8 @@ class SimMicroscope:
         self.n_spectra = 0
         self.lifted = False
         self.dragged_um = 0.0
+        self.under_tip: list[UnderTip] = []
+        self._drift = Drift(drift_um_per_min)
         self._speed = float(speed_um_per_s)
         self._settle_s = float(settle_s)
         self._line_s = float(line_s)
@@ -287,14 +298,23 @@ class SimMicroscope:
         ConnectionError
             If `faults` say so.
         """
-        self._spend("scan", self._begin("scan"), self.sample.shape[0] * self._line_s)
+        aborted, began = self._begin("scan"), self.clock.now()
+        seconds = self.sample.shape[0] * self._line_s
+        self._note("scan", began + seconds / 2)
+        self._spend("scan", aborted, seconds)
         with self._lock:
             number = self.n_scans
             self.n_scans += 1
         return {
-            name: self._noisy(image, float(np.std(image)), (0, number, channel))
+            name: self._noisy(self._drawn(image, began), float(np.std(image)), (0, number, channel))
             for channel, (name, image) in enumerate(self.sample.images.items())
         }
+
+    def _drawn(self, image: NDArray, began: float) -> NDArray:
+        if not self._drift:
+            return image
+        axes = self.sample.x, self.sample.y
+        return drifting_image(image, *axes, self._drift, began, self._line_s)
 
     # --- spectrometer ----------------------------------------------------------------
 
@@ -403,13 +423,25 @@ class SimMicroscope:
 
     def _measurable_pixel(self) -> tuple[int, int]:
         """Find the (row, col) under the tip; refuse a masked one."""
-        row, col = self.sample.pixel(self._position["x"], self._position["y"])
+        true = self._note("spectrum", self.clock.now() + self._spectrum_s / 2)
+        if self._drift:
+            row = pixel_under(true.y - true.drift_y, self.sample.y)
+            col = pixel_under(true.x - true.drift_x, self.sample.x)
+        else:
+            row, col = self.sample.pixel(true.x, true.y)
         if self.sample.mask[row, col]:
             raise InputError(
                 f"pixel (row {row}, col {col}) is masked; expected one where a spectrum may "
                 "be taken: choose a pixel that is not in the sample's mask."
             )
         return row, col
+
+    def _note(self, what: str, seconds: float) -> UnderTip:
+        """Note where the tip is at the middle of a scan or spectrum."""
+        x, y = self._position["x"], self._position["y"]
+        true = UnderTip(what, seconds, x, y, *self._drift.at(seconds))
+        self.under_tip.append(true)
+        return true
 
     def _spend(self, what: str, aborted: threading.Event, seconds: float) -> None:
         """Let the time of a measurement pass and give the tip back."""

@@ -4,6 +4,7 @@ The plans do not know these classes: they are written against `bluesky.protocols
 Movable, Readable and Triggerable will do.
 """
 
+from curiosity_bluesky.devices.band_excitation import BandExcitation, SpectrogramDriver
 from curiosity_bluesky.devices.drivers import (
     ImagerDriver,
     LiftDriver,
@@ -19,9 +20,11 @@ from curiosity_bluesky.devices.tip import Tip
 __all__ = [
     "AFMStage",
     "ArraySignal",
+    "BandExcitation",
     "Imager",
     "ImagerDriver",
     "LiftDriver",
+    "SpectrogramDriver",
     "Spectrometer",
     "SpectrometerDriver",
     "StageDriver",

@@ -96,6 +96,17 @@ class SpectrometerDriver(Protocol):
     A driver whose spectra are not float64 says so with one more attribute,
     `spectrum_dtypes`, channel name to numpy dtype; what it does not name there is converted
     to float64.
+
+    A driver that measures more than spectra along that axis, or knows which figures describe
+    them, has more of these attributes; `band_excitation.BandExcitation` has all:
+
+    - `spectrum_arrays`: array name to dims and units, of arrays that `acquire` returns beside
+      the channels, of any number of dimensions but one;
+    - `spectrum_array_axes`: axis name to dim, units and values ``(size,)``. Each dim has at least
+      one, and the one that is called as the dim is its coordinate;
+    - `spectrum_scalars`: name to units and `spectrometer.Scalar`, the figures of a spectrum;
+    - `hinted`: which of these a live table shows. Default: all;
+    - `learned`: the channels to learn from. Default: all.
     """
 
     @property

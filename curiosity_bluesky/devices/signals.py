@@ -52,6 +52,22 @@ class ArraySignal(Signal):
         }
 
 
+class NumberSignal(Signal):
+    """A soft signal of a number, NaN until there is one, whose description has units."""
+
+    units: str = ""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(value=np.nan, **kwargs)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """Return the data key."""
+        described = super().describe()
+        if self.units:
+            described[self.name]["units"] = self.units
+        return described
+
+
 class MeasuringDevice(Device):
     """A device with soft signals that one blocking measurement fills.
 
@@ -128,6 +144,14 @@ class MeasuringDevice(Device):
                 "give the driver's channels, axes and settings different names"
             )
 
+    def _number(self, key: str, units: str) -> NumberSignal:
+        """Return the signal of a number with units, the one there is or a new one."""
+        signal = self._known.get(key)
+        if not isinstance(signal, NumberSignal):
+            signal = self._known[key] = NumberSignal(name=f"{self.name}_{key}", parent=self)
+        signal.units = units
+        return signal
+
     def _soft(self, key: str, value: Any) -> Signal:
         """Return the signal of a scalar, the one there is or a new one."""
         if key not in self._known:
@@ -154,22 +178,31 @@ class MeasuringDevice(Device):
         self, units: Mapping[str, str], dtypes: Mapping[str, DTypeLike], sizes: Mapping[str, int]
     ) -> dict[str, ArraySignal]:
         """Return the signals of the channels, NaN or 0 until there is a measurement."""
-        shape, channels = tuple(sizes.values()), {}
-        for channel, unit in units.items():
-            dtype = np.dtype(dtypes.get(channel, float))
-            empty = np.full(shape, np.nan if dtype.kind in "fc" else 0, dtype)
-            signal = channels[channel] = self._array(channel, empty, list(sizes), unit)
-            last = np.asarray(signal.get())
-            if last.shape != shape or last.dtype != dtype:
-                signal.put(empty)
-        return channels
+        return {
+            channel: self._empty(channel, unit, np.dtype(dtypes.get(channel, float)), sizes)
+            for channel, unit in units.items()
+        }
 
-    def _fill(self, measured: Mapping[str, ArrayLike]) -> dict[str, NDArray]:
+    def _empty(
+        self, channel: str, units: str, dtype: np.dtype, sizes: Mapping[str, int]
+    ) -> ArraySignal:
+        """Return the signal of a channel, NaN or 0 until there is a measurement."""
+        shape = tuple(sizes.values())
+        empty = np.full(shape, np.nan if dtype.kind in "fc" else 0, dtype)
+        signal = self._array(channel, empty, list(sizes), units)
+        last = np.asarray(signal.get())
+        if last.shape != shape or last.dtype != dtype:
+            signal.put(empty)
+        return signal
+
+    def _fill(
+        self, measured: Mapping[str, ArrayLike], signals: Mapping[str, ArraySignal]
+    ) -> dict[str, NDArray]:
         """Put what the driver measured into the signals, as it was declared."""
-        declared = {channel: np.asarray(signal.get()) for channel, signal in self.channels.items()}
+        declared = {channel: np.asarray(signal.get()) for channel, signal in signals.items()}
         arrays = fitted(self.name, declared, measured)
         for channel, values in arrays.items():
-            self.channels[channel].put(values)
+            signals[channel].put(values)
         return arrays
 
     channels: dict[str, ArraySignal]
@@ -184,7 +217,7 @@ class MeasuringDevice(Device):
 
     def _take(self, measured: Mapping[str, ArrayLike]) -> None:
         """Put a measurement into the signals."""
-        self._fill(measured)
+        self._fill(measured, self.channels)
 
     def trigger(self) -> DeviceStatus:
         """Start a measurement; the status is done when the signals hold it.

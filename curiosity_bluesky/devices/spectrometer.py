@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from curiosity_bluesky.devices.drivers import SpectrometerDriver, stated_seconds
-from curiosity_bluesky.devices.signals import MeasuringDevice
+from curiosity_bluesky.devices.signals import ArraySignal, MeasuringDevice
+from curiosity_bluesky.errors import InputError
 
 Scalar = Callable[[NDArray, Mapping[str, NDArray]], float]
 """A figure of one spectrum, from the axis and the channels, each ``(points,)``."""
@@ -65,9 +66,10 @@ def loop_area(axis: NDArray, spectrum: Mapping[str, NDArray]) -> float:
 class Spectrometer(MeasuringDevice):
     """Takes a spectrum of one or more channels where the tip is.
 
-    Data keys are ``<name>_<channel>``, each along the axis, and ``<name>_<scalar>``; the
-    axis ``<name>_<axis>`` and the settings are configuration. All but the scalars is asked
-    of the driver anew by `stage`.
+    Data keys are ``<name>_<channel>``, each along the axis, ``<name>_<array>`` for what
+    the driver offers besides, of its own dimensions, and ``<name>_<scalar>``; the axes
+    ``<name>_<axis>`` and the settings are configuration. All but the scalars that were given
+    is asked of the driver anew by `stage`.
 
     Parameters
     ----------
@@ -76,13 +78,15 @@ class Spectrometer(MeasuringDevice):
     name
         Name of the device.
     scalars
-        Figures of each spectrum by name. Default: `quality` (`loop_quality`) and `area`
-        (`loop_area`).
+        Figures of each spectrum by name. Default: the driver's `spectrum_scalars`; without
+        such, `quality` (`loop_quality`) and `area` (`loop_area`).
 
     Attributes
     ----------
     channels : dict of str to ArraySignal
         The last spectrum of each channel.
+    arrays : dict of str to ArraySignal
+        The last of each array besides.
     """
 
     def __init__(
@@ -95,26 +99,84 @@ class Spectrometer(MeasuringDevice):
     ) -> None:
         super().__init__(name=name, **kwargs)
         self.driver = driver
-        default = {"quality": loop_quality, "area": loop_area}
-        self._rules = dict(default if scalars is None else scalars)
+        self._own_rules = None if scalars is None else dict(scalars)
         self._refresh()
 
     def _refresh(self) -> None:
         name, units, values = self.driver.spectrum_axis
         axis = np.array(values)
         self.axis = self._axis(name, axis, units)
-        self.channels = self._channels(
-            self.driver.spectrum_channels,
-            getattr(self.driver, "spectrum_dtypes", {}),
-            {name: len(axis)},
-        )
-        self.scalars = {scalar: self._soft(scalar, np.nan) for scalar in self._rules}
+        dtypes = getattr(self.driver, "spectrum_dtypes", {})
+        self.channels = self._channels(self.driver.spectrum_channels, dtypes, {name: len(axis)})
+        self.arrays, axes = self._more_arrays(dtypes)
+        rules = self._units_and_rules()
+        self._rules = {scalar: rule for scalar, (_, rule) in rules.items()}
+        self.scalars = {scalar: self._number(scalar, units) for scalar, (units, _) in rules.items()}
         settings = []
         for setting, value in self.driver.spectrum_settings.items():
             signal = self._soft(setting, value)
             signal.put(value)
             settings.append(signal)
-        self._offer([*self.channels.values(), *self.scalars.values()], [self.axis, *settings])
+        self._offer(
+            [*self.channels.values(), *self.arrays.values(), *self.scalars.values()],
+            [self.axis, *axes, *settings],
+        )
+
+    def _units_and_rules(self) -> dict[str, tuple[str, Scalar]]:
+        if self._own_rules is None:
+            default = {"quality": ("", loop_quality), "area": ("", loop_area)}
+            return dict(getattr(self.driver, "spectrum_scalars", default))
+        return {scalar: ("", rule) for scalar, rule in self._own_rules.items()}
+
+    def _more_arrays(
+        self, dtypes: Mapping[str, DTypeLike]
+    ) -> tuple[dict[str, ArraySignal], list[ArraySignal]]:
+        """Make the signals of the arrays besides the channels, and of their axes."""
+        offered = getattr(self.driver, "spectrum_arrays", {})
+        axes, sizes = [], {}
+        for key, (dim, units, values) in getattr(self.driver, "spectrum_array_axes", {}).items():
+            signal = self._array(key, np.asarray(values), [dim], units)
+            signal.put(np.array(values))
+            axes.append(signal)
+            if sizes.setdefault(dim, len(values)) != len(values):
+                raise InputError(
+                    f"the axis {key} of {self.name} has {len(values)} values; expected as many as "
+                    f"another axis along {dim} has, {sizes[dim]}: correct the driver's "
+                    "spectrum_array_axes"
+                )
+        missing = {dim for dims, _ in offered.values() for dim in dims} - set(sizes)
+        if missing:
+            raise InputError(
+                f"the arrays of {self.name} lie along {', '.join(sorted(missing))}; expected an "
+                "axis for each of these dimensions in the driver's spectrum_array_axes: name "
+                "it there"
+            )
+        arrays = {
+            key: self._empty(
+                key, units, np.dtype(dtypes.get(key, float)), {dim: sizes[dim] for dim in dims}
+            )
+            for key, (dims, units) in offered.items()
+        }
+        return arrays, axes
+
+    @property
+    def learned(self) -> list[str]:
+        """Data keys of the channels to learn from: those that the driver says, or all.
+
+        Raises
+        ------
+        InputError
+            If the driver names what is no channel.
+        """
+        channels = list(self.channels)
+        chosen = list(getattr(self.driver, "learned", channels))
+        if not chosen or set(chosen) - set(channels):
+            raise InputError(
+                f"the driver of {self.name} says that {', '.join(chosen) or 'nothing'} is to be "
+                f"learned; expected some of its channels {', '.join(channels)}: correct its "
+                "`learned`"
+            )
+        return [self.channels[channel].name for channel in chosen]
 
     @property
     def seconds(self) -> float | None:
@@ -123,14 +185,17 @@ class Spectrometer(MeasuringDevice):
 
     @property
     def hints(self) -> dict[str, list[str]]:
-        """What a live table shows: the scalars."""
-        return {"fields": [signal.name for signal in self.scalars.values()]}
+        """What a live table shows: the scalars, or those that the driver chooses of them."""
+        chosen = getattr(self.driver, "hinted", self.scalars)
+        shown = chosen if self._own_rules is None else self.scalars
+        return {"fields": [s.name for scalar, s in self.scalars.items() if scalar in shown]}
 
     def _measure(self) -> Mapping[str, ArrayLike]:
         return self.driver.acquire()
 
     def _take(self, measured: Mapping[str, ArrayLike]) -> None:
-        spectrum = self._fill(measured)
+        filled = self._fill(measured, {**self.channels, **self.arrays})
+        spectrum = {channel: filled[channel] for channel in self.channels}
         axis = np.asarray(self.axis.get())
         for scalar, rule in self._rules.items():
             self.scalars[scalar].put(float(rule(axis, spectrum)))

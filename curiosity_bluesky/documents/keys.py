@@ -10,6 +10,7 @@ MAPS = "maps"
 FLAGS = "flags"
 FAILURES = "failures"
 STEERING = "steering"
+DRIFT = "drift"
 
 MASK = "mask"
 """Data key of the mask in the survey stream, (y, x), 1 where nothing may be measured."""
@@ -29,12 +30,23 @@ LOOKAHEAD = "curiosity_lookahead"
 TIME_BUDGET = "curiosity_time_budget"
 """Key of the start document: seconds that the run was allowed to take, where there is a limit."""
 
+RESURVEY_EVERY = "curiosity_resurvey_every"
+RESURVEY_MINUTES = "curiosity_resurvey_minutes"
+"""Keys of the start document: when the survey is taken anew, in points and in minutes."""
+
+OUT_OF_REACH = "out_of_reach"
+"""Data key of the drift stream, (y, x), 1 where the tip cannot be sent by now."""
+
 INTEGERS = (
     *("decision_id", "row", "col", "n_observed", "model_version", "epochs", "to_come"),
-    *("attempt", "given_up", "barred", "act_id", "n_decisions"),
+    *("attempt", "given_up", "barred", "act_id", "n_decisions", "resurvey", "trusted"),
 )
 STRINGS = ("reason", "model", "architecture", "remark", "kind", "arguments")
-UNITS = {"x": "um", "y": "um", "radius": "um", "seconds": "s", "remaining": "s"}
+UNITS = {
+    **{"x": "um", "y": "um", "radius": "um", "seconds": "s", "remaining": "s"},
+    **{"drift_x": "um", "drift_y": "um", "expected_x": "um", "expected_y": "um"},
+    **{"rate_x": "um/s", "rate_y": "um/s"},
+}
 
 DECISION_KEYS = (
     "decision_id",
@@ -66,4 +78,8 @@ LEARNING_KEYS = (
 )
 FLAG_KEYS = ("x", "y", "radius", "n_observed", "excess", "learnable", "remark")
 FAILURE_KEYS = ("decision_id", "row", "col", "attempt", "reason", "given_up", "barred", "seconds")
+DRIFT_KEYS = (
+    *("resurvey", "seconds", "drift_x", "drift_y", "expected_x", "expected_y"),
+    *("rate_x", "rate_y", "residual", "overlap", "trusted", "n_decisions"),
+)
 STEERING_KEYS = ("act_id", "kind", "arguments", "n_decisions")

@@ -228,13 +228,16 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
     sizes: dict[str, int] = {}
     for dims, values, _ in variables.values():
         sizes |= zip(dims, values.shape, strict=True)
-    for device in stream.metadata["configuration"].values():
+    for name, device in stream.metadata["configuration"].items():
         for key, values in device["data"].items():
             described = device["data_keys"][key]
             dims = described.get("dims") or []
             if len(dims) == 1 and sizes.get(dims[0]) == np.size(values) and np.ndim(values) == 1:
                 attrs = {"units": described["units"]} if described.get("units") else {}
-                coordinates[dims[0]] = (dims[0], np.asarray(values), attrs)
+                # Where several lie along one dimension, it is called as its own.
+                called = key.removeprefix(f"{name}_")
+                axis = called if f"{name}_{dims[0]}" in device["data"] else dims[0]
+                coordinates[axis] = (dims[0], np.asarray(values), attrs)
     return xr.Dataset(variables, coordinates)
 
 

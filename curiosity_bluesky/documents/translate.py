@@ -15,9 +15,11 @@ from curiosity_bluesky.documents.keys import (
     CHANNELS,
     DECISION_KEYS,
     DECISIONS,
+    DRIFT,
     FAILURES,
     FLAG_KEYS,
     MASK,
+    OUT_OF_REACH,
     PREDICTED,
     PRIMARY,
     RESUMES,
@@ -32,13 +34,14 @@ from curiosity_bluesky.learning import (
     Flag,
     Observation,
     Proposal,
+    Reach,
     Resumption,
     Strategy,
     Survey,
 )
 from curiosity_bluesky.learning.survey import Pixel
 
-Item = Survey | Proposal | Observation | Failure | Act | Resumption
+Item = Survey | Proposal | Observation | Failure | Act | Reach | Resumption
 """What an explorer has to know."""
 
 
@@ -83,9 +86,9 @@ class Translator:
 
     Give it documents in their order; what an explorer has to know comes back: a `Survey`,
     a `Proposal` that was decided, an `Observation`, a `Failure` of an attempt, an
-    `Act` of somebody, a `Resumption`. A new start document begins a new run, unless it goes on
-    with the one before: that is one run in two pieces, with one survey. Documents of other
-    runs are passed over.
+    `Act` of somebody, the `Reach` that drift leaves, a `Resumption`. A new start document
+    begins a new run, unless it goes on with the one before: that is one run in two pieces, with
+    one survey. Documents of other runs are passed over.
 
     Parameters
     ----------
@@ -164,6 +167,9 @@ class Translator:
             )
         if stream == STEERING:
             return Act(int(data["act_id"]), data["kind"], json.loads(data["arguments"]))
+        if stream == DRIFT:
+            out = np.asarray(data[OUT_OF_REACH], bool)
+            return Reach(int(data["resurvey"]), out, int(data["n_decisions"]))
         if stream == PRIMARY:
             spectrum = [np.asarray(data[key], float) for key in channel_keys(descriptor)]
             number = data.get("decision_id")

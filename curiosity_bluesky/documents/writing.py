@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from curiosity_bluesky.documents.keys import (
     CHANNELS,
     DECISION_KEYS,
+    DRIFT_KEYS,
     FAILURE_KEYS,
     FLAG_KEYS,
     INTEGERS,
     LEARNING_KEYS,
     LOOKAHEAD,
+    OUT_OF_REACH,
     PREDICTED,
     RESUMES,
     STEERING_KEYS,
@@ -199,6 +201,21 @@ def act_values(act: Act, n_decisions: int) -> dict[str, Any]:
     """
     given = (act.act_id, act.kind, json.dumps(act.arguments), n_decisions)
     return {key: as_plain(key, value) for key, value in zip(STEERING_KEYS, given, strict=True)}
+
+
+def drift_record(values: Mapping[str, Any], out_of_reach: NDArray) -> Record:
+    """Return what a re-survey found, for one event of the ``drift`` stream.
+
+    Parameters
+    ----------
+    values
+        By `DRIFT_KEYS`.
+    out_of_reach
+        ``(rows, cols)``, True where the tip cannot be sent by now.
+    """
+    plain: dict[str, Any] = {key: as_plain(key, values[key]) for key in DRIFT_KEYS}
+    plain[OUT_OF_REACH] = out_of_reach.astype("|u1")
+    return Record("drift", plain, {OUT_OF_REACH: "yx"})
 
 
 def survey_record(survey: Survey, imager: str) -> Record:

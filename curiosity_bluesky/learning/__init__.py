@@ -9,12 +9,14 @@ from curiosity_bluesky.learning.explorer import Explorer
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.records import (
+    OUT_OF_REACH,
     Act,
     Failure,
     Flag,
     Observation,
     Prediction,
     Proposal,
+    Reach,
     Resumption,
     Scores,
     Training,
@@ -24,6 +26,7 @@ from curiosity_bluesky.learning.strategy import Strategy, register
 from curiosity_bluesky.learning.survey import Survey
 
 __all__ = [
+    "OUT_OF_REACH",
     "Act",
     "Explorer",
     "Failure",
@@ -33,6 +36,7 @@ __all__ = [
     "Patches",
     "Prediction",
     "Proposal",
+    "Reach",
     "Resumption",
     "Score",
     "Scorer",

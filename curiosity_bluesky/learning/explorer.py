@@ -25,6 +25,7 @@ from curiosity_bluesky.learning.records import (
     Observed,
     Prediction,
     Proposal,
+    Reach,
     Reason,
     Scores,
     Training,
@@ -246,6 +247,16 @@ class Explorer:
                 self._start_with(wanted)
         self._history.steer(act)
 
+    def limit(self, reach: Reach) -> None:
+        """Know which pixels are out of reach by now: they are not proposed until they are within.
+
+        Raises
+        ------
+        InputError
+            If it does not fit the survey.
+        """
+        self._history.limit(reach)
+
     # ---- what next
 
     @one_thread()
@@ -377,7 +388,8 @@ class Explorer:
         if history.n_good >= self.budget and not history.wishes:
             return True, f"budget: {done}"
         if not (history.pending or history.wishes or self._available(history).any()):
-            return True, "no pixel is left to measure"
+            within = " within reach" if history.out_of_reach.any() else ""
+            return True, f"no pixel is left to measure{within}"
         if isinstance(self._learner, Stopping):
             started = time.perf_counter()
             why = self._learner.enough(self._observed(history))
@@ -489,8 +501,8 @@ class Explorer:
         return Crowding(self.survey, limit, pixels)
 
     def _available(self, history: History) -> NDArray[np.bool_]:
-        full = self._crowding(history).full
-        available = self.patches.allowed & ~self.patches.flatten(history.masked | full)
+        barred = history.masked | history.out_of_reach | self._crowding(history).full
+        available = self.patches.allowed & ~self.patches.flatten(barred)
         for pixel in history.taken:
             if (index := self.patches.index(pixel)) is not None:
                 available[index] = False

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.acts import unpacked
-from curiosity_bluesky.learning.records import REASONS, Act, Failure, Observation, Proposal
+from curiosity_bluesky.learning.records import (
+    OUT_OF_REACH,
+    REASONS,
+    Act,
+    Failure,
+    Observation,
+    Proposal,
+    Reach,
+)
 from curiosity_bluesky.learning.survey import Pixel, Survey
 
 NOTHING = -1.0
@@ -38,7 +46,9 @@ class History:
         self._observations: dict[tuple, Observation] = {}
         self._failed: dict[int, Failure] = {}
         self._tried: dict[int, int] = {}
+        self._attempted: set[tuple[int, int]] = set()
         self._acts: dict[int, Act] = {}
+        self._reach: dict[int, Reach] = {}
         self._resumed_at = 0
 
     # ---- what comes in
@@ -86,6 +96,8 @@ class History:
     def fail(self, failure: Failure) -> None:
         """Take in that a decision could not be measured, or not in one attempt."""
         number, tried = failure.decision_id, failure.attempt + 1
+        if not failure.reason.startswith(OUT_OF_REACH):  # nobody went there
+            self._attempted.add((number, failure.attempt))
         self._tried[number] = max(self._tried.get(number, 0), tried)
         if failure.given_up:
             self._failed[number] = failure
@@ -102,6 +114,15 @@ class History:
                 f"the survey {self._survey.shape}"
             )
         self._acts.setdefault(act.act_id, act)
+
+    def limit(self, reach: Reach) -> None:
+        """Take in which pixels are out of reach by now, see `Explorer.limit`."""
+        if reach.out_of_reach.shape != self._survey.shape:
+            raise InputError(
+                f"out_of_reach has shape {reach.out_of_reach.shape}, "
+                f"the survey {self._survey.shape}"
+            )
+        self._reach.setdefault(reach.number, reach)
 
     def _inside(self, pixel: Pixel) -> Pixel:
         pixel, (rows, cols) = as_pixel(pixel), self._survey.shape
@@ -179,14 +200,15 @@ class History:
     @property
     def doses(self) -> list[Pixel]:
         """Where the sample took a spectrum, useless or failed ones too, as often as it did."""
-        places = [o.pixel for o in self._observations.values()]
-        spectra = Counter(o.decision_id for o in self._observations.values())
         # An attempt that failed may have had its bias all the same.
-        for number, tried in self._tried.items():
+        spectra = {
+            (o.pixel if o.decision_id is None else o.decision_id, o.repeat): o.pixel
+            for o in self._observations.values()
+        }
+        for number, attempt in self._attempted:
             if number in self._decisions:
-                pixel = self._decisions[number].pixel
-                places += [pixel] * max(0, tried - spectra[number])
-        return places
+                spectra.setdefault((number, attempt), self._decisions[number].pixel)
+        return list(spectra.values())
 
     @property
     def pending(self) -> list[Proposal]:
@@ -216,14 +238,18 @@ class History:
 
         A pixel that was given back is free again once a spectrum was measured elsewhere: a
         place that cannot be measured must not be proposed over and over. Given up twice, it
-        is barred.
+        is barred. One that was out of reach is free again once it is known to be within.
         """
         given_up = self.given_up
         barred = {number for number, failure in self._failed.items() if failure.bar}
         barred |= {act.arguments["decision_id"] for act in self.acts_of("veto")}
         latest = max((o.decision_id or -1 for o in self.good), default=-1)
         taken = {o.pixel for o in self._observations.values()}
-        failures = Counter(p.pixel for p in self._decisions.values() if p.decision_id in given_up)
+        away = {n for n, failure in self._failed.items() if failure.reason.startswith(OUT_OF_REACH)}
+        known = self._reach[max(self._reach)].n_decisions if self._reach else 0
+        barred |= {number for number in away if number >= known}
+        faulty = given_up - away
+        failures = Counter(p.pixel for p in self._decisions.values() if p.decision_id in faulty)
         return taken | {
             p.pixel
             for p in self._decisions.values()
@@ -242,10 +268,17 @@ class History:
         return masked
 
     @property
+    def out_of_reach(self) -> NDArray[np.bool_]:
+        """``(rows, cols)``, True where the tip cannot be sent by now, as far as is known."""
+        if not self._reach:
+            return np.zeros(self._survey.shape, bool)
+        return self._reach[max(self._reach)].out_of_reach
+
+    @property
     def wishes(self) -> list[Pixel]:
         """Pixels that somebody added and that were not decided on yet, in their order."""
         granted = Counter(p.pixel for p in self._decisions.values() if p.reason == "manual")
-        wishes, masked = [], self.masked
+        wishes, masked = [], self.masked | self.out_of_reach
         for act in self.acts_of("add"):
             pixel = act.arguments["row"], act.arguments["col"]
             granted[pixel] -= 1

@@ -121,6 +121,29 @@ class Failure:
     given_up: bool = True
 
 
+OUT_OF_REACH = "out of reach"
+"""How the reason of a failure begins where the tip could not be sent: no fault of the pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """Which pixels the tip cannot be sent to now, since the sample has drifted.
+
+    Parameters
+    ----------
+    number
+        Number of the re-survey that found it, from 1; the newest one counts.
+    out_of_reach
+        ``(rows, cols)``, True where the tip cannot be sent.
+    n_decisions
+        How many decisions there were before.
+    """
+
+    number: int
+    out_of_reach: NDArray[np.bool_]
+    n_decisions: int
+
+
 @dataclass(frozen=True)
 class Resumption:
     """The run was broken off here; another one goes on with it."""

@@ -61,6 +61,7 @@ class RunPicture:
         self.failed: set[int] = set()
         self.masked: NDArray[np.bool_] | None = None
         self.flags: list[Flag] = []
+        self.drift: list[tuple[float, float]] = []
         self.ended = False
 
     def copy(self) -> RunPicture:
@@ -68,6 +69,7 @@ class RunPicture:
         twin = copy.copy(self)
         twin.decisions, twin.spectra = dict(self.decisions), dict(self.spectra)
         twin.flags, twin.failed = list(self.flags), set(self.failed)
+        twin.drift = list(self.drift)
         return twin
 
     @property
@@ -99,6 +101,8 @@ class RunPicture:
                 self._take_map(doc["data"])
             elif stream == documents.FLAGS:
                 self.flags.append(documents.flag_from(doc["data"]))
+            elif stream == documents.DRIFT and doc["data"]["trusted"]:
+                self.drift.append((doc["data"]["drift_x"], doc["data"]["drift_y"]))
 
     def _steered(self, act: Act) -> None:
         if act.kind == "veto":
@@ -219,6 +223,8 @@ class RunPicture:
             axes.plot([p.x for p in failed], [p.y for p in failed], "x", ms=6, mec="red",
                       mew=1.4, label=f"{len(failed)} given up")  # fmt: skip
         axes.autoscale(False)
+        if self.drift:
+            self._draw_drift(axes)
         if self.masked is not None:
             x, y = self.survey.x, self.survey.y
             masked = axes.contourf(x, y, self.masked.astype(float), levels=[0.5, 1.5],
@@ -232,6 +238,15 @@ class RunPicture:
             )  # fmt: skip
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=3,
                     facecolor="gray")  # fmt: skip
+
+    def _draw_drift(self, axes: Axes) -> None:
+        """Draw, from the middle, the way that the sample has drifted."""
+        assert self.survey is not None
+        middle = [(axis[0] + axis[-1]) / 2 for axis in (self.survey.x, self.survey.y)]
+        x, y = np.vstack([(0.0, 0.0), self.drift]).T
+        far = 1e3 * np.hypot(x[-1], y[-1])
+        axes.plot(middle[0] + x, middle[1] + y, "-", color="cyan", lw=1.5, marker=".", ms=4,
+                  zorder=4, label=f"drift, {far:.0f} nm")  # fmt: skip
 
     def _draw_map(self, axes: Axes) -> None:
         name, values = self.map or ("error", None)

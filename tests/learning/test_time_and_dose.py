@@ -54,7 +54,7 @@ def test_a_path_through_few_places_is_nearly_the_shortest_there_is():
 
 
 def test_no_spot_gets_more_spectra_than_allowed(name, survey, cheap, drive):
-    limit = 2, 0.4
+    limit = 2, 0.05
     explorer = drive(Explorer(survey, cheap(name, max_per_area=limit, budget=9), seed=2))
     assert len(explorer.decisions) == 9
     check_doses(explorer, limit)

@@ -1,0 +1,335 @@
+"""Drift of a real tip: the survey is taken anew, and targets follow the sample."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import bluesky.plan_stubs as bps
+import event_model
+import numpy as np
+from bluesky.protocols import Movable, Readable, Triggerable
+from bluesky.utils import IllegalMessageSequence, MsgGenerator
+from numpy.typing import NDArray
+
+from curiosity_bluesky import documents, faults, plan_stubs
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import OUT_OF_REACH, Proposal, Survey
+from curiosity_bluesky.registration import Registration, register
+
+logger = logging.getLogger("curiosity_bluesky")
+
+_FIXES = 3
+"""So many of the newest trusted re-surveys say how fast the sample drifts."""
+
+_FIRST_SHARE = 16
+"""With `minutes`, the first re-survey comes after this part of them."""
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A drift (um) that was measured, in seconds since the first survey."""
+
+    seconds: float
+    x: float
+    y: float
+
+
+@dataclass
+class Tracker:
+    """Knows where the survey's pixels are by now.
+
+    The sample was at (0, 0) when the first survey was taken. Each re-survey that is trusted is
+    a fix; between them the drift goes on along a straight line through the newest one, with
+    the slope of the newest three (least squares). So that this line never reaches much further
+    than what was seen, the first re-surveys come early: after 1, 2, 4, ... points, or after a
+    sixteenth, an eighth, ... of the minutes, until `every` or `minutes` is reached.
+
+    Parameters
+    ----------
+    x, y, imager
+        As for `curiosity_plan`.
+    every
+        Points between two re-surveys; 0 for never.
+    minutes
+        Minutes between two re-surveys; 0 for never.
+    clock
+        What time it is, s.
+    """
+
+    x: Movable
+    y: Movable
+    imager: Readable
+    every: int = 0
+    minutes: float = 0.0
+    clock: Callable[[], float] = time.time
+    number: int = 0
+    """Re-surveys so far."""
+    fixes: list[Fix] = field(default_factory=lambda: [Fix(0.0, 0.0, 0.0)])
+    """What was measured in this run."""
+    points: int = 0
+    """Points that were visited since a re-survey was last tried."""
+    _earlier: int = 0  # points before that
+    _origin: float = 0.0  # of the seconds, on the clock
+    _began: float = 0.0
+    _tried: float = 0.0
+    _rate_before: tuple[float, float] = (0.0, 0.0)
+    _stale: bool = False  # the fixes are of the run before
+    _now: bool = False
+
+    @property
+    def on(self) -> bool:
+        """Whether drift is corrected at all."""
+        return self.every > 0 or self.minutes > 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the first survey."""
+        return self.clock() - self._origin
+
+    # ---- the first survey, here or in the run that is resumed
+
+    def look(self, mask: NDArray | None) -> MsgGenerator[Survey]:
+        """Take the first survey, as `plan_stubs.look` does."""
+        began = self.clock()
+        survey = yield from plan_stubs.look(self.imager, mask)
+        self._origin = self._middle(began)
+        return survey
+
+    def recall(self, past: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Know the drift from the documents of the runs before; a re-survey is due at once.
+
+        How far the sample crept meanwhile nobody saw: the rate of before counts until there are
+        two fixes of this run.
+        """
+        when, seconds, streams = time.time(), None, {}
+        for name, doc in past:
+            if name == "descriptor":
+                streams[doc["uid"]] = doc["name"]
+            for event in _events(name, doc):
+                stream = streams.get(event["descriptor"])
+                if stream == documents.SURVEY and seconds is None:
+                    when, seconds = event["time"], 0.0
+                elif stream == documents.DRIFT:
+                    data = event["data"]
+                    when, seconds = event["time"], float(data["seconds"])
+                    self.number = max(self.number, int(data["resurvey"]))
+                    if data["trusted"]:
+                        x, y = float(data["drift_x"]), float(data["drift_y"])
+                        self.fixes.append(Fix(seconds, x, y))
+        # By the clock on the wall, whatever clock the run goes by.
+        self._began = self._tried = (seconds or 0.0) + max(0.0, time.time() - when)
+        self._origin = self.clock() - self._began
+        self._rate_before, self.fixes = self.rate, self.fixes[-1:]
+        self._stale = self._now = True
+
+    # ---- where a pixel is
+
+    def drift(self, seconds: float) -> tuple[float, float]:
+        """Return the drift (x, y) in um at a time since the first survey (s)."""
+        last = self.fixes[-1]
+        rate_x, rate_y = self.rate
+        ahead = seconds - last.seconds
+        return last.x + rate_x * ahead, last.y + rate_y * ahead
+
+    @property
+    def rate(self) -> tuple[float, float]:
+        """How fast the sample drifts (x, y), um/s: slope of the newest fixes."""
+        if len(self.fixes) < 2:
+            return self._rate_before
+        newest = np.array([(f.seconds, f.x, f.y) for f in self.fixes[-_FIXES:]])
+        t, *positions = (newest - newest.mean(axis=0)).T
+        rate_x, rate_y = (float((t * p).sum() / (t**2).sum()) for p in positions)
+        return rate_x, rate_y
+
+    def aim(
+        self, proposal: Proposal, detectors: Sequence[Any]
+    ) -> MsgGenerator[tuple[tuple[float, float], str | None]]:
+        """Return where a pixel is by now (x, y) in um, and why the tip may not go there if so.
+
+        It is aimed at where the pixel is at half the time of the spectrum, as far as the
+        detectors say how long that takes.
+        """
+        if not self.on:
+            return (proposal.x, proposal.y), None
+        said = (getattr(detector, "seconds", None) for detector in detectors)
+        spectrum = max((float(s) for s in said if isinstance(s, int | float)), default=0.0)
+        dx, dy = self.drift(self.seconds + spectrum / 2)
+        target = proposal.x + dx, proposal.y + dy
+        for motor, position in zip((self.x, self.y), target, strict=True):
+            [refused] = yield from plan_stubs.refusals(motor, [position])
+            if refused is not None:
+                self._now = True  # so that the explorer knows at once what is out of reach
+                return target, f"{OUT_OF_REACH}: drifted by ({dx:.3g}, {dy:.3g}) um; {refused}"
+        return target, None
+
+    # ---- taking the survey anew
+
+    def due(self) -> bool:
+        """Say whether it is time for a re-survey."""
+        if not self.on:
+            return False
+        return (
+            self._now
+            or (self.every > 0 and self.points >= self._gap)
+            or (self.minutes > 0 and self.seconds - self._tried >= self._gap_s)
+        )
+
+    @property
+    def _gap(self) -> int:
+        """Points until the next re-survey: not more than there were so far."""
+        return min(self.every, max(1, self._earlier))
+
+    @property
+    def _gap_s(self) -> float:
+        """Seconds until the next re-survey: not many more than passed so far."""
+        longest = 60 * self.minutes
+        return min(longest, longest / _FIRST_SHARE + self._tried - self._began)
+
+    def resurvey(
+        self, survey: Survey, n_decisions: int, timeout: float, retries: int, retry_wait: float
+    ) -> MsgGenerator[None]:
+        """Take the survey anew, register it, and write one event of the ``drift`` stream.
+
+        What fails is tried again `retries` times; then the run goes on with the drift
+        extrapolated.
+
+        Parameters
+        ----------
+        survey
+            The first one.
+        n_decisions
+            How many decisions there are.
+        timeout, retries, retry_wait
+            As for `curiosity_plan`.
+        """
+        image = when = None
+        for attempt in range(retries + 1):
+            if attempt:
+                yield from bps.sleep(retry_wait)
+            began = self.clock()
+            image, failed = yield from self._taken(survey, timeout)
+            when = self._middle(began) - self._origin
+            if failed is None:
+                break
+            logger.warning("re-survey, attempt %d: %s", attempt + 1, failed)
+        visited, now = self.points, self.seconds
+        per_point = (now - self._tried) / visited if visited else 0.0
+        self._earlier += visited
+        self.points, self._tried, self._now = 0, now, False
+        if image is None or when is None:
+            logger.error("no re-survey: the run goes on with the drift extrapolated")
+            return
+        gaps = [self._gap * per_point] if self.every else []
+        gaps += [self._gap_s] if self.minutes else []
+        yield from self._written(survey, image, when, n_decisions, min(gaps))
+
+    def _taken(
+        self, survey: Survey, timeout: float
+    ) -> MsgGenerator[tuple[Mapping[str, NDArray] | None, str | None]]:
+        """Take an image; return it, or say what failed."""
+        if isinstance(self.imager, Triggerable):
+            failed = yield from faults.together([faults.Triggering(self.imager)], timeout)
+            if failed:
+                return None, failed
+        # A pause from here on does not take it again: what is written is what was registered.
+        yield from bps.checkpoint()
+        try:
+            image, axes = yield from plan_stubs.image_of(self.imager)
+        except faults.NOT_OURS:
+            raise
+        except Exception as error:  # whatever an instrument raises when it is read
+            return None, faults.in_words(error)
+        shapes = {np.shape(channel) for channel in image.values()}
+        if shapes != {survey.shape} or not all(
+            _alike(axes.get(name, there), there)
+            for name, there in (("x", survey.x), ("y", survey.y))
+        ):
+            return None, "the imager's grid is not that of the first survey"
+        return image, None
+
+    def _written(
+        self,
+        survey: Survey,
+        image: Mapping[str, NDArray],
+        when: float,
+        n_decisions: int,
+        ahead: float,
+    ) -> MsgGenerator[None]:
+        """Register an image and write what came of it; the next one comes in `ahead` seconds."""
+        expected = self.drift(when)
+        steps = [(axis[-1] - axis[0]) / max(1, len(axis) - 1) for axis in (survey.x, survey.y)]
+        try:
+            found = yield from plan_stubs.call_in_thread(
+                register, survey.channels, image, (float(steps[0]), float(steps[1])), expected
+            )
+        except InputError as error:
+            logger.warning("re-survey: %s", error)
+            found = Registration(*expected, np.nan, 0.0, False)
+        self.number += 1
+        if found.trusted:
+            self.fixes = [*([] if self._stale else self.fixes), Fix(when, found.dx, found.dy)]
+            self._stale = False
+        else:
+            logger.warning(
+                "re-survey %d is not trusted (residual %.2g, overlap %.2g): the drift is "
+                "extrapolated", self.number, found.residual, found.overlap,
+            )  # fmt: skip
+        out = yield from self._out_of_reach(survey, ahead)
+        rate_x, rate_y = self.rate
+        values = {
+            **{"resurvey": self.number, "seconds": when, "n_decisions": n_decisions},
+            **{"drift_x": found.dx, "drift_y": found.dy, "rate_x": rate_x, "rate_y": rate_y},
+            **{"expected_x": expected[0], "expected_y": expected[1]},
+            **{"residual": found.residual, "overlap": found.overlap, "trusted": found.trusted},
+        }
+        record = documents.drift_record(values, out)
+        yield from bps.create(name=documents.DRIFT)
+        try:
+            for device in (self.imager, record):
+                yield from bps.read(device)  # pyright: ignore[reportArgumentType]
+        except faults.NOT_OURS:
+            raise
+        except Exception as error:  # it could be read a moment ago
+            with contextlib.suppress(IllegalMessageSequence):
+                yield from bps.drop()
+            logger.error("re-survey %d is not written: %s", self.number, faults.in_words(error))
+            return
+        yield from bps.save()
+        yield from bps.checkpoint()
+
+    def _out_of_reach(self, survey: Survey, ahead: float) -> MsgGenerator[NDArray[np.bool_]]:
+        """Return the pixels that the tip may not be sent to now or in `ahead` seconds."""
+        now, out = self.seconds, np.zeros(survey.shape, bool)
+        for seconds in (now, now + ahead):
+            refused = []
+            for motor, axis, drift in zip(
+                (self.x, self.y), (survey.x, survey.y), self.drift(seconds), strict=True
+            ):
+                places = [float(place) for place in axis + drift]
+                answers = yield from plan_stubs.refusals(motor, places)
+                refused.append(np.array([answer is not None for answer in answers]))
+            out |= refused[0][None, :] | refused[1][:, None]
+        return out
+
+    def _middle(self, began: float) -> float:
+        """Return the middle of a scan that has just ended (s on the clock)."""
+        now, seconds = self.clock(), getattr(self.imager, "seconds", None)
+        # A pause may have had it repeated: what it takes tells more than when it began.
+        known = isinstance(seconds, int | float) and seconds > 0
+        return now - float(seconds) / 2 if known else (began + now) / 2  # pyright: ignore[reportArgumentType]
+
+
+def _alike(here: NDArray, there: NDArray) -> bool:
+    same = 1e-3 * float(np.ptp(there))
+    return here.shape == there.shape and np.allclose(here, there, rtol=0, atol=same)
+
+
+def _events(name: str, doc: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    if name == "event_page":
+        return event_model.unpack_event_page(doc)  # pyright: ignore[reportReturnType, reportArgumentType]
+    return [doc] if name == "event" else []
