@@ -397,3 +397,14 @@ def test_the_image_that_counts_is_the_last_one_before_the_event(catalog, RE):
         translate = Translator()
         found = [item for document in source for item in translate(*document)]
         np.testing.assert_array_equal([item.channels["blob"] for item in found], images[2:])
+
+
+def test_surveys_that_are_taken_again_are_in_files_as_well(tmp_path):
+    whole = run(resurvey_every=3)
+    documents = run(*ALL, files=tmp_path, resurvey_every=3)
+    valid(documents)
+    for stream in ("decisions", "primary"):
+        assert facts([documents], stream) == facts([whole], stream)
+    again = events(documents, "drift")
+    assert len(again) == len(events(whole, "drift")) > 1
+    assert [name for name, _ in documents].count("stream_datum") == 1 + len(again)
