@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky import documents, faults, plan_stubs
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.filed import standing_for
 from curiosity_bluesky.learning import OUT_OF_REACH, Proposal, Survey
 from curiosity_bluesky.registration import Registration, register
 
@@ -303,7 +304,7 @@ class Tracker:
         record = documents.drift_record(values, out)
         yield from bps.create(name=documents.DRIFT)
         try:
-            for device in (self.imager, record):
+            for device in (standing_for(self.imager), record):
                 yield from bps.read(device)  # pyright: ignore[reportArgumentType]
         except faults.NOT_OURS:
             raise

@@ -163,10 +163,7 @@ def look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey]:
     Survey
     """
     yield from measure([imager])
-    taken = standing_for(imager)
-    reading = yield from _read(taken)
-    if isinstance(taken, Filed):
-        reading |= yield from answer(taken.arrays)
+    reading = yield from _seen(imager)
     return documents.survey_from(reading, (yield from configuration(imager)), mask)
 
 
@@ -186,11 +183,20 @@ def last_look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Sur
 
 def image_of(imager: Readable) -> MsgGenerator[tuple[dict[str, NDArray], dict[str, NDArray]]]:
     """Return the image that an imager holds, channel to ``(rows, cols)``, and its axes (um)."""
-    reading = yield from _read(imager)
+    reading = yield from _seen(imager)
     known = yield from configuration(imager)
     image = {key: np.asarray(value) for key, value in reading.items() if np.ndim(value) == 2}
     axes = {k[-1]: np.asarray(v) for k, v in known.items() if k.endswith(("_x", "_y"))}
     return image, {axis: values for axis, values in axes.items() if values.ndim == 1}
+
+
+def _seen(imager: Readable) -> MsgGenerator[dict[str, Any]]:
+    """Return what an imager reads, what it has written to files included."""
+    taken = standing_for(imager)
+    reading = yield from _read(taken)
+    if isinstance(taken, Filed):
+        reading |= yield from answer(taken.arrays)
+    return reading
 
 
 def check_reach(survey: Survey, x: Movable, y: Movable) -> MsgGenerator[None]:

@@ -309,7 +309,7 @@ class Foreign:
         self.x, self.y, self.blob, self.pattern = mx, my, blob, pattern
 
 
-@pytest.mark.parametrize("readable", [True, False])
+@pytest.mark.parametrize("readable", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_any_detector_that_writes_hdf5_takes_the_survey(tmp_path, monkeypatch, readable):
     images = tmp_path / "images"
     images.mkdir()
@@ -350,6 +350,7 @@ def test_a_line_that_is_no_directory_is_refused(tmp_path):
         connect(tmp_path)
 
 
+@pytest.mark.slow
 def test_what_tiled_does_not_know_of_a_file_is_written_again(catalog, RE):
     RE.subscribe(catalog.writer())
     documents = run("imager", RE=RE, files=catalog.assets)
@@ -396,3 +397,14 @@ def test_the_image_that_counts_is_the_last_one_before_the_event(catalog, RE):
         translate = Translator()
         found = [item for document in source for item in translate(*document)]
         np.testing.assert_array_equal([item.channels["blob"] for item in found], images[2:])
+
+
+def test_surveys_that_are_taken_again_are_in_files_as_well(tmp_path):
+    whole = run(resurvey_every=3)
+    documents = run(*ALL, files=tmp_path, resurvey_every=3)
+    valid(documents)
+    for stream in ("decisions", "primary"):
+        assert facts([documents], stream) == facts([whole], stream)
+    again = events(documents, "drift")
+    assert len(again) == len(events(whole, "drift")) > 1
+    assert [name for name, _ in documents].count("stream_datum") == 1 + len(again)
