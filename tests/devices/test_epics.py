@@ -175,17 +175,18 @@ def comparable(documents):
     return found
 
 
-def test_sixty_points_over_channel_access_are_those_of_the_devices_in_process(instrument, file):
+@pytest.mark.parametrize("points", [10, pytest.param(60, marks=pytest.mark.slow)])
+def test_points_over_channel_access_are_those_of_the_devices_in_process(instrument, file, points):
     here = simulated_instrument(open_sample(file), speed=float("inf"))
     for key in ("spectrum_s", "settle_s", "line_s"):
         setattr(here.microscope, f"_{key}", 0.0)
-    how = {"num_points": 60, "parameters": few("curious", patch_size=3)}
+    how = {"num_points": points, "parameters": few("curious", patch_size=3)}
     over, within = run(instrument, **how), run(here, **how)
     descriptors = [doc for name, doc in over if name == "descriptor"]
     [primary] = [doc for doc in descriptors if doc["name"] == "primary"]
     assert primary["data_keys"]["stage_x"]["source"] == "PV:A:x.RBV"
     assert primary["data_keys"]["spectrometer_spectrum"]["source"] == "PV:A:Spectrum:Data1"
-    assert len(events(over, "primary")) == 60
+    assert len(events(over, "primary")) == points
     assert over[-1][1]["num_events"] == within[-1][1]["num_events"]
     for one, other in zip(comparable(over), comparable(within), strict=True):
         assert one == other
@@ -381,6 +382,7 @@ def test_an_ioc_that_does_not_answer_is_named(ports):
 # --- an IOC that dies ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_survives_the_death_of_its_ioc_in_the_middle_of_a_spectrum(mortal, file):
     instrument, start, running = mortal
 
