@@ -21,6 +21,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.filed import standing_for
 from curiosity_bluesky.learning import OUT_OF_REACH, Proposal, Survey
 from curiosity_bluesky.registration import Registration, register
+from curiosity_bluesky.timing import stated
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -161,8 +162,7 @@ class Tracker:
         """
         if not self.on:
             return (proposal.x, proposal.y), None
-        said = (getattr(detector, "seconds", None) for detector in detectors)
-        spectrum = max((float(s) for s in said if isinstance(s, int | float)), default=0.0)
+        spectrum = max((stated(detector) or 0.0 for detector in detectors), default=0.0)
         dx, dy = self.drift(self.seconds + spectrum / 2)
         target = proposal.x + dx, proposal.y + dy
         for motor, position in zip((self.x, self.y), target, strict=True):
@@ -332,10 +332,9 @@ class Tracker:
 
     def _middle(self, began: float) -> float:
         """Return the middle of a scan that has just ended (s on the clock)."""
-        now, seconds = self.clock(), getattr(self.imager, "seconds", None)
+        now, seconds = self.clock(), stated(self.imager)
         # A pause may have had it repeated: what it takes tells more than when it began.
-        known = isinstance(seconds, int | float) and seconds > 0
-        return now - float(seconds) / 2 if known else (began + now) / 2  # pyright: ignore[reportArgumentType]
+        return now - seconds / 2 if seconds else (began + now) / 2
 
 
 def _alike(here: NDArray, there: NDArray) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Proposal, Survey
 from curiosity_bluesky.learning.path import short_path
 
@@ -28,49 +29,54 @@ _PAIRS = 200
 class Costs:
     """How long things take (s), as far as the devices say: `None` is not known.
 
+    They are asked once, at the beginning: in the middle of a run a device may have lost its
+    instrument.
+
     Parameters
     ----------
     survey
         The overview image.
     spectrum
         One spectrum: of several detectors, which measure together, the slowest.
-    leg
-        A move by so much along x and y (um), settling included.
+    x, y
+        A move along each axis: settling (s), and s/um of way; a move of no length takes no time.
     lift
         Lifting the tip before a move and lowering it after it, together.
     """
 
     survey: float | None
     spectrum: float | None
-    leg: Callable[[float, float], float | None]
+    x: tuple[float, float] | None
+    y: tuple[float, float] | None
     lift: float | None = 0.0
 
     @staticmethod
     def of(detectors: Sequence[Any], x: Any, y: Any, imager: Any, tip: Any = None) -> Costs:
         """Ask the devices, see docs/devices.md."""
-        spectra = [_seconds(detector) for detector in detectors]
+        spectra = [stated(detector) for detector in detectors]
         known = [seconds for seconds in spectra if seconds is not None]
         return Costs(
-            survey=_seconds(imager),
+            survey=stated(imager),
             spectrum=max(known, default=0.0) if len(known) == len(spectra) else None,
-            leg=lambda along_x, along_y: _leg(x, y, along_x, along_y),
-            lift=0.0 if tip is None else _seconds(tip),
+            x=_rate(x),
+            y=_rate(y),
+            lift=0.0 if tip is None else stated(tip),
         )
 
     @property
     def speed(self) -> float | None:
-        """How fast the tip travels, um/s: from the difference between two legs."""
-        near, far = self.leg(1.0, 1.0), self.leg(2.0, 2.0)
-        if near is None or far is None:
+        """How fast the tip travels, um/s: that of the slower axis."""
+        if self.x is None or self.y is None:
             return None
-        return 1.0 / (far - near) if far > near else np.inf
+        slowest = max(self.x[1], self.y[1])
+        return 1.0 / slowest if slowest > 0 else np.inf
 
     @property
     def dwell(self) -> float | None:
         """What a point costs wherever it is: settling, lifting and the spectrum (s)."""
-        near, far = self.leg(1.0, 1.0), self.leg(2.0, 2.0)
-        parts = [None if near is None or far is None else 2 * near - far, self.lift, self.spectrum]
-        return _total(parts)
+        if self.x is None or self.y is None:
+            return None
+        return _total([max(self.x[0], self.y[0]), self.lift, self.spectrum])
 
     def points(self, places: NDArray, start: NDArray | None = None) -> float | None:
         """Return how long it takes to measure at places in their order (s).
@@ -84,9 +90,14 @@ class Costs:
         """
         if not len(places):
             return 0.0
-        legs = np.abs(np.diff(places, axis=0, prepend=places[:1] if start is None else [start]))
-        spent = _total([self.leg(*map(float, leg)) for leg in legs])
-        return _total([spent, self._times(len(places), self.spectrum, self.lift)])
+        each = _total([self.spectrum, self.lift])
+        if self.x is None or self.y is None or each is None:
+            return None
+        ways = np.abs(np.diff(places, axis=0, prepend=places[:1] if start is None else [start]))
+        settle, per_um = np.array([self.x, self.y]).T
+        # Both axes move at once.
+        legs = np.where(ways > 0, settle + per_um * ways, 0.0).max(axis=1)
+        return float(legs.sum()) + len(places) * each
 
     def usual(self, survey: Survey, batch: int = 1) -> float | None:
         """Return what a point costs as a rule (s), if pixels are chosen all over the survey.
@@ -109,11 +120,6 @@ class Costs:
             places[k : k + batch] = part[short_path(part, places[k - 1] if k else None)]
         spent = self.points(places)
         return None if spent is None else spent / len(places)
-
-    @staticmethod
-    def _times(n: int, *seconds: float | None) -> float | None:
-        total = _total(seconds)
-        return None if total is None else n * total
 
 
 @dataclass
@@ -231,20 +237,30 @@ def _between(start: float, end: float, gaps: Sequence[float]) -> int:
     return count
 
 
-def _seconds(device: Any) -> float | None:
-    seconds = getattr(device, "seconds", None)
+def stated(device: Any) -> float | None:
+    """Return how long a device says that its measurement takes (s), None if it does not say."""
+    seconds = _asked(lambda: getattr(device, "seconds", None))
     return None if seconds is None or callable(seconds) else float(seconds)
 
 
-def _leg(x: Any, y: Any, along_x: float, along_y: float) -> float | None:
-    # Both axes move at once.
-    times = []
-    for motor, distance in ((x, along_x), (y, along_y)):
-        ask = getattr(motor, "seconds", None)
-        times.append(ask(distance) if callable(ask) else None)
-    return None if None in times else max(times)
+def _rate(motor: Any) -> tuple[float, float] | None:
+    """Return settling (s) and s/um of a motor: the straight line through two moves."""
+    near, far = (_asked(lambda way=way: motor.seconds(way)) for way in (1.0, 2.0))
+    if near is None or far is None:
+        return None
+    per_um = max(0.0, far - near)
+    return max(0.0, near - per_um), per_um
 
 
-def _total(seconds: Any) -> float | None:
-    known = list(seconds)
-    return None if None in known else float(sum(known))
+def _asked(question: Callable[[], Any]) -> Any:
+    try:
+        return question()
+    except InputError:  # what it says is no time
+        raise
+    except Exception:  # it does not say, or its instrument is gone, as others will find out
+        return None
+
+
+def _total(seconds: Sequence[float | None]) -> float | None:
+    known = [part for part in seconds if part is not None]
+    return float(sum(known)) if len(known) == len(seconds) else None

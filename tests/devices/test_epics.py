@@ -170,7 +170,9 @@ def comparable(documents):
                     about.pop("source")
         elif name == "event":
             doc["descriptor"] = streams[doc["descriptor"]]
-            doc["data"] = {k: v for k, v in doc["data"].items() if k != "seconds"}
+            doc["data"] = {
+                k: v for k, v in doc["data"].items() if k not in ("seconds", "remaining")
+            }
         found.append((name, normal(doc)))
     return found
 

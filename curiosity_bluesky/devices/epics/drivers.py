@@ -1,0 +1,205 @@
+"""Image and spectrum records as drivers, as those of an instrument in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from ophyd import Component, Device, EpicsSignal, EpicsSignalRO
+
+from curiosity_bluesky.devices.epics.access import (
+    CONNECT_SECONDS,
+    as_error,
+    lost,
+    now,
+    put,
+    text,
+    texts,
+)
+
+
+class Records(Device):
+    """The process variables of a measurement, without those of its channels."""
+
+    acquire = Component(EpicsSignal, "Acquire")
+    abort = Component(EpicsSignal, "Abort")
+    message = Component(EpicsSignalRO, "Message", string=True)
+    counter = Component(EpicsSignalRO, "ArrayCounter_RBV", auto_monitor=True)
+    duration = Component(EpicsSignalRO, "Seconds", auto_monitor=True)
+    channels = Component(EpicsSignalRO, "Channels", auto_monitor=True)
+    units = Component(EpicsSignalRO, "Units", auto_monitor=True)
+    dtypes = Component(EpicsSignalRO, "DTypes", auto_monitor=True)
+
+
+class ImageRecords(Records):
+    """The process variables of the overview image."""
+
+    x = Component(EpicsSignalRO, "X", auto_monitor=True)
+    y = Component(EpicsSignalRO, "Y", auto_monitor=True)
+
+
+class SpectrumRecords(Records):
+    """The process variables of the spectrum."""
+
+    axis = Component(EpicsSignalRO, "Axis", auto_monitor=True)
+    axis_name = Component(EpicsSignalRO, "AxisName", auto_monitor=True)
+    axis_units = Component(EpicsSignalRO, "AxisUnits", auto_monitor=True)
+    settings = Component(EpicsSignalRO, "Settings", auto_monitor=True)
+
+
+class RecordsDriver:
+    """Measures by a put to Acquire, blocking; what image and spectrum have in common.
+
+    Parameters
+    ----------
+    records
+        The process variables.
+    """
+
+    def __init__(self, records: Any) -> None:
+        self.records = records
+        self._others: dict[str, EpicsSignalRO] = {}
+
+    def _signal(self, suffix: str, auto_monitor: bool) -> EpicsSignalRO:
+        """Return a signal whose name is known only from the IOC."""
+        if suffix not in self._others:
+            pv = f"{self.records.prefix}{suffix}"
+            signal = EpicsSignalRO(pv, name=pv, auto_monitor=auto_monitor)
+            signal.wait_for_connection(timeout=CONNECT_SECONDS)
+            self._others[suffix] = signal
+        return self._others[suffix]
+
+    @property
+    def _channels(self) -> dict[str, str]:
+        names, units = texts(self.records.channels), texts(self.records.units)
+        return dict(zip(names, units, strict=True))
+
+    @property
+    def _dtypes(self) -> dict[str, np.dtype]:
+        dtypes = map(np.dtype, texts(self.records.dtypes))
+        return dict(zip(self._channels, dtypes, strict=True))
+
+    def _check_connected(self) -> None:
+        if not self.records.connected:
+            raise lost(self.records.acquire.pvname)
+
+    def _measured(self, shape: tuple[int, ...]) -> dict[str, NDArray]:
+        before = self.records.counter.get()
+        put(self.records.acquire, 1)
+        if now(self.records.counter)["value"] == before:
+            said = text(self.records.message, fresh=True)
+            raise as_error(
+                said
+                or f"{self.records.acquire.pvname} ended without a measurement; "
+                f"{self.records.counter.pvname} still is {before}"
+            )
+        return {
+            channel: self._array(number, shape, dtype)
+            for number, (channel, dtype) in enumerate(self._dtypes.items(), 1)
+        }
+
+    def _array(self, number: int, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+        signal = self._signal(f"Data{number}", auto_monitor=False)
+        values = np.atleast_1d(now(signal, count=int(np.prod(shape)))["value"])
+        if values.size != np.prod(shape):
+            raise RuntimeError(f"{signal.pvname} holds {values.size} values; expected {shape}")
+        return values.reshape(shape).astype(dtype)
+
+    def destroy(self) -> None:
+        """Let go of the process variables."""
+        for device in (self.records, *self._others.values()):
+            device.destroy()
+        self._others.clear()
+
+    def sources(self) -> dict[str, str]:
+        """Return the process variables of the channels by name."""
+        prefix = self.records.prefix
+        return {channel: f"{prefix}Data{n}" for n, channel in enumerate(self._channels, 1)}
+
+    def abort(self) -> None:
+        """Tell the IOC to end a measurement early."""
+        if self.records.abort.connected:  # what cannot be reached cannot be told either
+            self.records.abort.put(1, wait=False)
+
+
+class EpicsImageDriver(RecordsDriver):
+    """An `ImagerDriver` over Channel Access."""
+
+    @property
+    def image_channels(self) -> Mapping[str, str]:
+        """Channel name to units."""
+        return self._channels
+
+    @property
+    def image_dtypes(self) -> Mapping[str, np.dtype]:
+        """Channel name to dtype."""
+        return self._dtypes
+
+    @property
+    def image_axes(self) -> tuple[NDArray, NDArray]:
+        """The grid's x (columns,) and y (rows,), um."""
+        return np.atleast_1d(self.records.x.get()), np.atleast_1d(self.records.y.get())
+
+    @property
+    def scan_seconds(self) -> float:
+        """How long one image takes, s."""
+        return float(self.records.duration.get())
+
+    def scan(self) -> Mapping[str, NDArray]:
+        """Take one image and return each channel, (rows, columns)."""
+        self._check_connected()
+        x, y = self.image_axes
+        return self._measured((len(y), len(x)))
+
+    def sources(self) -> dict[str, str]:
+        """Return the process variable of each data key."""
+        prefix = self.records.prefix
+        return {**super().sources(), "x": f"{prefix}X", "y": f"{prefix}Y"}
+
+
+class EpicsSpectrumDriver(RecordsDriver):
+    """A `SpectrometerDriver` over Channel Access."""
+
+    @property
+    def spectrum_channels(self) -> Mapping[str, str]:
+        """Channel name to units."""
+        return self._channels
+
+    @property
+    def spectrum_dtypes(self) -> Mapping[str, np.dtype]:
+        """Channel name to dtype."""
+        return self._dtypes
+
+    @property
+    def spectrum_axis(self) -> tuple[str, str, NDArray]:
+        """Name, units and values (points,)."""
+        name, units = texts(self.records.axis_name)[0], texts(self.records.axis_units)[0]
+        return name, units, np.atleast_1d(self.records.axis.get())
+
+    @property
+    def spectrum_settings(self) -> Mapping[str, float | str]:
+        """What the spectra are taken with."""
+        return {name: self._setting(name) for name in texts(self.records.settings)}
+
+    def _setting(self, name: str) -> float | str:
+        signal = self._signal(f"Setting:{name}", auto_monitor=True)
+        is_text = any(kind in cast(Any, signal._read_pv).type for kind in ("char", "string"))
+        return text(signal) if is_text else signal.get()
+
+    @property
+    def spectrum_seconds(self) -> float:
+        """How long one spectrum takes, s."""
+        return float(self.records.duration.get())
+
+    def acquire(self) -> Mapping[str, NDArray]:
+        """Take one spectrum and return each channel, (points,)."""
+        self._check_connected()
+        return self._measured((len(self.spectrum_axis[2]),))
+
+    def sources(self) -> dict[str, str]:
+        """Return the process variable of each data key."""
+        prefix = self.records.prefix
+        settings = {name: f"{prefix}Setting:{name}" for name in texts(self.records.settings)}
+        return {**super().sources(), self.spectrum_axis[0]: f"{prefix}Axis", **settings}
