@@ -51,7 +51,13 @@ def demo(
         typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy, .h5, ..."),
     ] = DEFAULT_SAMPLE,
     strategy: Annotated[str, typer.Option(help="How to choose.")] = "curious",
-    points: Annotated[int, typer.Option(help="Spectra to measure, seeds included.")] = 60,
+    points: Annotated[
+        int | None,
+        typer.Option(help="Spectra to measure, seeds included. [default: 60, or as time allows]"),
+    ] = None,
+    time_budget: Annotated[
+        float | None, typer.Option(metavar="S", help="Seconds that the run may take.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     catalog: CatalogOption = None,
     plot: Annotated[bool, typer.Option(help="Draw the live view and the summary.")] = True,
@@ -124,7 +130,9 @@ def demo(
     )
     how: dict[str, Any] = {
         "strategy": strategy,
-        "points": points,
+        "points": 60 if points is None and time_budget is None else points,
+        "time_budget": time_budget,
+        "resurvey_every": resurvey_every,
         "seed": seed,
         "withhold": withhold,
         "parameters": _parameters(settings or []),
@@ -135,8 +143,7 @@ def demo(
         return
     with _json_alone(as_json):
         result = run_demo(
-            setting, catalog=catalog, plot=plot, picture=picture, lookahead=lookahead,
-            resurvey_every=resurvey_every, **how,
+            setting, catalog=catalog, plot=plot, picture=picture, lookahead=lookahead, **how
         )  # fmt: skip
     _show_result(result, as_json)
 
@@ -221,7 +228,7 @@ def show(
 ) -> None:
     """Show one run: what was decided where, and why."""
     from curiosity_bluesky.catalog import connect
-    from curiosity_bluesky.demo import show_run
+    from curiosity_bluesky.report import show_run
 
     with connect(catalog, create=False) as opened:
         shown = show_run(opened, uid, picture)
@@ -504,7 +511,7 @@ def ioc(
     host: Annotated[
         str, typer.Option(help="Address of the interface; 127.0.0.1: this machine only.")
     ] = "127.0.0.1",
-    image_slice: Annotated[int | None, typer.Option(metavar="N", help="As for demo.")] = None,
+    image_slice: Annotated[str | None, typer.Option(metavar="N", help="As for demo.")] = None,
     spectra_slice: Annotated[str | None, typer.Option(metavar="A:B", help="As for demo.")] = None,
     speed: Annotated[
         float, typer.Option(help="Simulated seconds per second; inf: nothing takes time.")

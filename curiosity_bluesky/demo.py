@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import xarray as xr
 from bluesky import RunEngine
 from bluesky.utils import MsgGenerator, RunEngineInterrupted
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Flag, Scorer, Strategy, withheld_pixels
-from curiosity_bluesky.outline import Outline
+from curiosity_bluesky.outline import Outline, duration
 from curiosity_bluesky.past import Past
 from curiosity_bluesky.plans import Course, explore
+from curiosity_bluesky.report import (
+    DEMO,
+    check_picture,
+    decision_seconds,
+    drift_in_words,
+    flag_in_words,
+    number,
+)
 from curiosity_bluesky.session import (
     SPEED,
     Instrument,
@@ -42,9 +45,6 @@ from curiosity_bluesky.views import LiveView
 from sim_devices import Faults, open_sample
 from sim_devices.drift import askew
 from sim_devices.faults import KINDS
-
-DEMO = "demo"
-"""Key of the start document: the `Setting` of a demo."""
 
 DEVICES = ("simulated", "epics")
 """What a demo can measure with."""
@@ -109,15 +109,15 @@ class DemoResult:
             ("spectra", f"{self.points} in {self.seconds:.0f} s"),
             ("ended by", self.reason),
             ("a decision", f"{self.seconds_per_decision:.3g} s (median after the seeds)"),
-            ("test nMSE", f"{_number(self.test_nmse)}  (withheld pixels; 1: the mean spectrum)"),
-            ("hidden nMSE", f"{_number(self.hidden_nmse)}  (all pixels not measured)"),
+            ("test nMSE", f"{number(self.test_nmse)}  (withheld pixels; 1: the mean spectrum)"),
+            ("hidden nMSE", f"{number(self.hidden_nmse)}  (all pixels not measured)"),
             (
                 "published score",
-                f"{_number(self.published_score)}  (sum of MSE over all pixels, least of the run)",
+                f"{number(self.published_score)}  (sum of MSE over all pixels, least of the run)",
             ),
         ]
         rows += [("drift", self.drift)] if self.drift else []
-        rows += [("look closer", _flag_in_words(flag)) for flag in self.flags]
+        rows += [("look closer", flag_in_words(flag)) for flag in self.flags]
         rows += [("saving", self.saving)] if self.saving else []
         rows += [("uid", self.uid), ("catalogue", self.catalog)]
         return rows + ([("picture", self.picture)] if self.picture else [])
@@ -186,7 +186,7 @@ def run_demo(
     setting: Setting,
     *,
     strategy: str,
-    points: int,
+    points: int | None,
     seed: int,
     catalog: str | None,
     plot: bool,
@@ -195,6 +195,7 @@ def run_demo(
     lookahead: int,
     parameters: Mapping[str, Any],
     resurvey_every: int = 0,
+    time_budget: float | None = None,
 ) -> DemoResult:
     """Explore a sample under the simulated microscope; the parameters are the command's.
 
@@ -205,9 +206,9 @@ def run_demo(
     """
     chosen = Strategy.named(strategy, **{"budget": points, **parameters})
     if picture is not None:
-        _check_picture(picture)
+        check_picture(picture)
     with setting.instrument(seed) as instrument:
-        course = _course(instrument, withhold, lookahead, resurvey_every)
+        course = _course(instrument, withhold, lookahead, resurvey_every, time_budget=time_budget)
         Explorer(instrument.survey(withhold), chosen, seed)  # says what cannot be
         with connect(catalog) as runs:
             agent = CuriosityAgent(chosen, seed)
@@ -215,8 +216,8 @@ def run_demo(
 
 
 def outline_demo(
-    setting: Setting, *, strategy: str, points: int, seed: int, withhold: float,
-    parameters: Mapping[str, Any],
+    setting: Setting, *, strategy: str, points: int | None, seed: int, withhold: float,
+    parameters: Mapping[str, Any], resurvey_every: int = 0, time_budget: float | None = None,
 ) -> Outline:  # fmt: skip
     """Return what `run_demo` would do; nothing is written.
 
@@ -229,7 +230,10 @@ def outline_demo(
     with setting.instrument(seed) as instrument:
         stage = instrument.stage
         devices = [instrument.spectrometer], stage.x, stage.y, instrument.imager
-        return Outline.of(agent, instrument.survey(withhold), *devices)
+        survey = instrument.survey(withhold)
+        return Outline.of(
+            agent, survey, *devices, resurvey=(resurvey_every, 0.0), time_budget=time_budget
+        )
 
 
 def resume_demo(
@@ -252,7 +256,7 @@ def resume_demo(
         If there is no such run, or it was not made by the demo.
     """
     if picture is not None:
-        _check_picture(picture)
+        check_picture(picture)
     with connect(catalog, create=False) as runs:
         past = Past.of(runs.lineage(uid))
         known = past.start.get(DEMO)
@@ -276,12 +280,13 @@ def _course(
     lookahead: int,
     resurvey_every: int = 0,
     resurvey_minutes: float = 0.0,
+    time_budget: float | None = None,
 ) -> Course:
     # A simulated fault is over at once, and so is a spectrum that is not late.
     timeout = 10 + 10 * (instrument.spectrometer.seconds or 0)
     return Course(
         withhold=withhold, lookahead=lookahead, retry_wait=0.1, timeout=timeout,
-        resurvey_every=resurvey_every, resurvey_minutes=resurvey_minutes,
+        resurvey_every=resurvey_every, resurvey_minutes=resurvey_minutes, time_budget=time_budget,
     )  # fmt: skip
 
 
@@ -351,27 +356,7 @@ def _explored(
         flags=documents.flags_of(run),
         saving=_saving(agent.strategy, opened.name),
         picture=None if path is None else str(path),
-        drift=_drift_in_words(run),
-    )
-
-
-def _drift_in_words(run: Any) -> str:
-    """Say what the re-surveys of a run found, "" if there was none."""
-    if documents.DRIFT not in run or not _events(run[documents.DRIFT]):
-        return ""
-    drift = documents.read_stream(run, documents.DRIFT)
-    trusted = drift.isel(event=drift["trusted"].values == 1)
-    words = f"{drift.sizes['event']} re-surveys, {trusted.sizes['event']} of them trusted"
-    if not trusted.sizes["event"]:
-        return words
-    last = {key: float(trusted[key].values[-1]) for key in documents.DRIFT_KEYS}
-    speed = dict(run.start.get(DEMO) or {}).get("speed", 1.0)  # of a demo: simulated minutes
-    minutes = speed * last["seconds"] / 60
-    nm_per_min = 6e4 * math.hypot(last["rate_x"], last["rate_y"]) / speed
-    return (
-        f"{words}: ({1e3 * last['drift_x']:.0f}, {1e3 * last['drift_y']:.0f}) nm in "
-        f"{minutes:.3g}{' simulated' * (speed != 1)} min, at last {nm_per_min:.3g} nm/min; "
-        f"residual {last['residual']:.2g}, overlap {100 * last['overlap']:.0f} %"
+        drift=drift_in_words(run),
     )
 
 
@@ -402,20 +387,6 @@ def _saving(strategy: Strategy, sample: str) -> str | None:
         f"{found['saving']} times as many random pixels are needed for the test nMSE at "
         f"{known['n']} spectra ({found['seeds']} seeds, {known['date']}: {known['command']})"
     )
-
-
-def _flag_in_words(flag: Flag) -> str:
-    return (
-        f"x = {flag.x:.3g}, y = {flag.y:.3g} µm, radius {flag.radius:.2g} µm, "
-        f"{flag.n_observed} spectra: {flag.remark}"
-    )
-
-
-def _check_picture(picture: Path) -> None:
-    if picture.suffix != ".png":
-        raise InputError(f"the picture is {picture}; expected a file ending in .png")
-    if not picture.parent.is_dir() or not os.access(picture.parent, os.W_OK):
-        raise InputError(f"{picture} cannot be written: no such folder, or none to write to")
 
 
 def _saved(view: LiveView, picture: Path | None) -> Path | None:
@@ -457,13 +428,6 @@ class _Curves(Mapping):
         return 2
 
 
-def decision_seconds(measured: xr.Dataset) -> float:
-    """Median time (s) of the decisions after the seeds; of all where there were only seeds."""
-    seconds = measured["seconds"].values
-    later = seconds[measured["reason"].values != "seed"]
-    return float(np.median(later if later.size else seconds))
-
-
 @contextmanager
 def _progress(agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
     """Show points, error and remaining time on standard error; yield a document callback."""
@@ -471,13 +435,13 @@ def _progress(agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
         TextColumn("{task.description:<24}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]:>10}"),
         TextColumn("{task.fields[note]}"),
     )
     streams: dict[str, str] = {}
     measured: set[int] = set()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        points = progress.add_task("taking the survey", total=None, note="")
+        points = progress.add_task("taking the survey", total=None, note="", left="")
 
         def on_epoch(model: str, epoch: int, epochs: int) -> None:
             # Only what takes a while is worth a word; two epochs a point would flicker.
@@ -494,13 +458,16 @@ def _progress(agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
                 progress.update(points, description=f"measuring: {doc['data']['reason']}")
             elif name == "event" and streams.get(doc["descriptor"]) == documents.PRIMARY:
                 measured.add(doc["data"]["decision_id"])  # another attempt is no other point
-                progress.update(points, completed=len(measured), note=_last_score(scorer))
+                remaining = doc["data"].get("remaining", math.nan)
+                left = f"{duration(remaining)} left" if math.isfinite(remaining) else ""
+                done = {"completed": len(measured), "note": _last_score(scorer), "left": left}
+                progress.update(points, **done)
             elif name == "event" and streams.get(doc["descriptor"]) == documents.FAILURES:
                 if doc["data"]["given_up"]:
                     measured.discard(doc["data"]["decision_id"])
             elif name == "stop":
                 note = _last_score(scorer)
-                progress.update(points, description="writing to the catalogue", note=note)
+                progress.update(points, description="writing to the catalogue", note=note, left="")
 
         agent.on_epoch = on_epoch
         yield callback
@@ -509,142 +476,3 @@ def _progress(agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
 def _last_score(scorer: Scorer) -> str:
     last = scorer.scores[-1].hidden_nmse if scorer.scores else math.nan
     return f"hidden nMSE {last:.3f}" if math.isfinite(last) else ""
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """One run, for people.
-
-    Parameters
-    ----------
-    start
-        Its start document.
-    status
-        How it ended, ``open`` if it did not.
-    reason
-        Why it ended, in words.
-    streams
-        Stream name to number of events.
-    points
-        `documents.read` of it, None where nothing was measured.
-    flags
-        Regions that structure does not explain.
-    picture
-        Its picture, where one was asked for.
-    missing
-        What is not in the catalogue though it was measured, "" if nothing is.
-    drift
-        What the re-surveys found, in words; "" where there was none.
-    """
-
-    start: Mapping[str, Any]
-    status: str
-    reason: str
-    streams: Mapping[str, int]
-    points: xr.Dataset | None
-    flags: list[Flag]
-    picture: str | None
-    missing: str = ""
-    drift: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report, JSON-ready."""
-        decisions = [] if self.points is None else _decisions(self.points)
-        out = {field.name: getattr(self, field.name) for field in fields(self)}
-        flags = [asdict(flag) for flag in self.flags]
-        return out | {"start": dict(self.start), "points": decisions, "flags": flags}
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Return what one wants to know of the run."""
-        start = self.start
-        streams = ", ".join(f"{name} {events}" for name, events in self.streams.items())
-        rows = [
-            ("uid", start["uid"]),
-            ("started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start["time"]))),
-            ("status", self.status),
-            ("plan", start.get("plan_name", "")),
-            ("sample", start.get("sample", "")),
-            ("strategy", start.get("curiosity_strategy", "")),
-            ("seed", str(start.get("curiosity_seed", ""))),
-            ("events", streams),
-            ("ended by", self.reason),
-        ]
-        rows += [("missing", self.missing)] if self.missing else []
-        if self.points is not None and "seconds" in self.points:
-            rows.append(("a decision", f"{decision_seconds(self.points):.3g} s (median)"))
-        rows += [("drift", self.drift)] if self.drift else []
-        rows += [("look closer", _flag_in_words(flag)) for flag in self.flags]
-        return rows + ([("picture", self.picture)] if self.picture else [])
-
-    def decisions_table(self) -> Table:
-        """Return the measured points as a table."""
-        table = Table()
-        columns = ("decision_id", "row", "col", "reason", "predicted_error", "novelty", "seconds")
-        for column in columns:
-            table.add_column(column.replace("_", " "), justify="right")
-        for decision in [] if self.points is None else _decisions(self.points):
-            table.add_row(*(_cell(decision.get(column)) for column in columns))
-        return table
-
-
-def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
-    """Read back one run.
-
-    Raises
-    ------
-    InputError
-        If there is no such run.
-    """
-    if picture is not None:
-        _check_picture(picture)
-    run = runs[uid]
-    stop = run.metadata.get("stop") or {}
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", UserWarning)
-        measured = _measured(run)
-    if picture is not None:
-        view = LiveView(picture.parent, window=False)
-        for name, doc in runs.documents(run.start["uid"]):
-            view.picture(name, doc)
-        view.save(picture)
-    return RunReport(
-        start=run.metadata["start"],
-        status=runs.status(run),
-        reason=stop.get("reason", ""),
-        streams={name: _events(run[name]) for name in run},
-        points=measured,
-        flags=documents.flags_of(run),
-        picture=None if picture is None else str(picture),
-        missing="; ".join(str(w.message) for w in said if w.category is documents.Incomplete),
-        drift=_drift_in_words(run),
-    )
-
-
-def _measured(run: Any) -> xr.Dataset | None:
-    """Read the points of a run; None where there are none, as when it was killed early."""
-    if documents.PRIMARY not in run or not _events(run[documents.PRIMARY]):
-        return None
-    return documents.read(run)
-
-
-def _events(stream: Any) -> int:
-    # A stream is there before its first event is.
-    return len(stream["time"]) if "internal" in stream.base else 0
-
-
-def _decisions(points: xr.Dataset) -> list[dict[str, Any]]:
-    keys = [key for key in documents.DECISION_KEYS if key in points]
-    columns = {key: points[key].values.tolist() for key in keys}
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    # JSON has no NaN.
-    return [{k: None if v != v else v for k, v in row.items()} for row in rows]
-
-
-def _number(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.4g}"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

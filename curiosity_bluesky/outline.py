@@ -13,7 +13,7 @@ from rich.table import Table
 
 from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.learning import Explorer, Proposal, Survey
-from curiosity_bluesky.timing import Costs, Pace
+from curiosity_bluesky.timing import Costs, Pace, spectra_in
 
 Range = tuple[float, float]
 
@@ -56,6 +56,7 @@ class Outline:
         imager: Any,
         tip: Any = None,
         resurvey: tuple[int, float] = (0, 0.0),
+        time_budget: float | None = None,
     ) -> Outline:
         """Work out what an agent would have measured first.
 
@@ -69,6 +70,8 @@ class Outline:
             The devices; where they have ``seconds`` (see `docs/devices.md`), it is used.
         resurvey
             After how many points, and minutes, the survey is taken anew; 0: never.
+        time_budget
+            Seconds that the run may take; None: any time.
 
         Raises
         ------
@@ -76,6 +79,10 @@ class Outline:
             If the survey does not fit the strategy.
         """
         assert agent.strategy is not None and agent.seed is not None
+        costs = Costs.of(detectors, x, y, imager, tip)
+        if time_budget is not None and survey is not None and agent.strategy.budget is None:
+            most = spectra_in(time_budget, costs, survey, agent.strategy, resurvey)
+            agent.strategy = agent.strategy.replace(budget=most)
         planned, n_observed, budget = None, 0, agent.strategy.budget
         resumed = agent.resumable
         if survey is not None:
@@ -88,7 +95,6 @@ class Outline:
             seeds = explorer.strategy.n_seeds - n_observed - len(planned)
             if seeds > 0:
                 planned = planned + explorer.propose(min(seeds, explorer.budget))
-        costs = Costs.of(detectors, x, y, imager, tip)
         times = {"survey": None if resumed else costs.survey, "planned": None, "all": None}
         left, batch = max(0, (budget or 0) - n_observed), agent.strategy.batch
         if survey is not None and planned is not None:
@@ -139,7 +145,7 @@ def printed(outline: Outline) -> str:
         table.add_row(name, f"may go {_range(limits)}, the survey reaches {_range(reach)}")
     for name, seconds in outline.seconds.items():
         words = {"survey": "time, survey", "planned": "time, planned", "all": "time, all"}[name]
-        table.add_row(words, "not known" if seconds is None else _duration(seconds))
+        table.add_row(words, "not known" if seconds is None else duration(seconds))
     if outline.planned is None:
         planned = "not known before there is a survey: the imager holds none"
     else:
@@ -155,7 +161,8 @@ def _range(limits: Range | None) -> str:
     return "anywhere" if limits is None else f"{limits[0]:.4g} to {limits[1]:.4g} um"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds in words, to the second or the minute."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -18,11 +18,10 @@ from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exploring import Course, Run, fill
 from curiosity_bluesky.learning import Act, Explorer, Strategy, Survey, withheld_pixels
-from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.outline import Outline, printed
 from curiosity_bluesky.past import Past
 from curiosity_bluesky.steering import Steering, steer
-from curiosity_bluesky.timing import Costs
+from curiosity_bluesky.timing import Costs, spectra_in
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -254,9 +253,12 @@ def explore(
             survey = yield from run.tracker.look(mask)
             survey = _withheld(survey, run.course.withhold)
             run.points_given = run.course.time_budget is None or run.strategy.budget is not None
-            if not run.points_given:
+            if run.course.time_budget is not None and not run.points_given:
                 costs = Costs.of(detectors, x, y, imager, tip)
-                _as_time_allows(agent, run.course, costs, survey)
+                resurvey = run.course.resurvey_every, run.course.resurvey_minutes
+                limit = run.course.time_budget
+                most = spectra_in(limit, costs, survey, run.strategy, resurvey)
+                agent.strategy = run.strategy.replace(budget=most)
             # Whatever cannot be used is said here, before there is a run.
             explorer = Explorer(survey, run.strategy, run.seed)
         else:
@@ -309,19 +311,6 @@ def _rates(costs: Costs) -> tuple[float, float]:
             "that a spectrum takes, um/s]}"
         )
     return dwell, min(speed, 1e12)  # a virtual clock moves in no time; JSON knows no infinity
-
-
-def _as_time_allows(agent: CuriosityAgent, course: Course, costs: Costs, survey: Survey) -> None:
-    """Plan with as many spectra as there is time for; to be asked where nobody said how many."""
-    strategy = agent.strategy
-    assert strategy is not None and course.time_budget is not None
-    each, most = (
-        costs.usual(survey, strategy.batch),
-        int(Patches(survey, strategy.patch_size).allowed.sum()),
-    )
-    left = max(0.0, course.time_budget - (costs.survey or 0.0))
-    points = most if not each else min(most, max(1, int(left / each)))
-    agent.strategy = strategy.replace(budget=points)
 
 
 def _start_document(
@@ -390,9 +379,6 @@ def _outlined(
         survey = yield from plan_stubs.last_look(imager, mask)
         if survey is not None:
             survey = _withheld(survey, course.withhold)
-            unlimited = agent.strategy is not None and agent.strategy.budget is None
-            if course.time_budget is not None and unlimited:
-                _as_time_allows(agent, course, Costs.of(detectors, x, y, imager, tip), survey)
     else:
         for name, doc in past.documents:
             agent(name, doc)
@@ -404,7 +390,7 @@ def _outlined(
             explorer.steer(Act(explorer.n_acts, "set", about))
     outline = yield from plan_stubs.call_in_thread(
         Outline.of, agent, survey, detectors, x, y, imager, tip,
-        (course.resurvey_every, course.resurvey_minutes),
+        (course.resurvey_every, course.resurvey_minutes), course.time_budget,
     )  # fmt: skip
     print(printed(outline))
     return outline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Proposal, Survey
+from curiosity_bluesky.learning import Patches, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.path import short_path
 
 _RECENT = 30
@@ -219,6 +220,33 @@ class Pace:
         return _between(self._done, self._done + n, after) + _between(
             began, began + seconds, _gaps(60 * self.minutes)
         )
+
+
+def spectra_in(
+    seconds: float,
+    costs: Costs,
+    survey: Survey,
+    strategy: Strategy,
+    resurvey: tuple[int, float] = (0, 0.0),
+) -> int:
+    """How many spectra there is time for, surveys included; all pixels where nobody knows.
+
+    Parameters
+    ----------
+    seconds
+        For the whole run.
+    costs, survey, strategy
+        What is to be measured, and what it costs.
+    resurvey
+        After how many points, and minutes, the survey is taken anew; 0: never.
+    """
+    pace = Pace(costs, survey, strategy.batch, time.monotonic(), *resurvey)
+    most = int(Patches(survey, strategy.patch_size).allowed.sum())
+    if not pace.seconds_per_point:
+        return most
+    left = seconds - (costs.survey or 0.0)
+    fits = bisect_right(range(1, most + 1), left, key=lambda n: pace.ahead([], n) or 0.0)
+    return max(1, fits)
 
 
 def _gaps(longest: float) -> list[float]:

@@ -27,9 +27,9 @@ from support import QUICK, collected_run, events, normal, paused_run, whole_even
 from tiled.queries import Key
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
-from curiosity_bluesky.demo import show_run
 from curiosity_bluesky.documents import Incomplete, read_stream
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.report import show_run
 from curiosity_bluesky.server import EmbeddedServer, running_server
 from curiosity_bluesky.session import simulated_instrument
 from curiosity_bluesky.summary import summary_of

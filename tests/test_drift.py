@@ -11,12 +11,13 @@ from support import events, paused_run
 
 from curiosity_bluesky import CuriosityAgent, documents
 from curiosity_bluesky.catalog import connect
-from curiosity_bluesky.demo import Setting, show_run
+from curiosity_bluesky.demo import Setting
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.past import Past
 from curiosity_bluesky.plans import Course, explore
+from curiosity_bluesky.report import show_run
 from curiosity_bluesky.steering import Steering
 from sim_devices import Clock, Sample, SimMicroscope, SyntheticSample, open_sample
 from sim_devices.drift import Drift

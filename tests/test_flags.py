@@ -12,8 +12,8 @@ from matplotlib.patches import Circle
 from support import events
 
 from curiosity_bluesky import connect, curiosity_plan
-from curiosity_bluesky.demo import show_run
 from curiosity_bluesky.documents import flags_of, read_stream
+from curiosity_bluesky.report import show_run
 from curiosity_bluesky.session import simulated_instrument
 from curiosity_bluesky.views.figure import RunPicture
 from sim_devices import RecordedSample, SyntheticSample

@@ -22,7 +22,7 @@ SETTINGS = ("speed_um_per_s", "settle_s", "line_s", "spectrum_s")
 def run_ioc(
     sample: str,
     *,
-    image_slice: int | None,
+    image_slice: int | str | None,
     spectra_slice: str | None,
     prefix: str,
     host: str,
