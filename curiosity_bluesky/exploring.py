@@ -128,6 +128,8 @@ class Run:
     n_measured: int = 0
     points_given: bool = True
     """Whether somebody said how many spectra to measure, and not only for how long."""
+    raised: int | None = None
+    """The number of spectra that the time seemed to allow when it was last looked at."""
     most: int = 0
     """Pixels that can be measured."""
     mapped: int = 0
@@ -217,6 +219,8 @@ class Run:
         if self.course.time_budget is None:
             return None
         needed = self.pace.ahead(self.pending, 1) or 0.0
+        if self.tracker.due():
+            needed += self.pace.costs.survey or 0.0
         if self.pace.elapsed + needed <= self.course.time_budget:
             return None
         return f"time: {self.course.time_budget:g} s leave no time for another point"
@@ -238,6 +242,7 @@ def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
         yield from _steered(run)
         run.ended = run.ended or run.late()
         yield from _resurveyed(run, survey)
+        run.ended = run.ended or run.late()
         if run.ended is None and run.ahead is None and len(run.pending) <= run.course.lookahead:
             run.ahead = _asked(run)
         if run.pending and run.ended is None:
@@ -245,6 +250,7 @@ def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
         elif run.ahead is not None:
             yield from _decided(run)
     run.steering.close()
+    yield from safety.lift(run.tip, run.course.timeout)
     if run.ahead is not None:  # of no use any more, but it may be training, and did train
         yield from _save_trainings((yield from run.ahead.result()).trainings)
     maps = yield from plan_stubs.call_in_thread(run.agent.maps)
@@ -263,7 +269,9 @@ def _resurveyed(run: Run, survey: Survey) -> MsgGenerator[None]:
         # It was begun without knowing, so in the record it has to come before.
         yield from _decided(run)
     course = run.course
-    yield from safety.lower(run.tip)
+    failed = yield from safety.lower(run.tip, course.timeout)
+    if failed:
+        logger.error("the tip could not be lowered for the re-survey: %s", failed)
     yield from run.tracker.resurvey(
         survey, run.n_decisions, course.timeout, course.retries, course.retry_wait
     )
@@ -308,7 +316,8 @@ def _more_time(run: Run, reason: str | None) -> bool:
     more = min(more, run.most - budget)
     if reason is None or not reason.startswith("budget") or more < 1:
         return False
-    run.steering.budget(budget + more)
+    run.raised = budget + more
+    run.steering.budget(run.raised)
     return True
 
 
@@ -343,7 +352,7 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             logger.warning("pixel %s: %s; given back", proposal.pixel, away)
             yield from _save_failure(proposal, attempt, away, given_up=True)
             return
-        started = time.monotonic()
+        started, doses = time.monotonic(), len(run.doses)
         failed = yield from plan_stubs.visit(
             proposal, run.detectors, run.x, run.y,
             attempt=attempt, min_quality=run.current.min_quality,
@@ -352,12 +361,15 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             dose=functools.partial(run.dose, proposal), tip=run.tip,
             remaining=run.remaining,
         )  # fmt: skip
+        seconds, wasted = time.monotonic() - started, len(run.doses) - doses
         run.pace.point(proposal)
+        yield from safety.lift(run.tip, run.course.timeout)
         if failed is None:
             run.in_a_row = 0
             run.n_measured += 1
             return
-        if (yield from _refused(run, proposal, attempt, run.steering.refusal(proposal))):
+        why = run.steering.refusal(proposal)
+        if (yield from _refused(run, proposal, attempt, why, wasted)):
             return
         last = attempt == run.course.retries or run.crowded(proposal) is not None
         # A place that gives bad spectra does so again; an instrument may recover.
@@ -366,8 +378,7 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             "pixel %s, attempt %d: %s%s", proposal.pixel, attempt + 1, failed,
             "; given up" if last else "",
         )  # fmt: skip
-        seconds = time.monotonic() - started
-        yield from _save_failure(proposal, attempt, failed, last, barred, seconds)
+        yield from _save_failure(proposal, attempt, failed, last, barred, seconds, wasted)
     run.in_a_row += 1
     if run.in_a_row >= run.course.max_failures:
         logger.error(
@@ -376,18 +387,19 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             run.in_a_row, failed,
         )  # fmt: skip
         run.in_a_row = 0
-        yield from safety.lift(run.tip)
         yield from bps.pause()
 
 
-def _refused(run: Run, proposal: Proposal, attempt: int, why: str | None) -> MsgGenerator[bool]:
+def _refused(
+    run: Run, proposal: Proposal, attempt: int, why: str | None, doses: int = 0
+) -> MsgGenerator[bool]:
     """Say whether a pixel must not be measured; the record then says why, too."""
     if why is None:
         return False
     yield from _steered(run)  # the wish first, then what came of it
     if why != VETOED:  # the explorer knows a veto by the act
         barred = run.crowded(proposal) is not None
-        yield from _save_failure(proposal, attempt, why, given_up=True, barred=barred)
+        yield from _save_failure(proposal, attempt, why, True, barred, doses=doses)
     return True
 
 
@@ -407,7 +419,10 @@ def _obeyed(run: Run, act: Act) -> None:
     if act.kind == "stop":
         run.ended = f"manual: {act.arguments['reason'] or 'ended by hand'}"
     elif act.kind == "set":
-        run.current = Strategy.named(act.arguments["strategy"], **act.arguments["parameters"])
+        wanted = Strategy.named(act.arguments["strategy"], **act.arguments["parameters"])
+        # Whoever says how many spectra there are to be is not to be outbid by the clock.
+        run.points_given |= wanted.budget not in (run.current.budget, run.raised)
+        run.current = wanted
     elif act.kind == "veto":
         kept = [p for p in run.pending if p.decision_id != act.arguments["decision_id"]]
         run.pending = deque(kept)
@@ -425,8 +440,9 @@ def _save_failure(
     given_up: bool,
     barred: bool = False,
     seconds: float = 0.0,
+    doses: int = 0,
 ) -> MsgGenerator[None]:
-    values = documents.failure_values(proposal, attempt, reason, given_up, barred, seconds)
+    values = documents.failure_values(proposal, attempt, reason, given_up, barred, seconds, doses)
     yield from plan_stubs.save(documents.FAILURES, [Record("failure", values)])
 
 

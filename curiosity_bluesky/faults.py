@@ -188,6 +188,17 @@ def failures(jobs: Sequence[Setting | Triggering]) -> list[str]:
     return [f"{name}: {in_words(error)}" for name, error in errors if error]
 
 
+def unfinished(jobs: Sequence[Setting | Triggering]) -> str | None:
+    """Say what keeps the next step from being taken; None if all of these steps succeeded.
+
+    Where a pause has messages repeated, the RunEngine goes on whatever became of a step.
+    """
+    for job in jobs:
+        if job.outcome is None or not job.outcome.done:
+            return f"{job.name} is not done"
+    return "; ".join(failures(jobs)) or None
+
+
 def give_up(jobs: Sequence[Setting | Triggering]) -> MsgGenerator[None]:
     """Stop what was started, and have no pause repeat it.
 

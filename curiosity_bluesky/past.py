@@ -91,6 +91,21 @@ class Past:
         return every, float(start.get(documents.RESURVEY_MINUTES, 0.0))
 
     @property
+    def max_bias(self) -> float | None:
+        """Volts that no detector was allowed to exceed, None if there was no limit."""
+        return self.start.get(documents.MAX_BIAS)
+
+    @property
+    def tip(self) -> str | None:
+        """Name of the tip that was lifted between two points, None if there was none."""
+        return self.start.get(documents.TIP)
+
+    @property
+    def estimated(self) -> bool:
+        """Whether nobody said how many points it was to have."""
+        return bool(self.start.get(documents.ESTIMATED, False))
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What is as true of the run that goes on: the sample."""
         # No more: what the RunEngine says of proposal or user is for the RunEngine of today.

@@ -300,11 +300,27 @@ def visit(
         If the detectors read no spectrum.
     """
     to_x, to_y = (proposal.x, proposal.y) if target is None else target
-    moves = [faults.Setting(x, to_x, refusal), faults.Setting(y, to_y, refusal)]
-    triggers = [faults.Triggering(d, refusal) for d in detectors if isinstance(d, Triggerable)]
-    if triggers:  # they measure together: one dose
-        triggers[0] = faults.Triggering(triggers[0].device, lambda: refusal() or dose())
-    lift, lower = ([faults.Setting(tip, to, refusal)] if tip else [] for to in ("up", "down"))
+    doses = 0
+
+    def dosed() -> str | None:
+        nonlocal doses
+        why = before(lift, moves, lower) or dose()
+        doses += why is None
+        return why
+
+    def before(*steps: Sequence[faults.Setting]) -> str | None:
+        return refusal() or faults.unfinished([job for step in steps for job in step])
+
+    lift = [] if tip is None else [faults.Setting(tip, "up", refusal)]
+    moves = [
+        faults.Setting(motor, to, lambda: before(lift)) for motor, to in ((x, to_x), (y, to_y))
+    ]
+    lower = [] if tip is None else [faults.Setting(tip, "down", lambda: before(lift, moves))]
+    triggers = [
+        # They measure together: one dose.
+        faults.Triggering(d, (lambda: before(lift, moves, lower)) if k else dosed)
+        for k, d in enumerate(d for d in detectors if isinstance(d, Triggerable))
+    ]
     jobs = [*lift, *moves, *lower, *triggers]
     for step in (lift, moves, lower):
         if step and (failed := (yield from faults.together(step, timeout))):
@@ -318,7 +334,12 @@ def visit(
         if failed:
             return failed
         seen += [job.outcome for job in triggers]
-        about = {"decision_id": proposal.decision_id, "attempt": attempt, "remaining": remaining}
+        about = {
+            "decision_id": proposal.decision_id,
+            "attempt": attempt,
+            "doses": doses if triggers else 1,
+            "remaining": remaining,
+        }
         poor = yield from _bundled(proposal, [*detectors, x, y], detectors, about, min_quality)
         # After a pause the RunEngine moved and measured again, behind the plan's back.
         if seen != [job.outcome for job in jobs]:

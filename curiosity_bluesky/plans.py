@@ -180,6 +180,11 @@ def curiosity_plan(
         past = yield from plan_stubs.call_in_thread(_fetched, resume, catalog)
         chosen, seed = past.strategy, past.seed
         withhold, lookahead = past.withhold, past.lookahead
+        max_bias = past.max_bias if max_bias is None else max_bias
+        if past.tip is not None and tip is None:
+            raise InputError(
+                f"run {past.uid} lifted its tip ({past.tip}) between two points; give tip= again"
+            )
         resurvey_every, resurvey_minutes = past.resurvey
     else:
         points = num_points
@@ -244,12 +249,16 @@ def explore(
         raise InputError("give the agent a strategy and a seed: CuriosityAgent(name, seed)")
     run = Run(agent, detectors, x, y, imager, course or Course(), steering, tip)
 
+    strategy = agent.strategy
+
     def look_and_explore() -> MsgGenerator[str]:
-        yield from safety.check_bias(detectors, run.course.max_bias)
         began = time.monotonic()
         if past is None:
-            yield from safety.check_area(imager, run.strategy.patch_size, mask, x, y)
-            yield from safety.lower(tip)
+            failed = yield from safety.lower(tip, run.course.timeout)
+            if failed:
+                raise RuntimeError(
+                    f"the tip could not be lowered for the survey ({failed}); nothing was measured"
+                )
             survey = yield from run.tracker.look(mask)
             survey = _withheld(survey, run.course.withhold)
             run.points_given = run.course.time_budget is None or run.strategy.budget is not None
@@ -271,6 +280,7 @@ def explore(
             explorer = agent.explorer
             survey = explorer.survey
             run.tracker.recall(past.documents)
+            run.points_given = num_points is not None or not past.estimated
             complete = past.ended and explorer.n_observed >= explorer.budget
             if num_points is None and complete:
                 raise InputError(
@@ -294,11 +304,19 @@ def explore(
             agent.cancel()
             raise
         finally:
+            agent.strategy = strategy  # with as many points as it came with
             steering.end()
 
+    def checked() -> MsgGenerator[str]:
+        yield from safety.check_bias(detectors, imager, run.course.max_bias)
+        if past is None:
+            yield from safety.check_area(imager, run.strategy.patch_size, mask, x, y)
+        return (
+            yield from safety.lifted_at_the_end(cancelled_at_the_end(), tip, run.course.timeout)
+        )
+
     staged = [*detectors, x, y, imager, *([] if tip is None else [tip])]
-    lifted = safety.lifted_at_the_end(cancelled_at_the_end(), tip)
-    return (yield from bpp.stage_wrapper(lifted, staged))
+    return (yield from bpp.stage_wrapper(checked(), staged))
 
 
 def _rates(costs: Costs) -> tuple[float, float]:
@@ -337,16 +355,24 @@ def _start_document(
             version("curiosity-bluesky"),
             None if past is None else past.uid,
         ),
-        **(
-            {}
-            if run.course.time_budget is None
-            else {documents.TIME_BUDGET: run.course.time_budget}
-        ),
+        **_limits(run),
         documents.RESURVEY_EVERY: run.course.resurvey_every,
         documents.RESURVEY_MINUTES: run.course.resurvey_minutes,
         **md,
         "hints": {"dimensions": dimensions, **md.get("hints", {})},
     }
+
+
+def _limits(run: Run) -> dict[str, Any]:
+    """Return what the run was held to, as far as it was."""
+    estimated = run.course.time_budget is not None and not run.points_given
+    limits = {
+        documents.TIME_BUDGET: run.course.time_budget,
+        documents.MAX_BIAS: run.course.max_bias,
+        documents.TIP: getattr(run.tip, "name", None),
+        documents.ESTIMATED: estimated or None,
+    }
+    return {key: value for key, value in limits.items() if value is not None}
 
 
 def _withheld(survey: Survey, withhold: float) -> Survey:
@@ -374,8 +400,11 @@ def _outlined(
     num_points: int | None,
     tip: Movable | None,
 ) -> MsgGenerator[Outline]:
-    """Show what a run would do."""
+    """Show what a run would do, or say why it would not."""
+    assert agent.strategy is not None
+    yield from safety.check_bias(detectors, imager, course.max_bias)
     if past is None:
+        yield from safety.check_area(imager, agent.strategy.patch_size, mask, x, y)
         survey = yield from plan_stubs.last_look(imager, mask)
         if survey is not None:
             survey = _withheld(survey, course.withhold)

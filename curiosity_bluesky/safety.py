@@ -22,17 +22,17 @@ logger = logging.getLogger("curiosity_bluesky")
 UP, DOWN = "up", "down"
 """What a tip is set to between two points, and for a survey or a spectrum."""
 
-_LIFT_SECONDS = 60.0
-
 _VOLTS = {"V": 1.0, "volt": 1.0, "volts": 1.0, "mV": 1e-3}
 
 
-def check_bias(detectors: Sequence[Readable], max_bias: float | None) -> MsgGenerator[None]:
-    """Make sure that no detector applies more than so many volts.
+def check_bias(
+    detectors: Sequence[Readable], imager: Readable, max_bias: float | None
+) -> MsgGenerator[None]:
+    """Make sure that nothing applies more than so many volts.
 
     Parameters
     ----------
-    detectors
+    detectors, imager
         Their configuration says what they apply: each 1-D array or number in V or mV.
     max_bias
         Largest allowed absolute value (V); None: any.
@@ -46,8 +46,9 @@ def check_bias(detectors: Sequence[Readable], max_bias: float | None) -> MsgGene
         return
     if not 0 <= max_bias < np.inf:
         raise InputError(f"max_bias is {max_bias}; expected volts, 0 or more")
+    said = False
     applied: dict[str, float] = {}
-    for detector in detectors:
+    for detector in (*detectors, imager):
         asked = getattr(detector, "describe_configuration", None)
         if asked is None:  # only Readable: it has nothing to say of itself
             continue
@@ -56,15 +57,16 @@ def check_bias(detectors: Sequence[Readable], max_bias: float | None) -> MsgGene
         for key, about in described.items():
             scale = _VOLTS.get(about.get("units") or "")
             if scale is not None and np.size(values[key]):
-                applied[key] = float(np.nanmax(np.abs(np.asarray(values[key], float)))) * scale
-    if not applied:
+                applied[key] = float(np.abs(np.asarray(values[key], float)).max()) * scale
+                said |= detector is not imager
+    if not said:
         names = ", ".join(detector.name for detector in detectors) or "no detector"
         raise InputError(
             f"max_bias is {max_bias:g} V, but the configuration of {names} holds nothing in V or "
             "mV; let the device say its bias axis with units, or leave max_bias out"
         )
     for key, volts in applied.items():
-        if volts > max_bias * (1 + 1e-9):
+        if not volts <= max_bias * (1 + 1e-9):  # NaN is no promise
             raise InputError(
                 f"{key} goes to {volts:g} V, and max_bias allows {max_bias:g} V; nothing has "
                 "moved: lower the amplitude at the instrument, or raise max_bias"
@@ -98,24 +100,25 @@ def check_area(
     yield from plan_stubs.check_reach(Survey({"": blank}, **axes, mask=~reach), x, y)
 
 
-def lower(tip: Movable | None) -> MsgGenerator[None]:
-    """Bring the tip to the sample and wait for it; where it fails, the imager will say so, too."""
-    if tip is not None:
-        failed = yield from faults.together([faults.Setting(tip, DOWN)], _LIFT_SECONDS)
-        if failed:
-            logger.error("the tip is not on the sample: %s", failed)
+def lower(tip: Movable | None, timeout: float) -> MsgGenerator[str | None]:
+    """Bring the tip to the sample and wait for it; say what failed, None if nothing did."""
+    if tip is None:
+        return None
+    return (yield from faults.together([faults.Setting(tip, DOWN)], timeout))
 
 
-def lift(tip: Movable | None) -> MsgGenerator[None]:
-    """Take the tip off the sample; where it fails, say so and go on: something else did before."""
+def lift(tip: Movable | None, timeout: float) -> MsgGenerator[None]:
+    """Take the tip off the sample; where it fails, say so and go on: the next move will not."""
     if tip is not None:
-        failed = yield from faults.together([faults.Setting(tip, UP)], _LIFT_SECONDS)
+        failed = yield from faults.together([faults.Setting(tip, UP)], timeout)
         if failed:
             logger.error("the tip may still be on the sample: %s", failed)
 
 
-def lifted_at_the_end(plan: MsgGenerator[Any], tip: Movable | None) -> MsgGenerator[Any]:
-    """Leave the tip lifted, however the plan ends."""
+def lifted_at_the_end(
+    plan: MsgGenerator[Any], tip: Movable | None, timeout: float
+) -> MsgGenerator[Any]:
+    """Leave the tip lifted when the plan ends, also by an error, RE.stop() or RE.abort()."""
     if tip is None:
         return (yield from plan)
-    return (yield from bpp.finalize_wrapper(plan, lambda: lift(tip)))
+    return (yield from bpp.finalize_wrapper(plan, lambda: lift(tip, timeout)))

@@ -297,12 +297,29 @@ class Steering:
             kept = ("budget", "batch", "patch_size", "n_seeds", "min_quality", "max_per_area")
             kept_ones = {key: getattr(self._strategy, key) for key in kept}
             strategy = Strategy.named(name, **{**kept_ones, **parameters})
+            if "per_second" not in parameters:
+                strategy = _by_the_clock(strategy, self._strategy.per_second, survey)
         Explorer(survey, strategy, self._seed)  # says what cannot be
         self._strategy = strategy
         return {"strategy": strategy.name, "parameters": strategy.parameters}
 
     def _checked_stop(self, survey: Survey, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {"reason": str(wanted["reason"])}
+
+
+def _by_the_clock(
+    strategy: Strategy, rates: tuple[float, float] | None, survey: Survey
+) -> Strategy:
+    """Have a strategy choose by the clock as the one before it, where it can."""
+    timed = strategy.replace(per_second=rates)
+    try:
+        Explorer(survey, timed)
+    except InputError as error:
+        if "per_second" not in str(error):
+            raise
+        logger.warning("%s does not choose by time, as the strategy before it did", strategy.name)
+        return strategy
+    return timed
 
 
 def _check_before(kind: str, wanted: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """What tip and sample must not be put through is refused, or done, before anything moves."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
 from support import QUICK, events, few, paused_run
 
-from curiosity_bluesky import curiosity_plan
+from curiosity_bluesky import connect, curiosity_plan, steer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.session import simulated_instrument
 from curiosity_bluesky.steering import Steering
@@ -61,6 +62,42 @@ def test_a_limit_that_nobody_can_check_is_no_limit_and_refused(instrument):
         run(instrument, max_bias=10.0)
     with pytest.raises(InputError, match="max_bias is -1"):
         run(instrument, max_bias=-1.0)
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(instrument):
+    with pytest.raises(InputError, match="max_bias allows 9"):
+        run(instrument, max_bias=9.0, dry_run=True)
+    instrument.stage.x.set_limits(0.1, 0.2)
+    with pytest.raises(InputError, match="stage_x may not go"):
+        run(instrument, dry_run=True)
+
+
+def test_a_run_that_is_resumed_keeps_its_limits(instrument, tmp_path):
+    found, asked = [], []
+    RE = RunEngine({})
+
+    def enough(name, doc):
+        found.append((name, doc))
+        if len(events(found, "primary")) == 7 and not asked:
+            asked.append(name)
+            steer.stop("for today")
+
+    settings = {"max_bias": 10.0, "max_per_area": [2, 0.0], "tip": instrument.stage.tip}
+    with connect(str(tmp_path / "runs")) as runs:
+        RE.subscribe(runs.writer())
+        RE(plan(instrument, num_points=12, **settings), enough)
+    uid = found[0][1]["uid"]
+    again = {"resume": uid, "catalog": str(tmp_path / "runs"), "num_points": None}
+    again |= {"parameters": None}
+    with pytest.raises(InputError, match="lifted its tip .stage_tip."):
+        run(instrument, **again)
+    instrument.microscope.__class__ = type(
+        "Stronger",
+        (type(instrument.microscope),),
+        {"spectrum_axis": property(lambda self: ("bias", "V", 2 * self.sample.axis))},
+    )
+    with pytest.raises(InputError, match="max_bias allows 10"):
+        run(instrument, tip=instrument.stage.tip, **again)
 
 
 # ---- soft limits
@@ -185,6 +222,60 @@ def test_a_tip_that_does_not_lift_keeps_the_stage_from_moving(instrument):
     RE.stop()
     assert not moved
     assert all("z piezo" in f["reason"] for f in events(found, "failures"))
+
+
+def test_a_tip_that_does_not_lower_takes_no_survey(instrument):
+    instrument.microscope.lifted = True
+
+    def stuck():
+        raise RuntimeError("no contact")
+
+    instrument.microscope.lower = stuck
+    with pytest.raises(RuntimeError, match="could not be lowered for the survey .*no contact"):
+        run(instrument, tip=instrument.stage.tip)
+    assert instrument.microscope.n_scans == 0
+
+
+def test_a_pause_lifts_the_tip_and_a_lift_that_fails_then_moves_nothing(instrument):
+    """What the RunEngine repeats after a pause, it repeats whatever became of the step before."""
+    instrument.microscope.clock._speed = 20.0
+    RE, found, lifted, dragged = RunEngine({}), [], [], []
+    microscope, lift = instrument.microscope, instrument.microscope.lift
+    triggers = []
+
+    def at_the_third_trigger(number, msg):
+        if msg.command == "trigger" and "spectrometer" in msg.obj.name:
+            triggers.append(number)
+            return len(triggers) == 3
+        return False
+
+    def broken():
+        raise RuntimeError("the z piezo does not answer")
+
+    def meanwhile():
+        deadline = time.monotonic() + 5
+        while not microscope.lifted and time.monotonic() < deadline:
+            time.sleep(0.01)
+        lifted.append(microscope.lifted)
+        microscope.lower()
+        microscope.move("x", 0.01)  # somebody moves the stage by hand
+        dragged.append(microscope.dragged_um)
+        microscope.lift = broken
+
+    def mended(name, doc):
+        if name == "event" and "reason" in doc["data"] and "given_up" in doc["data"]:
+            dragged.append(microscope.dragged_um)
+            microscope.lift = lift
+
+    settings = {"tip": instrument.stage.tip, "strategy": "random", "parameters": few("random")}
+    pauses = paused_run(
+        RE, plan(instrument, **settings), at_the_third_trigger,
+        lambda *d: found.append(d), mended, meanwhile=meanwhile,
+    )  # fmt: skip
+    assert pauses == 1 and lifted == [True]
+    assert "z piezo" in events(found, "failures")[0]["reason"]
+    assert dragged[0] > 0 and dragged[1] == dragged[0], "the plan dragged it"
+    assert len(events(found, "primary")) == 8
 
 
 def test_a_tip_is_up_or_down(instrument):

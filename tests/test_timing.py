@@ -12,6 +12,7 @@ from curiosity_bluesky import curiosity_plan, documents
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Proposal, Survey
+from curiosity_bluesky.steering import Steering
 from curiosity_bluesky.timing import Costs, Pace
 from sim_devices import Clock, SimMicroscope, SyntheticSample
 
@@ -125,6 +126,25 @@ def test_a_run_that_is_faster_than_it_was_thought_goes_on_as_long_as_there_is_ti
     assert found[0][1]["num_points"] <= 6
     assert len(events(found, "primary")) > found[0][1]["num_points"]
     assert [act["kind"] for act in events(found, "steering")][:1] == ["set"]
+
+
+def test_a_budget_that_somebody_sets_is_not_outbid_by_the_clock():
+    devices = instrument(1.0, spectrum_s=0.02, line_s=0.0, settle_s=0.0, speed_um_per_s=50.0)
+    steering = Steering()
+    found = []
+    plan = curiosity_plan(
+        [devices.spectrometer], devices.stage.x, devices.stage.y, devices.imager,
+        time_budget=20.0, parameters=few("random", n_seeds=3), strategy="random",
+        steering=steering,
+    )  # fmt: skip
+
+    def at_the_fourth(name, doc):
+        found.append((name, doc))
+        if name == "event" and len(events(found, "primary")) == 4 and not steering.waiting:
+            steering.budget(7)
+
+    RunEngine({})(plan, at_the_fourth)
+    assert len(events(found, "primary")) == 7 and found[-1][1]["reason"].startswith("budget")
 
 
 def test_points_and_time_together_whichever_comes_first():

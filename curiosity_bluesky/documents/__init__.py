@@ -10,6 +10,7 @@ from curiosity_bluesky.documents.keys import (
     DECISIONS,
     DRIFT,
     DRIFT_KEYS,
+    ESTIMATED,
     FAILURE_KEYS,
     FAILURES,
     FLAG_KEYS,
@@ -19,6 +20,7 @@ from curiosity_bluesky.documents.keys import (
     LOOKAHEAD,
     MAPS,
     MASK,
+    MAX_BIAS,
     OUT_OF_REACH,
     PREDICTED,
     PRIMARY,
@@ -29,6 +31,7 @@ from curiosity_bluesky.documents.keys import (
     STEERING_KEYS,
     SURVEY,
     TIME_BUDGET,
+    TIP,
 )
 from curiosity_bluesky.documents.reading import Incomplete, flags_of, read, read_stream
 from curiosity_bluesky.documents.translate import (
@@ -62,6 +65,7 @@ __all__ = [
     "DECISION_KEYS",
     "DRIFT",
     "DRIFT_KEYS",
+    "ESTIMATED",
     "FAILURES",
     "FAILURE_KEYS",
     "FLAGS",
@@ -71,6 +75,7 @@ __all__ = [
     "LOOKAHEAD",
     "MAPS",
     "MASK",
+    "MAX_BIAS",
     "OUT_OF_REACH",
     "PREDICTED",
     "PRIMARY",
@@ -81,6 +86,7 @@ __all__ = [
     "STEERING_KEYS",
     "SURVEY",
     "TIME_BUDGET",
+    "TIP",
     "Act",
     "Failure",
     "Files",

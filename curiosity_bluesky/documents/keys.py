@@ -30,6 +30,15 @@ LOOKAHEAD = "curiosity_lookahead"
 TIME_BUDGET = "curiosity_time_budget"
 """Key of the start document: seconds that the run was allowed to take, where there is a limit."""
 
+ESTIMATED = "curiosity_points_estimated"
+"""Key of the start document: whether the number of points is only what the time seemed to allow."""
+
+MAX_BIAS = "curiosity_max_bias"
+"""Key of the start document: no detector may apply more volts, where there is a limit."""
+
+TIP = "curiosity_tip"
+"""Key of the start document: name of the tip that is lifted between two points, if any."""
+
 RESURVEY_EVERY = "curiosity_resurvey_every"
 RESURVEY_MINUTES = "curiosity_resurvey_minutes"
 """Keys of the start document: when the survey is taken anew, in points and in minutes."""
@@ -40,6 +49,7 @@ OUT_OF_REACH = "out_of_reach"
 INTEGERS = (
     *("decision_id", "row", "col", "n_observed", "model_version", "epochs", "to_come"),
     *("attempt", "given_up", "barred", "act_id", "n_decisions", "resurvey", "trusted"),
+    "doses",
 )
 STRINGS = ("reason", "model", "architecture", "remark", "kind", "arguments")
 UNITS = {
@@ -77,7 +87,9 @@ LEARNING_KEYS = (
     "seconds",
 )
 FLAG_KEYS = ("x", "y", "radius", "n_observed", "excess", "learnable", "remark")
-FAILURE_KEYS = ("decision_id", "row", "col", "attempt", "reason", "given_up", "barred", "seconds")
+FAILURE_KEYS = (
+    *("decision_id", "row", "col", "attempt", "reason", "given_up", "barred", "seconds", "doses"),
+)
 DRIFT_KEYS = (
     *("resurvey", "seconds", "drift_x", "drift_y", "expected_x", "expected_y"),
     *("rate_x", "rate_y", "residual", "overlap", "trusted", "n_decisions"),

@@ -164,6 +164,7 @@ class Translator:
                 bool(data["barred"]),
                 int(data["attempt"]),
                 bool(data["given_up"]),
+                int(data.get("doses", 1)),  # of an older version it is not known
             )
         if stream == STEERING:
             return Act(int(data["act_id"]), data["kind"], json.loads(data["arguments"]))
@@ -185,6 +186,7 @@ class Translator:
                     quality=quality_of(data, spectrum),
                     decision_id=number,
                     axis=None if found is None else np.asarray(found[1], float),
+                    doses=int(data.get("doses", 1)),
                 )
         return None
 

@@ -165,7 +165,13 @@ def flag_values(flag: Flag) -> dict[str, Any]:
 
 
 def failure_values(
-    proposal: Proposal, attempt: int, reason: str, given_up: bool, barred: bool, seconds: float
+    proposal: Proposal,
+    attempt: int,
+    reason: str,
+    given_up: bool,
+    barred: bool,
+    seconds: float,
+    doses: int = 0,
 ) -> dict[str, Any]:
     """Return the values of one event of the ``failures`` stream.
 
@@ -183,9 +189,11 @@ def failure_values(
         Whether the pixel is not to be proposed again.
     seconds
         Time that the attempt took.
+    doses
+        How often the sample was measured in it.
     """
     row, col = proposal.pixel
-    given = (proposal.decision_id, row, col, attempt, reason, given_up, barred, seconds)
+    given = (proposal.decision_id, row, col, attempt, reason, given_up, barred, seconds, doses)
     return {key: as_plain(key, value) for key, value in zip(FAILURE_KEYS, given, strict=True)}
 
 

@@ -36,6 +36,7 @@ class Crowding:
         self._survey = survey
         self._limit = limit
         self._counts = np.zeros(survey.shape, dtype=np.int32)
+        self._dosed = np.zeros(survey.shape, dtype=bool)
         self.full: NDArray[np.bool_] = np.zeros(survey.shape, dtype=bool)
         for pixel in pixels:
             self.add(pixel)
@@ -44,13 +45,24 @@ class Crowding:
         """Know of one more spectrum."""
         if self._limit is None:
             return
-        most, radius = self._limit
+        most, _ = self._limit
+        block, near = self._near(pixel)
+        self._counts[block] += near
+        self._dosed[pixel] = True
+        self.full[block] |= near & (self._counts[block] >= most)
+        # Nor may any spectrum there is get one neighbour too many.
+        rows, cols = np.nonzero(near & self._dosed[block] & (self._counts[block] >= most))
+        for row, col in zip(block[0].ravel()[rows], block[1].ravel()[cols], strict=True):
+            around, close = self._near((int(row), int(col)))
+            self.full[around] |= close
+
+    def _near(self, pixel: Pixel) -> tuple[tuple[NDArray, NDArray], NDArray]:
+        """Return the block round a pixel, as indices, and what of it lies within the radius."""
+        assert self._limit is not None
         x, y = self._survey.position(pixel)
         # Positions are computed; one that lies on the rim shall not depend on rounding.
-        reach = radius * (1 + 1e-9)
+        reach = self._limit[1] * (1 + 1e-9)
         rows = np.flatnonzero(np.abs(self._survey.y - y) <= reach)
         cols = np.flatnonzero(np.abs(self._survey.x - x) <= reach)
         near = np.hypot(self._survey.y[rows, None] - y, self._survey.x[cols] - x) <= reach
-        block = np.ix_(rows, cols)
-        self._counts[block] += near
-        self.full[block] = self._counts[block] >= most
+        return (rows[:, None], cols[None, :]), near

@@ -46,7 +46,7 @@ class History:
         self._observations: dict[tuple, Observation] = {}
         self._failed: dict[int, Failure] = {}
         self._tried: dict[int, int] = {}
-        self._attempted: set[tuple[int, int]] = set()
+        self._wasted: dict[tuple[int | Pixel, int], int] = {}
         self._acts: dict[int, Act] = {}
         self._reach: dict[int, Reach] = {}
         self._resumed_at = 0
@@ -96,8 +96,7 @@ class History:
     def fail(self, failure: Failure) -> None:
         """Take in that a decision could not be measured, or not in one attempt."""
         number, tried = failure.decision_id, failure.attempt + 1
-        if not failure.reason.startswith(OUT_OF_REACH):  # nobody went there
-            self._attempted.add((number, failure.attempt))
+        self._wasted[number, failure.attempt] = failure.doses
         self._tried[number] = max(self._tried.get(number, 0), tried)
         if failure.given_up:
             self._failed[number] = failure
@@ -200,15 +199,17 @@ class History:
     @property
     def doses(self) -> list[Pixel]:
         """Where the sample took a spectrum, useless or failed ones too, as often as it did."""
-        # An attempt that failed may have had its bias all the same.
-        spectra = {
-            (o.pixel if o.decision_id is None else o.decision_id, o.repeat): o.pixel
-            for o in self._observations.values()
-        }
-        for number, attempt in self._attempted:
-            if number in self._decisions:
-                spectra.setdefault((number, attempt), self._decisions[number].pixel)
-        return list(spectra.values())
+        doses = dict(self._wasted)
+        for o in self._observations.values():
+            key = o.pixel if o.decision_id is None else o.decision_id, o.repeat
+            doses[key] = max(doses.get(key, 0), o.doses)
+        places = {number: decision.pixel for number, decision in self._decisions.items()}
+        return [
+            places[where] if isinstance(where, int) else where
+            for (where, _), n in doses.items()
+            for _ in range(n)
+            if not isinstance(where, int) or where in places
+        ]
 
     @property
     def pending(self) -> list[Proposal]:
@@ -310,6 +311,7 @@ class History:
             for key, o in self._observations.items()
             if (decided.get(o.pixel) if o.decision_id is None else o.decision_id) not in newest
         }
+        twin._wasted = {key: n for key, n in self._wasted.items() if key[0] not in newest}
         twin._failed = {number: how for number, how in self._failed.items() if number not in newest}
         return twin
 

@@ -38,6 +38,8 @@ class Observation:
     axis
         ``(points,)`` along which it was measured, for PFM the bias in V; None if unknown or
         if there are several channels.
+    doses
+        How often the sample had to be measured for it: a pause has it done again.
     """
 
     pixel: Pixel
@@ -46,6 +48,7 @@ class Observation:
     quality: float = 1.0
     decision_id: int | None = None
     axis: NDArray | None = None
+    doses: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +115,8 @@ class Failure:
         Which attempt it was, from 0.
     given_up
         Whether it was the last one.
+    doses
+        How often the sample was measured in it, for nothing.
     """
 
     decision_id: int
@@ -119,6 +124,7 @@ class Failure:
     bar: bool = False
     attempt: int = 0
     given_up: bool = True
+    doses: int = 0
 
 
 OUT_OF_REACH = "out of reach"

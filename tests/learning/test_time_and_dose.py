@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Explorer, Failure, Observation, Proposal, Strategy
+from curiosity_bluesky.learning import (
+    Explorer,
+    Failure,
+    Observation,
+    Proposal,
+    Strategy,
+    Survey,
+)
 from curiosity_bluesky.learning.crowding import Crowding
 from curiosity_bluesky.learning.path import short_path, travel
 
@@ -91,18 +98,59 @@ def test_what_failed_may_have_had_its_bias_and_counts(survey, cheap):
     explorer = Explorer(survey, cheap("random", max_per_area=(2, 0.0)))
     proposal = Proposal(0, (5, 5), *survey.position((5, 5)), "manual")
     explorer.record(proposal)
-    explorer.take_failure(Failure(0, "lost", attempt=0, given_up=False))
-    explorer.take_failure(Failure(0, "lost", attempt=1))
+    explorer.take_failure(Failure(0, "lost", attempt=0, given_up=False, doses=2))
+    explorer.take_failure(Failure(0, "the tip did not lift", attempt=1, given_up=False))
     assert explorer.doses == [(5, 5)] * 2
+    # A useless spectrum and its failure are one dose; a pause may have made it two.
+    explorer.take_failure(Failure(0, "quality 0", attempt=2, doses=1))
+    explorer.observe(Observation((5, 5), np.arange(16.0), 2, 0.0, decision_id=0, doses=2))
+    assert explorer.doses == [(5, 5)] * 4
     explorer.observe(Observation((6, 6), np.arange(16.0)))
     assert explorer.doses.count((6, 6)) == 1
+
+
+def test_what_became_of_the_newest_is_not_looked_at_with_lookahead(survey, cheap):
+    """Or proposals would depend on which document was faster."""
+    proposals = []
+    for told in (False, True):
+        explorer = Explorer(survey, cheap("curious", max_per_area=(2, 0.05), n_seeds=4), seed=0)
+        for proposal in explorer.propose(5):
+            explorer.observe(
+                Observation(proposal.pixel, np.arange(16.0), decision_id=proposal.decision_id)
+            )
+        newest = explorer.propose()[0]
+        if told:
+            explorer.take_failure(
+                Failure(newest.decision_id, "lost", attempt=0, given_up=False, doses=1)
+            )
+        proposals.append([p.pixel for p in explorer.propose(4, lookahead=1)])
+    assert proposals[0] == proposals[1]
+
+
+@given(st.integers(1, 3), st.floats(0.0, 0.12), st.integers(0, 2**16))
+@settings(max_examples=40, deadline=None)
+def test_no_spectrum_ever_has_more_neighbours_than_allowed(most, radius, seed):
+    survey = Survey({"height": np.zeros((12, 10))}, np.arange(10) * 0.02, np.arange(12) * 0.02)
+    crowding, rng = Crowding(survey, (most, radius)), np.random.default_rng(seed)
+    taken = []
+    for _ in range(60):
+        free = np.argwhere(~crowding.full)
+        if not len(free):
+            break
+        pixel = tuple(map(int, free[rng.integers(len(free))]))
+        crowding.add(pixel)
+        taken.append(survey.position(pixel))
+    places = np.array(taken)
+    apart = np.hypot(*(places[:, None] - places).transpose(2, 0, 1))
+    assert (apart <= radius).sum(axis=1).max() <= most
 
 
 def test_a_crowded_pixel_is_full_and_its_neighbours_as_far_as_the_radius(survey):
     step = survey.x[1] - survey.x[0]
     crowding = Crowding(survey, (2, 1.5 * step), [(5, 5), (5, 6)])
     full = {tuple(map(int, p)) for p in np.argwhere(crowding.full)}
-    assert full == {(row, col) for row in (4, 5, 6) for col in (5, 6)}
+    # Also where the new one would have one neighbour only: that one would have two then.
+    assert full == {(row, col) for row in (4, 5, 6) for col in (4, 5, 6, 7)}
 
 
 @pytest.mark.parametrize("batch", [1, pytest.param(3, marks=pytest.mark.slow)])
