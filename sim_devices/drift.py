@@ -42,7 +42,10 @@ def askew(nm_per_min: float) -> tuple[float, float]:
 
 
 class Drift:
-    """A drift of constant velocity, zero when the microscope's clock began.
+    """A drift of constant velocity, zero when the first scan begins.
+
+    So a first survey shows the sample as it was recorded. Without a scan it is zero when the
+    microscope's clock begins.
 
     Parameters
     ----------
@@ -66,13 +69,16 @@ class Drift:
                 "um/min: (0.02, 0) is 20 nm/min along x."
             )
         self.um_per_s = (x / 60, y / 60)
+        self.began: float | None = None
+        """When the first scan began, on the clock, s."""
 
     def __bool__(self) -> bool:
         return self.um_per_s != (0.0, 0.0)
 
     def at(self, seconds: float) -> tuple[float, float]:
         """Return how far the sample has drifted (x, y) at a time of the clock (s), um."""
-        return self.um_per_s[0] * seconds, self.um_per_s[1] * seconds
+        since = seconds - (self.began or 0.0)
+        return self.um_per_s[0] * since, self.um_per_s[1] * since
 
 
 def drifting_image(

@@ -299,6 +299,8 @@ class SimMicroscope:
             If `faults` say so.
         """
         aborted, began = self._begin("scan"), self.clock.now()
+        if self._drift.began is None:
+            self._drift.began = began
         seconds = self.sample.shape[0] * self._line_s
         self._note("scan", began + seconds / 2)
         self._spend("scan", aborted, seconds)

@@ -292,9 +292,10 @@ def test_a_resumed_run_knows_the_drift_and_looks_first(share):
 
 def test_a_demo_knows_its_drift_when_it_is_resumed():
     setting = Setting(**asdict(Setting(sample="synthetic", drift=20.0)))
-    microscope = setting.instrument(0).microscope
-    assert np.hypot(*microscope._drift.at(60)) == pytest.approx(0.02)
-    assert not Setting(sample="synthetic").instrument(0).microscope._drift
+    with setting.instrument(0) as instrument:
+        assert np.hypot(*instrument.microscope._drift.at(60)) == pytest.approx(0.02)
+    with Setting(sample="synthetic").instrument(0) as instrument:
+        assert not instrument.microscope._drift
 
 
 # ---- what fails

@@ -74,6 +74,8 @@ def test_an_image_is_drawn_line_by_line_each_at_its_time():
 
 def test_an_image_of_a_drift_of_whole_pixels_is_the_shifted_one():
     microscope = drifting(pixels_per_s=(0.1, 0.1), line_s=0.0)
+    first = microscope.scan()["amplitude"]
+    np.testing.assert_allclose(first, FILM.images["amplitude"], rtol=1e-5, atol=1e-4)
     microscope.clock.sleep(30.0)
     image, recorded = microscope.scan()["amplitude"], FILM.images["amplitude"]
     np.testing.assert_allclose(image[3:, 3:], recorded[:-3, :-3], rtol=1e-5, atol=1e-4)
