@@ -250,7 +250,7 @@ def explore(
         if past is None:
             yield from safety.check_area(imager, run.strategy.patch_size, mask, x, y)
             yield from safety.lower(tip)
-            survey = yield from run.tracker.look(mask)
+            survey = yield from run.tracker.look(mask, run.course.timeout)
             survey = _withheld(survey, run.course.withhold)
             run.points_given = run.course.time_budget is None or run.strategy.budget is not None
             if run.course.time_budget is not None and not run.points_given:
