@@ -337,7 +337,8 @@ class Tracker:
                 found.residual, found.overlap, "" if self.blind else ": the drift is extrapolated",
             )  # fmt: skip
             self._nothing_seen()
-        gaps = [self._gap * per_point] if self.every else []
+        gaps = [self._limit] if self._longest else []  # points may have waited for hours
+        gaps += [self._gap * per_point] if self.every else []
         gaps += [self._gap_s] if self.minutes else []
         out = yield from self._out_of_reach(survey, min(gaps))
         rate_x, rate_y = self.rate
