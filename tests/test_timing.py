@@ -194,4 +194,3 @@ def test_points_or_minutes_what_comes_first_is_one_re_survey(every, minutes, exp
     pace = Pace(known, image, every=every, minutes=minutes)
     # A hair more than a minute: both come at the same moment, and it has not to hang on rounding.
     assert pace._resurveys(80, 80 * 60.0001) == expected
-    assert pace.ahead([], 80) == pytest.approx(80 * 60.0)
