@@ -16,23 +16,26 @@ from bluesky.protocols import Movable, Readable, Triggerable
 from bluesky.utils import IllegalMessageSequence, MsgGenerator
 from numpy.typing import NDArray
 
-from curiosity_bluesky import documents, faults, plan_stubs
+from curiosity_bluesky import documents, faults, plan_stubs, safety
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.filed import standing_for
 from curiosity_bluesky.learning import OUT_OF_REACH, Proposal, Survey
 from curiosity_bluesky.registration import Registration, register
-from curiosity_bluesky.timing import stated
+from curiosity_bluesky.timing import SHORTEST, longer, points_between, stated
 
 logger = logging.getLogger("curiosity_bluesky")
 
 _FIXES = 3
 """So many of the newest trusted re-surveys say how fast the sample drifts."""
 
-_SHORTEST = 1 / 16
-"""The first re-survey comes after this part of the points or minutes, or after one point."""
-
 _SURPRISE = 0.5
 """By so much of a pixel the sample may be off the line before the next re-survey comes sooner."""
+
+_IN_VAIN = 3
+"""After so many re-surveys in a row that showed nothing, they are tried less and less often."""
+
+_SHORT_S = 60.0
+"""A gap of so many seconds is never worth an image, however quick the points are."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ class Tracker:
     the slope of the newest three (least squares). How long that may be relied on is tried out:
     the first re-survey comes after a sixteenth of `every` or `minutes`, and whenever one was
     where it was expected to within half a pixel, the interval to the next is doubled, up to the
-    whole; else it is halved.
+    whole; else it is halved. One that fails or is not trusted leaves the interval as it is.
+    After a gap of more than twice the longest interval so far, in time, a re-survey is due as well:
+    somebody had the plan pause.
 
     Parameters
     ----------
@@ -65,6 +70,8 @@ class Tracker:
         Minutes between two re-surveys at most; 0 for never.
     clock
         What time it is, s.
+    tip
+        Lowered for each image; None: there is none that is lifted.
     """
 
     x: Movable
@@ -73,19 +80,25 @@ class Tracker:
     every: int = 0
     minutes: float = 0.0
     clock: Callable[[], float] = time.time
+    tip: Movable | None = None
     number: int = 0
     """Re-surveys so far."""
     fixes: list[Fix] = field(default_factory=lambda: [Fix(0.0, 0.0, 0.0)])
     """What was measured in this run."""
     points: int = 0
     """Points that were visited since a re-survey was last tried."""
-    _share: float = _SHORTEST  # of the whole interval, until the next
+    blind: bool = False
+    """Whether the drift is of too long ago to be extrapolated, as after a resume."""
+    _share: float = SHORTEST  # of the whole interval, until the next
     _origin: float = 0.0  # of the seconds, on the clock
     _tried: float = 0.0
+    _longest: float = 0.0  # interval between two that were tried, s
+    _in_vain: int = 0  # re-surveys in a row
     _rate_before: tuple[float, float] = (0.0, 0.0)
     _stale: bool = False  # the fixes are of the run before
     _now: bool = False
-    _out: NDArray[np.bool_] | None = None  # of reach, None where the last re-survey failed
+    _out: NDArray[np.bool_] | None = None  # of reach, as the explorer knows it
+    _known: bool = False  # whether that is of the last re-survey
 
     @property
     def on(self) -> bool:
@@ -97,20 +110,25 @@ class Tracker:
         """Seconds since the first survey."""
         return self.clock() - self._origin
 
+    @property
+    def unseen(self) -> float:
+        """Seconds since the newest fix."""
+        return self.seconds - self.fixes[-1].seconds
+
     # ---- the first survey, here or in the run that is resumed
 
-    def look(self, mask: NDArray | None) -> MsgGenerator[Survey]:
+    def look(self, mask: NDArray | None, timeout: float | None = None) -> MsgGenerator[Survey]:
         """Take the first survey, as `plan_stubs.look` does."""
         began = self.clock()
-        survey = yield from plan_stubs.look(self.imager, mask)
+        survey = yield from plan_stubs.look(self.imager, mask, timeout)
         self._origin = self._middle(began)
         return survey
 
     def recall(self, past: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Know the drift from the documents of the runs before; a re-survey is due at once.
 
-        How far the sample crept meanwhile nobody saw: the rate of before counts until there are
-        two fixes of this run.
+        How far the sample crept meanwhile nobody saw, so nothing is to be measured before a
+        re-survey is trusted; the rate of before counts until there are two fixes of this run.
         """
         when, seconds, streams = time.time(), None, {}
         for name, doc in past:
@@ -124,6 +142,8 @@ class Tracker:
                     data = event["data"]
                     when, seconds = event["time"], float(data["seconds"])
                     self.number = max(self.number, int(data["resurvey"]))
+                    if documents.OUT_OF_REACH in data:
+                        self._out = np.asarray(data[documents.OUT_OF_REACH], bool)
                     if data["trusted"]:
                         x, y = float(data["drift_x"]), float(data["drift_y"])
                         self.fixes.append(Fix(seconds, x, y))
@@ -131,7 +151,7 @@ class Tracker:
         self._tried = (seconds or 0.0) + max(0.0, time.time() - when)
         self._origin = self.clock() - self._tried
         self._rate_before, self.fixes = self.rate, self.fixes[-1:]
-        self._stale = self._now = True
+        self._stale = self._now = self.blind = True
 
     # ---- where a pixel is
 
@@ -166,10 +186,13 @@ class Tracker:
         dx, dy = self.drift(self.seconds + spectrum / 2)
         target = proposal.x + dx, proposal.y + dy
         for motor, position in zip((self.x, self.y), target, strict=True):
-            [refused] = yield from plan_stubs.refusals(motor, [position])
+            try:
+                [refused] = yield from plan_stubs.refusals(motor, [position])
+            except OSError:  # it has lost its instrument: the visit fails, and is tried again
+                continue
             if refused is not None:
                 # The explorer is to know at once, unless it does, or nobody can tell.
-                self._now |= self._out is not None and not self._out[proposal.pixel]
+                self._now |= self._known and self._out is not None and not self._out[proposal.pixel]
                 return target, f"{OUT_OF_REACH}: drifted by ({dx:.3g}, {dy:.3g}) um; {refused}"
         return target, None
 
@@ -181,14 +204,27 @@ class Tracker:
             return False
         return (
             self._now
+            or self._overdue
             or (self.every > 0 and self.points >= self._gap)
             or (self.minutes > 0 and self.seconds - self._tried >= self._gap_s)
         )
 
     @property
+    def _overdue(self) -> bool:
+        """Whether so much time has passed since a re-survey was tried that something came between.
+
+        Nobody knows before the first one how long that is.
+        """
+        return self._longest > 0 and self.seconds - self._tried > self._limit
+
+    @property
+    def _limit(self) -> float:
+        return max(2 * self._longest, _SHORT_S)
+
+    @property
     def _gap(self) -> int:
         """Points until the next re-survey."""
-        return max(1, round(self.every * self._share))
+        return points_between(self.every, self._share)
 
     @property
     def _gap_s(self) -> float:
@@ -201,7 +237,7 @@ class Tracker:
         """Take the survey anew, register it, and write one event of the ``drift`` stream.
 
         What fails is tried again `retries` times; then the run goes on with the drift
-        extrapolated.
+        extrapolated, unless that is `blind`.
 
         Parameters
         ----------
@@ -210,9 +246,11 @@ class Tracker:
         n_decisions
             How many decisions there are.
         timeout, retries, retry_wait
-            As for `curiosity_plan`.
+            As for `curiosity_plan`; a slow imager has more time, see `plan_stubs.patience`.
         """
         image = when = None
+        # Without any fix there is nothing to extrapolate: it is as blind as it was before.
+        self.blind |= self._overdue and (self._stale or len(self.fixes) > 1)
         for attempt in range(retries + 1):
             if attempt:
                 yield from bps.sleep(retry_wait)
@@ -222,22 +260,38 @@ class Tracker:
             if failed is None:
                 break
             logger.warning("re-survey, attempt %d: %s", attempt + 1, failed)
-        visited, now, before = self.points, self.seconds, self._share
-        self._share = min(1.0, 2 * before)  # also of what shows nothing, or does not work
-        per_point = (now - self._tried) / visited if visited else 0.0
+        visited, now = self.points, self.seconds
+        gap = now - self._tried
+        # One night with the plan paused does not make the nights after it usual.
+        self._longest = max(self._longest, min(gap, self._limit) if self._longest else gap)
         self.points, self._tried, self._now = 0, now, False
         if image is None or when is None:
-            logger.error("no re-survey: the run goes on with the drift extrapolated")
-            self._out = None
+            if not self.blind:
+                logger.error("no re-survey: the run goes on with the drift extrapolated")
+            self._known = False
+            self._nothing_seen()
             return
-        yield from self._written(survey, image, when, n_decisions, per_point, before)
+        per_point = gap / visited if visited else 0.0
+        yield from self._written(survey, image, when, n_decisions, per_point)
+
+    def _nothing_seen(self) -> None:
+        """Keep the interval; but what never works is not to be tried with each point."""
+        self._in_vain += 1
+        if self._in_vain >= _IN_VAIN:
+            self._share = longer(self._share)
+        self._now = self.blind
 
     def _taken(
         self, survey: Survey, timeout: float
     ) -> MsgGenerator[tuple[Mapping[str, NDArray] | None, str | None]]:
         """Take an image; return it, or say what failed."""
+        # Each time, since a pause lifts the tip.
+        failed = yield from safety.lower(self.tip, timeout)
+        if failed:
+            return None, failed
         if isinstance(self.imager, Triggerable):
-            failed = yield from faults.together([faults.Triggering(self.imager)], timeout)
+            allowed = plan_stubs.patience(self.imager, timeout)
+            failed = yield from faults.together([faults.Triggering(self.imager)], allowed)
             if failed:
                 return None, failed
         # A pause from here on does not take it again: what is written is what was registered.
@@ -247,6 +301,7 @@ class Tracker:
         except faults.NOT_OURS:
             raise
         except Exception as error:  # whatever an instrument raises when it is read
+            yield from bps.checkpoint()  # nobody is to read it again after a pause
             return None, faults.in_words(error)
         shapes = {np.shape(channel) for channel in image.values()}
         if shapes != {survey.shape} or not all(
@@ -263,12 +318,8 @@ class Tracker:
         when: float,
         n_decisions: int,
         per_point: float,
-        before: float,
     ) -> MsgGenerator[None]:
-        """Register an image and write what came of it.
-
-        A point takes `per_point` seconds; `before` this was the share of the whole interval.
-        """
+        """Register an image and write what came of it; a point takes `per_point` seconds."""
         expected = self.drift(when)
         steps = [(axis[-1] - axis[0]) / max(1, len(axis) - 1) for axis in (survey.x, survey.y)]
         try:
@@ -284,16 +335,19 @@ class Tracker:
             off = np.array([found.dx - expected[0], found.dy - expected[1]]) / steps
             # The first re-survey of a run: how fast it drifts was not known, or hours ago.
             surprised = len(self.fixes) > 2 and float(np.hypot(*off)) > _SURPRISE
-            self._share = max(_SHORTEST, before / 2) if surprised else self._share
-            self._stale = False
+            self._share = max(SHORTEST, self._share / 2) if surprised else longer(self._share)
+            self._stale = self.blind = False
+            self._in_vain = 0
         else:
             logger.warning(
-                "re-survey %d is not trusted (residual %.2g, overlap %.2g): the drift is "
-                "extrapolated", self.number, found.residual, found.overlap,
+                "re-survey %d is not trusted (residual %.2g, overlap %.2g)%s", self.number,
+                found.residual, found.overlap, "" if self.blind else ": the drift is extrapolated",
             )  # fmt: skip
-        gaps = [self._gap * per_point] if self.every else []
+            self._nothing_seen()
+        gaps = [self._limit] if self._longest else []  # points may have waited for hours
+        gaps += [self._gap * per_point] if self.every else []
         gaps += [self._gap_s] if self.minutes else []
-        self._out = out = yield from self._out_of_reach(survey, min(gaps))
+        out = yield from self._out_of_reach(survey, min(gaps))
         rate_x, rate_y = self.rate
         values = {
             **{"resurvey": self.number, "seconds": when, "n_decisions": n_decisions},
@@ -317,7 +371,25 @@ class Tracker:
         yield from bps.checkpoint()
 
     def _out_of_reach(self, survey: Survey, ahead: float) -> MsgGenerator[NDArray[np.bool_]]:
-        """Return the pixels that the tip may not be sent to now or in `ahead` seconds."""
+        """Return the pixels that the tip may not be sent to now or in `ahead` seconds.
+
+        Where nobody can tell, those of before: the drift is not known, or a motor lost its
+        instrument.
+        """
+        before = np.zeros(survey.shape, bool) if self._out is None else self._out
+        self._known = not self.blind
+        if self.blind:
+            return before
+        try:
+            self._out = yield from self._refused(survey, ahead)
+        except OSError as error:
+            logger.warning("what is out of reach is not known: %s", faults.in_words(error))
+            self._known = False
+            return before
+        return self._out
+
+    def _refused(self, survey: Survey, ahead: float) -> MsgGenerator[NDArray[np.bool_]]:
+        """Ask the motors which pixels the tip may not be sent to now or in `ahead` seconds."""
         now, out = self.seconds, np.zeros(survey.shape, bool)
         for seconds in (now, now + ahead):
             refused = []

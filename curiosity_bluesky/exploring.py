@@ -149,7 +149,8 @@ class Run:
 
     def __post_init__(self) -> None:
         every, minutes = self.course.resurvey_every, self.course.resurvey_minutes
-        self.tracker = Tracker(self.x, self.y, self.imager, every, minutes, self.course.clock)
+        devices = self.x, self.y, self.imager
+        self.tracker = Tracker(*devices, every, minutes, self.course.clock, self.tip)
 
     @property
     def strategy(self) -> Strategy:
@@ -262,20 +263,31 @@ def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
 
 
 def _resurveyed(run: Run, survey: Survey) -> MsgGenerator[None]:
-    """Take the survey anew if it is time to; the tip comes back with the next point."""
-    if run.ended is not None or not run.tracker.due():
-        return
-    if run.ahead is not None:
-        # It was begun without knowing, so in the record it has to come before.
-        yield from _decided(run)
+    """Take the survey anew if it is time to; the tip comes back with the next point.
+
+    While nobody knows where the sample is, the plan pauses before each attempt but the first.
+    """
     course = run.course
-    failed = yield from safety.lower(run.tip, course.timeout)
-    if failed:
-        logger.error("the tip could not be lowered for the re-survey: %s", failed)
-    yield from run.tracker.resurvey(
-        survey, run.n_decisions, course.timeout, course.retries, course.retry_wait
-    )
-    run.pace.forget()
+    while run.ended is None and run.tracker.due():
+        if run.ahead is not None:
+            # It was begun without knowing, so in the record it has to come before.
+            yield from _decided(run)
+        yield from run.tracker.resurvey(
+            survey, run.n_decisions, course.timeout, course.retries, course.retry_wait
+        )
+        run.pace.forget()
+        if run.ended is not None or not run.tracker.blind:
+            return
+        logger.error(
+            "nobody has seen for %.3g minutes where the sample drifted, and the survey could not "
+            "be taken anew, or does not show the same. The plan pauses: look at the instrument, "
+            "then RE.resume() takes the survey again and RE.stop() ends the run and keeps "
+            "everything", run.tracker.unseen / 60,
+        )  # fmt: skip
+        yield from safety.lift(run.tip, course.timeout)
+        yield from bps.pause()
+        yield from _steered(run)
+        run.ended = run.ended or run.late()
 
 
 def _asked(run: Run) -> plan_stubs.Work[Decided]:

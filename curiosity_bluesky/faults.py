@@ -64,6 +64,11 @@ class _Outcome:
             return self.error
         return self._status.exception(0.0)
 
+    def check(self) -> None:
+        """Raise what went wrong, as the RunEngine would have."""
+        if (error := self.failure()) is not None:
+            raise error if self._status is None else FailedStatus(self._status) from error
+
 
 class Refused(Exception):
     """Somebody said not to go there."""

@@ -29,6 +29,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.filed import Filed, standing_for
 from curiosity_bluesky.learning import Proposal, Survey
 from curiosity_bluesky.learning.history import NOTHING
+from curiosity_bluesky.timing import stated
 
 __all__ = [
     "Work",
@@ -147,7 +148,9 @@ def in_a_run(plan: MsgGenerator[str], md: Mapping[str, Any]) -> MsgGenerator[str
     return uid
 
 
-def look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey]:
+def look(
+    imager: Readable, mask: NDArray | None = None, timeout: float | None = None
+) -> MsgGenerator[Survey]:
     """Take the overview image; it is written nowhere yet.
 
     Parameters
@@ -157,14 +160,44 @@ def look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey]:
         in ``stream_resource`` documents, is a channel.
     mask
         ``(rows, cols)``, True where nothing may be measured.
+    timeout
+        Seconds that it may take, or three times as long as the imager says that it takes, if
+        that is more; None for any time.
 
     Returns
     -------
     Survey
+
+    Raises
+    ------
+    InputError
+        If there is no image in that time.
     """
-    yield from measure([imager])
+    if isinstance(imager, Triggerable):
+        yield from _triggered(faults.Triggering(imager), patience(imager, timeout))
     reading = yield from _seen(imager)
     return documents.survey_from(reading, (yield from configuration(imager)), mask)
+
+
+def patience(imager: Readable, timeout: float | None) -> float | None:
+    """Return how long to wait for an image (s): as long as anybody says that it may take."""
+    return None if timeout is None else max(timeout, 3 * (stated(imager) or 0.0))
+
+
+def _triggered(job: faults.Triggering, timeout: float | None) -> MsgGenerator[None]:
+    """Measure, and raise what the device raises, or that it is late."""
+    group = short_uid("look")
+    yield from job.start(group)
+    try:
+        yield from bps.wait(group, timeout=timeout)
+    except TimeoutError:
+        yield from faults.give_up([job])
+        raise InputError(
+            f"{job.name} took no survey within {timeout:g} s; look at the instrument, or give a "
+            "longer timeout"
+        ) from None
+    if job.outcome is not None:
+        job.outcome.check()
 
 
 def last_look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey | None]:
@@ -205,7 +238,7 @@ def check_reach(survey: Survey, x: Movable, y: Movable) -> MsgGenerator[None]:
     Raises
     ------
     InputError
-        If a motor refuses the outermost of these positions.
+        If a motor refuses the outermost of these positions, or cannot be asked.
     """
     allowed = ~survey.mask
     for motor, axis, positions in (
@@ -215,9 +248,16 @@ def check_reach(survey: Survey, x: Movable, y: Movable) -> MsgGenerator[None]:
         if not isinstance(motor, Checkable) or not len(positions):
             continue
         ends = [float(positions.min()), float(positions.max())]
-        for position, error in zip(ends, (yield from refusals(motor, ends)), strict=True):
+        name = getattr(motor, "name", axis)
+        try:
+            answers = yield from refusals(motor, ends)
+        except OSError as error:
+            raise InputError(
+                f"{name} cannot be asked whether it may go where the survey is "
+                f"({faults.in_words(error)}); see to the instrument and begin again"
+            ) from error
+        for position, error in zip(ends, answers, strict=True):
             if error is not None:
-                name = getattr(motor, "name", axis)
                 raise InputError(
                     f"the survey reaches {axis} = {position:g} um, where {name} may not go "
                     f"({error}); mask what is out of reach, or take the survey elsewhere"
@@ -225,22 +265,36 @@ def check_reach(survey: Survey, x: Movable, y: Movable) -> MsgGenerator[None]:
 
 
 def refusals(motor: Movable, positions: Sequence[float]) -> MsgGenerator[list[Exception | None]]:
-    """Ask a motor whether it may go to each position: why not, None where it may."""
+    """Ask a motor whether it may go to each position: why not, None where it may.
+
+    Raises
+    ------
+    OSError
+        If it cannot be asked, which is no refusal: the connection is lost (`ConnectionError`), or
+        it does not answer (`TimeoutError`).
+    """
     if not isinstance(motor, Checkable):
         return [None] * len(positions)
     answers: list[Exception | None] = []
+    silent: list[OSError] = []
 
     async def ask() -> None:
         answers.clear()
+        silent.clear()
         for position in positions:
             try:
                 await maybe_await(motor.check_value(position))
+            except OSError as error:
+                silent.append(error)
+                return
             except Exception as error:  # each kind of motor has its own
                 answers.append(error)
             else:
                 answers.append(None)
 
     yield from bps.wait_for([ask])
+    if silent:
+        raise silent[0]
     return answers
 
 

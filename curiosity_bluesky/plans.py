@@ -259,7 +259,7 @@ def explore(
                 raise RuntimeError(
                     f"the tip could not be lowered for the survey ({failed}); nothing was measured"
                 )
-            survey = yield from run.tracker.look(mask)
+            survey = yield from run.tracker.look(mask, run.course.timeout)
             survey = _withheld(survey, run.course.withhold)
             run.points_given = run.course.time_budget is None or run.strategy.budget is not None
             if run.course.time_budget is not None and not run.points_given:

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice, repeat
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ _RECENT = 30
 """Over so many of the newest points what nobody foresaw is averaged."""
 
 _PRIOR = 3
+
+SHORTEST = 1 / 16
+"""The first re-survey comes after this part of the points or minutes, or after one point."""
 
 _PAIRS = 200
 """So many random legs say how far the next pixel is, as a rule."""
@@ -214,12 +217,25 @@ class Pace:
         return spent + self._resurveys(n, spent) * (self.costs.survey or 0.0)
 
     def _resurveys(self, n: int, seconds: float) -> int:
-        """How many re-surveys come in the next `n` points, which take so many seconds."""
-        after = [max(1.0, round(gap)) for gap in _gaps(self.every)]
-        began = self.elapsed
-        return _between(self._done, self._done + n, after) + _between(
-            began, began + seconds, _gaps(60 * self.minutes)
-        )
+        """How many re-surveys come in the next `n` points, which take so many seconds.
+
+        So it is where the drift is steady, see `drift.Tracker`; as there, points or minutes,
+        what is over first begins both anew.
+        """
+        points = [0, self._done, self._done + n]
+        times = [0.0, self.elapsed, self.elapsed + seconds]
+        at, share, count = 0.0, SHORTEST, 0
+        while True:
+            ends = [at + points_between(self.every, share)] if self.every else []
+            if self.minutes:
+                then = np.interp(at, points, times) + 60 * self.minutes * share
+                # The survey is not taken anew in the middle of a point.
+                ends.append(max(at + 1, np.ceil(np.interp(then, times, points, right=np.inf))))
+            at = min(ends, default=np.inf)
+            if at > points[-1]:
+                return count
+            count += at > self._done
+            share = longer(share)
 
 
 def spectra_in(
@@ -249,20 +265,14 @@ def spectra_in(
     return max(1, fits)
 
 
-def _gaps(longest: float) -> list[float]:
-    # Of a steady drift, see `drift.Tracker`; the last one repeats.
-    return [longest / 16, longest / 8, longest / 4, longest / 2, longest] if longest else []
+def longer(share: float) -> float:
+    """Return the share of the whole interval between re-surveys that follows a share."""
+    return min(1.0, 2 * share)
 
 
-def _between(start: float, end: float, gaps: Sequence[float]) -> int:
-    """Count the steps from `start` to `end`."""
-    at, count = 0.0, 0
-    for gap in chain(gaps, repeat(gaps[-1])) if gaps else ():
-        at += gap
-        if at > end:
-            break
-        count += at > start
-    return count
+def points_between(every: int, share: float) -> int:
+    """Return the points between two re-surveys, of `every` at most."""
+    return max(1, round(every * share))
 
 
 def stated(device: Any) -> float | None:

@@ -193,3 +193,24 @@ def test_per_second_with_devices_that_do_not_say_how_long_things_take():
     devices.spectrometer.driver = SimpleNamespace()
     with pytest.raises(InputError, match="devices do not say"):
         run(devices, per_second=True, strategy="curious", parameters=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("every", "minutes", "expected"),
+    [
+        (0, 0.0, 0),
+        (16, 0.0, 8),  # after 1, 3, 7, 15, 31, 47, 63, 79 of 80 points
+        (0, 16.0, 8),  # a point takes a minute
+        (16, 16.0, 8),  # both at once are one
+        (16, 1e6, 8),
+        (10**6, 16.0, 8),
+        (16, 8.0, 13),  # after 1, 2, 4, 8, 16, 24 ... 80
+        (1, 16.0, 80),
+    ],
+)
+def test_points_or_minutes_what_comes_first_is_one_re_survey(every, minutes, expected):
+    image = Survey({"a": np.zeros((4, 4))}, np.arange(4.0), np.arange(4.0), np.zeros((4, 4), bool))
+    known = Costs(survey=0.0, spectrum=60.0, x=(0.0, 0.0), y=(0.0, 0.0))
+    pace = Pace(known, image, every=every, minutes=minutes)
+    # A hair more than a minute: both come at the same moment, and it has not to hang on rounding.
+    assert pace._resurveys(80, 80 * 60.0001) == expected

@@ -412,6 +412,30 @@ def test_a_run_survives_the_death_of_its_ioc_in_the_middle_of_a_spectrum(mortal,
         np.testing.assert_array_equal(point["data"]["spectrometer_spectrum"], truth[row, col])
 
 
+@pytest.mark.slow  # libca takes its time to look for an IOC that is back
+def test_a_run_that_follows_drift_pauses_when_its_ioc_is_gone_and_goes_on(mortal):
+    instrument, start, running = mortal
+    documents, RE = [], RunEngine({})
+
+    def collect(name, doc):
+        documents.append((name, doc))
+        if name == "event" and "spectrometer_quality" in doc["data"] and doc["seq_num"] == 3:
+            running[0].close()
+            until(lambda: not (instrument.stage.connected or instrument.imager.connected))
+
+    with pytest.raises(RunEngineInterrupted):
+        run(instrument, RE, collect, resurvey_every=4)
+    assert RE.state == "paused"
+    reasons = [failure["reason"] for failure in events(documents, "failures")]
+    assert len(reasons) == 6  # three points, each tried twice
+    assert all("the Channel Access connection to B:" in reason for reason in reasons)
+    start()
+    instrument.connect()
+    RE.resume()
+    assert documents[-1][1]["exit_status"] == "success"
+    assert len(events(documents, "primary")) == 8
+
+
 def test_while_the_connection_is_lost_all_is_refused_at_once_and_works_again_after(mortal):
     instrument, start, running = mortal
     axis = instrument.stage.x
