@@ -53,10 +53,13 @@ class _Job:
     result: Any = None
     error: BaseException | None = None
     deadline: float = math.inf
+    allowed_s: float = math.inf
 
     def begin(self, at_least: float = -math.inf) -> None:
         """Let the time run from now, and not end before `at_least` (`time.monotonic`)."""
-        self.deadline = max(time.monotonic() + self.timeout_s, at_least)
+        now = time.monotonic()
+        self.deadline = max(now + self.timeout_s, at_least)
+        self.allowed_s = self.deadline - now
 
     def check(self) -> None:
         """Raise if the job is to end."""
@@ -67,7 +70,7 @@ class _Job:
             )
         if time.monotonic() > self.deadline:
             raise TimeoutError(
-                f"BEPyAE did not finish within {self.timeout_s:g} s; expected it to clear its "
+                f"BEPyAE did not finish within {self.allowed_s:.3g} s; expected it to clear its "
                 "button by then, also that of what was given up before: look at its panel for an "
                 "error, or give a longer timeout_s."
             )
