@@ -142,6 +142,11 @@ class SimBandExcitation:
         }
 
     @property
+    def spectrogram_setting_units(self) -> Mapping[str, str]:
+        """Setting to units."""
+        return {**self.microscope.spectrum_setting_units, "true_phase_offset": "rad"}
+
+    @property
     def spectrum_seconds(self) -> float:
         """How long one spectrogram takes, s on the wall: one spectrum, whatever the cycles."""
         return self.microscope.spectrum_seconds

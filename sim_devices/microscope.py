@@ -348,6 +348,11 @@ class SimMicroscope:
         }
 
     @property
+    def spectrum_setting_units(self) -> Mapping[str, str]:
+        """Setting to units."""
+        return {"spectrum_s": "s", "settle_s": "s"}
+
+    @property
     def spectrum_seconds(self) -> float:
         """How long one spectrum takes, s on the wall: 0 on a virtual clock."""
         return self._spectrum_s / self.clock.speed

@@ -239,6 +239,7 @@ class AsyncSpectrometer(StandardReadable):
         default = {"quality": loop_quality, "area": loop_area}
         self._rules = dict(default if scalars is None else scalars)
         self._calls = Calls("spectrum", driver.abort)
+        getattr(driver, "refresh", lambda: None)()
         self._axis, units, values = driver.spectrum_axis
         self._points = len(values)
         self._declared = declared_arrays(
@@ -256,8 +257,11 @@ class AsyncSpectrometer(StandardReadable):
         settings: dict[str, SignalRW] = {
             self._axis: soft_signal_rw(Array1D[np.float64], np.asarray(values, float), units=units)
         }
+        setting_units = getattr(driver, "spectrum_setting_units", {})
         for setting, value in driver.spectrum_settings.items():
-            settings[setting] = soft_signal_rw(_kind(value), value)
+            settings[setting] = soft_signal_rw(
+                _kind(value), value, units=setting_units.get(setting)
+            )
         if twice := (set(data) & set(figures)) | ((set(data) | set(figures)) & set(settings)):
             raise InputError(
                 f"{', '.join(sorted(twice))} would be more than one data key of {name}; give the "
@@ -284,6 +288,7 @@ class AsyncSpectrometer(StandardReadable):
     @AsyncStatus.wrap
     async def stage(self) -> None:
         """Get ready, with the axis and settings that the driver has now."""
+        getattr(self.driver, "refresh", lambda: None)()
         name, _, axis = self.driver.spectrum_axis
         now = {name: np.asarray(axis, float), **self.driver.spectrum_settings}
         same = set(now) == set(self._settings) and set(self.driver.spectrum_channels) == set(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import fields
@@ -22,6 +23,8 @@ from curiosity_bluesky.pfm import (
     units_of,
 )
 
+logger = logging.getLogger(__name__)
+
 ON = "_on"
 """Ending of the channels that are recorded with the bias on."""
 
@@ -31,7 +34,9 @@ class SpectrogramDriver(Protocol):
     """Takes one band excitation spectrogram where the tip is.
 
     A driver that knows how long that takes says so with one more attribute,
-    `spectrum_seconds`, s; one whose numbers have units with `spectrogram_units` (default "a.u.").
+    `spectrum_seconds`, s; one whose numbers have units with `spectrogram_units` (default "a.u."),
+    and one whose settings have units with `spectrogram_setting_units`, setting to units. It may
+    have a `refresh()` as a `SpectrometerDriver` has.
     """
 
     @property
@@ -96,7 +101,8 @@ class BandExcitation:
         What takes the spectrograms.
     phase_offset
         Phase of positive polarisation, rad. None estimates it anew for each spectrogram; its
-        sign is then only right where the loop switches: see `calibrate`.
+        sign is then only right where the loop switches, a coin toss elsewhere: `calibrate` before
+        a run. The first spectrogram after each staging without it logs a warning.
     skip_cycles
         How many cycles are left out of the means at the beginning.
 
@@ -121,7 +127,13 @@ class BandExcitation:
         self.driver = driver
         self.phase_offset = phase_offset
         self.skip_cycles = skip_cycles
+        self._warned = False
         self._steps()
+
+    def refresh(self) -> None:
+        """Have the driver take over what its instrument has told meanwhile."""
+        getattr(self.driver, "refresh", lambda: None)()
+        self._warned = False
 
     def _steps(self) -> Steps:
         steps = Steps.of(self.driver.bias, self.driver.in_field, self.driver.cycles)
@@ -200,6 +212,14 @@ class BandExcitation:
         return {**self.driver.spectrogram_settings, **own}
 
     @property
+    def spectrum_setting_units(self) -> Mapping[str, str]:
+        """Setting to units."""
+        return {
+            **getattr(self.driver, "spectrogram_setting_units", {}),
+            "fixed_phase_offset": "rad",
+        }
+
+    @property
     def spectrum_seconds(self) -> float | None:
         """How long one spectrogram takes (s); None if the driver does not say."""
         return getattr(self.driver, "spectrum_seconds", None)
@@ -231,6 +251,16 @@ class BandExcitation:
         InputError
             If it has another shape than the driver said.
         """
+        if self.phase_offset is None and not self._warned:
+            self._warned = True
+            logger.warning(
+                "the phase offset is estimated for each spectrogram: where a loop does not switch, "
+                "the sign of its polarisation is a coin toss; calibrate() at a place that switches "
+                "before the run, or give phase_offset"
+            )
+        return self._measured(self.phase_offset)
+
+    def _measured(self, offset: float | None) -> dict[str, NDArray]:
         frequencies, steps = np.asarray(self.driver.frequencies, float), self._steps()
         measured = np.asarray(self.driver.acquire())
         shape = (len(frequencies), len(np.asarray(self.driver.bias)))
@@ -244,7 +274,7 @@ class BandExcitation:
             frequencies,
             spectrogram,
             steps,
-            offset=self.phase_offset,
+            offset=offset,
             skip_cycles=self.skip_cycles,
         )
         found: dict[str, NDArray] = {}
@@ -257,11 +287,18 @@ class BandExcitation:
             "spectrogram_imag": spectrogram.imag,
         }
 
-    def calibrate(self) -> float:
+    def calibrate(self, *, max_bias: float | None = None) -> float:
         """Take a spectrogram where the tip is, and keep its phase offset from now on.
 
         Of a loop that does not switch the sign is not known, so this is done once before a run,
-        where one does.
+        where one does. It applies the whole waveform there, outside any run: no plan counts it as
+        dose (`max_per_area`), compares it with its own `max_bias`, or records it.
+
+        Parameters
+        ----------
+        max_bias
+            What neither the bias nor any setting in V or mV may exceed, V; None: only what the
+            driver itself checks.
 
         Returns
         -------
@@ -271,13 +308,11 @@ class BandExcitation:
         Raises
         ------
         InputError
-            If the loop does not switch; the phase offset stays as it was.
+            If the waveform goes beyond `max_bias`, and no bias is applied; or if the loop does not
+            switch. The phase offset stays as it was.
         """
-        before, self.phase_offset = self.phase_offset, None
-        try:
-            spectrum = self.acquire()
-        finally:
-            self.phase_offset = before
+        self._check_bias(max_bias)
+        spectrum = self._measured(None)
         bias, end = self._steps().bias, self._branches()[0]
         if not loop_fields(bias, spectrum["polarisation" + end]).switches:
             raise InputError(
@@ -286,6 +321,26 @@ class BandExcitation:
             )
         self.phase_offset = _offset(end, None, bias, spectrum)
         return self.phase_offset
+
+    def _check_bias(self, max_bias: float | None) -> None:
+        if max_bias is None:
+            return
+        if not 0 <= max_bias < math.inf:
+            raise InputError(f"max_bias is {max_bias!r}; expected volts, 0 or more: correct it")
+        applied = {"bias": float(np.abs(np.asarray(self.driver.bias, float)).max())}
+        scales = {"V": 1.0, "mV": 1e-3}
+        for setting, units in self.spectrum_setting_units.items():
+            if units in scales and setting in self.spectrum_settings:
+                applied[setting] = abs(float(self.spectrum_settings[setting])) * scales[units]
+        # Some room for rounding; a comparison with NaN is False.
+        allowed = max_bias * (1 + 1e-9)
+        beyond = {name: volts for name, volts in applied.items() if not volts <= allowed}
+        if beyond:
+            said = ", ".join(f"{name} goes to {volts:g} V" for name, volts in beyond.items())
+            raise InputError(
+                f"{said}, and max_bias allows {max_bias:g} V; no bias was applied: lower it at the "
+                "driver, or raise max_bias"
+            )
 
     def abort(self) -> None:
         """End a measurement early; called from another thread."""

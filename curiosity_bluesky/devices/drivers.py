@@ -67,7 +67,9 @@ class ImagerDriver(Protocol):
     """Takes overview images: one or more channels on one grid.
 
     A driver whose images are not float64 says so with one more attribute, `image_dtypes`,
-    channel name to numpy dtype; what it does not name there is converted to float64.
+    channel name to numpy dtype; what it does not name there is converted to float64. What
+    the images are taken with goes into the record from `image_settings`, name to value, and
+    `image_setting_units`, name to units.
     """
 
     @property
@@ -106,7 +108,11 @@ class SpectrometerDriver(Protocol):
       one, and the one that is called as the dim is its coordinate;
     - `spectrum_scalars`: name to units and `spectrometer.Scalar`, the figures of a spectrum;
     - `hinted`: which of these a live table shows. Default: all;
-    - `learned`: the channels to learn from. Default: all.
+    - `learned`: the channels to learn from. Default: all;
+    - `spectrum_setting_units`: setting to units, of settings that have any. What is in ``"V"`` or
+      ``"mV"`` is taken for applied to the sample: the plan compares it with its `max_bias`;
+    - `refresh()`: called when the device is made or staged, before it asks for anything else.
+      What the other members say holds from then until the next time.
     """
 
     @property

@@ -16,7 +16,8 @@ class Imager(MeasuringDevice):
     """Takes an overview image of one or more channels.
 
     Data keys are ``<name>_<channel>``, each ``(y, x)``; the axes ``<name>_x`` and
-    ``<name>_y`` (um) are configuration. Both are asked of the driver anew by `stage`.
+    ``<name>_y`` (um), and the settings of a driver that has any, are configuration. All are
+    asked of the driver anew by `stage`.
 
     Parameters
     ----------
@@ -51,7 +52,11 @@ class Imager(MeasuringDevice):
             getattr(self.driver, "image_dtypes", {}),
             {"y": len(y), "x": len(x)},
         )
-        self._offer(self.channels.values(), [self.x_axis, self.y_axis])
+        settings = self._settings(
+            getattr(self.driver, "image_settings", {}),
+            getattr(self.driver, "image_setting_units", {}),
+        )
+        self._offer(self.channels.values(), [self.x_axis, self.y_axis, *settings])
 
     def _measure(self) -> Mapping[str, ArrayLike]:
         return self.driver.scan()

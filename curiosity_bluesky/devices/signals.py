@@ -52,13 +52,10 @@ class ArraySignal(Signal):
         }
 
 
-class NumberSignal(Signal):
-    """A soft signal of a number, NaN until there is one, whose description has units."""
+class ScalarSignal(Signal):
+    """A soft signal of a number or text, whose description has units, if there are any."""
 
     units: str = ""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(value=np.nan, **kwargs)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Return the data key."""
@@ -66,6 +63,13 @@ class NumberSignal(Signal):
         if self.units:
             described[self.name]["units"] = self.units
         return described
+
+
+class NumberSignal(ScalarSignal):
+    """A soft signal of a number, NaN until there is one, whose description has units."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(value=np.nan, **kwargs)
 
 
 class MeasuringDevice(Device):
@@ -152,11 +156,19 @@ class MeasuringDevice(Device):
         signal.units = units
         return signal
 
-    def _soft(self, key: str, value: Any) -> Signal:
-        """Return the signal of a scalar, the one there is or a new one."""
-        if key not in self._known:
-            self._known[key] = Signal(name=f"{self.name}_{key}", parent=self, value=value)
-        return self._known[key]
+    def _settings(self, values: Mapping[str, Any], units: Mapping[str, str]) -> list[Signal]:
+        """Return the signals of the settings, those there are or new ones."""
+        signals = []
+        for key, value in values.items():
+            signal = self._known.get(key)
+            if not isinstance(signal, ScalarSignal):
+                signal = self._known[key] = ScalarSignal(
+                    name=f"{self.name}_{key}", parent=self, value=value
+                )
+            signal.units = units.get(key, "")
+            signal.put(value)
+            signals.append(signal)
+        return signals
 
     def _array(self, key: str, value: NDArray, dims: Sequence[str], units: str) -> ArraySignal:
         """Return the signal of an array, the one there is or a new one."""

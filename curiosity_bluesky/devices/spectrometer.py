@@ -68,8 +68,8 @@ class Spectrometer(MeasuringDevice):
 
     Data keys are ``<name>_<channel>``, each along the axis, ``<name>_<array>`` for what
     the driver offers besides, of its own dimensions, and ``<name>_<scalar>``; the axes
-    ``<name>_<axis>`` and the settings are configuration. All but the scalars that were given
-    is asked of the driver anew by `stage`.
+    ``<name>_<axis>`` and the settings, with units if the driver says them, are configuration.
+    All but the scalars that were given is asked of the driver anew by `stage`.
 
     Parameters
     ----------
@@ -103,6 +103,8 @@ class Spectrometer(MeasuringDevice):
         self._refresh()
 
     def _refresh(self) -> None:
+        # Before anything is asked, so that all of it holds until the next time.
+        getattr(self.driver, "refresh", lambda: None)()
         name, units, values = self.driver.spectrum_axis
         axis = np.array(values)
         self.axis = self._axis(name, axis, units)
@@ -112,11 +114,9 @@ class Spectrometer(MeasuringDevice):
         rules = self._units_and_rules()
         self._rules = {scalar: rule for scalar, (_, rule) in rules.items()}
         self.scalars = {scalar: self._number(scalar, units) for scalar, (units, _) in rules.items()}
-        settings = []
-        for setting, value in self.driver.spectrum_settings.items():
-            signal = self._soft(setting, value)
-            signal.put(value)
-            settings.append(signal)
+        settings = self._settings(
+            self.driver.spectrum_settings, getattr(self.driver, "spectrum_setting_units", {})
+        )
         self._offer(
             [*self.channels.values(), *self.arrays.values(), *self.scalars.values()],
             [self.axis, *axes, *settings],

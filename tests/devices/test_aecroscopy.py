@@ -324,15 +324,51 @@ def test_a_waveform_that_bepyae_shows_only_with_a_loop_is_computed_until_then(tm
 def test_a_waveform_other_than_declared_is_refused_and_the_loop_kept(tmp_path):
     with rig(tmp_path, panel={"tells_waveform": False}) as rigged:
         plain = rigged.panel._waveform
+        declared = rigged.spectrometer.axis.get()
         rigged.panel._waveform = lambda: np.roll(plain(), 3)
         with pytest.raises(RuntimeError, match="not the one that was declared"):
             rigged.spectrometer.trigger().wait(30)
         with np.load(tmp_path / "spectrogram-0.npz") as kept:
             assert kept["spectrogram"].shape[0] == 128
+        # A second attempt would agree with the first, but not with what was declared.
+        with pytest.raises(RuntimeError, match="not the one that was declared"):
+            rigged.spectrometer.trigger().wait(30)
+        assert rigged.microscope.n_spectra == 1
+        driver = rigged.spectrometer.driver
+        np.testing.assert_array_equal(driver.spectrum_axis[2], declared)
         # The next run knows it.
         rigged.spectrometer.stage()
         np.testing.assert_allclose(rigged.spectrometer.axis.get(), np.roll(plain(), 3)[:32])
         measure(rigged.spectrometer)
+        assert driver.spectrum_settings["bias_source"] == "BEPyAE"
+
+
+def test_no_retry_of_the_plan_records_a_loop_along_an_axis_that_was_not_declared(tmp_path):
+    documents, RE = [], RunEngine({})
+    with rig(tmp_path, panel={"tells_waveform": False}, pixels=7) as rigged:
+        plain = rigged.panel._waveform
+        rigged.panel._waveform = lambda: np.roll(plain(), 3)
+
+        def plan():
+            return curiosity_plan(
+                *([rigged.spectrometer], rigged.stage.x, rigged.stage.y, rigged.imager),
+                num_points=2,
+                strategy="random",
+                parameters=few("random"),
+                retry_wait=0,
+                max_failures=1,
+            )
+
+        with pytest.raises(RunEngineInterrupted):
+            RE(plan(), lambda *d: documents.append(d))
+        RE.abort()
+        assert not events(documents, "primary") and rigged.microscope.n_spectra == 1
+        documents.clear()
+        RE(plan(), lambda *d: documents.append(d))
+    [descriptor] = [d for n, d in documents if n == "descriptor" and d.get("name") == "primary"]
+    bias = descriptor["configuration"]["spectrometer"]["data"]["spectrometer_bias"]
+    np.testing.assert_allclose(bias, np.roll(plain(), 3)[:32])
+    assert len(events(documents, "primary")) == 2
 
 
 def test_a_panel_changed_by_hand_applies_no_bias(tmp_path):
@@ -378,3 +414,61 @@ def test_a_move_that_is_given_up_is_finished_before_the_next(tmp_path):
             status.wait(10)
         go(rigged.stage, 1.8, 0.5)
         assert rigged.microscope.position("x") == pytest.approx(1.8)
+
+
+def test_a_lift_waits_for_the_loop_that_was_given_up(tmp_path):
+    """Its own time does not run meanwhile: else the run would end with the tip in contact."""
+    with rig(tmp_path, speed=1.0, setpoints_v=(1.0, -4.0)) as rigged:
+        status = rigged.spectrometer.trigger()
+        while not rigged.panel.controls[BEPS][20]:
+            assert not status.done
+            time.sleep(0.01)
+        rigged.spectrometer.stop()
+        with pytest.raises(RuntimeError):
+            status.wait(10)
+        call = rigged.owner.call
+        looping = []
+
+        def hurried(work, *, kind=None, timeout_s):
+            looping.append(rigged.panel.controls[BEPS][20])
+            return call(work, kind=kind, timeout_s=0.3)
+
+        rigged.owner.call = hurried
+        rigged.stage.driver._settle_s = 0.0
+        rigged.stage.tip.set("up").wait(10)
+        assert looping == [True] and not rigged.panel.controls[BEPS][20]
+        assert rigged.panel.controls["set_setpoint_control_cluster"][0] == -4.0
+
+
+def test_what_is_applied_is_told_in_volts(tmp_path):
+    waveform = BEPSWaveform(4.0, offset_v=1.0, read_v=-6.0, steps_per_cycle=32)
+    with rig(tmp_path, waveform=waveform, tip_voltage=1.5) as rigged:
+        applied = {
+            key: value["value"]
+            for device in (rigged.spectrometer, rigged.imager)
+            for key, value in device.read_configuration().items()
+            if device.describe_configuration()[key].get("units") == "V"
+            and np.ndim(value["value"]) == 0
+        }
+        assert applied == {
+            "spectrometer_be_amplitude_v": 1.0,
+            "spectrometer_beps_amplitude_v": 4.0,
+            "spectrometer_beps_offset_v": 1.0,
+            "spectrometer_beps_read_v": -6.0,
+            "imager_tip_voltage": 1.5,
+        }
+        described = rigged.spectrometer.describe_configuration()
+        assert described["spectrometer_be_center_hz"]["units"] == "Hz"
+        assert described["spectrometer_beps_delay_s"]["units"] == "s"
+        plan = curiosity_plan(
+            *([rigged.spectrometer], rigged.stage.x, rigged.stage.y, rigged.imager),
+            num_points=2,
+            max_bias=5.5,
+        )
+        with pytest.raises(InputError, match="beps_read_v goes to 6 V, and max_bias allows 5.5 V"):
+            RunEngine({})(plan)
+        with pytest.raises(InputError, match="beps_read_v goes to 6 V.*no bias was applied"):
+            rigged.spectrometer.driver.calibrate(max_bias=5.5)
+        assert rigged.microscope.n_spectra == 0
+        assert math.isfinite(rigged.spectrometer.driver.calibrate(max_bias=6.0))
+        assert rigged.microscope.n_spectra == 1

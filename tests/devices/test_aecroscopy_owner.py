@@ -45,6 +45,40 @@ def test_a_button_that_never_comes_out_again_is_no_endless_wait(tmp_path):
             rigged.owner.call(lambda aebe: None, timeout_s=0.3)
 
 
+def test_a_call_that_was_given_up_may_finish_within_its_own_time_and_no_longer(tmp_path):
+    control = "move_tip_control_cluster"
+    with rig(tmp_path) as rigged:
+
+        def given_up(timeout_s):
+            def move(aebe):
+                aebe.tip_control({"next_x_pos_00": 0.5}, do_set_setpoint=False, feedbackon=False)
+
+            def call():
+                with pytest.raises(Aborted):
+                    rigged.owner.call(move, kind="move", timeout_s=timeout_s)
+
+            rigged.panel.stuck.add(control)
+            thread = threading.Thread(target=call)
+            thread.start()
+            while not rigged.panel.controls[control][3]:
+                time.sleep(0.005)
+            rigged.owner.abort("move")
+            thread.join(10)
+
+        def comes_out():
+            rigged.panel.stuck.clear()
+            rigged.panel.controls[control] = (*rigged.panel.controls[control][:3], False)
+
+        given_up(30.0)
+        later = threading.Timer(0.5, comes_out)
+        later.start()
+        assert rigged.owner.call(lambda aebe: "done", timeout_s=0.1) == "done"
+        given_up(0.5)
+        with pytest.raises(TimeoutError, match="also that of what was given up before"):
+            rigged.owner.call(lambda aebe: None, timeout_s=0.1)
+        comes_out()
+
+
 def test_bepyae_that_does_not_start_is_reported(tmp_path):
     with com_server(SimBEPyAE(SimMicroscope(FILM)), tmp_path):
         aebe = sys.modules["aecroscopy.acquisition.AEBE"].AEBE

@@ -228,12 +228,15 @@ def test_a_driver_that_measures_something_else_is_refused(RE, tmp_path):
 
 def test_settings_are_those_of_the_driver_when_staged(RE, tmp_path):
     lab = Stubborn()
+    lab.spectrum_setting_units = {"gain": "mV"}
     spectrometer = device("spectrum", lab, RE, tmp_path)
     lab.spectrum_settings = {"gain": 5.0}
     lab.spectrum_axis = ("bias", "V", np.arange(4.0) / 2)
     awaited(RE, ended(awaited(RE, begun(spectrometer.stage))))
     read = awaited(RE, spectrometer.read_configuration())
     assert read[f"{spectrometer.name}_gain"]["value"] == 5.0
+    described = awaited(RE, spectrometer.describe_configuration())
+    assert described[f"{spectrometer.name}_gain"]["units"] == "mV"
     np.testing.assert_array_equal(read[f"{spectrometer.name}_bias"]["value"], np.arange(4.0) / 2)
 
 

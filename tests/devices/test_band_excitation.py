@@ -145,6 +145,75 @@ def test_the_phase_offset_can_be_kept_from_a_loop_that_switches():
     assert driver.phase_offset == pytest.approx(2.0, abs=1e-5)
 
 
+def test_a_calibration_applies_no_more_than_it_may():
+    tip = Tip()
+    tip.spectrogram_settings = {"drive": 2500.0, "read": math.nan, "gain": 90.0}
+    tip.spectrogram_setting_units = {"drive": "mV"}
+    driver, taken, acquire = BandExcitation(tip), [], tip.acquire
+    tip.acquire = lambda: taken.append(1) or acquire()
+    with pytest.raises(InputError, match="bias goes to 8 V, and max_bias allows 7 V; no bias"):
+        driver.calibrate(max_bias=7.0)
+    with pytest.raises(InputError, match="bias goes to 8 V, drive goes to 2.5 V"):
+        driver.calibrate(max_bias=2.0)
+    with pytest.raises(InputError, match="expected volts, 0 or more"):
+        driver.calibrate(max_bias=math.nan)
+    tip.spectrogram_setting_units = {"drive": "mV", "read": "V"}
+    with pytest.raises(InputError, match="read goes to nan V"):
+        driver.calibrate(max_bias=8.0)
+    tip.spectrogram_setting_units = {"drive": "mV"}
+    assert not taken and driver.phase_offset is None
+    assert driver.calibrate(max_bias=8.0) == pytest.approx(2.0, abs=1e-5)
+
+
+def test_a_sign_that_is_not_calibrated_is_warned_of_once_a_stage(caplog):
+    driver = BandExcitation(Tip())
+    spectrometer = Spectrometer(driver, name="be")
+
+    def run():
+        caplog.clear()
+        spectrometer.stage()
+        for _ in range(2):
+            spectrometer.trigger().wait(10)
+        spectrometer.unstage()
+        return caplog.text.count("the sign of its polarisation is a coin toss; calibrate()")
+
+    assert [run(), run()] == [1, 1]
+    caplog.clear()
+    driver.calibrate()
+    assert not caplog.records
+    assert run() == 0
+    described = spectrometer.describe_configuration()
+    assert described["be_fixed_phase_offset"]["units"] == "rad"
+
+
+def test_settings_have_the_units_of_the_driver():
+    tip = Tip()
+    tip.spectrogram_setting_units = {"drive_V": "V"}
+    spectrometer = Spectrometer(BandExcitation(tip), name="be")
+    described = spectrometer.describe_configuration()
+    assert described["be_drive_V"]["units"] == "V" and "units" not in described["be_cycles"]
+    tip.spectrogram_settings = {"drive_V": 500.0}
+    tip.spectrogram_setting_units = {"drive_V": "mV"}
+    spectrometer.stage()
+    assert spectrometer.describe_configuration()["be_drive_V"]["units"] == "mV"
+    assert spectrometer.read_configuration()["be_drive_V"]["value"] == 500.0
+
+
+def test_what_a_driver_was_told_holds_from_the_next_stage():
+    class Told(Tip):
+        told = 0.5
+
+        def refresh(self):
+            self.spectrogram_settings = {"drive_V": self.told}
+
+    tip = Told()
+    spectrometer = Spectrometer(BandExcitation(tip), name="be")
+    tip.told = 0.7
+    assert spectrometer.read_configuration()["be_drive_V"]["value"] == 0.5
+    spectrometer.stage()
+    assert spectrometer.read_configuration()["be_drive_V"]["value"] == 0.7
+
+
 def test_what_does_not_fit_is_refused():
     tip = Tip()
     with pytest.raises(InputError, match="finite angle"):

@@ -154,6 +154,7 @@ def test_a_pause_before_the_instrument_got_going_is_not_lost(film):
 def test_settings_are_configuration_and_scalars_are_what_a_live_table_shows(RE, instrument):
     device = instrument.spectrometer
     assert device.read_configuration()["spectrometer_spectrum_s"]["value"] == 0.5
+    assert device.describe_configuration()["spectrometer_spectrum_s"]["units"] == "s"
     assert device.hints["fields"] == ["spectrometer_quality", "spectrometer_area"]
     RE(bps.trigger(device, wait=True))
     assert device.read()["spectrometer_quality"]["value"] == 1.0
@@ -233,6 +234,18 @@ def test_a_run_has_the_settings_and_axes_of_the_moment_it_was_staged(RE):
     # An axis that the driver writes over afterwards does not change what is recorded.
     lab.spectrum_axis[2][:] = 0
     assert recorded["spm_bias"][0] == -1
+
+
+def test_an_imager_may_have_settings_too(RE):
+    lab = Lab()
+    lab.image_settings = {"tip": 1.5, "mode": "contact"}
+    lab.image_setting_units = {"tip": "V"}
+    imager = Imager(lab, name="cam")
+    lab.image_settings = {**lab.image_settings, "tip": -2.0}
+    [descriptor] = run_documents(RE, bp.count([imager]))["descriptor"]
+    recorded = descriptor["configuration"]["cam"]
+    assert (recorded["data"]["cam_tip"], recorded["data"]["cam_mode"]) == (-2.0, "contact")
+    assert recorded["data_keys"]["cam_tip"]["units"] == "V"
 
 
 def test_a_driver_that_reuses_its_arrays_does_not_change_what_was_measured(RE):

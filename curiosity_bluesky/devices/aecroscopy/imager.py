@@ -97,6 +97,16 @@ class AEImager:
         return self._frame.centres(self._pixels)
 
     @property
+    def image_settings(self) -> Mapping[str, float]:
+        """DC bias during the scan, V, and duration of a pulse, s."""
+        return {"tip_voltage": self._tip_voltage, "be_duration_s": float(self._pulse_s)}
+
+    @property
+    def image_setting_units(self) -> Mapping[str, str]:
+        """Setting to units."""
+        return {"tip_voltage": "V", "be_duration_s": "s"}
+
+    @property
     def scan_seconds(self) -> float:
         """How long a scan took the last time; before the first, what is to be expected, s."""
         line = _LINE_SECONDS + self._pixels * self._pulse_s

@@ -95,7 +95,9 @@ def aecroscopy_instrument(
     channels
         Names of the DAQ card's channels 1 to 3 to be recorded with the survey.
     phase_offset, skip_cycles
-        How loops are reduced: `curiosity_bluesky.devices.BandExcitation`.
+        How loops are reduced: `curiosity_bluesky.devices.BandExcitation`. Without a
+        `phase_offset` the sign of a loop that does not switch is a coin toss: have
+        ``spectrometer.driver.calibrate(max_bias=...)`` find it before a run, at a place that does.
     folder
         Where AEBE writes its .hf5 files; an existing folder.
     check_scan_size

@@ -53,6 +53,13 @@ class _Job:
     result: Any = None
     error: BaseException | None = None
     deadline: float = math.inf
+    allowed_s: float = math.inf
+
+    def begin(self, at_least: float = -math.inf) -> None:
+        """Let the time run from now, and not end before `at_least` (`time.monotonic`)."""
+        now = time.monotonic()
+        self.deadline = max(now + self.timeout_s, at_least)
+        self.allowed_s = self.deadline - now
 
     def check(self) -> None:
         """Raise if the job is to end."""
@@ -63,8 +70,9 @@ class _Job:
             )
         if time.monotonic() > self.deadline:
             raise TimeoutError(
-                f"BEPyAE did not finish within {self.timeout_s:g} s; expected it to clear its "
-                "button by then: look at its panel for an error, or give a longer timeout_s."
+                f"BEPyAE did not finish within {self.allowed_s:.3g} s; expected it to clear its "
+                "button by then, also that of what was given up before: look at its panel for an "
+                "error, or give a longer timeout_s."
             )
 
 
@@ -149,6 +157,7 @@ class Owner:
         self._open: list[_Job] = []
         self._closed = False
         self._unsettled = False
+        self._settled_by = -math.inf
         self._thread = threading.Thread(target=self._run, name="aecroscopy", daemon=True)
         self._first = _Job(None, lambda aebe: None, timeout_s)
         self._thread.start()
@@ -172,7 +181,8 @@ class Owner:
         kind
             What it is, for `abort`; None is not aborted.
         timeout_s
-            How long it may take once begun, s.
+            How long it may take once begun, s: the wait for what was given up before it (a loop
+            that BEPyAE finishes) does not count, and may itself take as long as that was given.
 
         Raises
         ------
@@ -265,10 +275,12 @@ class Owner:
 
     def _do(self, job: _Job, aebe: Any) -> None:
         try:
-            job.deadline = time.monotonic() + job.timeout_s
             self.gate._job = job
             job.check()
             self._settle(job)
+            job.begin()
+            # So long BEPyAE may go on with it, should the call be given up.
+            self._settled_by = job.deadline
             job.result = job.work(aebe)
         except BaseException as error:
             # What was interrupted may go on in BEPyAE.
@@ -282,6 +294,7 @@ class Owner:
 
     def _settle(self, job: _Job) -> None:
         """Wait until BEPyAE has finished what a call that was given up had begun."""
+        job.begin(at_least=self._settled_by)
         while self._unsettled:
             busy = any(
                 any(self.gate.getcontrolvalue(name)[index] for index in indices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,6 +42,13 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     if number != int(number):
         raise InputError(f"{name} is {value!r}; expected a whole number: round it.")
     return int(number)
+
+
+def setting_units(settings: Iterable[str]) -> dict[str, str]:
+    """Return the units of those settings whose names end in theirs: ``_hz``, ``_s``, ``_v``."""
+    units = {"hz": "Hz", "s": "s", "v": "V"}
+    ends = {name: name.rpartition("_")[2] for name in settings}
+    return {name: units[end] for name, end in ends.items() if end in units}
 
 
 @dataclass(frozen=True)

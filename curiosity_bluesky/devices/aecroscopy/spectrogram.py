@@ -13,10 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.devices.aecroscopy.owner import Owner
-from curiosity_bluesky.devices.aecroscopy.settings import BEPSWaveform, BEPulse, finite
+from curiosity_bluesky.devices.aecroscopy.settings import (
+    BEPSWaveform,
+    BEPulse,
+    finite,
+    setting_units,
+)
 from curiosity_bluesky.errors import InputError
 
 BEPS = "Initialize_BEPS_VS_control_cluster"
+
+_OTHER_WAVEFORM = (
+    "BEPyAE's bias waveform is not the one that was declared; expected the same: it is known now, "
+    "and will be declared when the spectrometer is staged, so start the run again, or stage() and "
+    "unstage() the spectrometer (one loop by hand before the run avoids this)."
+)
 
 
 @dataclass(frozen=True)
@@ -165,7 +176,13 @@ class AESpectrogram:
         self._took: float | None = None
         self._panel: tuple[Any, ...] = ()
         self._bias_source = ""
+        self._told: NDArray | None = None
         self._bands = owner.call(self._prepare, timeout_s=120.0)
+
+    def refresh(self) -> None:
+        """Take over the waveform that BEPyAE told with a loop, if it was not the declared one."""
+        if self._told is not None:
+            self._bias, self._bias_source, self._told = self._told, "BEPyAE", None
 
     @property
     def frequencies(self) -> NDArray:
@@ -199,6 +216,11 @@ class AESpectrogram:
         }
 
     @property
+    def spectrogram_setting_units(self) -> Mapping[str, str]:
+        """Setting to units. Not of `max_bias`: it is a bound, and volts are what is applied."""
+        return {**setting_units(self._pulse.settings()), **setting_units(self._waveform.settings())}
+
+    @property
     def spectrum_seconds(self) -> float:
         """How long a loop took the last time; before the first, what is to be expected, s."""
         step = self._pulse.duration_s + self._waveform.transition_s + self._waveform.delay_s
@@ -214,8 +236,12 @@ class AESpectrogram:
         InputError
             If somebody changed the panel since: no bias is applied.
         RuntimeError
-            If what came back is not a new loop of the declared shape; it is kept in `folder`.
+            If what came back is not a new loop of the declared shape and waveform; it is kept in
+            `folder`. If the waveform is another one, no more bias is applied until `refresh`: what
+            was declared, the axis of the record too, does not hold.
         """
+        if self._told is not None:
+            raise RuntimeError(_OTHER_WAVEFORM)
         timeout_s = 3 * self.spectrum_seconds + 60.0
         return self._owner.call(self._take, kind="measurement", timeout_s=timeout_s)
 
@@ -323,11 +349,8 @@ class AESpectrogram:
             )
         bias, _ = steps(self._waveform, told)
         if not np.allclose(bias, self._bias, atol=1e-3 * self._waveform.highest_v + 1e-9):
-            self._bias, self._bias_source = bias, "BEPyAE"
-            raise RuntimeError(
-                "BEPyAE's bias waveform is not the one that was declared; expected the same: it is "
-                "known now, start the run again (one loop by hand before the run avoids this)."
-            )
+            self._told = bias
+            raise RuntimeError(_OTHER_WAVEFORM)
         response = (measured[..., 0] + 1j * measured[..., 1]).T
         if self._last is not None and np.array_equal(response, self._last):
             raise RuntimeError(

@@ -183,8 +183,18 @@ class EpicsSpectrumDriver(RecordsDriver):
         """What the spectra are taken with."""
         return {name: self._setting(name) for name in texts(self.records.settings)}
 
+    @property
+    def spectrum_setting_units(self) -> Mapping[str, str]:
+        """Setting to the units of its record (EGU)."""
+        names = texts(self.records.settings)
+        units = {name: self._setting_signal(name).metadata.get("units") for name in names}
+        return {name: str(unit) for name, unit in units.items() if unit}
+
+    def _setting_signal(self, name: str) -> EpicsSignalRO:
+        return self._signal(f"Setting:{name}", auto_monitor=True)
+
     def _setting(self, name: str) -> float | str:
-        signal = self._signal(f"Setting:{name}", auto_monitor=True)
+        signal = self._setting_signal(name)
         is_text = any(kind in cast(Any, signal._read_pv).type for kind in ("char", "string"))
         return text(signal) if is_text else signal.get()
 
