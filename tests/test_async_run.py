@@ -15,7 +15,7 @@ from event_model import DocumentNames, schema_validators
 
 pytest.importorskip("ophyd_async")
 
-from async_support import with_async
+from async_support import with_async, with_band_excitation
 from matplotlib.figure import Figure
 from ophyd_async.core import StaticPathProvider, UUIDFilenameProvider, init_devices
 from ophyd_async.sim import PatternGenerator, SimBlobDetector, SimMotor
@@ -85,6 +85,22 @@ def test_the_run_is_the_same_whatever_kind_the_devices_are_of(classic, which, tm
     same_survey(survey_of(classic), survey_of(documents))
     assert documents[0][1]["motors"] == ["stage_x", "stage_y"]
     assert normal(documents[0][1]["hints"]) == normal(classic[0][1]["hints"])
+
+
+def test_band_excitation_is_learned_from_and_recorded_alike(tmp_path):
+    def recorded(*which):
+        instrument = with_band_excitation(simulated_instrument(SAMPLE, speed=math.inf))
+        return run(*which, instrument=instrument, num_points=6)
+
+    expected, documents = recorded(), recorded("spectrometer")
+    valid(documents)
+    for stream in ("decisions", "primary"):
+        assert facts([documents], stream) == facts([expected], stream)
+    [*_, point] = events(documents, "primary")
+    assert [key for key in point if key.endswith("_predicted")] == [
+        "spectrometer_polarisation_predicted"
+    ]
+    assert point["spectrometer_spectrogram_real"].shape == (24, 32)
 
 
 # --- instruments that fail -----------------------------------------------------------------
