@@ -20,6 +20,7 @@ import filelock
 import uvicorn
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.hdf5 import uri_of
 
 _START_SECONDS = 30.0
 _TURN_SECONDS = 120.0
@@ -213,7 +214,7 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
                 "args": {
                     "uri": f"sqlite:///{directory / 'catalog.db'}",
                     "writable_storage": [
-                        (directory / "data").as_uri().replace("file://", "file://localhost", 1),
+                        uri_of(directory / "data"),
                         _tables(directory),
                     ],
                     "readable_storage": [*_older_tables(directory), *_readable(directory)],
@@ -261,7 +262,7 @@ def _readable(directory: Path) -> list[str]:
                 "/data/images: correct it and start again"
             )
         found.append(path)
-    return [path.resolve().as_uri().replace("file://", "file://localhost", 1) for path in found]
+    return [uri_of(path.resolve()) for path in found]
 
 
 def _older_tables(directory: Path) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
+import os
 import threading
 import time
+from pathlib import PurePosixPath, PureWindowsPath
 
 import bluesky.plan_stubs as bps
 import bluesky.plans as bp
@@ -24,6 +27,7 @@ from curiosity_bluesky.devices.async_devices import AsyncAFMStage, AsyncSpectrom
 from curiosity_bluesky.devices.hdf5_imager import HDF5Imager
 from curiosity_bluesky.devices.worker import Busy
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.hdf5 import path_of, uri_of
 from curiosity_bluesky.session import simulated_instrument
 from sim_devices import Clock, SimBandExcitation, SimMicroscope
 
@@ -317,6 +321,39 @@ def test_each_image_is_in_a_file_of_its_own_that_is_never_overwritten(RE, instru
     nowhere = HDF5Imager(instrument.microscope, paths(tmp_path / "nowhere"), "imager")
     with pytest.raises(InputError, match="nowhere.*directory exists"):
         awaited(RE, ended(awaited(RE, begun(nowhere.trigger))))
+
+
+def test_an_image_is_forced_to_the_disk_where_only_a_writer_may(
+    RE, instrument, tmp_path, monkeypatch
+):
+    """As on Windows, where AEcroscopy runs."""
+    fcntl = pytest.importorskip("fcntl")
+    flushed = []
+
+    def fsync(number):
+        if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flushed.append(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    imager = with_async(RE, instrument, "imager", files=tmp_path).imager
+    awaited(RE, ended(awaited(RE, begun(imager.trigger))))
+    assert len(flushed) == len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        (PurePosixPath("/data/a b#1.h5"), "file://localhost/data/a%20b%231.h5"),
+        (PureWindowsPath(r"C:\data\a b;1.h5"), "file://localhost/C:/data/a%20b%3B1.h5"),
+        (PureWindowsPath(r"\\lab\images\a.h5"), "file://lab/images/a.h5"),
+    ],
+)
+def test_a_file_is_found_under_the_path_that_it_was_written_to(path, uri):
+    assert uri_of(path) == uri
+    windows = isinstance(path, PureWindowsPath)
+    assert type(path)(path_of(uri, windows=windows)) == path
+    assert type(path)(path_of(path.as_uri(), windows=windows)) == path
 
 
 def in_the_middle_of_a_timeout(RE, instrument, act):
