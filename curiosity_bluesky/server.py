@@ -20,6 +20,7 @@ import filelock
 import uvicorn
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.hdf5 import uri_of
 
 _START_SECONDS = 30.0
 _TURN_SECONDS = 120.0
@@ -97,6 +98,7 @@ class EmbeddedServer:
         _over_what_is_left()
         listening = _listen(port)
         app = build_app_from_config(_config(self.directory, self.api_key, anonymous_read))
+        _settings_of_its_own(app, self.api_key, anonymous_read)
         config = uvicorn.Config(app, loop="asyncio", log_config=_logging(self.directory))
         self._server = _Server(config)
         self._thread = threading.Thread(
@@ -212,7 +214,7 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
                 "args": {
                     "uri": f"sqlite:///{directory / 'catalog.db'}",
                     "writable_storage": [
-                        (directory / "data").as_uri().replace("file://", "file://localhost", 1),
+                        uri_of(directory / "data"),
                         _tables(directory),
                     ],
                     "readable_storage": [*_older_tables(directory), *_readable(directory)],
@@ -260,7 +262,7 @@ def _readable(directory: Path) -> list[str]:
                 "/data/images: correct it and start again"
             )
         found.append(path)
-    return [path.resolve().as_uri().replace("file://", "file://localhost", 1) for path in found]
+    return [uri_of(path.resolve()) for path in found]
 
 
 def _older_tables(directory: Path) -> list[str]:
@@ -287,6 +289,19 @@ def _one_at_a_time(uri: str) -> None:
         storage._adbc_connection.adbc_clone, pool_size=1, max_overflow=0, timeout=_TURN_SECONDS
     )
     storage.__dict__["_connection_pool"] = pool  # where its cached property keeps it
+
+
+def _settings_of_its_own(app: Any, api_key: str, anonymous_read: bool) -> None:
+    """Let an app keep its key when there is another one in this process.
+
+    Tiled 0.2.20 writes the settings of each app that it makes into one object which all of them
+    use: of two catalogues that a process serves, the first would refuse its own clients.
+    """
+    from tiled.server.settings import get_settings
+
+    mine = {"single_user_api_key": api_key, "allow_anonymous_access": anonymous_read}
+    settings = app.dependency_overrides[get_settings]().model_copy(update=mine)
+    app.dependency_overrides[get_settings] = lambda: settings
 
 
 def _make(database: Path) -> None:

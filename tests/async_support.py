@@ -10,9 +10,11 @@ from typing import Any
 from bluesky import RunEngine
 from ophyd_async.core import StaticPathProvider, UUIDFilenameProvider, init_devices
 
+from curiosity_bluesky.devices import BandExcitation, Spectrometer
 from curiosity_bluesky.devices.async_devices import AsyncAFMStage, AsyncSpectrometer
 from curiosity_bluesky.devices.hdf5_imager import HDF5Imager
 from curiosity_bluesky.session import SimulatedInstrument
+from sim_devices import SimBandExcitation
 
 WAIT = 20.0
 
@@ -26,7 +28,7 @@ def with_async(
         if "stage" in which:
             stage = AsyncAFMStage(instrument.microscope)
         if "spectrometer" in which:
-            spectrometer = AsyncSpectrometer(instrument.microscope)
+            spectrometer = AsyncSpectrometer(instrument.spectrometer.driver)
         if "imager" in which:
             assert files is not None
             paths = StaticPathProvider(UUIDFilenameProvider(), files)
@@ -34,6 +36,13 @@ def with_async(
     made = {name: value for name, value in locals().items() if name in which}
     for name, device in made.items():
         setattr(instrument, name, device)
+    return instrument
+
+
+def with_band_excitation(instrument: SimulatedInstrument, **kwargs: Any) -> SimulatedInstrument:
+    """Put a spectrometer of band excitation in the place of the one that there is."""
+    driver = BandExcitation(SimBandExcitation(instrument.microscope, bins=24), **kwargs)
+    instrument.spectrometer = Spectrometer(driver)
     return instrument
 
 

@@ -15,7 +15,7 @@ from event_model import DocumentNames, schema_validators
 
 pytest.importorskip("ophyd_async")
 
-from async_support import with_async
+from async_support import with_async, with_band_excitation
 from matplotlib.figure import Figure
 from ophyd_async.core import StaticPathProvider, UUIDFilenameProvider, init_devices
 from ophyd_async.sim import PatternGenerator, SimBlobDetector, SimMotor
@@ -85,6 +85,22 @@ def test_the_run_is_the_same_whatever_kind_the_devices_are_of(classic, which, tm
     same_survey(survey_of(classic), survey_of(documents))
     assert documents[0][1]["motors"] == ["stage_x", "stage_y"]
     assert normal(documents[0][1]["hints"]) == normal(classic[0][1]["hints"])
+
+
+def test_band_excitation_is_learned_from_and_recorded_alike(tmp_path):
+    def recorded(*which):
+        instrument = with_band_excitation(simulated_instrument(SAMPLE, speed=math.inf))
+        return run(*which, instrument=instrument, num_points=6)
+
+    expected, documents = recorded(), recorded("spectrometer")
+    valid(documents)
+    for stream in ("decisions", "primary"):
+        assert facts([documents], stream) == facts([expected], stream)
+    [*_, point] = events(documents, "primary")
+    assert [key for key in point if key.endswith("_predicted")] == [
+        "spectrometer_polarisation_predicted"
+    ]
+    assert point["spectrometer_spectrogram_real"].shape == (24, 32)
 
 
 # --- instruments that fail -----------------------------------------------------------------
@@ -208,18 +224,19 @@ def test_a_survey_in_a_file_is_in_tiled_and_rebuilds_the_agent(classic, catalog,
         expected = [p["spectrometer_response"] for p in events(classic, "primary")]
         np.testing.assert_array_equal(points["spectrometer_response"], expected)
         expected = CuriosityAgent.from_documents(classic).suggest()[0]
-        for source in (documents, stored.documents(), other.documents(-1)):
+        read_back = list(other.documents(-1))
+        for source in (documents, stored.documents(), read_back):
             agent = CuriosityAgent.from_documents(source)
             assert agent.suggest()[0].pixel == expected.pixel
         picture, figure = RunPicture(), Figure()
-        for document in other.documents(-1):
+        for document in read_back:
             picture(*document)
         picture.draw(figure)
         shown = figure.axes[0].images[0].get_array()
         np.testing.assert_array_equal(shown, SAMPLE.images["amplitude"])
 
 
-@pytest.mark.parametrize("source", ["journal", "tiled"])
+@pytest.mark.parametrize("source", ["journal", pytest.param("tiled", marks=pytest.mark.slow)])
 def test_a_run_with_a_survey_in_a_file_goes_on_where_it_was_killed(
     classic, catalog, tmp_path, source
 ):
@@ -249,12 +266,9 @@ def test_a_run_with_a_survey_in_a_file_goes_on_where_it_was_killed(
     )
 
 
-def test_without_the_file_it_is_said_which_was_expected_where(catalog):
-    RE = RunEngine({})
-    RE.subscribe(catalog.writer())
-    documents = run("imager", RE=RE, files=catalog.assets)
-    catalog.flush()
-    [path] = catalog.assets.iterdir()
+def test_without_the_file_it_is_said_which_was_expected_where(tmp_path):
+    documents = run("imager", files=tmp_path)
+    [path] = tmp_path.iterdir()
     path.rename(path.with_suffix(".gone"))
     said = rf"imager_amplitude is expected in the file .*{path.name}, dataset /entry/amplitude"
     with pytest.raises(InputError, match=said):

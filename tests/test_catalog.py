@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import bluesky.plans as bp
+import httpx
 import numpy as np
 import pyarrow
 import pytest
@@ -353,6 +354,26 @@ def test_whoever_was_slower_joins_the_server_of_whoever_was_quicker(tmp_path, mo
     with pytest.raises(InputError, match="is served by another process already; join it"):
         EmbeddedServer(tmp_path / "runs")
     others[0].close()
+
+
+def test_a_process_serves_two_catalogues_and_each_keeps_its_key(RE, catalog, tmp_path):
+    token = RE.subscribe(catalog.writer())
+    with connect(tmp_path / "others") as second:
+        RE(bp.count([SynAxis(name="first")]))  # the client that it has, and a new one
+        RE.unsubscribe(token)
+        RE.subscribe(second.writer())
+        RE(bp.count([SynAxis(name="second")]))
+        catalog.flush()
+        second.flush()
+        for where, name in ((tmp_path / "runs", "first"), (tmp_path / "others", "second")):
+            with connect(where, create=False) as again:
+                assert len(again) == 1 and list(again[-1].start["detectors"]) == [name]
+        own = running_server(tmp_path / "runs"), running_server(tmp_path / "others")
+        assert own[0] and own[1] and own[0][1] != own[1][1]
+        with pytest.raises(httpx.HTTPStatusError, match="401"):
+            answer = httpx.get(f"{own[0][0]}/search/", params={"api_key": own[1][1]})
+            answer.raise_for_status()
+    assert not list(catalog.journal.iterdir())
 
 
 def test_runs_are_searched_with_tiled_queries(RE, catalog, instrument):

@@ -32,20 +32,49 @@ from sim_devices import Sample, SyntheticSample, open_sample
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory):
-    """One finished run of twelve points, in Tiled."""
-    where = tmp_path_factory.mktemp("exchange") / "runs"
-    instrument = simulated_instrument(SyntheticSample((16, 14), seed=1, points=16), speed=math.inf)
-    engine = RunEngine({})
-    with connect(where) as opened:
-        engine.subscribe(opened.writer())
-        collected_run(engine, instrument, num_points=12, sample="film")
-        opened.flush()
+    """Tiled, for all runs of this module."""
+    with connect(tmp_path_factory.mktemp("exchange") / "runs") as opened:
         yield opened
 
 
 @pytest.fixture
+def RE(catalog):
+    engine = RunEngine({})
+    engine.subscribe(catalog.writer())
+    return engine
+
+
+def film(shape: tuple[int, int] = (6, 5)):
+    return simulated_instrument(SyntheticSample(shape, seed=1, points=8), speed=math.inf)
+
+
+@pytest.fixture(scope="module")
 def run(catalog):
-    return catalog[-1]
+    """One finished run of eight points."""
+    engine = RunEngine({})
+    engine.subscribe(catalog.writer())
+    instrument = simulated_instrument(SyntheticSample((16, 14), seed=1, points=16), speed=math.inf)
+    uid, _ = collected_run(engine, instrument, num_points=8, sample="film")
+    return catalog[uid]
+
+
+@pytest.fixture(scope="module")
+def points(run):
+    return read(run)
+
+
+@pytest.fixture(scope="module")
+def datasets(run):
+    """The run as sidpy datasets, which takes seconds; nobody changes them."""
+    return to_sidpy(run, grid=True)
+
+
+@pytest.fixture(scope="module")
+def file(run, tmp_path_factory):
+    """The run in an NSID file; nothing half written is left beside it."""
+    path = write_nsid(run, tmp_path_factory.mktemp("nsid") / "run.hf5", grid=True)
+    assert list(path.parent.iterdir()) == [path]
+    return path
 
 
 def assert_equal(one: sidpy.Dataset, other: sidpy.Dataset) -> None:
@@ -72,9 +101,7 @@ def assert_same(one: object, other: object) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_run_as_sidpy_datasets(run):
-    datasets = to_sidpy(run, grid=True)
-    points = read(run)
+def test_a_run_as_sidpy_datasets(run, points, datasets):
     spectra = datasets["spectra/spectrometer_response"]
     np.testing.assert_array_equal(np.asarray(spectra), points["spectrometer_response"])
     assert spectra.dtype == np.float32 and spectra.data_type == sidpy.DataType.POINT_CLOUD
@@ -104,52 +131,47 @@ def test_a_run_as_sidpy_datasets(run):
 
     cube, mask = datasets["cube/spectrometer_response"], np.asarray(datasets["mask"]).astype(bool)
     assert cube.data_type == sidpy.DataType.SPECTRAL_IMAGE and cube.dtype == np.float32
-    assert (~mask).sum() == 12 and np.isnan(np.asarray(cube)[mask]).all()
-    for i in range(12):
+    assert (~mask).sum() == 8 and np.isnan(np.asarray(cube)[mask]).all()
+    for i in range(8):
         at = np.asarray(cube)[int(points["col"][i]), int(points["row"][i])]
         np.testing.assert_array_equal(at, points["spectrometer_response"][i])
 
 
-def test_a_run_goes_to_nsid_and_back(run, tmp_path):
-    datasets = to_sidpy(run, grid=True)
-    path = write_nsid(run, tmp_path / "run.hf5", grid=True)
-    back = read_nsid(path)
+def test_a_run_goes_to_nsid_and_back(datasets, file):
+    back = read_nsid(file)
     assert back.keys() == datasets.keys()
     for name, dataset in datasets.items():
         assert_equal(back[name], dataset)
-    assert list(tmp_path.iterdir()) == [path]  # nothing half written beside it
 
 
-def test_pynsid_reads_it_too(run, tmp_path):
+def test_pynsid_reads_it_too(points, datasets, file):
     from pyNSID.io.hdf_utils import get_all_main, read_h5py_dataset
 
-    path = write_nsid(run, tmp_path / "run.hf5", grid=True)
-    with h5py.File(path) as file:
-        mains = {item.name.rsplit("/", 1)[0].lstrip("/") for item in get_all_main(file)}
-        assert mains == set(read_nsid(path))
-        item = file["spectra/spectrometer_response/spectrometer_response"]
+    with h5py.File(file) as opened:
+        mains = {item.name.rsplit("/", 1)[0].lstrip("/") for item in get_all_main(opened)}
+        assert mains == set(read_nsid(file))
+        item = opened["spectra/spectrometer_response/spectrometer_response"]
         dataset = read_h5py_dataset(item)
     assert dataset.data_type == sidpy.DataType.POINT_CLOUD
     np.testing.assert_array_equal(
         dataset.point_cloud["coordinates"],
-        to_sidpy(run)["spectra/spectrometer_response"].point_cloud["coordinates"],
+        datasets["spectra/spectrometer_response"].point_cloud["coordinates"],
     )
-    np.testing.assert_array_equal(np.asarray(dataset), read(run)["spectrometer_response"])
+    np.testing.assert_array_equal(np.asarray(dataset), points["spectrometer_response"])
 
 
-def test_an_exported_run_is_a_sample(run, tmp_path):
-    path = write_nsid(run, tmp_path / "run.hf5", grid=True)
-    sample = open_sample(path)
-    points = read(run)
+def test_an_exported_run_is_a_sample(points, datasets, file, tmp_path):
+    sample = open_sample(file)
     assert list(sample.images) == ["imager_amplitude"]
     at = points["row"].values, points["col"].values
     np.testing.assert_array_equal(
         sample.spectra["spectrometer_response"][at], points["spectrometer_response"]
     )
-    assert (~sample.mask).sum() == 12 and not sample.mask[at].any()
+    assert (~sample.mask).sum() == 8 and not sample.mask[at].any()
     assert sample.axis_units == "V" and sample.spectrum_units["spectrometer_response"] == "pm"
     with pytest.raises(InputError, match="images only|no spectra on a grid"):
-        open_sample(write_nsid(run, tmp_path / "points.hf5"))
+        points = {name: d for name, d in datasets.items() if name[:5] not in ("cube/", "mask")}
+        open_sample(write_nsid(points, tmp_path / "points.hf5"))
 
 
 def samples() -> dict[str, Sample]:
@@ -226,9 +248,9 @@ def test_many_points_keep_their_coordinates(tmp_path):
     assert back.dtype == np.complex128  # pyNSID's reader makes complex64 of it
 
 
-def test_sidpy_draws_it_the_right_way_up(run):
+def test_sidpy_draws_it_the_right_way_up(run, datasets):
     pytest.importorskip("matplotlib").use("Agg")
-    survey = to_sidpy(run)["survey/imager_amplitude"]
+    survey = datasets["survey/imager_amplitude"]
     survey.plot()
     [drawn] = survey.view.fig.axes[0].get_images()
     image = run["survey"]["imager_amplitude"].read()[0]
@@ -245,21 +267,17 @@ def curiosity(*arguments: object) -> None:
         sys.argv = saved
 
 
-def test_the_command(catalog, tmp_path, capsys):
-    uid, file = catalog[-1].start["uid"], tmp_path / "run.hf5"
+def test_the_command(catalog, run, tmp_path, capsys):
+    uid, file = run.start["uid"], tmp_path / "run.hf5"
     where = ("--catalog", catalog.where)
-    curiosity("export", uid[:8], file, "--grid", "--json", *where)
-    said = json.loads(capsys.readouterr().out)
-    assert said["uid"] == uid and said["bytes"] == file.stat().st_size
-    assert {row["name"] for row in said["datasets"]} == set(read_nsid(file))
-
-    before = file.read_bytes()
+    file.write_text("mine")
     with pytest.raises(AssertionError, match="exit code 2"):
         curiosity("export", uid[:8], file, *where)
-    assert "is there already" in capsys.readouterr().err and file.read_bytes() == before
-    curiosity("export", uid[:8], file, "--force", *where)
-    assert "spectra/spectrometer_response" in capsys.readouterr().out
-    assert "mask" not in read_nsid(file)
+    assert "is there already" in capsys.readouterr().err and file.read_text() == "mine"
+    curiosity("export", uid[:8], file, "--grid", "--json", "--force", *where)
+    said = json.loads(capsys.readouterr().out)
+    assert said["uid"] == uid and said["bytes"] == file.stat().st_size
+    assert {row["name"] for row in said["datasets"]} == set(read_nsid(file)) >= {"mask"}
 
 
 @pytest.mark.slow
@@ -272,37 +290,35 @@ def test_the_demo_on_a_file_of_pycroscopy(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["points"] == 8
 
 
-def test_a_run_without_decisions(tmp_path):
-    instrument = simulated_instrument(SyntheticSample((6, 5), seed=1, points=8), speed=math.inf)
-    engine = RunEngine({})
+def test_a_run_without_decisions(RE, catalog, tmp_path, capsys):
+    instrument = film()
     stage = instrument.stage
-    with connect(tmp_path / "runs") as opened:
-        engine.subscribe(opened.writer())
-        engine(bp.list_scan([instrument.spectrometer], stage.x, [0, 0.04], stage.y, [0.02, 0]))
-        run = opened[-1]
-        datasets = to_sidpy(run)
-        coordinates = datasets["spectra/spectrometer_response"].point_cloud["coordinates"]
-        np.testing.assert_allclose(coordinates, [[0, 0.02], [0.04, 0]])
-        with pytest.raises(InputError, match="no survey"):
-            to_sidpy(run, grid=True)
+    RE(bp.list_scan([instrument.spectrometer], stage.x, [0, 0.04], stage.y, [0.02, 0]))
+    run, file = catalog[-1], tmp_path / "run.hf5"
+    curiosity("export", run.start["uid"][:8], file, "--catalog", catalog.where)
+    assert "spectra/spectrometer_response" in capsys.readouterr().out
+    datasets = read_nsid(file)
+    assert "mask" not in datasets
+    coordinates = datasets["spectra/spectrometer_response"].point_cloud["coordinates"]
+    np.testing.assert_allclose(coordinates, [[0, 0.02], [0.04, 0]])
+    with pytest.raises(InputError, match="no survey"):
+        to_sidpy(run, grid=True)
 
 
-def test_a_run_that_went_on_is_exported_whole(tmp_path):
-    instrument = simulated_instrument(SyntheticSample((16, 14), seed=1, points=8), speed=math.inf)
-    engine, stage = RunEngine({}), instrument.stage
-    with connect(tmp_path / "runs") as opened:
-        engine.subscribe(opened.writer())
-        first, _ = collected_run(engine, instrument, num_points=7, strategy="random")
-        opened.flush()
-        devices = ([instrument.spectrometer], stage.x, stage.y, instrument.imager)
-        where = str(tmp_path / "runs")
-        engine(curiosity_plan(*devices, num_points=9, resume=first, catalog=where))
-        datasets = to_sidpy(opened[-1], grid=True)
-    assert datasets["spectra/spectrometer_response"].shape == (9, 8)
+@pytest.mark.slow
+def test_a_run_that_went_on_is_exported_whole(RE, catalog):
+    instrument, few = film(), {"patch_size": 3, "n_seeds": 2}
+    stage = instrument.stage
+    first, _ = collected_run(RE, instrument, num_points=3, strategy="random", parameters=few)
+    catalog.flush()
+    devices = ([instrument.spectrometer], stage.x, stage.y, instrument.imager)
+    RE(curiosity_plan(*devices, num_points=5, resume=first, catalog=catalog.where))
+    datasets = to_sidpy(catalog[-1], grid=True)
+    assert datasets["spectra/spectrometer_response"].shape == (5, 8)
     decisions = datasets["decisions"]
     column = decisions.metadata["table"]["columns"].index("decision_id")
-    np.testing.assert_array_equal(np.asarray(decisions)[:, column], np.arange(9))
-    assert (np.asarray(datasets["mask"]) == 0).sum() == 9
+    np.testing.assert_array_equal(np.asarray(decisions)[:, column], np.arange(5))
+    assert (np.asarray(datasets["mask"]) == 0).sum() == 5
 
 
 class Spectrograms:
@@ -326,9 +342,9 @@ class Spectrograms:
         return {"be_frequency": {**about, "dims": ["frequency"], "source": "none"}}
 
 
-def test_several_surveys_and_a_detector_of_two_axes(tmp_path):
-    instrument = simulated_instrument(SyntheticSample((6, 5), seed=1, points=8), speed=math.inf)
-    stage, imager, raws = instrument.stage, instrument.imager, Spectrograms()
+def test_several_surveys_and_a_detector_of_two_axes(RE, catalog, tmp_path):
+    instrument, raws = film(), Spectrograms()
+    stage, imager = instrument.stage, instrument.imager
 
     @bpp.stage_decorator([imager])
     @bpp.run_decorator(md={"motors": ["stage_x", "stage_y"]})
@@ -339,11 +355,8 @@ def test_several_surveys_and_a_detector_of_two_axes(tmp_path):
             yield from bps.mv(stage.x, x)
             yield from bps.trigger_and_read([raws, stage.x, stage.y], "primary")
 
-    engine = RunEngine({})
-    with connect(tmp_path / "runs") as opened:
-        engine.subscribe(opened.writer())
-        engine(plan())
-        datasets = to_sidpy(opened[-1])
+    RE(plan())
+    datasets = to_sidpy(catalog[-1])
     stack = datasets["survey/imager_amplitude"]
     assert stack.data_type == sidpy.DataType.IMAGE_STACK and stack.shape == (2, 5, 6)
     assert [axis.name for axis in stack._axes.values()] == ["survey", "x", "y"]
@@ -394,7 +407,7 @@ def test_the_command_stays_quick():
     assert done.stdout.strip() == "[]"
 
 
-def test_the_guide_runs(catalog, tmp_path, monkeypatch):
+def test_the_guide_runs(catalog, run, tmp_path, monkeypatch):
     """Each piece of Python in docs/pycroscopy.md, one after the other."""
     pytest.importorskip("matplotlib").use("Agg")
     rng = np.random.default_rng(0)
@@ -413,6 +426,7 @@ def test_the_guide_runs(catalog, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for piece in pieces:
-        exec(piece, names)
+        # Whatever the tests before it recorded last.
+        exec(piece.replace("catalog[-1]", f"catalog[{run.start['uid']!r}]"), names)
     assert names["grid"].shape == (20, 30) and names["grid"].extent_um == (0.145, 0.095)
     assert names["survey"].channels["Height"].shape == (5, 4)

@@ -38,7 +38,13 @@ from curiosity_bluesky.devices.drivers import (
     stated_seconds,
 )
 from curiosity_bluesky.devices.signals import fitted
-from curiosity_bluesky.devices.spectrometer import Scalar, loop_area, loop_quality
+from curiosity_bluesky.devices.spectrometer import (
+    Scalar,
+    array_sizes,
+    hinted_scalars,
+    learned_channels,
+    scalar_rules,
+)
 from curiosity_bluesky.devices.worker import Busy, Worker
 from curiosity_bluesky.errors import InputError
 
@@ -216,8 +222,8 @@ class AsyncSpectrometer(StandardReadable):
     Parameters
     ----------
     driver
-        What takes the spectrum. Its channels and the dtypes are asked once; the axis and the
-        settings again by `stage`.
+        What takes the spectrum. Its channels, arrays and dtypes are asked once; the axes, the
+        settings and the rules of its figures again by `stage`.
     name
         Name of the device.
     scalars
@@ -226,7 +232,8 @@ class AsyncSpectrometer(StandardReadable):
     Attributes
     ----------
     signals : DeviceMap
-        Channels, scalars, axis and settings, the data keys being ``<name>_<key>``.
+        Channels, arrays besides, scalars, axes and settings, the data keys being
+        ``<name>_<key>``.
     """
 
     def __init__(
@@ -236,41 +243,57 @@ class AsyncSpectrometer(StandardReadable):
         scalars: Mapping[str, Scalar] | None = None,
     ) -> None:
         self.driver = driver
-        default = {"quality": loop_quality, "area": loop_area}
-        self._rules = dict(default if scalars is None else scalars)
+        self._own_rules = None if scalars is None else dict(scalars)
+        self._rules = scalar_rules(driver, self._own_rules)
         self._calls = Calls("spectrum", driver.abort)
         getattr(driver, "refresh", lambda: None)()
         self._axis, units, values = driver.spectrum_axis
-        self._points = len(values)
-        self._declared = declared_arrays(
-            driver.spectrum_channels, getattr(driver, "spectrum_dtypes", {}), (self._points,)
-        )
-        self._set: dict[str, Callable[[Any], None]] = {}
-        data: dict[str, Device] = {}
-        for channel, empty in self._declared.items():
-            data[channel], self._set[channel] = soft_signal_r_and_setter(
-                Array1D[empty.dtype.type], empty, units=driver.spectrum_channels[channel]
-            )
-        figures: dict[str, Device] = {}
-        for scalar in self._rules:
-            figures[scalar], self._set[scalar] = soft_signal_r_and_setter(float, np.nan)
-        settings: dict[str, SignalRW] = {
-            self._axis: soft_signal_rw(Array1D[np.float64], np.asarray(values, float), units=units)
-        }
-        setting_units = getattr(driver, "spectrum_setting_units", {})
-        for setting, value in driver.spectrum_settings.items():
-            settings[setting] = soft_signal_rw(
-                _kind(value), value, units=setting_units.get(setting)
-            )
-        if twice := (set(data) & set(figures)) | ((set(data) | set(figures)) & set(settings)):
+        dtypes = getattr(driver, "spectrum_dtypes", {})
+        self._channels = declared_arrays(driver.spectrum_channels, dtypes, (len(values),))
+        more = getattr(driver, "spectrum_arrays", {})
+        axes = getattr(driver, "spectrum_array_axes", {})
+        keys = [*self._channels, *more, *self._rules]
+        keys += [self._axis, *axes, *driver.spectrum_settings]
+        if twice := {key for key in keys if keys.count(key) > 1}:
             raise InputError(
                 f"{', '.join(sorted(twice))} would be more than one data key of {name}; give the "
                 "driver's channels, axes and settings different names"
             )
-        self._settings = settings
-        self.signals = DeviceMap({**data, **figures, **settings})
+        sizes = array_sizes(driver, name or "the spectrometer")
+        self._declared = dict(self._channels)
+        for key, (_, unit) in more.items():
+            self._declared |= declared_arrays({key: unit}, dtypes, tuple(sizes[key].values()))
+        self._dims = {
+            **{key: [self._axis] for key in (self._axis, *self._channels)},
+            **{key: list(along) for key, along in sizes.items()},
+            **{key: [dim] for key, (dim, _, _) in axes.items()},
+        }
+        self._set: dict[str, Callable[[Any], None]] = {}
+        data: dict[str, Device] = {}
+        for key, empty in self._declared.items():
+            unit = driver.spectrum_channels[key] if key in self._channels else more[key][1]
+            kind = Array1D[empty.dtype.type] if empty.ndim == 1 else np.ndarray
+            data[key], self._set[key] = soft_signal_r_and_setter(kind, empty, units=unit)
         self.add_readables([*data.values()], StandardReadableFormat.UNCACHED_SIGNAL)
-        self.add_readables([*figures.values()], StandardReadableFormat.HINTED_UNCACHED_SIGNAL)
+        hinted = hinted_scalars(driver, self._rules, self._own_rules)
+        for key, (unit, _) in self._rules.items():
+            figure, self._set[key] = soft_signal_r_and_setter(float, np.nan, units=unit or None)
+            shown = StandardReadableFormat.HINTED_UNCACHED_SIGNAL
+            self.add_readables(
+                [figure], shown if key in hinted else StandardReadableFormat.UNCACHED_SIGNAL
+            )
+            data[key] = figure
+        settings: dict[str, SignalRW] = {
+            self._axis: soft_signal_rw(Array1D[np.float64], np.asarray(values, float), units=units)
+        }
+        for key, (_, unit, along) in axes.items():
+            settings[key] = soft_signal_rw(np.ndarray, np.array(along), units=unit)
+        self._sizes = {self._axis: len(values), **{key: len(axes[key][2]) for key in axes}}
+        setting_units = getattr(driver, "spectrum_setting_units", {})
+        for key, value in driver.spectrum_settings.items():
+            settings[key] = soft_signal_rw(_kind(value), value, units=setting_units.get(key))
+        self._settings = settings
+        self.signals = DeviceMap({**data, **settings})
         self.add_readables([*settings.values()], StandardReadableFormat.CONFIG_SIGNAL)
         super().__init__(name=name)
 
@@ -281,6 +304,11 @@ class AsyncSpectrometer(StandardReadable):
             signal.set_name(f"{name}_{key}")
 
     @property
+    def learned(self) -> list[str]:
+        """Data keys of the channels to learn from, see `Spectrometer`."""
+        return [f"{self.name}_{key}" for key in learned_channels(self.driver, self.name)]
+
+    @property
     def seconds(self) -> float | None:
         """How long one spectrum takes (s); None if the driver does not say."""
         return stated_seconds(getattr(self.driver, "spectrum_seconds", None), "spectrum_seconds")
@@ -288,22 +316,30 @@ class AsyncSpectrometer(StandardReadable):
     @AsyncStatus.wrap
     async def stage(self) -> None:
         """Get ready, with the axis and settings that the driver has now."""
-        getattr(self.driver, "refresh", lambda: None)()
-        name, _, axis = self.driver.spectrum_axis
-        now = {name: np.asarray(axis, float), **self.driver.spectrum_settings}
-        same = set(now) == set(self._settings) and set(self.driver.spectrum_channels) == set(
-            self._declared
+        driver = self.driver
+        getattr(driver, "refresh", lambda: None)()
+        name, _, axis = driver.spectrum_axis
+        more = getattr(driver, "spectrum_array_axes", {})
+        axes = {name: np.asarray(axis, float), **{key: np.array(more[key][2]) for key in more}}
+        now = {**axes, **driver.spectrum_settings}
+        rules = scalar_rules(driver, self._own_rules)
+        declared = {*driver.spectrum_channels, *getattr(driver, "spectrum_arrays", {})}
+        same = (set(now), set(rules), declared) == (
+            set(self._settings),
+            set(self._rules),
+            set(self._declared),
         )
         # A signal of integers would cut off the digits of another number.
         fit = same and all(
             (_kind(value), self._settings[key].datatype) in _FIT
-            for key, value in self.driver.spectrum_settings.items()
+            for key, value in driver.spectrum_settings.items()
         )
-        if not fit or len(axis) != self._points:
+        if not fit or {key: len(values) for key, values in axes.items()} != self._sizes:
             raise InputError(
                 f"the driver of {self.name} has other channels, other kinds of settings or "
                 "another number of points than when the device was made: make the device anew"
             )
+        self._rules = rules
         for key, value in now.items():
             await self._settings[key].set(value)
 
@@ -314,11 +350,12 @@ class AsyncSpectrometer(StandardReadable):
             measured = await self._calls.make(self.driver.acquire)
         except BrokenOff:
             return
-        spectrum = fitted(self.name, self._declared, measured)
+        arrays = fitted(self.name, self._declared, measured)
         axis = await self._settings[self._axis].get_value()
-        for channel, values in spectrum.items():
-            self._set[channel](values)
-        for scalar, rule in self._rules.items():
+        for key, values in arrays.items():
+            self._set[key](values)
+        spectrum = {channel: arrays[channel] for channel in self._channels}
+        for scalar, (_, rule) in self._rules.items():
             self._set[scalar](float(rule(axis, spectrum)))
 
     async def stop(self, success: bool = False) -> None:
@@ -339,16 +376,17 @@ class AsyncSpectrometer(StandardReadable):
         await self.pause()
 
     async def describe(self) -> dict[str, Any]:
-        """Return the data keys, with the axis as dimension of the channels."""
-        return self._with_dims(await super().describe(), self._declared)
+        """Return the data keys, with the dimensions of the arrays."""
+        return self._with_dims(await super().describe())
 
     async def describe_configuration(self) -> dict[str, Any]:
-        """Return the data keys of axis and settings."""
-        return self._with_dims(await super().describe_configuration(), [self._axis])
+        """Return the data keys of axes and settings."""
+        return self._with_dims(await super().describe_configuration())
 
-    def _with_dims(self, described: dict[str, Any], keys: Any) -> dict[str, Any]:
-        for key in keys:
-            described[f"{self.name}_{key}"]["dims"] = [self._axis]
+    def _with_dims(self, described: dict[str, Any]) -> dict[str, Any]:
+        for key, dims in self._dims.items():
+            if (about := described.get(f"{self.name}_{key}")) is not None:
+                about["dims"] = dims
         return described
 
 

@@ -35,8 +35,7 @@ from curiosity_bluesky.devices.async_devices import BrokenOff, Calls, declared_a
 from curiosity_bluesky.devices.drivers import ImagerDriver, stated_seconds
 from curiosity_bluesky.devices.signals import fitted
 from curiosity_bluesky.errors import InputError
-
-MIMETYPE = "application/x-hdf5"
+from curiosity_bluesky.hdf5 import MIMETYPE, uri_of
 
 
 class _Files(StreamableDataProvider):
@@ -79,7 +78,7 @@ class _Files(StreamableDataProvider):
         if path is None:
             return
         written = StreamResourceDataProvider(
-            path.resolve().as_uri().replace("file://", "file://localhost", 1),
+            uri_of(path.resolve()),
             [
                 StreamResourceInfo(
                     data_key=f"{self._name}_{channel}",
@@ -262,7 +261,7 @@ def write_image(
                 dataset.attrs["units"] = driver.image_channels[key]
             for key, values in axes.items():
                 entry.create_dataset(key, data=values).attrs["units"] = "um"
-        with open(path, "rb") as written:
+        with open(path, "r+b") as written:  # Windows flushes only what may be written to
             os.fsync(written.fileno())
     except OSError as error:
         raise InputError(

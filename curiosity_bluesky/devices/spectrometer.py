@@ -63,6 +63,81 @@ def loop_area(axis: NDArray, spectrum: Mapping[str, NDArray]) -> float:
     return float(abs(np.trapezoid(closed, bias)))
 
 
+DEFAULT_SCALARS: Mapping[str, tuple[str, Scalar]] = {
+    "quality": ("", loop_quality),
+    "area": ("", loop_area),
+}
+"""Units and rule of the figures of a spectrum about which nobody says anything."""
+
+
+def scalar_rules(
+    driver: SpectrometerDriver, given: Mapping[str, Scalar] | None
+) -> dict[str, tuple[str, Scalar]]:
+    """Return units and rule of each figure: those given, or the driver's, or the default."""
+    if given is not None:
+        return {scalar: ("", rule) for scalar, rule in given.items()}
+    return dict(getattr(driver, "spectrum_scalars", DEFAULT_SCALARS))
+
+
+def hinted_scalars(driver: SpectrometerDriver, rules: Any, given: Any) -> list[str]:
+    """Return the figures that a live table shows: all, or those of its own that a driver says."""
+    chosen = getattr(driver, "hinted", rules) if given is None else rules
+    return [scalar for scalar in rules if scalar in chosen]
+
+
+def array_sizes(driver: SpectrometerDriver, name: str) -> dict[str, dict[str, int]]:
+    """Return the size along each dimension of the arrays that a driver has besides the channels.
+
+    Parameters
+    ----------
+    driver
+        What takes the spectrum.
+    name
+        Name of the device, for messages.
+
+    Raises
+    ------
+    InputError
+        If the driver's axes do not fit one another, or one is missing.
+    """
+    sizes: dict[str, int] = {}
+    for key, (dim, _, values) in getattr(driver, "spectrum_array_axes", {}).items():
+        if sizes.setdefault(dim, len(values)) != len(values):
+            raise InputError(
+                f"the axis {key} of {name} has {len(values)} values; expected as many as "
+                f"another axis along {dim} has, {sizes[dim]}: correct the driver's "
+                "spectrum_array_axes"
+            )
+    offered = getattr(driver, "spectrum_arrays", {})
+    missing = {dim for dims, _ in offered.values() for dim in dims} - set(sizes)
+    if missing:
+        raise InputError(
+            f"the arrays of {name} lie along {', '.join(sorted(missing))}; expected an "
+            "axis for each of these dimensions in the driver's spectrum_array_axes: name "
+            "it there"
+        )
+    return {key: {dim: sizes[dim] for dim in dims} for key, (dims, _) in offered.items()}
+
+
+def learned_channels(driver: SpectrometerDriver, name: str) -> list[str]:
+    """Return the channels to learn from: those that a driver says, or all.
+
+    Raises
+    ------
+    InputError
+        If the driver names what is no channel.
+    """
+    channels = list(driver.spectrum_channels)
+    chosen = list(getattr(driver, "learned", channels))
+    if not chosen or set(chosen) - set(channels):
+        raise InputError(
+            f"the driver of {name} says that {', '.join(chosen) or 'nothing'} is to be "
+            f"learned; expected some of its channels {', '.join(channels)}: correct its "
+            "`learned`"
+        )
+    return chosen
+
+
 class Spectrometer(MeasuringDevice):
     """Takes a spectrum of one or more channels where the tip is.
 
@@ -111,7 +186,7 @@ class Spectrometer(MeasuringDevice):
         dtypes = getattr(self.driver, "spectrum_dtypes", {})
         self.channels = self._channels(self.driver.spectrum_channels, dtypes, {name: len(axis)})
         self.arrays, axes = self._more_arrays(dtypes)
-        rules = self._units_and_rules()
+        rules = scalar_rules(self.driver, self._own_rules)
         self._rules = {scalar: rule for scalar, (_, rule) in rules.items()}
         self.scalars = {scalar: self._number(scalar, units) for scalar, (units, _) in rules.items()}
         settings = self._settings(
@@ -122,40 +197,20 @@ class Spectrometer(MeasuringDevice):
             [self.axis, *axes, *settings],
         )
 
-    def _units_and_rules(self) -> dict[str, tuple[str, Scalar]]:
-        if self._own_rules is None:
-            default = {"quality": ("", loop_quality), "area": ("", loop_area)}
-            return dict(getattr(self.driver, "spectrum_scalars", default))
-        return {scalar: ("", rule) for scalar, rule in self._own_rules.items()}
-
     def _more_arrays(
         self, dtypes: Mapping[str, DTypeLike]
     ) -> tuple[dict[str, ArraySignal], list[ArraySignal]]:
         """Make the signals of the arrays besides the channels, and of their axes."""
-        offered = getattr(self.driver, "spectrum_arrays", {})
-        axes, sizes = [], {}
+        sizes = array_sizes(self.driver, self.name)
+        axes = []
         for key, (dim, units, values) in getattr(self.driver, "spectrum_array_axes", {}).items():
             signal = self._array(key, np.asarray(values), [dim], units)
             signal.put(np.array(values))
             axes.append(signal)
-            if sizes.setdefault(dim, len(values)) != len(values):
-                raise InputError(
-                    f"the axis {key} of {self.name} has {len(values)} values; expected as many as "
-                    f"another axis along {dim} has, {sizes[dim]}: correct the driver's "
-                    "spectrum_array_axes"
-                )
-        missing = {dim for dims, _ in offered.values() for dim in dims} - set(sizes)
-        if missing:
-            raise InputError(
-                f"the arrays of {self.name} lie along {', '.join(sorted(missing))}; expected an "
-                "axis for each of these dimensions in the driver's spectrum_array_axes: name "
-                "it there"
-            )
+        offered = getattr(self.driver, "spectrum_arrays", {})
         arrays = {
-            key: self._empty(
-                key, units, np.dtype(dtypes.get(key, float)), {dim: sizes[dim] for dim in dims}
-            )
-            for key, (dims, units) in offered.items()
+            key: self._empty(key, units, np.dtype(dtypes.get(key, float)), sizes[key])
+            for key, (_, units) in offered.items()
         }
         return arrays, axes
 
@@ -168,15 +223,7 @@ class Spectrometer(MeasuringDevice):
         InputError
             If the driver names what is no channel.
         """
-        channels = list(self.channels)
-        chosen = list(getattr(self.driver, "learned", channels))
-        if not chosen or set(chosen) - set(channels):
-            raise InputError(
-                f"the driver of {self.name} says that {', '.join(chosen) or 'nothing'} is to be "
-                f"learned; expected some of its channels {', '.join(channels)}: correct its "
-                "`learned`"
-            )
-        return [self.channels[channel].name for channel in chosen]
+        return [self.channels[key].name for key in learned_channels(self.driver, self.name)]
 
     @property
     def seconds(self) -> float | None:
@@ -186,9 +233,8 @@ class Spectrometer(MeasuringDevice):
     @property
     def hints(self) -> dict[str, list[str]]:
         """What a live table shows: the scalars, or those that the driver chooses of them."""
-        chosen = getattr(self.driver, "hinted", self.scalars)
-        shown = chosen if self._own_rules is None else self.scalars
-        return {"fields": [s.name for scalar, s in self.scalars.items() if scalar in shown]}
+        shown = hinted_scalars(self.driver, self.scalars, self._own_rules)
+        return {"fields": [self.scalars[scalar].name for scalar in shown]}
 
     def _measure(self) -> Mapping[str, ArrayLike]:
         return self.driver.acquire()

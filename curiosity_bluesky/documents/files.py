@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-
-MIMETYPE = "application/x-hdf5"
+from curiosity_bluesky.hdf5 import MIMETYPE, path_of
 
 
 class Files:
@@ -110,10 +109,9 @@ def read_array(
     """
     key, parameters = resource["data_key"], resource["parameters"]
     dataset = parameters.get("dataset") or parameters.get("path")
-    where = urlparse(resource["uri"])
     cut = re.fullmatch(r"(\d+):", parameters.get("slice") or "0:")
     plain = cut and "template" not in parameters and not parameters.get("squeeze")
-    if resource["mimetype"] != MIMETYPE or where.scheme != "file" or not plain:
+    if resource["mimetype"] != MIMETYPE or urlsplit(resource["uri"]).scheme != "file" or not plain:
         raise InputError(
             f"{key} is in {resource['uri']} ({resource['mimetype']}, {dict(parameters)}); expected "
             f"one HDF5 file on a disk ({MIMETYPE}) with an entry for each event: give an imager "
@@ -121,14 +119,14 @@ def read_array(
         )
     assert cut is not None
     index += int(cut[1])
+    path = Path(path_of(resource["uri"]))
     try:
         import h5py
     except ImportError:
         raise InputError(
-            f"{key} is in an HDF5 file, {where.path}; install what reads it: "
+            f"{key} is in an HDF5 file, {path}; install what reads it: "
             "pip install curiosity-bluesky[async]"
         ) from None
-    path = Path(unquote(where.path))
     try:
         with h5py.File(path, "r", swmr=parameters.get("swmr", True)) as file:
             found: Any = file[dataset]

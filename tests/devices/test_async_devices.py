@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
+import os
 import threading
 import time
+from pathlib import PurePosixPath, PureWindowsPath
 
 import bluesky.plan_stubs as bps
 import bluesky.plans as bp
@@ -17,14 +20,16 @@ from ophyd.utils import LimitError
 
 pytest.importorskip("ophyd_async")
 
-from async_support import WAIT, awaited, with_async
+from async_support import WAIT, awaited, with_async, with_band_excitation
 from ophyd_async.core import StaticFilenameProvider, StaticPathProvider, init_devices
 
 from curiosity_bluesky.devices.async_devices import AsyncAFMStage, AsyncSpectrometer
 from curiosity_bluesky.devices.hdf5_imager import HDF5Imager
 from curiosity_bluesky.devices.worker import Busy
 from curiosity_bluesky.errors import InputError
-from sim_devices import Clock, SimMicroscope
+from curiosity_bluesky.hdf5 import path_of, uri_of
+from curiosity_bluesky.session import simulated_instrument
+from sim_devices import Clock, SimBandExcitation, SimMicroscope
 
 
 def until(condition):
@@ -107,9 +112,15 @@ def starts(kind, made):
     return (lambda: made.x.set(3.0)) if kind == "move" else made.trigger
 
 
-def test_the_descriptions_are_those_of_the_ophyd_devices(RE, instrument, tmp_path):
+@pytest.mark.parametrize("spectra", ["loops", "band excitation"])
+def test_the_descriptions_are_those_of_the_ophyd_devices(RE, instrument, tmp_path, spectra):
+    if spectra == "band excitation":
+        with_band_excitation(instrument)
     classic = {d.name: d for d in (instrument.spectrometer, instrument.imager, instrument.stage.x)}
     made = with_async(RE, instrument, "stage", "spectrometer", "imager", files=tmp_path)
+    for ask in ("hints", "learned"):
+        twins = made.spectrometer, classic["spectrometer"]
+        assert getattr(twins[0], ask) == getattr(twins[1], ask)
     awaited(RE, ended(awaited(RE, begun(made.imager.stage))))
     awaited(RE, ended(awaited(RE, begun(made.imager.trigger))))
     for twin in (made.spectrometer, made.imager, made.stage.x):
@@ -226,6 +237,51 @@ def test_a_driver_that_measures_something_else_is_refused(RE, tmp_path):
             awaited(RE, ended(awaited(RE, begun(made.stage))))
 
 
+def test_band_excitation_measures_the_same_whatever_kind_the_device_is_of(RE, film):
+    def measured(*which):
+        instrument = with_band_excitation(
+            simulated_instrument(film, speed=math.inf), phase_offset=0.6
+        )
+        spectrometer = with_async(RE, instrument, *which).spectrometer
+        found = []
+        for offset in (0.6, 0.5):  # asked for each time that it is staged
+            spectrometer.driver.phase_offset = offset
+            RE(bp.count([spectrometer]), {"event": lambda name, doc: found.append(doc["data"])})
+        return found
+
+    for expected, found in zip(measured(), measured("spectrometer"), strict=True):
+        assert list(found) == list(expected)
+        assert np.isfinite(found["spectrometer_area"])
+        for key, value in expected.items():
+            np.testing.assert_array_equal(found[key], value)
+    assert found["spectrometer_spectrogram_real"].shape == (24, 32)
+    assert found["spectrometer_phase_offset"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "message"),
+    [
+        ("spectrum_arrays", {"picture": (("row",), "")}, "lie along row"),
+        ("spectrum_arrays", {"response": (("row",), "")}, "response would be more than one"),
+        ("spectrum_array_axes", {"gain": ("row", "", np.arange(3))}, "gain would be more than one"),
+        ("learned", ["phase"], "phase is to be learned; expected some of its channels response"),
+    ],
+)
+def test_what_a_driver_has_besides_has_to_fit(RE, member, value, message):
+    lab = Stubborn()
+    setattr(lab, member, value)
+    with pytest.raises(InputError, match=message):
+        _ = AsyncSpectrometer(lab, "spm").learned
+
+
+def test_a_device_whose_driver_has_another_spectrogram_is_to_be_made_anew(RE, instrument):
+    with_band_excitation(instrument)
+    spectrometer = with_async(RE, instrument, "spectrometer").spectrometer
+    spectrometer.driver.driver = SimBandExcitation(instrument.microscope, bins=20)
+    with pytest.raises(InputError, match="make the device anew"):
+        awaited(RE, ended(awaited(RE, begun(spectrometer.stage))))
+
+
 def test_settings_are_those_of_the_driver_when_staged(RE, tmp_path):
     lab = Stubborn()
     lab.spectrum_setting_units = {"gain": "mV"}
@@ -268,6 +324,39 @@ def test_each_image_is_in_a_file_of_its_own_that_is_never_overwritten(RE, instru
     nowhere = HDF5Imager(instrument.microscope, paths(tmp_path / "nowhere"), "imager")
     with pytest.raises(InputError, match="nowhere.*directory exists"):
         awaited(RE, ended(awaited(RE, begun(nowhere.trigger))))
+
+
+def test_an_image_is_forced_to_the_disk_where_only_a_writer_may(
+    RE, instrument, tmp_path, monkeypatch
+):
+    """As on Windows, where AEcroscopy runs."""
+    fcntl = pytest.importorskip("fcntl")
+    flushed = []
+
+    def fsync(number):
+        if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flushed.append(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    imager = with_async(RE, instrument, "imager", files=tmp_path).imager
+    awaited(RE, ended(awaited(RE, begun(imager.trigger))))
+    assert len(flushed) == len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        (PurePosixPath("/data/a b#1.h5"), "file://localhost/data/a%20b%231.h5"),
+        (PureWindowsPath(r"C:\data\a b;1.h5"), "file://localhost/C:/data/a%20b%3B1.h5"),
+        (PureWindowsPath(r"\\lab\images\a.h5"), "file://lab/images/a.h5"),
+    ],
+)
+def test_a_file_is_found_under_the_path_that_it_was_written_to(path, uri):
+    assert uri_of(path) == uri
+    windows = isinstance(path, PureWindowsPath)
+    assert type(path)(path_of(uri, windows=windows)) == path
+    assert type(path)(path_of(path.as_uri(), windows=windows)) == path
 
 
 def in_the_middle_of_a_timeout(RE, instrument, act):
