@@ -266,9 +266,9 @@ def test_a_paused_run_goes_on_as_if_nothing_had_been(place, defer):
 
 
 def timeless(documents, stream):
-    """Number of each event of a stream and what it says, but for how long it took."""
+    """Number of each event of a stream and what it says, but for how long and how often it took."""
     return [
-        (event["seq_num"], normal({**event["data"], "seconds": 0, "remaining": 0}))
+        (event["seq_num"], normal({**event["data"], "seconds": 0, "remaining": 0, "doses": 0}))
         for event in whole_events(documents, stream)
     ]
 
@@ -404,7 +404,13 @@ def test_a_halted_run_leaves_no_training_behind():
     assert not trainings()
 
 
-@pytest.mark.parametrize("held", [True, False], ids=["agent held", "agent of the plan"])
+@pytest.mark.parametrize(
+    "held",
+    [
+        pytest.param(True, id="agent held", marks=pytest.mark.slow),
+        pytest.param(False, id="agent of the plan"),
+    ],
+)
 def test_an_interpreter_that_ends_during_a_training_ends_cleanly(held):
     code = """
 import math, sys, threading, time

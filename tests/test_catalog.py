@@ -105,6 +105,7 @@ def test_what_comes_back_is_what_was_emitted_document_for_document(RE, catalog, 
     assert all_events(back) == all_events(emitted)
 
 
+@pytest.mark.slow
 def test_a_run_reads_at_every_moment_while_it_is_written(RE, catalog, instrument):
     RE.subscribe(catalog.writer())
     uids, points, refused = [], [], []
@@ -141,6 +142,7 @@ def test_a_stream_without_an_event_says_so(RE, catalog, instrument):
     assert [(run.points, run.status) for run in catalog.runs()] == [(0, "open")]
 
 
+@pytest.mark.slow
 def test_what_has_half_arrived_is_left_out(RE, catalog, instrument):
     RE.subscribe(catalog.writer())
     uid, _ = collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
@@ -166,6 +168,7 @@ def test_what_has_half_arrived_is_left_out(RE, catalog, instrument):
     assert read(catalog[uid]).sizes["point"] == 8
 
 
+@pytest.mark.slow
 def test_a_row_that_was_sent_twice_does_not_shift_the_others(RE, catalog, instrument):
     # Tiled's writer sends a row again when the answer to it got lost.
     uid, emitted = collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
@@ -230,6 +233,7 @@ def test_the_channels_of_a_survey_read_back_in_their_order(RE, catalog, film):
     np.testing.assert_array_equal([o.spectrum for o in explorer.observations], both)
 
 
+@pytest.mark.slow
 def test_what_a_run_lacks_is_said_when_it_is_read(RE, catalog, instrument):
     uid, emitted = collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
     writer = catalog.writer()
@@ -270,6 +274,7 @@ def test_motors_called_x_and_y_are_not_taken_for_the_position_of_the_pixel(RE, c
     assert {"x", "y"} <= set(ds.coords) and {"x_readback", "y_readback"} <= set(ds.data_vars)
 
 
+@pytest.mark.slow
 def test_a_writer_alone_keeps_its_catalogue_alive(RE, instrument, tmp_path):
     RE.subscribe(connect(tmp_path / "runs").writer())
     gc.collect()
@@ -297,6 +302,7 @@ with connect(sys.argv[1], create=False) as catalog:
     assert json.loads(python(code, tmp_path / "runs")) == [uid, 7, "success", 0, 7]
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_at_once_and_closes_nothing_loses_nothing(film_file, tmp_path):
     """As a script does that forgets to close, and IPython on ``exit``."""
     code = """

@@ -77,6 +77,7 @@ def test_the_demo_ends_with_a_table_and_a_picture_where_it_was_asked_for(
     assert "8 of 8" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_no_plot_writes_no_picture(film_file, tmp_path, capsys):
     where = ("--catalog", tmp_path / "runs", "--no-plot", "--json")
     curiosity("demo", "--sample", film_file, "--points", 7, *where, *QUICK_RANDOM)
@@ -98,7 +99,9 @@ def test_the_same_seed_measures_the_same_pixels(film_file, tmp_path, capsys):
     assert pixels(5) == first and pixels(6) != first
 
 
-@pytest.mark.parametrize("strategy", ["vatsavai2025-latent", "random"])
+@pytest.mark.parametrize(
+    "strategy", [pytest.param("vatsavai2025-latent", marks=pytest.mark.slow), "random"]
+)
 def test_both_strategies_run_on_the_authors_recording(authors_file, tmp_path, capsys, strategy):
     slices = ("--image-slice", 25, "--spectra-slice", "49:")
     quick = ["--set", "patch_size=5", "--set", "start_epochs=40"]
@@ -112,6 +115,7 @@ def test_both_strategies_run_on_the_authors_recording(authors_file, tmp_path, ca
     assert result["test_nmse"] > 0 and result["hidden_nmse"] > 0
 
 
+@pytest.mark.slow
 def test_spectra_of_a_recorded_film_are_replayed_number_for_number(tmp_path, capsys):
     pytest.importorskip("mexpsimu", reason="the recordings come with the extra 'recordings'")
     from curiosity_bluesky import connect, read
@@ -325,6 +329,7 @@ def test_a_dry_run_of_the_demo_writes_nothing(film_file, tmp_path, capsys, monke
     assert [path.name for path in tmp_path.iterdir()] == ["film.npz"]
 
 
+@pytest.mark.slow
 def test_a_killed_demo_is_resumed(film_file, tmp_path, capsys):
     runs = tmp_path / "runs"
     quick = ("--set", "patch_size=3", "--set", "n_seeds=6", "--speed", "1", "--no-plot")
@@ -353,6 +358,7 @@ def test_a_killed_demo_is_resumed(film_file, tmp_path, capsys):
     assert sorted(points["decision_id"].values) == list(range(16))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_resumed_is_one_clear_line(RE, instrument, tmp_path, capsys):
     with connect(tmp_path / "runs") as catalog:
         RE.subscribe(catalog.writer(10))

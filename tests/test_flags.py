@@ -49,6 +49,7 @@ def ran(sample, num_points, catalog=None, **parameters):
     return documents
 
 
+@pytest.mark.slow
 def test_an_odd_region_is_in_the_documents_the_picture_and_what_is_read_back(odd_film, tmp_path):
     with connect(tmp_path / "runs") as catalog:
         documents = ran(odd_film, 60, catalog)

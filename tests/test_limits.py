@@ -72,6 +72,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(instrument):
         run(instrument, dry_run=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_keeps_its_limits(instrument, tmp_path):
     found, asked = [], []
     RE = RunEngine({})

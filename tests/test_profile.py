@@ -62,6 +62,7 @@ def drive(shell: pexpect.spawn, num_points: int) -> None:
     shell.expect(pexpect.EOF)
 
 
+@pytest.mark.slow
 def test_the_two_lines_of_the_readme_work_at_the_first_prompt(film_file, tmp_path):
     shell = ipython(tmp_path, str(film_file))
     # The film is 16 x 14: 8 x 6 pixels have a whole patch of 9.

@@ -64,6 +64,7 @@ def journalled(catalog, run, until: int | None = None) -> Path:
     return journal.path
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_nothing_that_was_acknowledged(film_file, tmp_path):
     command = [sys.executable, "-c", MEASURE, str(film_file), str(tmp_path / "runs")]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -137,6 +138,7 @@ def test_a_journal_that_somebody_writes_is_left_alone(catalog, run):
     assert [run.status for run in catalog.runs()] == ["interrupted"]
 
 
+@pytest.mark.slow
 def test_two_at_once_take_in_each_journal_once(catalog, run, tmp_path):
     uid, emitted = run
     journalled(catalog, run)
@@ -181,7 +183,7 @@ def test_files_that_a_killed_server_left_of_an_array_are_in_nobodys_way(catalog,
     np.testing.assert_array_equal(spectra, expected)
 
 
-@pytest.mark.parametrize("by", ["recover", "writer"])
+@pytest.mark.parametrize("by", [pytest.param("recover", marks=pytest.mark.slow), "writer"])
 def test_a_journal_that_the_server_refuses_keeps_no_other_waiting(
     catalog, RE, instrument, monkeypatch, by
 ):

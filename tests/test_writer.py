@@ -162,7 +162,7 @@ def test_cut_in_the_middle_of_a_run_the_backlog_goes_in_and_the_rest_follows(
 @pytest.mark.parametrize(
     "request_",
     [
-        b"PATCH /api/v1/table",
+        pytest.param(b"PATCH /api/v1/table", marks=pytest.mark.slow),
         pytest.param(b"PATCH /api/v1/array", marks=pytest.mark.slow),
         pytest.param(b"POST", marks=pytest.mark.slow),
     ],
@@ -179,6 +179,7 @@ def test_an_answer_that_is_lost_puts_nothing_there_twice(RE, instrument, proxy, 
     in_tiled(proxy.uri, uid, emitted)
 
 
+@pytest.mark.slow
 def test_a_slow_server_costs_the_run_nothing_and_gets_all(RE, instrument, proxy):
     catalog = connect(proxy.uri)
     writer = catalog.writer(batch_size=1000)
@@ -192,6 +193,7 @@ def test_a_slow_server_costs_the_run_nothing_and_gets_all(RE, instrument, proxy)
     in_tiled(proxy.uri, uid, emitted)
 
 
+@pytest.mark.slow
 def test_a_close_does_not_wait_for_a_server_that_is_gone(RE, instrument, proxy, caplog):
     catalog = connect(proxy.uri)
     writer = catalog.writer()
@@ -225,6 +227,7 @@ def test_a_server_whose_disk_is_full_gets_it_when_there_is_room(RE, instrument, 
     in_tiled(proxy.uri, uid, emitted)
 
 
+@pytest.mark.slow
 def test_what_tiled_lost_by_itself_is_noticed_and_written_again(RE, instrument, proxy):
     catalog = connect(proxy.uri)
     writer = catalog.writer(4, retry=QUICK_RETRY)
