@@ -181,7 +181,7 @@ def _show_result(result: Any, as_json: bool) -> None:
         print(json.dumps(result.to_dict()))
     else:
         _print_table(result.rows())
-    if result.points < result.num_points:
+    if result.by_hand:
         raise typer.Exit(130)  # ended early by Ctrl-C; what was measured is kept
 
 

@@ -25,6 +25,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Flag, Scorer, Strategy, withheld_pixels
 from curiosity_bluesky.outline import Outline, duration
 from curiosity_bluesky.past import Past
+from curiosity_bluesky.plan_stubs import BY_HAND
 from curiosity_bluesky.plans import Course, explore
 from curiosity_bluesky.report import (
     DEMO,
@@ -77,6 +78,8 @@ class DemoResult:
         The summary picture, None with ``--no-plot``.
     drift
         What the re-surveys found, in words; "" where there was none.
+    by_hand
+        Whether Ctrl-C ended it.
     """
 
     uid: str
@@ -95,6 +98,7 @@ class DemoResult:
     flags: list[Flag]
     saving: str | None
     picture: str | None
+    by_hand: bool = False
     drift: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -356,6 +360,7 @@ def _explored(
         flags=documents.flags_of(run),
         saving=_saving(agent.strategy, opened.name),
         picture=None if path is None else str(path),
+        by_hand=reason.startswith(BY_HAND),
         drift=drift_in_words(run),
     )
 

@@ -49,6 +49,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+BY_HAND = "ended by hand"
+"""How the reason begins in the stop document where somebody ended the run at the prompt."""
+
 
 class Work(Generic[T]):
     """Blocking work in a thread of its own, begun at once, while the RunEngine stays free.
@@ -137,7 +140,8 @@ def in_a_run(plan: MsgGenerator[str], md: Mapping[str, Any]) -> MsgGenerator[str
 
     def failed(error: Exception) -> MsgGenerator[None]:
         if isinstance(error, RequestAbort | RequestStop):
-            yield from bps.close_run(exit_status=error.exit_status)
+            how = "RE.stop()" if isinstance(error, RequestStop) else "RE.abort()"
+            yield from bps.close_run(exit_status=error.exit_status, reason=f"{BY_HAND}: {how}")
         else:
             yield from bps.close_run(exit_status="fail", reason=str(error))
 

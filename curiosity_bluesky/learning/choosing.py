@@ -48,6 +48,14 @@ class Choosing:
         for pixel in history.taken:
             self._close(pixel)
 
+    @property
+    def crowded(self) -> str:
+        """In words, what `max_per_area` has to do with there being no pixel left."""
+        limit = self._strategy.max_per_area
+        if limit is None or not self._crowding.full.any():
+            return ""
+        return f" with at most {limit[0]} within {limit[1]:g} um of each other (max_per_area)"
+
     def claim(self, pixel: Pixel) -> None:
         """Have no other proposal take this pixel, or crowd it."""
         self._close(pixel)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import logging
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +53,16 @@ def run_ioc(
     for name in faults:
         if name not in KINDS:
             raise InputError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
+    if port:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
+            try:
+                taken.bind((host, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise InputError(
+                        f"port {port} of {host} is taken, by another IOC perhaps; end that one, or "
+                        "give another --port (0 takes one that is free)"
+                    ) from None
     opened = open_sample(sample, image=image_slice, spectra=spectra_slice)
     known = Faults(**faults, seed=seed)
     for name, value in settings.items():
