@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import logging
 import socket
@@ -53,16 +52,11 @@ def run_ioc(
     for name in faults:
         if name not in KINDS:
             raise InputError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
-    if port:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
-            try:
-                taken.bind((host, port))
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise InputError(
-                        f"port {port} of {host} is taken, by another IOC perhaps; end that one, or "
-                        "give another --port (0 takes one that is free)"
-                    ) from None
+    if port and _answers(host, port):
+        raise InputError(
+            f"port {port} of {host} is taken, by another IOC perhaps; end that one, or give "
+            "another --port (0 takes one that is free)"
+        )
     opened = open_sample(sample, image=image_slice, spectra=spectra_slice)
     known = Faults(**faults, seed=seed)
     for name, value in settings.items():
@@ -93,3 +87,10 @@ def run_ioc(
         microscope, prefix, port=port, host=host, until_eof=until_eof,
         ready=lambda: print("ready", flush=True),
     )  # fmt: skip
+
+
+def _answers(host: str, port: int) -> bool:
+    """Whether somebody listens there already."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as caller:
+        caller.settimeout(1.0)
+        return caller.connect_ex((host, port)) == 0
