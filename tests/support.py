@@ -6,17 +6,22 @@ import dataclasses
 import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import event_model
+import numpy as np
 from bluesky import Msg, RunEngine
 from bluesky.utils import RunEngineInterrupted
 
 from curiosity_bluesky import curiosity_plan
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.session import SimulatedInstrument
+
+WAIT = 20.0
+"""How long a test waits for what has to happen, on a busy machine too (s)."""
 
 QUICK = {"patch_size": 3, "n_seeds": 6}
 """Parameters that make any strategy quick enough for a test."""
@@ -159,3 +164,57 @@ def paused_run(
             RE.resume()
     RE.msg_hook = None
     return pauses
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait until something is so; fail if it does not become so."""
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.001)
+
+
+class Stubborn:
+    """An instrument that obeys nobody: what it began it ends, once the test releases it."""
+
+    spectrum_channels = {"response": "pm"}
+    spectrum_axis = ("bias", "V", np.arange(4.0))
+    spectrum_settings = {}
+    image_channels = {"height": "nm"}
+    image_axes = (np.arange(3.0), np.arange(2.0))
+
+    def __init__(self):
+        self.release = threading.Event()
+        self.began, self.inside, self.most, self.told = 0, 0, 0, 0
+        self.at = {"x": 0.0, "y": 0.0}
+
+    def _work(self):
+        self.began += 1
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        assert self.release.wait(WAIT)
+        self.inside -= 1
+
+    def acquire(self):
+        self._work()
+        return {"response": np.arange(4.0)}
+
+    def scan(self):
+        self._work()
+        return {"height": np.ones((2, 3))}
+
+    def abort(self):
+        self.told += 1
+
+    def limits(self, axis):
+        return 0.0, 10.0
+
+    def position(self, axis):
+        return self.at[axis]
+
+    def move(self, axis, position):
+        self._work()
+        self.at[axis] = position
+
+    def stop(self, axis):
+        self.told += 1

@@ -383,10 +383,11 @@ class Explorer:
         done = f"{history.n_good} of {self.budget} spectra measured"
         if history.n_good >= self.budget and not history.wishes:
             return True, f"budget: {done}"
-        choosing = Choosing(self.patches, self.strategy, history)
-        if not (history.pending or history.wishes or choosing.available.any()):
-            within = " within reach" if history.out_of_reach.any() else ""
-            return True, f"no pixel is left to measure{within}{choosing.crowded}"
+        if not (history.pending or history.wishes):
+            choosing = Choosing(self.patches, self.strategy, history)
+            if not choosing.available.any():
+                within = " within reach" if history.out_of_reach.any() else ""
+                return True, f"no pixel is left to measure{within}{choosing.crowded}"
         if isinstance(self._learner, Stopping):
             started = time.perf_counter()
             why = self._learner.enough(self._observed(history))

@@ -7,7 +7,6 @@ import itertools
 import math
 import os
 import threading
-import time
 from pathlib import PurePosixPath, PureWindowsPath
 
 import bluesky.plan_stubs as bps
@@ -22,6 +21,7 @@ pytest.importorskip("ophyd_async")
 
 from async_support import WAIT, awaited, with_async, with_band_excitation
 from ophyd_async.core import StaticFilenameProvider, StaticPathProvider, init_devices
+from support import Stubborn, until
 
 from curiosity_bluesky.devices.async_devices import AsyncAFMStage, AsyncSpectrometer
 from curiosity_bluesky.devices.hdf5_imager import HDF5Imager
@@ -32,57 +32,10 @@ from curiosity_bluesky.session import simulated_instrument
 from sim_devices import Clock, SimBandExcitation, SimMicroscope
 
 
-def until(condition):
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.001)
+class WithGain(Stubborn):
+    """One that has a setting to be told."""
 
-
-class Stubborn:
-    """An instrument that obeys nobody: what it began it ends, once the test releases it."""
-
-    spectrum_channels = {"response": "pm"}
-    spectrum_axis = ("bias", "V", np.arange(4.0))
     spectrum_settings = {"gain": 2.0}
-    image_channels = {"height": "nm"}
-    image_axes = (np.arange(3.0), np.arange(2.0))
-
-    def __init__(self):
-        self.release = threading.Event()
-        self.began, self.inside, self.most, self.told = 0, 0, 0, 0
-        self.at = {"x": 0.0, "y": 0.0}
-
-    def _work(self):
-        self.began += 1
-        self.inside += 1
-        self.most = max(self.most, self.inside)
-        assert self.release.wait(WAIT)
-        self.inside -= 1
-
-    def acquire(self):
-        self._work()
-        return {"response": np.arange(4.0)}
-
-    def scan(self):
-        self._work()
-        return {"height": np.ones((2, 3))}
-
-    def abort(self):
-        self.told += 1
-
-    def limits(self, axis):
-        return 0.0, 10.0
-
-    def position(self, axis):
-        return self.at[axis]
-
-    def move(self, axis, position):
-        self._work()
-        self.at[axis] = position
-
-    def stop(self, axis):
-        self.told += 1
 
 
 def paths(directory, name="image"):
@@ -144,7 +97,7 @@ def test_the_descriptions_are_those_of_the_ophyd_devices(RE, instrument, tmp_pat
     [*itertools.product(["spectrum", "image"], ["stop", "pause"]), ("move", "stop")],
 )
 def test_what_cannot_be_stopped_neither_holds_us_nor_is_begun_twice(RE, tmp_path, kind, way):
-    lab = Stubborn()
+    lab = WithGain()
     made = device(kind, lab, RE, tmp_path)
     status = awaited(RE, begun(starts(kind, made)))
     until(lambda: lab.inside)
@@ -205,7 +158,7 @@ def test_limits_are_refused_before_anything_moves(RE, instrument):
 
 @pytest.mark.parametrize("kind", ["spectrum", "image", "move"])
 def test_what_the_driver_raises_fails_the_status_in_its_words(RE, tmp_path, kind):
-    lab = Stubborn()
+    lab = WithGain()
     made = device(kind, lab, RE, tmp_path)
 
     def broken(*args):
@@ -217,7 +170,7 @@ def test_what_the_driver_raises_fails_the_status_in_its_words(RE, tmp_path, kind
 
 
 def test_a_driver_that_measures_something_else_is_refused(RE, tmp_path):
-    lab = Stubborn()
+    lab = WithGain()
     lab.release.set()
     spectrometer = device("spectrum", lab, RE, tmp_path)
     imager = device("image", lab, RE, tmp_path)
@@ -268,7 +221,7 @@ def test_band_excitation_measures_the_same_whatever_kind_the_device_is_of(RE, fi
     ],
 )
 def test_what_a_driver_has_besides_has_to_fit(RE, member, value, message):
-    lab = Stubborn()
+    lab = WithGain()
     setattr(lab, member, value)
     with pytest.raises(InputError, match=message):
         _ = AsyncSpectrometer(lab, "spm").learned
@@ -283,7 +236,7 @@ def test_a_device_whose_driver_has_another_spectrogram_is_to_be_made_anew(RE, in
 
 
 def test_settings_are_those_of_the_driver_when_staged(RE, tmp_path):
-    lab = Stubborn()
+    lab = WithGain()
     lab.spectrum_setting_units = {"gain": "mV"}
     spectrometer = device("spectrum", lab, RE, tmp_path)
     lab.spectrum_settings = {"gain": 5.0}
@@ -297,7 +250,7 @@ def test_settings_are_those_of_the_driver_when_staged(RE, tmp_path):
 
 
 def test_one_name_for_two_things_is_refused(RE):
-    lab = Stubborn()
+    lab = WithGain()
     lab.spectrum_settings = {"quality": 1.0}
     with pytest.raises(InputError, match="quality would be more than one data key"):
         AsyncSpectrometer(lab, "spm")

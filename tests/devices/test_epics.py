@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 
 import bluesky.plan_stubs as bps
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
 from event_model import DocumentNames, sanitize_doc, schema_validators
-from support import events, few, normal, whole_events
+from support import WAIT, events, few, normal, until, whole_events
 
 from curiosity_bluesky import curiosity_plan
 from curiosity_bluesky.errors import InputError
@@ -31,7 +30,6 @@ from sim_devices import SyntheticSample
 from sim_devices.ioc import IOCProcess
 from sim_devices.ioc.settings import free_port
 
-WAIT = 20.0
 WAYS = ["stop", "pause", "unstage"]
 AT_ONCE = [
     word
@@ -124,13 +122,6 @@ def mortal(ports, file):
     yield Instrument("B:").connect(), start, running
     for ioc in running:
         ioc.close()
-
-
-def until(condition):
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
 
 
 def run(instrument, RE=None, callback=lambda *_: None, **settings):

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 
 import bluesky.plans as bp
 import numpy as np
 import pytest
 from bluesky.utils import FailedStatus, RunEngineInterrupted
 from ophyd.utils import WaitTimeoutError
+from support import WAIT, Stubborn, until
 
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.devices.worker import Busy, Worker
 from curiosity_bluesky.session import simulated_instrument
 from sim_devices import Clock, SimMicroscope
 
-WAIT = 20.0
 WAYS = ["stop", "pause", "unstage"]
 
 
@@ -25,59 +24,6 @@ WAYS = ["stop", "pause", "unstage"]
 def patient(monkeypatch):
     """An instrument that obeys is waited for as long as a busy machine takes."""
     monkeypatch.setattr("curiosity_bluesky.devices.worker.ABORT_SECONDS", WAIT)
-
-
-def until(condition):
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.001)
-
-
-class Stubborn:
-    """An instrument that obeys nobody: what it began it ends, once the test releases it."""
-
-    spectrum_channels = {"response": "pm"}
-    spectrum_axis = ("bias", "V", np.arange(4.0))
-    spectrum_settings = {}
-    image_channels = {"height": "nm"}
-    image_axes = (np.arange(3.0), np.arange(2.0))
-
-    def __init__(self):
-        self.release = threading.Event()
-        self.began, self.inside, self.most, self.told = 0, 0, 0, 0
-        self.at = {"x": 0.0, "y": 0.0}
-
-    def _work(self):
-        self.began += 1
-        self.inside += 1
-        self.most = max(self.most, self.inside)
-        assert self.release.wait(WAIT)
-        self.inside -= 1
-
-    def acquire(self):
-        self._work()
-        return {"response": np.arange(4.0)}
-
-    def scan(self):
-        self._work()
-        return {"height": np.ones((2, 3))}
-
-    def abort(self):
-        self.told += 1
-
-    def limits(self, axis):
-        return 0.0, 10.0
-
-    def position(self, axis):
-        return self.at[axis]
-
-    def move(self, axis, position):
-        self._work()
-        self.at[axis] = position
-
-    def stop(self, axis):
-        self.told += 1
 
 
 def measuring(kind, lab):
