@@ -13,19 +13,16 @@ def check(counts, kills):
     assert counts.kills == kills
     assert counts.trouble == []
     assert counts.documents_lost == counts.spectra_lost == counts.journals_left == 0
-    assert counts.resumed == counts.resumed_identical
-    assert counts.read == counts.read_whole
-    # Of a few, none may have been killed where it could be resumed.
-    assert kills < 20 or (counts.resumed and counts.read)
+    assert counts.resumed == counts.resumed_identical > 0
+    assert counts.read == counts.read_whole > 0
     assert counts.good
     # Some were killed when there was something to lose.
     assert counts.spectra_acknowledged > kills
 
 
 @pytest.mark.timeout(900)  # on a machine that is busy with other things
-@pytest.mark.parametrize("kills", [8, pytest.param(20, marks=pytest.mark.slow)])
-def test_some_killed(kills, tmp_path):
-    check(campaign(kills, 0, tmp_path, faulty=False), kills)
+def test_twenty_killed(tmp_path):
+    check(campaign(20, 0, tmp_path, faulty=False), 20)
 
 
 @pytest.mark.slow
