@@ -322,6 +322,7 @@ def campaign(
     *,
     thorough: bool = False,
     faulty: bool = True,
+    at_once: int = 10,
 ) -> Counts:
     """Kill so many processes, a few over each catalogue, and count what came of it.
 
@@ -342,6 +343,8 @@ def campaign(
     thorough
         Whether the runs of each episode are recovered in the end, and each one that was resumed
         after a recovery is written to Tiled and read back; else one of each episode.
+    at_once
+        How many are killed over one catalogue, at most ten.
     """
     counts, started = Counts(), time.monotonic()
     rng = np.random.default_rng(seed)
@@ -364,7 +367,7 @@ def campaign(
             shutil.copytree(empty, place)
         # Half of them are served by somebody who lives on.
         with connect(place) if number % 4 in (1, 2) else contextlib.nullcontext():
-            episode.kill(kills - counts.kills)
+            episode.kill(min(at_once, kills - counts.kills))
         episode.look_after()
         shutil.rmtree(place)
         counts.seconds = time.monotonic() - started

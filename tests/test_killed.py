@@ -21,6 +21,13 @@ def check(counts, kills):
 
 
 @pytest.mark.timeout(900)  # on a machine that is busy with other things
+def test_eight_killed(tmp_path):
+    # Over two catalogues, so that of one the runs are recovered, and resumed after that.
+    check(campaign(8, 0, tmp_path, faulty=False, at_once=4), 8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_twenty_killed(tmp_path):
     check(campaign(20, 0, tmp_path, faulty=False), 20)
 

@@ -10,13 +10,15 @@ from curiosity_bluesky.learning import Explorer, Observation, Proposal, Survey
 
 CANDIDATES = 80
 """Pixels of the small survey that have a whole patch of 5 x 5."""
+LEFT = 24
+"""Pixels of the nearly masked one."""
 
 
 @pytest.mark.parametrize(
     ("budget", "batch"),
     [
         *((budget, batch) for budget in (1, 2, 11) for batch in (1, 3)),
-        (None, 3),
+        pytest.param(None, 3, marks=pytest.mark.slow),
         # All pixels one by one, and the same number by name: minutes, over all strategies.
         pytest.param(None, 1, marks=pytest.mark.slow),
         pytest.param(CANDIDATES, 1, marks=pytest.mark.slow),
@@ -36,6 +38,15 @@ def test_proposals_are_distinct_whole_patches_up_to_the_budget(
     if wanted == CANDIDATES:
         assert len(pixels) == CANDIDATES
         assert explorer.propose() == []
+
+
+def test_the_last_pixel_is_measured_too(name, nearly_masked, cheap, drive):
+    explorer = drive(Explorer(nearly_masked, cheap(name, budget=None), seed=1), batch=3)
+    pixels = {decision.pixel for decision in explorer.decisions}
+    assert pixels == {tuple(map(int, p)) for p in np.argwhere(~nearly_masked.mask)}
+    assert len(explorer.decisions) == LEFT
+    assert explorer.propose() == []
+    assert explorer.should_stop()[0]
 
 
 def test_masked_pixels_are_never_proposed(name, sample, cheap, drive):
@@ -59,14 +70,14 @@ def test_pending_pixels_are_never_proposed(name, survey, cheap, measured):
     assert not explorer.should_stop()[0], "it waits for what is pending"
 
 
-def test_measured_pixels_are_never_proposed(name, survey, cheap, spectra, drive):
-    explorer = Explorer(survey, cheap(name, budget=None))
-    by_hand = [(5, 5), (2, 2), (11, 9)]
+def test_measured_pixels_are_never_proposed(name, nearly_masked, cheap, spectra, drive):
+    explorer = Explorer(nearly_masked, cheap(name, budget=None))
+    by_hand = [tuple(map(int, p)) for p in np.argwhere(~nearly_masked.mask)[::10]]
     for pixel in by_hand:
         explorer.observe(Observation(pixel, spectra[pixel]))
     drive(explorer)
     pixels = {decision.pixel for decision in explorer.decisions}
-    assert len(pixels) == CANDIDATES - len(by_hand)
+    assert len(pixels) == LEFT - len(by_hand)
     assert pixels.isdisjoint(by_hand)
 
 
@@ -113,8 +124,8 @@ def test_scores_are_the_maps_at_the_pixel(name, survey, cheap, drive):
         assert np.allclose(proposal.predicted_spectrum, predicted, rtol=1e-5, atol=1e-5)
 
 
-def test_a_failed_pixel_comes_back_and_a_barred_one_never_does(name, survey, cheap, drive):
-    explorer = Explorer(survey, cheap(name, budget=None))
+def test_a_failed_pixel_comes_back_and_a_barred_one_never_does(name, nearly_masked, cheap, drive):
+    explorer = Explorer(nearly_masked, cheap(name, budget=None))
     back, barred = explorer.propose(2)
     explorer.fail(back, "no contact")
     explorer.fail(barred, "dust", bar=True)
@@ -123,7 +134,7 @@ def test_a_failed_pixel_comes_back_and_a_barred_one_never_does(name, survey, che
     later = [d.pixel for d in explorer.decisions if d.decision_id > 1]
     assert later.count(back.pixel) == 1
     assert barred.pixel not in later
-    assert explorer.n_observed == CANDIDATES - 1
+    assert explorer.n_observed == LEFT - 1
     assert explorer.should_stop() == (True, "no pixel is left to measure")
 
 
