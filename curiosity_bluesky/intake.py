@@ -97,13 +97,25 @@ class RunFeed:
         self._normalizer = _Normalizer(**options)
         return self._normalizer
 
-    def __call__(self, name: str, doc: dict[str, Any], *, flush: bool = False) -> None:
-        """Write one document; with `flush` an event does not wait for its batch to fill."""
+    def __call__(
+        self, name: str, doc: dict[str, Any], *, flush: bool = False, waits: bool = False
+    ) -> None:
+        """Write one document.
+
+        Parameters
+        ----------
+        name, doc
+            The document.
+        flush
+            An event goes in at once, with those that wait, though its batch is not full.
+        waits
+            An event waits for the next of its descriptor, however small a batch is.
+        """
         if not self.tally.add(name, doc):
             return
         writer = self._normalizer and self._normalizer.run_writer
         if writer is not None:
-            writer._batch_size = 1 if flush else self.batch_size
+            writer._batch_size = AT_ONCE if waits else 1 if flush else self.batch_size
         self._writer(name, doc)
 
 

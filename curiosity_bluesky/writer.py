@@ -346,12 +346,19 @@ class JournaledWriter:
             self._write_anew(uid, run)
             run.anew = False
         while found := run.journal.read(run.position):
+            # Of what is there already each stream is one request, so that who is behind catches
+            # up; what comes one by one goes in one by one.
+            last: dict[str, int] = {}
+            for _, name, doc in found:
+                if name == "event":  # a pause may have repeated some
+                    last[doc["descriptor"]] = max(doc["seq_num"], last.get(doc["descriptor"], 0))
             for position, name, doc in found:
                 if self._given_up:
                     raise BrokenOff
                 if run.feed is None:
                     run.feed = RunFeed(self._client, self._batch_size)
-                run.feed(name, doc)
+                more = name == "event" and doc["seq_num"] < last[doc["descriptor"]]
+                run.feed(name, doc, waits=more and not run.feed.tally.external)
                 run.position = position
                 run.taken += 1
                 self._answered = time.monotonic()

@@ -6,6 +6,7 @@ import gc
 import itertools
 import json
 import math
+import re
 import sqlite3
 import subprocess
 import sys
@@ -24,7 +25,7 @@ import pytest
 from bluesky import RunEngine
 from bluesky.plan_stubs import null
 from ophyd.sim import SynAxis, SynSignalWithRegistry
-from support import QUICK, collected_run, events, normal, paused_run, whole_events
+from support import QUICK, collected_run, comparable, events, normal, paused_run, whole_events
 from tiled.queries import Key
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
@@ -184,6 +185,27 @@ def test_a_row_that_was_sent_twice_does_not_shift_the_others(RE, catalog, instru
     assert list(ds["decision_id"].values) == [point["decision_id"] for point in points]
     for spectrum, point in zip(ds["spectrometer_response"].values, points, strict=True):
         np.testing.assert_array_equal(spectrum, point["spectrometer_response"])
+
+
+def test_who_is_behind_catches_up_with_one_request_a_stream(RE, catalog, film, tmp_path):
+    uid, emitted = collected_run(RE, simulated_instrument(film, speed=math.inf), strategy="random")
+    *most, (name, stop) = emitted
+    last = next(doc for n, doc in reversed(most) if n == "event")
+    writer = catalog.writer()
+    # A pause has repeated the last event; nothing ends the run and with it all that waits.
+    for document in [*most, ("event", last)]:
+        writer(*document)
+    writer.flush()
+    assert [len(catalog[uid][stream]["time"]) for stream in ("decisions", "primary")] == [8, 8]
+    rows = re.findall(
+        rf"PATCH /\S*{uid}/primary/internal", (tmp_path / "runs" / "access.log").read_text()
+    )
+    assert 0 < len(rows) < 4
+    writer(name, stop)
+    writer.close()
+    assert sorted(comparable(*d) for d in emitted) == sorted(
+        comparable(*d) for d in catalog.documents(uid)
+    )
 
 
 def test_a_point_that_a_pause_repeated_counts_once_for_reader_and_agent(RE, catalog, film):
