@@ -15,8 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from curiosity_bluesky.similarity.groups import LATTICES, ORDERS, operations
+from curiosity_bluesky.similarity.groups import GROUPS, LATTICES, ORDERS, operations
 from curiosity_bluesky.similarity.lattice import OPERATIONS, reduction, strains
+
+__all__ = [
+    "GROUPS",
+    "ORDERS",
+    "Pattern",
+    "Shape",
+    "Spoiling",
+    "operations",
+    "pseudosymmetry",
+    "random_image",
+    "random_pattern",
+    "random_shape",
+    "random_texture",
+    "shaped",
+    "spoilt",
+]
 
 
 @dataclass(frozen=True)
