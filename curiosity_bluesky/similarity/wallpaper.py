@@ -7,121 +7,16 @@ offset and cell size without interpolation. A pointwise non-linearity afterwards
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.groups import GROUPS, LATTICES, ORDERS, operations
-from curiosity_bluesky.similarity.lattice import OPERATIONS, reduction, strains
-
-__all__ = [
-    "GROUPS",
-    "ORDERS",
-    "Pattern",
-    "Shape",
-    "Spoiling",
-    "operations",
-    "pseudosymmetry",
-    "random_image",
-    "random_pattern",
-    "random_shape",
-    "random_texture",
-    "shaped",
-    "spoilt",
-]
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """A real function of the plane with the symmetry of a wallpaper group.
-
-    Parameters
-    ----------
-    group
-        One of `GROUPS`.
-    cell
-        Lattice vectors as columns, (2, 2), rows x and y, pixels.
-    waves
-        Indices of the waves, (n, 2).
-    amplitudes
-        Their complex amplitudes, (n,).
-    """
-
-    group: str
-    cell: NDArray[np.float64]
-    waves: NDArray[np.int64]
-    amplitudes: NDArray[np.complex128]
-
-    def at(self, x: NDArray, y: NDArray) -> NDArray[np.float64]:
-        """Return its values at points given in pixels, in the shape of `x`.
-
-        Parameters
-        ----------
-        x, y
-            Where, of one shape.
-        """
-        points = np.linalg.solve(self.cell, np.stack([np.ravel(x), np.ravel(y)]))
-        phase = np.exp(2j * np.pi * (self.waves @ points))
-        return np.real(self.amplitudes @ phase).reshape(np.shape(x))
-
-    def drawn(
-        self, side: int, offset: Sequence[float] = (0.0, 0.0), shear: float = 0.0
-    ) -> NDArray[np.float64]:
-        """Return an image of it, (side, side).
-
-        Parameters
-        ----------
-        side
-            Pixels along each side.
-        offset
-            Where its corner lies, (x, y), pixels.
-        shear
-            How far x creeps a row, pixels: what drift does to a slow scan.
-        """
-        rows, cols = np.mgrid[:side, :side].astype(float)
-        # A wave on a grid is a product of two: 2 n side exponentials, not n side^2.
-        wave = 2 * np.pi * (self.waves @ np.linalg.inv(self.cell))  # (n, 2), radians a pixel
-        along_x = np.exp(1j * np.outer(wave[:, 0], cols[0] + offset[0]))
-        slow = wave[:, 1] + shear * wave[:, 0]
-        start = wave[:, 1] * offset[1]
-        along_y = np.exp(1j * (np.outer(slow, rows[:, 0]) + start[:, None]))
-        return np.real((along_y * self.amplitudes[:, None]).T @ along_x)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A pointwise non-linearity: smooth, domain-like, or inverted. It keeps the group.
-
-    Parameters
-    ----------
-    gain
-        Slope of a tanh; 0 for none.
-    threshold
-        Value that becomes 0.
-    sign
-        1, or -1 to invert.
-    """
-
-    gain: float = 0.0
-    threshold: float = 0.0
-    sign: float = 1.0
-
-    def __call__(self, values: NDArray) -> NDArray[np.float64]:
-        """Return the values shaped, of mean 0 and standard deviation 1.
-
-        Parameters
-        ----------
-        values
-            Of mean 0 and standard deviation 1, of any shape.
-        """
-        if self.gain:
-            values = np.tanh(self.gain * (values - self.threshold))
-        values = self.sign * values
-        return (values - values.mean()) / max(float(values.std()), 1e-9)
+from curiosity_bluesky.similarity.pattern import FALSE, Pattern, Shape, pseudosymmetry
 
 
 def random_shape(rng: np.random.Generator) -> Shape:
@@ -140,12 +35,9 @@ def random_shape(rng: np.random.Generator) -> Shape:
     return Shape(12.0, float(rng.uniform(-0.5, 0.5)), sign)
 
 
-FALSE = 0.8
-"""Correlation from which on a motif counts as having an operation."""
-
 _LIMIT = 4
 _TRIES = 10_000
-_WAVES = np.array([(h, k) for h in range(-_LIMIT, _LIMIT + 1) for k in range(-_LIMIT, _LIMIT + 1)])
+_WAVES = np.array(list(product(range(-_LIMIT, _LIMIT + 1), repeat=2)))
 
 
 def random_pattern(
@@ -157,8 +49,8 @@ def random_pattern(
 ) -> Pattern:
     """Return a random motif on a random lattice of a group.
 
-    Metrics that belong to a higher lattice by accident are not drawn, nor are motifs that nearly
-    have an operation that their group lacks: see `pseudosymmetry`.
+    Not drawn are metrics of a higher lattice, and motifs that nearly have an operation that
+    their group lacks (`pseudosymmetry`).
 
     Parameters
     ----------
@@ -171,9 +63,16 @@ def random_pattern(
     cells
         How many primitive cells (the square root of their number) lie along the image, from and to.
     shape
-        What will be done to its values: the motif must not be of a higher group after that
-        either. Default: nothing.
+        What will be done to its values, and what of its symmetry must not pass for a higher one.
+        Default: nothing.
+
+    Raises
+    ------
+    InputError
+        If there is no such group.
     """
+    if group not in GROUPS:
+        raise InputError(f"{group!r} is no wallpaper group; expected one of {', '.join(GROUPS)}")
     for _ in range(_TRIES):
         cell = _random_cell(LATTICES[group], rng, side / rng.uniform(*cells))
         length = np.linalg.norm(_WAVES @ np.linalg.inv(cell), axis=1)
@@ -252,57 +151,6 @@ def _is_special(a: float, b: float, angle: float) -> bool:
     return bool(rhombic or abs(np.cos(angle)) < 0.12)
 
 
-_GRID = 48
-_TOLERATED = 0.2
-
-
-def pseudosymmetry(pattern: Pattern, shape: Shape | None = None) -> float:
-    """Return the best correlation with itself under an operation that its group lacks.
-
-    Tried are all point operations that the lattice has, or has to within 20 % of its metric,
-    with any translation. An operation that differs from one of the group's by a translation
-    only, such as a mirror where the group has a glide line, is the same as that translation:
-    so these are covered by translations to other peaks of the autocorrelation, and those by a
-    half and a third of a lattice vector, which would make the cell smaller.
-
-    Parameters
-    ----------
-    pattern
-        The motif.
-    shape
-        What is done to its values first.
-    """
-    basis = (
-        np.array([[0.5, 0.5], [-0.5, 0.5]]) if LATTICES[pattern.group] == "centred" else np.eye(2)
-    )
-    basis = basis @ reduction(pattern.cell @ basis)
-    grid = np.zeros((_GRID, _GRID), complex)
-    waves = np.rint(pattern.waves @ basis).astype(int) % _GRID
-    np.add.at(grid, tuple(waves.T), pattern.amplitudes)
-    values = np.real(np.fft.ifft2(grid)) * _GRID**2
-    power = np.fft.fft2(shape(values) if shape else values)
-    power[0, 0] = 0
-    norm = np.sum(np.abs(power) ** 2)
-    own = np.real(np.fft.ifft2(np.abs(power) ** 2)) * _GRID**2 / norm
-    peaks = own >= maximum_filter(own, 3, mode="wrap")
-    peaks[0, 0] = False
-    a, b = _GRID // 2, _GRID // 3
-    parts = np.array([(a, 0), (0, a), (a, a), (b, 0), (0, b), (b, b), (b, -b)])
-    worst = max(float(own[tuple(parts.T)].max()), float(own[peaks].max(initial=-1)))
-    back = np.linalg.inv(basis)
-    mine = {np.rint(back @ r @ basis).astype(int).tobytes() for r, _ in operations(pattern.group)}
-    h = np.fft.fftfreq(_GRID, 1 / _GRID).astype(int)
-    h = np.stack(np.meshgrid(h, h, indexing="ij"), -1)
-    for r in OPERATIONS[strains(pattern.cell @ basis) < _TOLERATED]:
-        if worst >= FALSE:
-            break
-        if r.tobytes() not in mine:
-            turned = h @ r % _GRID
-            product = power[turned[..., 0], turned[..., 1]] * power.conj()
-            worst = max(worst, float(np.abs(np.fft.ifft2(product)).max() * _GRID**2 / norm))
-    return worst
-
-
 def random_texture(
     rng: np.random.Generator, side: int = 128, grain: float | None = None
 ) -> NDArray[np.float64]:
@@ -352,7 +200,7 @@ class Spoiling:
 
 
 def shaped(values: NDArray, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return values after a random pointwise non-linearity.
+    """Return values after a `random_shape`.
 
     Parameters
     ----------
@@ -383,7 +231,11 @@ def spoilt(values: NDArray, rng: np.random.Generator, spoiling: Spoiling) -> NDA
 
 
 def random_image(
-    group: str | None, rng: np.random.Generator, side: int = 128, spoiling: Spoiling | None = None
+    group: str | None,
+    rng: np.random.Generator,
+    side: int = 128,
+    spoiling: Spoiling | None = None,
+    cells: tuple[float, float] = (2.5, 5.0),
 ) -> NDArray[np.float64]:
     """Return an image of a group, at free rotation, or of a texture that has none.
 
@@ -397,13 +249,15 @@ def random_image(
         Pixels along each side.
     spoiling
         What the instrument does to it; default: noise of 0.15.
+    cells
+        As for `random_pattern`.
     """
     spoiling = spoiling or Spoiling()
     shape = random_shape(rng)
     if group is None:
         clean = random_texture(rng, side)
     else:
-        pattern = random_pattern(group, rng, side, shape=shape)
+        pattern = random_pattern(group, rng, side, cells, shape)
         shear = rng.uniform(-spoiling.shear, spoiling.shear)
         clean = pattern.drawn(side, rng.uniform(0, side, 2).tolist(), shear)
     return spoilt(shape(clean), rng, spoiling)

@@ -7,12 +7,9 @@ import pytest
 
 from curiosity_bluesky.similarity.groups import GROUPS, LATTICES, ORDERS, operations
 from curiosity_bluesky.similarity.lattice import OPERATIONS, reduction, strains
+from curiosity_bluesky.similarity.pattern import FALSE, Pattern, Shape, pseudosymmetry
 from curiosity_bluesky.similarity.wallpaper import (
-    FALSE,
-    Pattern,
-    Shape,
     Spoiling,
-    pseudosymmetry,
     random_image,
     random_pattern,
     random_shape,
