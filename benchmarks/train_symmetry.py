@@ -2,8 +2,9 @@
 
 ``python benchmarks/train_symmetry.py`` draws images of the generator, works out their features,
 fits a network of one hidden layer, and a temperature on images that it has not seen.
-``--images N`` a class (default 700; "none" gets four times as many), ``--cache FILE`` keeps the
-features. Seeds: (1, n) for training, (2, n) for the temperature; `symmetry.py` judges with others.
+``--images N`` a class (default 400; "none" gets four times as many), ``--cache FILE`` keeps the
+features, ``--nearly SHARE`` draws so many images nearer to a higher group than the judge's (default
+none). Seeds: (1, n) for training, (2, n) for the temperature; `symmetry.py` judges with others.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from curiosity_bluesky.similarity import symmetry
 from curiosity_bluesky.similarity.aperiodic import KINDS, aperiodic
 from curiosity_bluesky.similarity.groups import GROUPS
 from curiosity_bluesky.similarity.image import Image
+from curiosity_bluesky.similarity.pattern import FALSE
 from curiosity_bluesky.similarity.scores import seen
 from curiosity_bluesky.similarity.wallpaper import Spoiling, random_image
 
@@ -31,7 +33,7 @@ def drawn(n: int) -> list[str]:
     return [*GROUPS, *["none"] * NONE_TIMES] * n
 
 
-def example(name: str, seed: tuple[int, int]) -> np.ndarray:
+def example(name: str, seed: tuple[int, int], nearly: float) -> np.ndarray:
     """Return the features of one image: noise to 0.6, shear to 4 %, lines to 0.3."""
     rng = np.random.default_rng(seed)
     spoiling = Spoiling(
@@ -42,28 +44,34 @@ def example(name: str, seed: tuple[int, int]) -> np.ndarray:
     else:
         # Most as the judge draws them, some with more and smaller cells.
         cells = (2.5, 5.0) if rng.random() < 0.75 else (4.0, 9.0)
-        image = random_image(name, rng, 128, spoiling, cells)
+        # Crystals are nearer to a higher group than the judge's images, some of them.
+        limit = rng.uniform(FALSE, 0.95) if nearly and rng.random() < nearly else FALSE
+        image = random_image(name, rng, 128, spoiling, cells, limit)
     return seen(Image.checked(image)).features
 
 
-def examples(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+def examples(seed: int, n: int, nearly: float) -> tuple[np.ndarray, np.ndarray]:
     """Return features and classes of n images of each group."""
     names = drawn(n)
-    x = np.array([example(name, (seed, k)) for k, name in enumerate(names)], np.float32)
+    x = np.array([example(name, (seed, k), nearly) for k, name in enumerate(names)], np.float32)
     return x, np.array([symmetry.CLASSES.index(name) for name in names])
 
 
 def main() -> None:
     """Draw, fit, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=700)
+    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--nearly", type=float, default=0.0)
     parser.add_argument("--cache", type=Path)
     arguments = parser.parse_args()
     if arguments.cache and arguments.cache.exists():
         kept = np.load(arguments.cache)
         x, y, vx, vy = (kept[name] for name in ("x", "y", "vx", "vy"))
     else:
-        (x, y), (vx, vy) = examples(1, arguments.images), examples(2, arguments.images // 5)
+        (x, y), (vx, vy) = (
+            examples(seed, n, arguments.nearly)
+            for seed, n in ((1, arguments.images), (2, arguments.images // 5))
+        )
         if arguments.cache:
             np.savez(arguments.cache, x=x, y=y, vx=vx, vy=vy)
     mean, scale = x.mean(0), x.std(0) + 1e-6

@@ -82,7 +82,8 @@ def autocorrelation(values: NDArray) -> tuple[NDArray[np.float64], float]:
     m, n = int(_LAG * rows), int(_LAG * cols)
     values = values - values.mean()
     size = next_fast_len(rows + m, real=True), next_fast_len(cols + n, real=True)
-    product = irfft2(np.abs(rfft2(values, size)) ** 2, size)
+    spectrum = np.asarray(rfft2(values, size))
+    product = np.asarray(irfft2(np.abs(spectrum) ** 2, size))
     product = np.roll(product, (m, n), (0, 1))[: 2 * m + 1, : 2 * n + 1]
     # Power of the part that overlaps with the part at each lag: corners of an integral image.
     power = np.zeros((rows + 1, cols + 1))
@@ -185,4 +186,4 @@ def _summit(around: NDArray) -> NDArray[np.float64]:
     curvature = np.array([[yy, across], [across, xx]])
     if np.linalg.det(curvature) < 1e-12:
         return np.zeros(2)
-    return np.clip(-np.linalg.solve(curvature, slope), -1, 1)
+    return np.clip(-np.linalg.solve(curvature, slope), -1, 1).astype(float)

@@ -109,7 +109,7 @@ _GRID = 48
 _TOLERATED = 0.2
 
 
-def pseudosymmetry(pattern: Pattern, shape: Shape | None = None) -> float:
+def pseudosymmetry(pattern: Pattern, shape: Shape | None = None, enough: float = np.inf) -> float:
     """Return the best correlation with itself under an operation that its group lacks.
 
     Tried are all point operations that the lattice has to within 20 % of its metric, with any
@@ -123,6 +123,8 @@ def pseudosymmetry(pattern: Pattern, shape: Shape | None = None) -> float:
         The motif.
     shape
         What is done to its values first.
+    enough
+        Correlation from which on no better one is looked for.
     """
     basis = (
         np.array([[0.5, 0.5], [-0.5, 0.5]]) if LATTICES[pattern.group] == "centred" else np.eye(2)
@@ -146,7 +148,7 @@ def pseudosymmetry(pattern: Pattern, shape: Shape | None = None) -> float:
     h = np.fft.fftfreq(_GRID, 1 / _GRID).astype(int)
     h = np.stack(np.meshgrid(h, h, indexing="ij"), -1)
     for r in OPERATIONS[strains(pattern.cell @ basis) < _TOLERATED]:
-        if worst >= FALSE:
+        if worst >= enough:
             break
         if r.tobytes() not in mine:
             turned = h @ r % _GRID

@@ -115,30 +115,16 @@ class Series:
         """
         inverse = np.linalg.inv(cell)
         self.lines = 0.0
-        for step in range(steps + 1):
-            reach = self.limit if step >= min(2, steps) else 0.55 * self.limit
-            waves = _half_plane(inverse, reach)
-            k = waves @ inverse
-            coefficients, ex, ey = self._solved(k)
-            residual = self._residual(k, coefficients)
-            if step == steps:
-                break
-            if step == steps - 1:
-                self.lines = self._offsets(residual)
-            a = 2j * np.pi * coefficients[len(self.px) : len(self.px) + len(k)]
-            jacobian = []
-            for j in (0, 1):
-                slope = 2 * np.real((ey * (a * waves[:, j])[:, None]).T @ ex)
-                jacobian += [slope * self.x, slope * self.y[:, None]]
-            flat = np.stack([part.ravel() for part in jacobian])
-            weight = np.outer(self.wy, self.wx).ravel()
-            normal = (flat * weight) @ flat.T
-            normal[np.diag_indices(4)] *= 1 + 1e-6
-            change = np.linalg.solve(normal + 1e-12 * np.eye(4), (flat * weight) @ residual.ravel())
-            inverse = inverse + change.reshape(2, 2)
+        for step in range(steps):
+            last = step == steps - 1
+            inverse = self._improved(inverse, self.limit if step > 1 else 0.55 * self.limit, last)
             if np.abs(inverse @ cell - np.eye(2)).max() > _STRAY:
                 # Where there is no lattice, least squares may run anywhere.
                 return self.fit(cell, 0)
+        waves = _half_plane(inverse, self.limit)
+        k = waves @ inverse
+        coefficients, _, _ = self._solved(k)
+        residual = self._residual(k, coefficients)
         none = np.zeros((0, 2))
         total = self._power(self._residual(none, self._solved(none)[0]))
         explained = 1 - self._power(residual) / max(total, 1e-30)
@@ -146,12 +132,32 @@ class Series:
         weakened = np.sinc(self.block * k).prod(1)
         amplitudes = coefficients[len(self.px) : len(self.px) + len(k)] / weakened
         return Fit(
-            np.linalg.inv(inverse),
+            np.linalg.inv(inverse).astype(float),
             np.concatenate([waves, -waves]),
             np.concatenate([amplitudes, amplitudes.conj()]),
             float(explained),
             residual,
         )
+
+    def _improved(self, inverse: NDArray, reach: float, last: bool) -> NDArray:
+        """One Gauss-Newton step of the reciprocal lattice; with the last come the offsets."""
+        waves = _half_plane(inverse, reach)
+        k = waves @ inverse
+        coefficients, ex, ey = self._solved(k)
+        residual = self._residual(k, coefficients)
+        if last:
+            self.lines = self._offsets(residual)
+        a = 2j * np.pi * coefficients[len(self.px) : len(self.px) + len(k)]
+        slopes = []
+        for j in (0, 1):
+            slope = 2 * np.real((ey * (a * waves[:, j])[:, None]).T @ ex)
+            slopes += [(slope * self.x).ravel(), (slope * self.y[:, None]).ravel()]
+        jacobian = np.stack(slopes)
+        weighted = jacobian * np.outer(self.wy, self.wx).ravel()
+        normal = weighted @ jacobian.T
+        normal[np.diag_indices(4)] *= 1 + 1e-6
+        change = np.linalg.solve(normal + 1e-12 * np.eye(4), weighted @ residual.ravel())
+        return inverse + change.reshape(2, 2)
 
 
 def _half_plane(inverse: NDArray, limit: float) -> NDArray[np.int64]:

@@ -46,6 +46,7 @@ def random_pattern(
     side: int = 128,
     cells: tuple[float, float] = (2.5, 5.0),
     shape: Shape | None = None,
+    limit: float = FALSE,
 ) -> Pattern:
     """Return a random motif on a random lattice of a group.
 
@@ -65,6 +66,8 @@ def random_pattern(
     shape
         What will be done to its values, and what of its symmetry must not pass for a higher one.
         Default: nothing.
+    limit
+        Correlation from which on it counts as having an operation that its group lacks.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def random_pattern(
         if scale < 1e-9:
             continue
         pattern = Pattern(group, cell, _WAVES, amplitudes / scale)
-        if pseudosymmetry(pattern, shape) < FALSE:
+        if pseudosymmetry(pattern, shape, limit) < limit:
             return pattern
     raise RuntimeError(f"none of {_TRIES} motifs of {group} lacks all operations of higher groups")
 
@@ -236,6 +239,7 @@ def random_image(
     side: int = 128,
     spoiling: Spoiling | None = None,
     cells: tuple[float, float] = (2.5, 5.0),
+    limit: float = FALSE,
 ) -> NDArray[np.float64]:
     """Return an image of a group, at free rotation, or of a texture that has none.
 
@@ -249,7 +253,7 @@ def random_image(
         Pixels along each side.
     spoiling
         What the instrument does to it; default: noise of 0.15.
-    cells
+    cells, limit
         As for `random_pattern`.
     """
     spoiling = spoiling or Spoiling()
@@ -257,7 +261,7 @@ def random_image(
     if group is None:
         clean = random_texture(rng, side)
     else:
-        pattern = random_pattern(group, rng, side, cells, shape)
+        pattern = random_pattern(group, rng, side, cells, shape, limit)
         shear = rng.uniform(-spoiling.shear, spoiling.shear)
         clean = pattern.drawn(side, rng.uniform(0, side, 2).tolist(), shear)
     return spoilt(shape(clean), rng, spoiling)
