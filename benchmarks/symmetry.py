@@ -166,7 +166,7 @@ def drawn(figures: Path, curves: dict[str, Any]) -> None:
             )
     ax.set(xlabel="probability that was given", ylabel="share that was right")
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
-    ax.legend(fontsize=7, loc="upper left")
+    ax.legend(fontsize=7, loc="lower right")
     fig.savefig(figures / "symmetry-calibration.png", dpi=110)
     fig, axes = plt.subplots(3, 6, figsize=(9, 4.9), layout="constrained")
     for ax, name in zip(axes.flat, CLASSES, strict=True):
