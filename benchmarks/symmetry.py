@@ -177,7 +177,7 @@ def drawn(figures: Path, curves: dict[str, Any]) -> None:
         ax.imshow(image, cmap="gray", interpolation="nearest")
         ax.set_title(name, fontsize=9)
         ax.axis("off")
-    fig.savefig(figures / "symmetry-groups.png", dpi=100)
+    fig.savefig(figures / "symmetry-groups.png", dpi=72)
 
 
 def main() -> None:
