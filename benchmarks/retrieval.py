@@ -186,7 +186,7 @@ def main() -> None:
         print(f"  {name:34s}", ", ".join(cells))
 
     if arguments.real:
-        times = 1 if arguments.quick else 3
+        times = 1 if arguments.quick else 2
         out["retaken"] = retaken_scans(arguments.real, arguments.seed, times)
         print(f"recorded scans taken again, {times} times each")
         for name, row in out["retaken"].items():

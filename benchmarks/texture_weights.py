@@ -28,9 +28,9 @@ from curiosity_bluesky.similarity.texture import SIZE, WEIGHTS, blocks
 SEED = 7
 RIDGE = 0.3
 SCANS = {
-    "domains": 40, "wallpaper": 20, "rough": 40, "grains": 25, "particles": 25, "mixed": 60,
+    "domains": 30, "wallpaper": 15, "rough": 25, "grains": 15, "particles": 15, "mixed": 40,
 }  # fmt: skip
-PLACES = {"domains": 90, "wallpaper": 45, "rough": 15, "grains": 15, "particles": 15}
+PLACES = {"domains": 75, "wallpaper": 36, "rough": 10, "grains": 10, "particles": 10}
 VIEWS = 4, 3
 APART = Viewing(128, scales=(0.7, 1.4), noise=(0.02, 0.25))
 WHOLE = Viewing(256, noise=(0.0, 0.2), turned=False)

@@ -11,9 +11,6 @@ _LEVELS = slice(104, 168, 4)  # 0.2 to 3.2 of them
 _BLUR = 4.0  # of the fine levels
 _SMOOTHING = (0.0, 1.0, 2.0)
 
-SIZE = len(_SMOOTHING) * (16 + 16)
-"""Length of the block."""
-
 
 def histogram_block(values: NDArray) -> NDArray[np.float64]:
     """Return shares of the area that do not depend on gain, offset and sign.

@@ -178,7 +178,7 @@ def scattered(values: NDArray) -> Scattered:
     return Scattered(
         wavelengths,
         harmonics,
-        _local(_FFT.ifft2(_low(spectra[0], coarse)), np.array(maps)),
+        _local(_low(spectra[0], coarse), np.array(maps)),
         {o: (np.array(scales[o], int), np.array(second[o])) for o in OCTAVES},
     )
 
@@ -207,10 +207,15 @@ def _local(field: NDArray, maps: NDArray) -> NDArray[np.float64]:
     Parameters
     ----------
     field
-        The field itself on a coarse grid, (rows, cols).
+        Spectrum of the field itself on a coarse grid, (rows, cols); overwritten.
     maps
-        Spectra of moduli on that grid, (scales, angles, rows, cols).
+        Spectra of moduli on that grid, (scales, angles, rows, cols); overwritten.
     """
+    for axis in (-2, -1):  # not in the wavelets either: see `_bank`
+        if maps.shape[axis] % 2 == 0:
+            for spectra in (field, maps):
+                np.moveaxis(spectra, axis, 0)[maps.shape[axis] // 2] = 0
+    field = _FFT.ifft2(field)
     turn = np.exp(2j * np.pi * np.arange(ANGLES) / ANGLES)
     level = np.maximum(_FFT.ifft2(maps.mean(axis=1)).real, 0)
     # The modulus of the second moment over the angles: how much of a direction there is.

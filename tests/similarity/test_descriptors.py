@@ -21,8 +21,6 @@ from curiosity_bluesky.similarity.spectra import spectrum
 from curiosity_bluesky.similarity.texture import SIZE, Texture, blocks, without_scale
 from curiosity_bluesky.similarity.wallpaper import random_texture
 
-STILL = Viewing(turned=False, noise=(0.0, 0.0))
-
 
 def textures(n, side=96, noise=0.1):
     rng = np.random.default_rng(3)
@@ -88,18 +86,28 @@ def test_the_blocks_of_a_periodic_field_do_not_change_with_its_offset():
         assert rolled.log_length == pytest.approx(found.log_length, abs=1e-5)
 
 
-def test_another_place_and_any_rotation_are_near(texture, apart):
+def cut(structure, place, angle, side=96):
+    """A place, turned by any angle, without contrast or noise of its own."""
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    cos, sin = np.cos(angle), np.sin(angle)
+    return structure.at(place, np.stack([cos * x - sin * y, sin * x + cos * y]))
+
+
+@pytest.mark.parametrize("kind", ["domains", "wallpaper"])
+def test_any_rotation_and_another_place_mirrored_are_near(texture, kind):
     rng = np.random.default_rng(1)
-    turned = []
-    for _ in range(6):
-        structure = random_structure("wallpaper", rng)
-        one = structure.view(0, np.random.default_rng(5), Viewing(noise=(0.1, 0.1)))
-        other = structure.view(1, np.random.default_rng(6), Viewing(noise=(0.1, 0.1)))
-        turned.append(away(texture, one, other))
-    assert np.median(turned) < 0.5 * apart
-    periodic = random_structure("wallpaper", rng).view(0, rng, STILL)
-    # Rolled so that it is another cut of the same sample, without its seams.
-    assert away(texture, periodic[:96, :96], periodic[7:103, 11:107]) < 0.25 * apart
+    structures = [random_structure(kind, rng, 96) for _ in range(8)]
+    upright, turned, elsewhere = (
+        np.array([texture(Image.checked(view(structure))) for structure in structures])
+        for view in (
+            lambda structure: cut(structure, 0, 0.0),
+            lambda structure: cut(structure, 0, 0.6),
+            lambda structure: cut(structure, 1, 2.0)[::-1],
+        )
+    )
+    others = np.linalg.norm(upright[:, None] - upright[None], axis=-1)[np.triu_indices(8, 1)]
+    assert np.median(np.linalg.norm(turned - upright, axis=1)) < 0.35 * np.median(others)
+    assert np.median(np.linalg.norm(elsewhere - upright, axis=1)) < 0.45 * np.median(others)
 
 
 def test_gain_offset_inversion_and_a_tilt_change_little(texture, apart):
@@ -116,9 +124,8 @@ def test_gain_offset_inversion_and_a_tilt_change_little(texture, apart):
 def test_offsets_of_single_lines_and_spikes_are_taken_out(texture, apart):
     values = textures(1)[0]
     rng = np.random.default_rng(0)
-    lines = values + rng.normal(size=(96, 1))
-    assert away(texture, values, lines) < 0.5 * apart
-    assert away(texture, values, lines.T) > 0  # the columns of another are not its rows
+    for lines in (values + 0.3 * rng.normal(size=(96, 1)), values + 0.3 * rng.normal(size=96)):
+        assert away(texture, values, lines) < 0.3 * apart
     spiky = values.copy()
     spiky[rng.integers(96, size=10), rng.integers(96, size=10)] = 1000
     assert away(texture, values, spiky) < 0.5 * apart
@@ -243,18 +250,22 @@ REAL = Path(__file__).parents[3] / "shared" / "data" / "spm_images.npz"
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the recorded scans are not here")
-def test_a_recorded_scan_with_noise_finds_itself(texture):
+def test_a_recorded_scan_that_is_taken_again_is_found(texture):
     rng = np.random.default_rng(0)
     with np.load(REAL) as file:
         images = [file[name].astype(float) for name in file.files if name.startswith("image")]
-    images = images[::5]
+    images = images[::4]
     stored = np.array([texture(Image.checked(values)) for values in images])
-    for n, values in enumerate(images[::4]):
-        again = retaken(np.rot90(values), rng, Retaking(area=(1.0, 1.0), scales=(1.0, 1.0)))
-        assert again.shape[0] >= 0.5 * values.shape[0]
+    ranks = []
+    for n, values in enumerate(images):
+        # With noise alone it is the first; cropped, rotated and re-scaled mostly so.
         noisy = np.rot90(values)[::-1] + 0.15 * values.std() * rng.normal(size=values.T.shape)
         vector = texture(Image.checked(noisy))
-        assert np.argmin(np.linalg.norm(stored - vector, axis=1)) == 4 * n
+        assert np.argmin(np.linalg.norm(stored - vector, axis=1)) == n
+        vector = texture(Image.checked(retaken(values, rng, Retaking())))
+        distances = np.linalg.norm(stored - vector, axis=1)
+        ranks.append(int((distances < distances[n]).sum()))
+    assert np.mean(np.array(ranks) < 1) >= 0.6 and np.mean(np.array(ranks) < 5) >= 0.85
 
 
 def test_blocks_are_named():
