@@ -50,11 +50,11 @@ def looked_at(image: Image) -> dict[str, NDArray]:
     """Return the vectors of an image by which it is looked for."""
     found: Blocks = blocks(image)
     field = prepared(image).values
-    pixels = np.ravel(resize(np.abs(field) if np.iscomplexobj(field) else field, (64, 64)))
+    pixels: Any = resize(np.abs(field) if np.iscomplexobj(field) else field, (64, 64))
     texture = named(TEXTURE)
     assert isinstance(texture, Texture)
     return {
-        PIXELS: pixels,
+        PIXELS: pixels.ravel(),
         **found.parts,
         "spectrum, correlation, histogram": np.concatenate(
             [part for name, part in found.parts.items() if name != "scattering"]

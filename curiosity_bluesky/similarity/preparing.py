@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,8 +103,8 @@ def _squared(
 
 
 def _resized(values: NDArray, shape: NDArray) -> NDArray:
-    smaller = resize(values, tuple(shape), order=1, mode="reflect", anti_aliasing=True)
-    return np.asarray(smaller)
+    smaller: Any = resize(values, tuple(shape), order=1, mode="reflect", anti_aliasing=True)
+    return smaller
 
 
 def _level(values: NDArray) -> NDArray:
