@@ -362,7 +362,7 @@ class Store:
             return self._folders[INDEX]
         if self._client is None:
             self.reach()
-        client = self._client
+        client: Any = self._client
         # The client of a catalogue takes each key for the uid of a run.
         plain = Container(
             client.context, item=client.item, structure_clients=client.structure_clients
@@ -416,7 +416,7 @@ class Store:
         self._folder(kind, make=True).write_dataframe(table, key=key, metadata=metadata)
 
     def _delete(self, kind: str, keys: Iterable[str]) -> None:
-        folder = self._folder(kind)
+        folder: Any = self._folder(kind)
         for key in list(keys) if folder is not None else []:
             try:
                 folder.delete_contents([key], recursive=True, external_only=False)

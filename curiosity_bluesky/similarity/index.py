@@ -182,21 +182,20 @@ class Index:
         return whole if not where else whole.part(chosen(self.catalog, whole, where))
 
     def _whole(self) -> Collection:
-        for attempt in range(3):
+        for _ in range(3):
             batches, runs = self._store.batches(), self._store.runs()
             state = (frozenset(b.key for b in batches), frozenset(r.written for r in runs.values()))
             if self._last is not None and self._last[0] == state:
                 return self._last[1]
             found = self._loaded(batches, runs)
-            if found is not None or attempt == 2:
-                break  # else somebody merged batches meanwhile
-        if found is None:
-            raise InputError(
-                f"arrays of the index in {self.catalog.where} cannot be read; "
-                "`curiosity index --rebuild` makes it anew"
-            )
-        self._last = state, found
-        return found
+            if found is not None:
+                self._last = state, found
+                return found
+            # Somebody merged batches meanwhile, and those that were seen are gone.
+        raise InputError(
+            f"arrays of the index in {self.catalog.where} cannot be read; "
+            "`curiosity index --rebuild` makes it anew"
+        )
 
     def _wanted(self) -> dict[str, str]:
         return {name: kind_of(one) for name, one in self.descriptors.items()}
@@ -378,8 +377,8 @@ class _Updating:
         started = time.monotonic()
         self._look(tidy=False)
         kinds = tuple(self.makers)
-        ready = [
-            replace(task, item=_Item(task.item, {}), kinds=kinds)
+        ready: list[Any] = [
+            Task(**{**vars(task), "item": _Item(task.item, {}), "kinds": kinds})
             for task in tasks
             if task.item.source not in self.best
         ]
