@@ -1,4 +1,4 @@
-"""A catalogue whose server lists runs alone; the index beside them is there for who asks by name."""
+"""A catalogue that lists runs alone; the index beside them is there for who asks by name."""
 
 from __future__ import annotations
 

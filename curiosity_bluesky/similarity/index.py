@@ -182,12 +182,12 @@ class Index:
         return whole if not where else whole.part(chosen(self.catalog, whole, where))
 
     def _whole(self) -> Collection:
-        for _ in range(3):
+        for last in (False, False, True):
             batches, runs = self._store.batches(), self._store.runs()
             state = (frozenset(b.key for b in batches), frozenset(r.written for r in runs.values()))
             if self._last is not None and self._last[0] == state:
                 return self._last[1]
-            found = self._loaded(batches, runs)
+            found = self._loaded(batches, runs, tolerant=last)
             if found is not None:
                 self._last = state, found
                 return found
@@ -200,7 +200,9 @@ class Index:
     def _wanted(self) -> dict[str, str]:
         return {name: kind_of(one) for name, one in self.descriptors.items()}
 
-    def _loaded(self, batches: Sequence[Batch], runs: Mapping[str, RunRow]) -> Collection | None:
+    def _loaded(
+        self, batches: Sequence[Batch], runs: Mapping[str, RunRow], tolerant: bool
+    ) -> Collection | None:
         wanted = self._wanted()
         needed = {*wanted.values(), kind_of(Thumbnail())}
         usable = [batch for batch in batches if needed <= set(batch.arrays)]
@@ -218,7 +220,7 @@ class Index:
                     lost.append(batch.key)
                 else:
                     arrays[where] = values
-        if lost and len(set(lost)) == len(usable):
+        if lost and (not tolerant or len(set(lost)) == len(usable)):
             return None
         usable = [batch for batch in usable if batch.key not in lost]
         self._arrays = arrays
