@@ -262,8 +262,7 @@ class Store:
     def tidy(self) -> None:
         """Remove what nobody needs, and what processes that died have left."""
         self.remove_dominated()
-        kinds = [k for k in self._root() or () if k not in (_ARROW = "application/vnd.apache.arrow.file"
-IMAGES, RUNS, SELECTIONS)]
+        kinds = [k for k in self._root() or () if k not in (IMAGES, RUNS, SELECTIONS)]
         for kind in kinds:
             used = {b.arrays[kind][0] for b in self._known.values() if b and kind in b.arrays}
             there = self._there(kind)
