@@ -101,6 +101,9 @@ def demo(
     devices: Annotated[
         str, typer.Option(metavar="simulated|epics", help="epics: over Channel Access.")
     ] = "simulated",
+    index: Annotated[
+        bool, typer.Option("--index", help="Index the run for `similar` when it is over.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure nothing: show limits, seeds, time.")
     ] = False,
@@ -135,7 +138,8 @@ def demo(
         return
     with _json_alone(as_json):
         result = run_demo(
-            setting, catalog=catalog, plot=plot, picture=picture, lookahead=lookahead, **how
+            setting, catalog=catalog, plot=plot, picture=picture, lookahead=lookahead, index=index,
+            **how
         )  # fmt: skip
     _show_result(result, as_json)
 
