@@ -418,8 +418,10 @@ class Store:
         self._folder(kind, make=True).write_table(table, key=key, metadata=metadata)
 
     def _delete(self, kind: str, keys: Iterable[str]) -> None:
-        folder: Any = self._folder(kind)
-        for key in list(keys) if folder is not None else []:
+        folder = self._folder(kind)
+        if folder is None:
+            return
+        for key in list(keys):
             try:
                 folder.delete_contents([key], recursive=True, external_only=False)
             except httpx.HTTPStatusError as error:

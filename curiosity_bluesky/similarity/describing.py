@@ -117,14 +117,9 @@ def described(task: Task[Any], descriptors: Mapping[str, Descriptor]) -> Answer:
                 raise InputError("not all of its numbers are finite")
         except Exception as error:  # one image must not end the indexing of all others
             found[kind] = _nothing(descriptors[kind])
-            if kind not in UNSURE:
-                said = str(error) if isinstance(error, InputError) else repr(error)
-                refused.append(f"{kind}: {said}")
+            said = str(error) if isinstance(error, InputError) else repr(error)
+            refused.append(f"{kind}: {said}")
     return found, "; ".join(refused)
-
-
-UNSURE: set[str] = set()
-"""Kinds that an image may lack without being refused."""
 
 
 def _nothing(descriptor: Any) -> NDArray:

@@ -100,7 +100,8 @@ class Index:
         self.descriptors: dict[str, Descriptor] = {one.name: one for one in found}
         self._store = Store(catalog)
         thumbnail: Any = Thumbnail()
-        makers = [*found, thumbnail, *labellers()]
+        # Whoever asks for some descriptors alone waits for no other.
+        makers = [*found, thumbnail, *(labellers() if descriptors is None else ())]
         self._makers: dict[str, Descriptor] = {kind_of(one): one for one in makers}
         self._arrays: dict[tuple[str, str], NDArray] = {}
         self._last: tuple[Any, Collection] | None = None
@@ -232,21 +233,18 @@ class Index:
                 [np.isfinite(values).all(1) for values in each.values()]
                 or [np.ones(len(batch.rows), bool)]
             )
-            said = [
-                (labeller, arrays[kind, batch.arrays[kind][0]])
-                for kind, labeller in labels.items()
-                if kind in batch.arrays
-            ]
+            said: list[dict[str, Any]] = [{} for _ in batch.rows]
+            for kind, labeller in labels.items():
+                if kind in batch.arrays:
+                    each_said = labeller.labels(arrays[kind, batch.arrays[kind][0]])
+                    said = [old | new for old, new in zip(said, each_said, strict=True)]
             for n, row in enumerate(batch.rows):
                 if whole[n] and row.source not in entries:
                     run = runs.get(row.uid)
-                    labelled: dict[str, Any] = {}
-                    for one, values in said:
-                        labelled |= one.labels(values[n])
                     entries[row.source] = Entry(
                         row.uid, row.stream, row.key, row.channel, row.event, row.shape,
                         row.um_per_pixel, run.metadata if run else {},
-                        run.properties if run else {}, labelled,
+                        run.properties if run else {}, said[n],
                     )  # fmt: skip
                     places[row.source] = b, n
         # The order of the runs, and then that of their images.
