@@ -7,149 +7,51 @@ offset and cell size without interpolation. A pointwise non-linearity afterwards
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-Operation = tuple[tuple[tuple[int, int], tuple[int, int]], tuple[float, float]]
-"""x' = R x + t in fractions of the conventional cell."""
-
-_C2: Operation = (((-1, 0), (0, -1)), (0.0, 0.0))
-_C4: Operation = (((0, -1), (1, 0)), (0.0, 0.0))
-_C3: Operation = (((0, -1), (1, -1)), (0.0, 0.0))
-_C6: Operation = (((1, -1), (1, 0)), (0.0, 0.0))
-_CENTRE: Operation = (((1, 0), (0, 1)), (0.5, 0.5))
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.similarity.groups import GROUPS, LATTICES, ORDERS, operations
+from curiosity_bluesky.similarity.pattern import FALSE, Pattern, Shape, pseudosymmetry
 
 
-def _mirror(tx: float = 0.0, ty: float = 0.0) -> Operation:
-    return (((-1, 0), (0, 1)), (tx, ty))
-
-
-_GENERATORS: dict[str, tuple[str, list[Operation]]] = {
-    "p1": ("oblique", []),
-    "p2": ("oblique", [_C2]),
-    "pm": ("rectangular", [_mirror()]),
-    "pg": ("rectangular", [_mirror(0.0, 0.5)]),
-    "cm": ("centred", [_mirror(), _CENTRE]),
-    "pmm": ("rectangular", [_C2, _mirror()]),
-    "pmg": ("rectangular", [_C2, _mirror(0.5, 0.0)]),
-    "pgg": ("rectangular", [_C2, _mirror(0.5, 0.5)]),
-    "cmm": ("centred", [_C2, _mirror(), _CENTRE]),
-    "p4": ("square", [_C4]),
-    "p4m": ("square", [_C4, _mirror()]),
-    "p4g": ("square", [_C4, _mirror(0.5, 0.5)]),
-    "p3": ("hexagonal", [_C3]),
-    "p3m1": ("hexagonal", [_C3, (((0, -1), (-1, 0)), (0.0, 0.0))]),
-    "p31m": ("hexagonal", [_C3, (((0, 1), (1, 0)), (0.0, 0.0))]),
-    "p6": ("hexagonal", [_C6]),
-    "p6m": ("hexagonal", [_C6, (((0, 1), (1, 0)), (0.0, 0.0))]),
-}
-
-GROUPS: tuple[str, ...] = tuple(_GENERATORS)
-"""Short Hermann-Mauguin symbols, in the order of their lattices."""
-
-ORDERS: dict[str, int] = dict(
-    zip(GROUPS, (1, 2, 2, 2, 4, 4, 4, 4, 8, 4, 8, 8, 3, 6, 6, 6, 12), strict=True)
-)
-"""Operations in the conventional cell, translations by its centring included."""
-
-
-def operations(group: str) -> list[Operation]:
-    """Return all operations of a group, in fractions of the conventional cell.
+def random_shape(rng: np.random.Generator) -> Shape:
+    """Return a non-linearity: none, a soft one, or almost a threshold, in equal parts.
 
     Parameters
     ----------
-    group
-        One of `GROUPS`.
+    rng
+        Where chance comes from.
     """
-    generators = _GENERATORS[group][1]
-    found: dict[Operation, None] = {(((1, 0), (0, 1)), (0.0, 0.0)): None}
-    frontier = list(found)
-    while frontier:
-        products = [_product(a, b) for a in frontier for b in generators]
-        frontier = [operation for operation in dict.fromkeys(products) if operation not in found]
-        found |= dict.fromkeys(frontier)
-    return list(found)
-
-
-def _product(a: Operation, b: Operation) -> Operation:
-    rotation = np.array(a[0]) @ np.array(b[0])
-    shift = (np.array(a[0]) @ np.array(b[1]) + np.array(a[1])) % 1.0
-    rows = tuple((int(row[0]), int(row[1])) for row in rotation)
-    return (rows[0], rows[1]), (float(shift[0]), float(shift[1]))
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """A real function of the plane with the symmetry of a wallpaper group.
-
-    Parameters
-    ----------
-    group
-        One of `GROUPS`.
-    cell
-        Lattice vectors as columns, (2, 2), rows x and y, pixels.
-    waves
-        Indices of the waves, (n, 2).
-    amplitudes
-        Their complex amplitudes, (n,).
-    """
-
-    group: str
-    cell: NDArray[np.float64]
-    waves: NDArray[np.int64]
-    amplitudes: NDArray[np.complex128]
-
-    def at(self, x: NDArray, y: NDArray) -> NDArray[np.float64]:
-        """Return its values at points given in pixels, in the shape of `x`.
-
-        Parameters
-        ----------
-        x, y
-            Where, of one shape.
-        """
-        points = np.linalg.solve(self.cell, np.stack([np.ravel(x), np.ravel(y)]))
-        phase = np.exp(2j * np.pi * (self.waves @ points))
-        return np.real(self.amplitudes @ phase).reshape(np.shape(x))
-
-    def drawn(
-        self, side: int, offset: Sequence[float] = (0.0, 0.0), shear: float = 0.0
-    ) -> NDArray[np.float64]:
-        """Return an image of it, (side, side).
-
-        Parameters
-        ----------
-        side
-            Pixels along each side.
-        offset
-            Where its corner lies, (x, y), pixels.
-        shear
-            How far x creeps a row, pixels: what drift does to a slow scan.
-        """
-        rows, cols = np.mgrid[:side, :side].astype(float)
-        # A wave on a grid is a product of two: 2 n side exponentials, not n side^2.
-        wave = 2 * np.pi * (self.waves @ np.linalg.inv(self.cell))  # (n, 2), radians a pixel
-        along_x = np.exp(1j * np.outer(wave[:, 0], cols[0] + offset[0]))
-        slow = wave[:, 1] + shear * wave[:, 0]
-        start = wave[:, 1] * offset[1]
-        along_y = np.exp(1j * (np.outer(slow, rows[:, 0]) + start[:, None]))
-        return np.real((along_y * self.amplitudes[:, None]).T @ along_x)
+    kind, sign = rng.integers(3), float(rng.choice((-1.0, 1.0)))
+    if kind == 0:
+        return Shape(sign=sign)
+    if kind == 1:
+        return Shape(float(rng.uniform(1, 4)), 0.0, sign)
+    return Shape(12.0, float(rng.uniform(-0.5, 0.5)), sign)
 
 
 _LIMIT = 4
-_FALSE = 0.8
-_TRIES = 50
+_TRIES = 10_000
+_WAVES = np.array(list(product(range(-_LIMIT, _LIMIT + 1), repeat=2)))
 
 
 def random_pattern(
-    group: str, rng: np.random.Generator, side: int = 128, cells: tuple[float, float] = (2.5, 5.0)
+    group: str,
+    rng: np.random.Generator,
+    side: int = 128,
+    cells: tuple[float, float] = (2.5, 5.0),
+    shape: Shape | None = None,
+    limit: float = FALSE,
 ) -> Pattern:
     """Return a random motif on a random lattice of a group.
 
-    Metrics that belong to a higher lattice by accident are not drawn, nor are motifs that nearly
-    have an operation that their group lacks (a correlation above 0.8).
+    Not drawn are metrics of a higher lattice, and motifs that nearly have an operation that
+    their group lacks (`pseudosymmetry`).
 
     Parameters
     ----------
@@ -161,43 +63,61 @@ def random_pattern(
         Pixels along the image that it is for.
     cells
         How many primitive cells (the square root of their number) lie along the image, from and to.
+    shape
+        What will be done to its values, and what of its symmetry must not pass for a higher one.
+        Default: nothing.
+    limit
+        Correlation from which on it counts as having an operation that its group lacks.
+
+    Raises
+    ------
+    InputError
+        If there is no such group.
     """
-    waves = np.array(
-        [(h, k) for h in range(-_LIMIT, _LIMIT + 1) for k in range(-_LIMIT, _LIMIT + 1)]
-    )
-    pattern = None
+    if group not in GROUPS:
+        raise InputError(f"{group!r} is no wallpaper group; expected one of {', '.join(GROUPS)}")
     for _ in range(_TRIES):
-        cell = _random_cell(_GENERATORS[group][0], rng, side / rng.uniform(*cells))
-        length = np.linalg.norm(waves @ np.linalg.inv(cell), axis=1)
+        cell = _random_cell(LATTICES[group], rng, side / rng.uniform(*cells))
+        length = np.linalg.norm(_WAVES @ np.linalg.inv(cell), axis=1)
         length /= np.sqrt(1 / abs(np.linalg.det(cell)))
         spread = rng.uniform(0.8, 1.8)
-        raw = rng.normal(size=(len(waves), 2)) @ (1, 1j) * np.exp(-((length / spread) ** 2) / 2)
-        raw[(waves == 0).all(1)] = 0
-        amplitudes = _averaged(group, waves, raw)
-        scale = np.sqrt(np.sum(np.abs(amplitudes) ** 2) / 2)
+        raw = rng.normal(size=(len(_WAVES), 2)) @ (1, 1j) * np.exp(-((length / spread) ** 2) / 2)
+        raw[(_WAVES == 0).all(1)] = 0
+        amplitudes = _averaged(group, raw)
+        # Waves h and -h of a real function: its part that is imaginary is not drawn.
+        amplitudes = (amplitudes + amplitudes[::-1].conj()) / 2
+        scale = np.sqrt(np.sum(np.abs(amplitudes) ** 2))
         if scale < 1e-9:
             continue
-        pattern = Pattern(group, cell, waves, amplitudes / scale)
-        if _falsely(pattern) < _FALSE:
+        pattern = Pattern(group, cell, _WAVES, amplitudes / scale)
+        if pseudosymmetry(pattern, shape, limit) < limit:
             return pattern
-    assert pattern is not None
-    return pattern
+    raise RuntimeError(f"none of {_TRIES} motifs of {group} lacks all operations of higher groups")
 
 
-def _averaged(group: str, waves: NDArray, raw: NDArray) -> NDArray:
+def _averaged(group: str, raw: NDArray) -> NDArray:
     """F'(k) = sum over (R, t) of exp(-2 pi i k.t) F(R^T k); waves beyond the limit are 0."""
-    index = {tuple(wave): n for n, wave in enumerate(waves.tolist())}
-    total = np.zeros(len(waves), complex)
-    # Hexagonal operations take waves out of the square of indices: those are dropped with all
-    # that are their images, or the group would not be exact.
-    kept = np.ones(len(waves), bool)
-    for rotation, shift in operations(group):
-        turned = waves @ np.array(rotation)
-        where = np.array([index.get(tuple(wave), -1) for wave in turned.tolist()])
-        kept &= where >= 0
-        total += np.exp(-2j * np.pi * (waves @ np.array(shift))) * raw[where]
+    total = np.zeros(len(_WAVES), complex)
+    kept, turned = _turned_waves(group)
+    for where, phase in turned:
+        total += phase * raw[where]
     total[~kept] = 0
     return total / ORDERS[group]
+
+
+@cache
+def _turned_waves(group: str) -> tuple[NDArray, list[tuple[NDArray, NDArray]]]:
+    """Return which waves are kept, and where each operation takes them, with what phase."""
+    index = {tuple(wave): n for n, wave in enumerate(_WAVES.tolist())}
+    # Hexagonal operations take waves out of the square of indices: those are dropped with all
+    # that are their images, or the group would not be exact.
+    kept, turned = np.ones(len(_WAVES), bool), []
+    for rotation, shift in operations(group):
+        images = (_WAVES @ np.array(rotation)).tolist()
+        where = np.array([index.get(tuple(wave), -1) for wave in images])
+        kept &= where >= 0
+        turned.append((where, np.exp(-2j * np.pi * (_WAVES @ np.array(shift)))))
+    return kept, turned
 
 
 def _random_cell(lattice: str, rng: np.random.Generator, size: float) -> NDArray[np.float64]:
@@ -232,29 +152,6 @@ def _is_special(a: float, b: float, angle: float) -> bool:
     lengths = [np.linalg.norm(v) for v in vectors]
     rhombic = any(abs(np.log(lengths[i] / lengths[j])) < 0.08 for i in range(4) for j in range(i))
     return bool(rhombic or abs(np.cos(angle)) < 0.12)
-
-
-def _falsely(pattern: Pattern) -> float:
-    """Return the best correlation with a point operation that the group lacks, over all shifts."""
-    mine = {rotation for rotation, _ in operations(pattern.group)}
-    table = {tuple(wave): n for n, wave in enumerate(pattern.waves.tolist())}
-    metric = pattern.cell.T @ pattern.cell
-    norm = np.sum(np.abs(pattern.amplitudes) ** 2)
-    worst = 0.0
-    entries = (-1, 0, 1)
-    for m in np.stack(np.meshgrid(entries, entries, entries, entries), -1).reshape(-1, 2, 2):
-        rotation = tuple(map(tuple, m.tolist()))
-        if abs(np.linalg.det(m)) < 0.5 or rotation in mine:
-            continue
-        if np.abs(m.T @ metric @ m - metric).max() > 0.2 * metric.max():
-            continue
-        where = np.array([table.get(tuple(w), -1) for w in (pattern.waves @ m).tolist()])
-        product = np.where(where >= 0, pattern.amplitudes[where], 0) * pattern.amplitudes.conj()
-        size = 32
-        grid = np.zeros((size, size), complex)
-        np.add.at(grid, tuple(pattern.waves.T % size), product)
-        worst = max(worst, float(np.abs(np.fft.ifft2(grid) * size**2).max() / norm))
-    return worst
 
 
 def random_texture(
@@ -306,7 +203,7 @@ class Spoiling:
 
 
 def shaped(values: NDArray, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return values after a random pointwise non-linearity: smooth, domain-like, or inverted.
+    """Return values after a `random_shape`.
 
     Parameters
     ----------
@@ -315,13 +212,7 @@ def shaped(values: NDArray, rng: np.random.Generator) -> NDArray[np.float64]:
     rng
         Where chance comes from.
     """
-    kind = rng.integers(3)
-    if kind == 1:
-        values = np.tanh(values * rng.uniform(1, 4))
-    elif kind == 2:
-        values = np.tanh((values - rng.uniform(-0.5, 0.5)) * 12)
-    values = values * rng.choice((-1.0, 1.0))
-    return (values - values.mean()) / max(float(values.std()), 1e-9)
+    return random_shape(rng)(values)
 
 
 def spoilt(values: NDArray, rng: np.random.Generator, spoiling: Spoiling) -> NDArray[np.float64]:
@@ -343,7 +234,12 @@ def spoilt(values: NDArray, rng: np.random.Generator, spoiling: Spoiling) -> NDA
 
 
 def random_image(
-    group: str | None, rng: np.random.Generator, side: int = 128, spoiling: Spoiling | None = None
+    group: str | None,
+    rng: np.random.Generator,
+    side: int = 128,
+    spoiling: Spoiling | None = None,
+    cells: tuple[float, float] = (2.5, 5.0),
+    limit: float = FALSE,
 ) -> NDArray[np.float64]:
     """Return an image of a group, at free rotation, or of a texture that has none.
 
@@ -357,12 +253,15 @@ def random_image(
         Pixels along each side.
     spoiling
         What the instrument does to it; default: noise of 0.15.
+    cells, limit
+        As for `random_pattern`.
     """
     spoiling = spoiling or Spoiling()
+    shape = random_shape(rng)
     if group is None:
         clean = random_texture(rng, side)
     else:
-        pattern = random_pattern(group, rng, side)
+        pattern = random_pattern(group, rng, side, cells, shape, limit)
         shear = rng.uniform(-spoiling.shear, spoiling.shear)
         clean = pattern.drawn(side, rng.uniform(0, side, 2).tolist(), shear)
-    return spoilt(shaped(clean, rng), rng, spoiling)
+    return spoilt(shape(clean), rng, spoiling)
