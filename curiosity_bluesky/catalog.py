@@ -185,6 +185,10 @@ class Catalog:
     def __iter__(self) -> Iterator[str]:
         return iter(self._asked(list))
 
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Yield all runs with their uids, asking for a hundred or so at once."""
+        yield from self._asked(lambda client: client.items())
+
     def __repr__(self) -> str:
         return f"<Catalog {self.where!r}>"
 

@@ -10,12 +10,10 @@ never taken for more than it is, and two that write at once do at worst one imag
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -23,12 +21,22 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 from tiled.client.container import Container
-from tiled.serialization.table import deserialize_arrow
 
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.server import INDEX, INDEX_SPEC
+from curiosity_bluesky.similarity.rows import (
+    Batch,
+    Row,
+    RunRow,
+    Source,
+    batch_in,
+    checksum,
+    checksum_of,
+    images_table,
+    runs_in,
+    runs_table,
+)
 
-_ARROW = "application/vnd.apache.arrow.file"
 IMAGES, RUNS, SELECTIONS = "images-1", "runs-1", "selections"
 STALE = 600.0
 """What belongs to no batch for so long, s, was left by a process that died."""
@@ -38,80 +46,6 @@ SMALL = 4096
 
 MANY = 16
 """So many small batches are merged."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """An image in the index.
-
-    Parameters
-    ----------
-    uid, stream, key, event, channel, shape, um_per_pixel
-        As for `Entry`.
-    refused
-        Why it cannot be described; "" if it is.
-    """
-
-    uid: str
-    stream: str
-    key: str
-    event: int
-    channel: str
-    shape: tuple[int, int]
-    um_per_pixel: tuple[float, float] | None
-    refused: str = ""
-
-    @property
-    def source(self) -> tuple[str, str, str, int]:
-        """What makes the image itself."""
-        return self.uid, self.stream, self.key, self.event
-
-
-@dataclass(frozen=True)
-class RunRow:
-    """A run in the index.
-
-    Parameters
-    ----------
-    uid
-        Which.
-    metadata, properties
-        As for `Entry`.
-    complete
-        Whether nothing more is to come: it has ended, and all of its images are indexed.
-    written
-        When, s since 1970: of several rows of a run the newest counts.
-    """
-
-    uid: str
-    metadata: Mapping[str, Any]
-    properties: Mapping[str, float]
-    complete: bool
-    written: float
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some images and where their vectors are.
-
-    Parameters
-    ----------
-    key
-        Of the table in ``images-1``.
-    rows
-        The images.
-    arrays
-        By kind: key and checksum of the array, (rows, ...).
-    """
-
-    key: str
-    rows: tuple[Row, ...]
-    arrays: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-
-    def dominates(self, other: Batch) -> bool:
-        """Whether what this has need not be kept in the other; never both ways round."""
-        mine, others = set(self.arrays), set(other.arrays)
-        return mine > others or (mine == others and self.key < other.key)
 
 
 class Store:
@@ -144,7 +78,7 @@ class Store:
         self._known = {key: batch for key, batch in self._known.items() if key in there}
         for key, node in there.items():
             if self._known.get(key) is None:
-                self._known[key] = _batch(key, node)
+                self._known[key] = batch_in(key, node)
         return self.whole()
 
     def whole(self) -> list[Batch]:
@@ -153,7 +87,7 @@ class Store:
 
     def array(self, batch: Batch, kind: str) -> NDArray | None:
         """Return an array of a batch; None if it is not what was written."""
-        key, checksum = batch.arrays[kind]
+        key, expected = batch.arrays[kind]
         folder = self._folder(kind)
         if folder is None:
             return None
@@ -161,7 +95,7 @@ class Store:
             values = np.asarray(folder[key].read())
         except (KeyError, httpx.HTTPStatusError):
             return None
-        return values if _checksum(values) == checksum else None
+        return values if checksum(values) == expected else None
 
     def runs(self) -> dict[str, RunRow]:
         """Return the newest row of each run."""
@@ -169,7 +103,7 @@ class Store:
         self._known_runs = {k: rows for k, rows in self._known_runs.items() if k in there}
         for key, node in there.items():
             if self._known_runs.get(key) is None:
-                self._known_runs[key] = _run_rows(node)
+                self._known_runs[key] = runs_in(node)
         found: dict[str, RunRow] = {}
         for row in (row for rows in self._known_runs.values() for row in rows or ()):
             if row.uid not in found or row.written >= found[row.uid].written:
@@ -196,29 +130,17 @@ class Store:
         key = f"{'m' if merged else 'p'}-{secrets.token_hex(8)}"
         for kind, values in arrays.items():
             self._write_array(kind, key, np.ascontiguousarray(values))
-        written = {kind: (key, _checksum(values)) for kind, values in arrays.items()}
+        written = {kind: (key, checksum(values)) for kind, values in arrays.items()}
         return self._commit(key, tuple(rows), written)
 
     def _commit(
         self, key: str, rows: tuple[Row, ...], arrays: Mapping[str, tuple[str, str]]
     ) -> Batch:
-        table = {
-            "uid": [row.uid for row in rows],
-            "stream": [row.stream for row in rows],
-            "key": [row.key for row in rows],
-            "event": [row.event for row in rows],
-            "channel": [row.channel for row in rows],
-            "rows": [row.shape[0] for row in rows],
-            "cols": [row.shape[1] for row in rows],
-            "um_per_pixel_y": [(row.um_per_pixel or (np.nan, np.nan))[0] for row in rows],
-            "um_per_pixel_x": [(row.um_per_pixel or (np.nan, np.nan))[1] for row in rows],
-            "refused": [row.refused for row in rows],
-        }
         about = {
             "arrays": {kind: list(where) for kind, where in arrays.items()},
-            "sha256": _checksum_of([asdict(row) for row in rows]),
+            "sha256": checksum_of(rows),
         }
-        self._write_table(IMAGES, key, table, about)
+        self._write_table(IMAGES, key, images_table(rows), about)
         self._known[key] = batch = Batch(key, rows, dict(arrays))
         return batch
 
@@ -233,15 +155,8 @@ class Store:
         if not rows:
             return
         key = f"p-{secrets.token_hex(8)}"
-        table = {
-            "uid": [row.uid for row in rows],
-            "metadata": [json.dumps(row.metadata) for row in rows],
-            "properties": [json.dumps(row.properties) for row in rows],
-            "complete": [row.complete for row in rows],
-            "written": [row.written for row in rows],
-        }
-        about = {"sha256": _checksum_of([asdict(row) for row in rows])}
-        self._write_table(RUNS, key, table, about)
+        about = {"sha256": checksum_of(rows)}
+        self._write_table(RUNS, key, runs_table(rows), about)
         self._known_runs[key] = list(rows)
 
     def merge(self) -> None:
@@ -271,10 +186,18 @@ class Store:
                 # A batch whose array is gone is none.
                 if batch and kind in batch.arrays and batch.arrays[kind][0] not in there:
                     self._known[key] = None
-        for kind, known in ((IMAGES, self._known), (RUNS, self._known_runs)):
-            broken = [key for key, read in known.items() if read is None]
+        self._remove_broken()
+
+    def _remove_broken(self) -> None:
+        """Remove tables that cannot be read, of old; each is read once more before that."""
+        for kind, known, read in (
+            (IMAGES, self._known, lambda key, node: batch_in(key, node)),
+            (RUNS, self._known_runs, lambda _, node: runs_in(node)),
+        ):
+            broken = [key for key, found in known.items() if found is None]
             there = self._there(kind) if broken else {}
-            self._delete(kind, [k for k in broken if k in there and _is_old(there[k])])
+            old = [key for key in broken if key in there and _is_old(there[key])]
+            self._delete(kind, [key for key in old if read(key, there[key]) is None])
 
     def clear(self) -> None:
         """Remove all but the selections."""
@@ -303,17 +226,18 @@ class Store:
         }
         if len(small) >= MANY:
             newest: dict[str, RunRow] = {}
-            for row in sorted(
-                (r for rows in small.values() for r in rows), key=lambda r: r.written
-            ):
+            every = [row for rows in small.values() for row in rows]
+            for row in sorted(every, key=lambda row: row.written):
                 newest[row.uid] = row
             self.write_runs(list(newest.values()))
             self._delete(RUNS, small)
+            for key in small:
+                del self._known_runs[key]
 
     def remove_dominated(self) -> None:
         """Remove batches all of whose images are in others with as much or more."""
         batches = [batch for batch in self._known.values() if batch is not None]
-        holding: dict[tuple[str, str, str, int], list[Batch]] = {}
+        holding: dict[Source, list[Batch]] = {}
         for batch in batches:
             for row in batch.rows:
                 holding.setdefault(row.source, []).append(batch)
@@ -354,7 +278,7 @@ class Store:
             values = np.asarray(node.read())
         except (KeyError, httpx.HTTPStatusError):
             return None
-        whole = _checksum(values) == node.metadata["sha256"]
+        whole = checksum(values) == node.metadata["sha256"]
         return json.loads(values.tobytes()) if whole else None
 
     # Tiled
@@ -405,7 +329,7 @@ class Store:
     def _write_array(
         self, kind: str, key: str, values: NDArray, about: Mapping[str, Any] | None = None
     ) -> None:
-        metadata = {**_about(), "sha256": _checksum(values), **(about or {})}
+        metadata = {**_about(), "sha256": checksum(values), **(about or {})}
         self._folder(kind, make=True).write_array(values, key=key, metadata=metadata)
 
     def _write_table(
@@ -446,60 +370,3 @@ def _groups(batches: list[Batch]) -> list[list[Batch]]:
             groups.append([])
         groups[-1].append(batch)
     return [group for group in groups if len(group) > 1]
-
-
-def _checksum(values: NDArray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
-
-
-def _checksum_of(rows: list[dict[str, Any]]) -> str:
-    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-
-
-def _table(node: Any) -> list[dict[str, Any]] | None:
-    """Return the rows of a table; None if not all of it was written."""
-    # Without the tries of Tiled's client: of a table that is half written each of them fails.
-    answer = node.context.http_client.get(node.item["links"]["full"], headers={"Accept": _ARROW})
-    if answer.is_error:
-        return None
-    try:
-        return deserialize_arrow(answer.read()).to_dict("records")
-    except ValueError:
-        return None
-
-
-def _batch(key: str, node: Any) -> Batch | None:
-    rows = []
-    for row in _table(node) or ():
-        size = float(row["um_per_pixel_y"]), float(row["um_per_pixel_x"])
-        rows.append(
-            Row(
-                uid=str(row["uid"]),
-                stream=str(row["stream"]),
-                key=str(row["key"]),
-                event=int(row["event"]),
-                channel=str(row["channel"]),
-                shape=(int(row["rows"]), int(row["cols"])),
-                um_per_pixel=None if np.isnan(size[0]) else size,
-                refused=str(row["refused"]),
-            )
-        )
-    if _checksum_of([asdict(row) for row in rows]) != node.metadata.get("sha256"):
-        return None
-    arrays = {kind: (k, c) for kind, (k, c) in node.metadata["arrays"].items()}
-    return Batch(key, tuple(rows), arrays)
-
-
-def _run_rows(node: Any) -> list[RunRow] | None:
-    rows = [
-        RunRow(
-            uid=str(row["uid"]),
-            metadata=json.loads(row["metadata"]),
-            properties=json.loads(row["properties"]),
-            complete=bool(row["complete"]),
-            written=float(row["written"]),
-        )
-        for row in _table(node) or ()
-    ]
-    whole = _checksum_of([asdict(row) for row in rows]) == node.metadata.get("sha256")
-    return rows if whole else None

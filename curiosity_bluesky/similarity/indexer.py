@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.documents import PRIMARY
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.similarity.batches import Row, RunRow
 from curiosity_bluesky.similarity.describing import Task
 from curiosity_bluesky.similarity.images_of_runs import ImageKey, flat, image_keys
-from curiosity_bluesky.similarity.index import Index, row_of
+from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.similarity.properties import loop_channels, properties_of
+from curiosity_bluesky.similarity.rows import Row, RunRow
+from curiosity_bluesky.similarity.updating import row_of
 
 RUNS_WAITING = 16
 """Runs that may wait to be indexed; of others ``curiosity index`` takes care."""

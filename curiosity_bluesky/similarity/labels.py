@@ -50,7 +50,7 @@ class SymmetryLabel:
             (images, size); one of NaN has no label.
         """
         roots = np.asarray(vectors)[:, : len(self._classes)]
-        known = np.isfinite(roots).all(1)
+        known: NDArray[np.bool_] = np.all(np.isfinite(roots), axis=1)
         best = np.argmax(np.where(known[:, None], roots, 0), axis=1)
         return [
             {

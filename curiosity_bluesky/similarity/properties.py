@@ -76,17 +76,17 @@ def _medians(fields: Sequence[LoopFields]) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in known.items() if len(values)}
 
 
-def measured_properties(run: Any) -> dict[str, float]:
+def measured_properties(run: Any, streams: Mapping[str, Any]) -> dict[str, float]:
     """Return the properties of a run in Tiled; none of a run without loops.
 
     Parameters
     ----------
     run
         A run from a catalogue.
+    streams
+        Tiled's clients of its streams.
     """
-    if PRIMARY not in run:
-        return {}
-    channels = loop_channels(run[PRIMARY].metadata)
+    channels = loop_channels(streams[PRIMARY].metadata) if PRIMARY in streams else {}
     if not channels:
         return {}
     try:

@@ -25,7 +25,7 @@ from tiled.queries import Key
 from curiosity_bluesky import connect, server
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.session import simulated_instrument
-from curiosity_bluesky.similarity import batches, index
+from curiosity_bluesky.similarity import batches, updating
 from curiosity_bluesky.similarity.batches import Store
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.similarity.indexer import Indexer
@@ -182,8 +182,8 @@ CHILD = """
 import sys
 from scans import Crude
 from curiosity_bluesky import connect
-from curiosity_bluesky.similarity import index
-index.COMMIT = 3
+from curiosity_bluesky.similarity import index, updating
+updating.COMMIT = 3
 print("ready", flush=True)
 index.Index(connect(sys.argv[1]), [Crude(0.05)]).update(progress=lambda n: print(n, flush=True))
 """
@@ -263,7 +263,7 @@ def test_an_array_that_was_damaged_is_not_used(tmp_path):
 
 @pytest.mark.slow
 def test_two_that_index_at_once_do_no_harm(tmp_path, monkeypatch):
-    monkeypatch.setattr(index, "COMMIT", 2)
+    monkeypatch.setattr(updating, "COMMIT", 2)
     monkeypatch.setattr(batches, "MANY", 3)
     with connect(tmp_path / "runs") as catalog:
         for n in range(3):
