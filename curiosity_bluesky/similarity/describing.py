@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -166,13 +166,12 @@ def describe(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _alone, (dict(descriptors),)) as pool:
         waiting: deque[tuple[list[Task[T]], Future[list[Answer]]]] = deque()
-        chunks: Callable[[], list[Task[T]]] = lambda: list(islice(tasks, CHUNK))  # noqa: E731
         chunk = first
         while chunk or waiting:
             if chunk:
                 lean = [_without_item(task) for task in chunk]
                 waiting.append((chunk, pool.submit(_described_there, lean)))
-                chunk = chunks()
+                chunk = list(islice(tasks, CHUNK))
                 if len(waiting) < 2 * workers and chunk:
                     continue
             asked, future = waiting.popleft()
