@@ -61,7 +61,7 @@ def runs(files, tmp_path_factory):
         assert [one.status for one in imported] == ["imported"] * 5
         put(catalog, scan(0, 64), scan(1, 64), sample="other")
         Index(catalog, ["texture"]).update()
-    return where
+        yield where  # open all the while, so that each command joins its server
 
 
 def test_what_looks_like_a_file_is_found_and_drawn(curiosity, files, runs, tmp_path):
