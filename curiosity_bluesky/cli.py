@@ -17,6 +17,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from curiosity_bluesky.cli_similar import CatalogOption, JsonOption
+from curiosity_bluesky.cli_similar import app as about_images
 from curiosity_bluesky.errors import InputError
 
 app = typer.Typer(
@@ -27,16 +29,6 @@ app = typer.Typer(
 )
 console = Console()
 DEFAULT_SAMPLE = "PTO_BEPS_1d3um"
-
-CatalogOption = Annotated[
-    str | None,
-    typer.Option(
-        "--catalog",
-        metavar="DIR|URI",
-        help="Directory, Tiled URI or Tiled profile. [default: $CURIOSITY_CATALOG or runs]",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 LoadOption = Annotated[
     list[Path] | None,
@@ -109,6 +101,9 @@ def demo(
     devices: Annotated[
         str, typer.Option(metavar="simulated|epics", help="epics: over Channel Access.")
     ] = "simulated",
+    index: Annotated[
+        bool, typer.Option("--index", help="Index the run for `similar` when it is over.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure nothing: show limits, seeds, time.")
     ] = False,
@@ -143,7 +138,8 @@ def demo(
         return
     with _json_alone(as_json):
         result = run_demo(
-            setting, catalog=catalog, plot=plot, picture=picture, lookahead=lookahead, **how
+            setting, catalog=catalog, plot=plot, picture=picture, lookahead=lookahead, index=index,
+            **how
         )  # fmt: skip
     _show_result(result, as_json)
 
@@ -551,6 +547,9 @@ def ioc(
         drift=drift,
         until_eof=until_eof,
     )
+
+
+app.add_typer(about_images)
 
 
 def _end(number: int, frame: object) -> None:

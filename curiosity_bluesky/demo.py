@@ -41,6 +41,7 @@ from curiosity_bluesky.session import (
     served_instrument,
     simulated_instrument,
 )
+from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.steering import steer
 from curiosity_bluesky.views import LiveView
 from sim_devices import Faults, open_sample
@@ -200,6 +201,7 @@ def run_demo(
     parameters: Mapping[str, Any],
     resurvey_every: int = 0,
     time_budget: float | None = None,
+    index: bool = False,
 ) -> DemoResult:
     """Explore a sample under the simulated microscope; the parameters are the command's.
 
@@ -216,7 +218,10 @@ def run_demo(
         Explorer(instrument.survey(withhold), chosen, seed)  # says what cannot be
         with connect(catalog) as runs:
             agent = CuriosityAgent(chosen, seed)
-            return _explored(runs, instrument, agent, course, setting, plot, picture)
+            result = _explored(runs, instrument, agent, course, setting, plot, picture)
+            if index:
+                Index(runs).update([result.uid])
+            return result
 
 
 def outline_demo(

@@ -6,12 +6,16 @@ import os
 from bluesky import RunEngine
 
 from curiosity_bluesky import connect, read
+from curiosity_bluesky.similarity.indexer import Indexer
 
 catalog = connect()  # $CURIOSITY_CATALOG, else ./runs
 
 RE = RunEngine({})
 writer = catalog.writer()
 RE.subscribe(writer)
+# What a run looks like is there for `curiosity similar` when it has closed.
+indexer = Indexer(catalog)
+RE.subscribe(indexer)
 
 # A long training says how far it is.
 logging.basicConfig(format="%(message)s", level=logging.WARNING)
