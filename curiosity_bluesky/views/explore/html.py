@@ -44,12 +44,14 @@ button:focus-visible, a:focus-visible { outline: 2px solid #2b66a8; outline-offs
 .grid button.here img { box-shadow: 0 0 0 2px #1f2933; }
 .grid small { display: block; font-size: 11px; color: #66727f; overflow: hidden;
               text-overflow: ellipsis; white-space: nowrap; }
-.head { display: flex; justify-content: space-between; align-items: baseline; margin-bottom: 6px; }
-.head { gap: 12px; }
-.head h2 { margin: 0; overflow: hidden; text-transform: none; letter-spacing: 0; font-size: 12px; text-overflow: ellipsis; white-space: nowrap; }
+.head { display: flex; justify-content: space-between; align-items: baseline; margin-bottom: 6px;
+        gap: 12px; }
+.head h2 { margin: 0; overflow: hidden; text-transform: none; letter-spacing: 0; font-size: 12px;
+           text-overflow: ellipsis; white-space: nowrap; }
 .head button, .link button { color: #2b66a8; white-space: nowrap; }
 .head button[disabled] { color: #a3adb7; cursor: default; }
-.detail { display: grid; grid-template-columns: 132px minmax(0, 1fr); gap: 14px; margin-bottom: 14px; }
+.detail { display: grid; grid-template-columns: 132px minmax(0, 1fr); gap: 14px;
+          margin-bottom: 14px; }
 .detail > img { width: 132px; height: 132px; border-radius: 4px; background: #eef0f2; }
 dl { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 1px 10px; margin: 0;
      align-content: start; min-width: 0; }
@@ -135,7 +137,8 @@ def _grid(room: Room, address: str, rows: Iterable[tuple[int, str]], across: int
         f'alt="{escape(entries[row].channel)}"><small>{escape(text)}</small></button>'
         for row, text in rows
     )
-    return f'<div class=grid style="grid-template-columns:repeat({across},minmax(0,1fr))">{cells}</div>'
+    columns = f"grid-template-columns:repeat({across},minmax(0,1fr))"
+    return f'<div class=grid style="{columns}">{cells}</div>'
 
 
 def _title(room: Room, row: int) -> str:

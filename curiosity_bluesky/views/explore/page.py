@@ -193,13 +193,7 @@ class Page:
             elif not future.exception():
                 self._show_points(future.result())
 
-        def done(_: Future[Points]) -> None:
-            try:
-                self.document.add_next_tick_callback(show)
-            except Exception:  # the visitor has left
-                _log.debug("a map came too late", exc_info=True)
-
-        future.add_done_callback(done)
+        future.add_done_callback(lambda _: self._later(show))
 
     def _show_points(self, points: Points | None = None) -> None:
         """Draw the map: all that depends on filters, colours, selection and neighbours too."""
@@ -386,27 +380,40 @@ class Page:
             raise InputError(too_large(name, _number(size)))
 
     def _upload(self, content: Any) -> None:
-        name = str(self.parts.file.filename or "the file")
         if not content:
             return
+
+        def search() -> None:  # when the name has come too
+            file = self.parts.file
+            name = str(file.filename)
+            file.clear()  # the same file may be searched by again
+            self._do(lambda: self._search(name, str(content)))
+
+        self.document.add_next_tick_callback(search)
+
+    def _search(self, name: str, content: str) -> None:
         if len(content) > LARGEST * 4 / 3 + 4:
             raise InputError(too_large(name, len(content) * 3 // 4))
         image = image_of(name, base64.b64decode(content))
-        level = self.visit.level
+        asked = self.visit.level.descriptor
         self.say(f"{name} is being described …")
         future = self.pool.submit(self.visit.described, image)
 
         def show() -> None:
-            def act() -> None:
-                vector = future.result()
-                if self.visit.level.descriptor == level.descriptor:
-                    self.visit.show(name, vector)
-                    self._show_found()
-                    self._show_gallery()
+            vector = future.result()
+            if self.visit.level.descriptor == asked:
+                self.visit.show(name, vector)
+                self._show_found()
+                self._show_gallery()
 
-            self._do(act)
+        future.add_done_callback(lambda _: self._later(lambda: self._do(show)))
 
-        future.add_done_callback(lambda _: self.document.add_next_tick_callback(show))
+    def _later(self, act: Callable[[], None]) -> None:
+        """Act in the visitor's turn; from any thread."""
+        try:
+            self.document.add_next_tick_callback(act)
+        except Exception:  # the visitor has left
+            _log.debug("what was made came too late", exc_info=True)
 
     def _save(self) -> None:
         saved = self.visit.saved(self.parts.name.value, self.parts.note.value)

@@ -153,9 +153,7 @@ class _Worker:
             answer = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError):
             self._forget(process)
-            raise InputError(
-                "the process that projects has ended; try again, or take PCA"
-            ) from None
+            raise InputError("the process that projects has ended; try again") from None
         if isinstance(answer, str):
             raise InputError(answer)
         return answer

@@ -108,7 +108,9 @@ class PageServer:
                 use_index=False,
             )
         except OSError as error:
-            raise InputError(f"port {port} cannot be used ({error}); choose another: --port")
+            raise InputError(
+                f"port {port} cannot be used ({error}); choose another: --port"
+            ) from None
 
     def _here(self, request: Any) -> str:
         host = request.headers.get("Host") if request is not None else None

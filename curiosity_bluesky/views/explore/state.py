@@ -26,17 +26,30 @@ class Describing(Protocol):
     """What the page needs of a descriptor."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What it is called in the index."""
+        ...
+
     @property
-    def version(self) -> int: ...
-    def __call__(self, image: Image) -> NDArray[np.float32]: ...
+    def version(self) -> int:
+        """Raised with every change of what comes out."""
+        ...
+
+    def __call__(self, image: Image) -> NDArray[np.float32]:
+        """Return the vector of an image, (size,)."""
+        ...
 
 
 class Selections(Protocol):
     """Where selections are kept: the index."""
 
-    def save_selection(self, selection: dict[str, Any]) -> str: ...
-    def selection(self, key: str) -> dict[str, Any]: ...
+    def save_selection(self, selection: dict[str, Any]) -> str:
+        """Keep a selection; return what it is found by again."""
+        ...
+
+    def selection(self, id: str) -> dict[str, Any]:
+        """Return a selection; an InputError if there is none."""
+        ...
 
 
 @dataclass(frozen=True)

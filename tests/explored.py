@@ -45,10 +45,10 @@ class InMemory:
         self.kept[key] = copy.deepcopy(selection)
         return key
 
-    def selection(self, key: str) -> dict[str, Any]:
-        if key not in self.kept:
-            raise InputError(f"no selection {key!r}")
-        return copy.deepcopy(self.kept[key])
+    def selection(self, id: str) -> dict[str, Any]:
+        if id not in self.kept:
+            raise InputError(f"no selection {id!r}")
+        return copy.deepcopy(self.kept[id])
 
 
 def image_of(row: int, side: int = 64) -> NDArray[np.float64]:
