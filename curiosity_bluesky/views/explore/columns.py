@@ -23,7 +23,7 @@ MANY = 200
 """Different words above which one types a part of them instead of choosing."""
 
 # Tableau's ten, then ten more for whoever insists.
-_DISTINCT = (
+_DISTINCT: tuple[str, ...] = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948",
     "#9c755f", "#ff9da7", "#3b6e3b", "#a0cbe8", "#ffbe7d", "#8cd17d", "#d37295",
     "#d4a6c8", "#499894", "#b6992d", "#d7b5a6", "#86bcb6", "#5a5a8f",

@@ -166,7 +166,7 @@ def detail(room: Room, address: str, row: int) -> str:
     """Return one image with its metadata and the ways to its run."""
     entry = room.collection.entries[row]
     link = room.run_link(entry.uid) if room.run_link is not None else None
-    first = ("sample", "channel", "time", "exit_status", "symmetry")
+    first = ("sample", "channel", "time", "exit_status", "symmetry", "operator")
     names = [name for name in room.table.names if name != "uid"]
     names.sort(key=lambda name: first.index(name) if name in first else len(first))
     known = [(name, room.table[name].said(row)) for name in names]

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import bokeh.models
 from bokeh.document import Document
 from bokeh.layouts import column, row
-from bokeh.models import (
-    Button,
-    CheckboxGroup,
-    CustomJS,
-    DateRangeSlider,
-    Div,
-    FileInput,
-    InlineStyleSheet,
-    LayoutDOM,
-    MultiChoice,
-    RadioButtonGroup,
-    RangeSlider,
-    Select,
-    TextAreaInput,
-    TextInput,
-)
-from bokeh.plotting import figure
 
 from curiosity_bluesky.similarity.projection import METHODS
 from curiosity_bluesky.views.explore import html
 from curiosity_bluesky.views.explore.state import Room
 from curiosity_bluesky.views.explore.upload import SUFFIXES
+
+# Type checkers take properties of Bokeh's models for what they are made of.
+bk: Any = bokeh.models
 
 _METHODS = {"pca": "PCA", "pacmap": "PaCMAP"}
 _SIDE, _RIGHT = 264, 412
@@ -85,40 +74,45 @@ class Parts:
         Bytes of a file that may be searched by.
     """
 
-    def __init__(self, room: Room, plot: figure, action: TextInput, largest: int) -> None:
+    def __init__(self, room: Room, plot: Any, action: Any, largest: int) -> None:
         self._room, self._plot, self._largest = room, plot, largest
         self.methods = list(METHODS)
         names = [_NOTHING, *room.table.names]
-        self.descriptor = Select(title="Compare by", options=list(room.collection.vectors))
-        self.method = RadioButtonGroup(labels=[_METHODS[name] for name in self.methods], active=0)
-        self.colour = Select(options=names, value=_NOTHING)
-        self.filter = Select(options=names, value=_NOTHING)
-        self.words = MultiChoice(placeholder="choose", visible=False)
-        self.part = TextInput(placeholder="contains …", visible=False)
-        self.range = RangeSlider(start=0, end=1, value=(0, 1), visible=False)
-        self.dates = DateRangeSlider(start=0, end=1, value=(0, 1), visible=False)
-        self.removed = CheckboxGroup(labels=["hide what does not pass"], active=[])
-        self.file = FileInput(accept=",".join(SUFFIXES))
-        self.name = TextInput(placeholder="name")
-        self.note = TextAreaInput(placeholder="note", rows=2, height=56)
-        self.save = Button(label="Save selection")
-        self.enter = Button(label="Project these", button_type="primary", disabled=True, width=150)
-        self.clear = Button(label="Clear", disabled=True, width=64)
+        self.descriptor = bk.Select(title="Compare by", options=list(room.collection.vectors))
+        self.method = bk.RadioButtonGroup(
+            labels=[_METHODS[name] for name in self.methods], active=0
+        )
+        self.colour = bk.Select(options=names, value=_NOTHING)
+        self.filter = bk.Select(options=names, value=_NOTHING)
+        self.words = bk.MultiChoice(placeholder="choose", visible=False)
+        self.part = bk.TextInput(placeholder="contains …", visible=False)
+        self.range = bk.RangeSlider(start=0, end=1, value=(0, 1), visible=False)
+        self.dates = bk.DatetimeRangeSlider(start=0, end=1, value=(0, 1), visible=False)
+        self.dates.format = "%Y-%m-%d"
+        self.removed = bk.CheckboxGroup(labels=["hide what does not pass"], active=[])
+        self.file = bk.FileInput(accept=",".join(SUFFIXES))
+        self.name = bk.TextInput(placeholder="name")
+        self.note = bk.TextAreaInput(placeholder="note", rows=2, height=56)
+        self.save = bk.Button(label="Save selection")
+        self.enter = bk.Button(
+            label="Project these", button_type="primary", disabled=True, width=150
+        )
+        self.clear = bk.Button(label="Clear", disabled=True, width=64)
         self.action = action
         self.crumbs, self.notice, self.legend, self.chips = (_div() for _ in range(4))
         self.link, self.detail, self.gallery = (_div() for _ in range(3))
 
     @staticmethod
-    def put(div: Div, text: str) -> None:
+    def put(div: Any, text: str) -> None:
         """Let a piece say something; with nothing to say it takes no room."""
         div.text, div.visible = text, bool(text)
 
     def into(self, document: Document) -> None:
         """Put them on the page."""
-        sheet = InlineStyleSheet(css=_WIDGETS)
+        sheet = bk.InlineStyleSheet(css=_WIDGETS)
         title = _div(html.header(self._room))
         title.styles = {"padding": "10px 16px", "border-bottom": "1px solid #e1e5ea"}
-        left: list[LayoutDOM] = [
+        left: list[Any] = [
             _head("Map"), self.descriptor, self.method,
             _head("Colour by"), self.colour, self.legend,
             _head("Filter by"), self.filter, self.words, self.part, self.range, self.dates,
@@ -158,20 +152,20 @@ class Parts:
         )  # fmt: skip
         document.title = "Explorer"
         document.add_root(column(title, body, sizing_mode="stretch_both"))
-        listen = CustomJS(args={"action": self.action, "largest": self._largest}, code=_LISTEN)
+        listen = bk.CustomJS(args={"action": self.action, "largest": self._largest}, code=_LISTEN)
         document.js_on_event("document_ready", listen)
 
 
-def _div(text: str = "") -> Div:
-    return Div(
+def _div(text: str = "") -> Any:
+    return bk.Div(
         text=text,
         sizing_mode="stretch_width",
         margin=0,
-        stylesheets=[InlineStyleSheet(css=html.SHEET)],
+        stylesheets=[bk.InlineStyleSheet(css=html.SHEET)],
     )
 
 
-def _head(text: str) -> Div:
+def _head(text: str) -> Any:
     head = _div(f"<h2>{text}</h2>")
     head.styles = {"padding-top": "10px"}
     return head

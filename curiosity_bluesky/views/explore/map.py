@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import bokeh.models
 import numpy as np
-from bokeh.models import (
-    BoxSelectTool,
-    ColumnDataSource,
-    CustomJS,
-    CustomJSHover,
-    HoverTool,
-    LassoSelectTool,
-    LinearColorMapper,
-    PanTool,
-    Range1d,
-    ResetTool,
-    TapTool,
-    TextInput,
-    WheelZoomTool,
-)
 from bokeh.plotting import figure
 from bokeh.transform import transform
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from curiosity_bluesky.views.explore.columns import Colours
 from curiosity_bluesky.views.explore.html import tooltip
 from curiosity_bluesky.views.explore.state import Room, Rows
+
+# Type checkers take properties of Bokeh's models for what they are made of.
+bk: Any = bokeh.models
 
 _HOVER = ("sample", "channel", "time", "exit_status", "symmetry")
 _FEW = 3000
@@ -52,23 +43,23 @@ class Map:
         Hears which image was clicked at.
     """
 
-    def __init__(self, room: Room, address: str, action: TextInput) -> None:
+    def __init__(self, room: Room, address: str, action: Any) -> None:
         self._room = room
         self.rows: Rows = np.zeros(0, int)
-        self.front, self.back = ColumnDataSource(name="front"), ColumnDataSource(name="back")
-        self.marks, self.spot = ColumnDataSource(name="marks"), ColumnDataSource(name="spot")
+        self.front, self.back = bk.ColumnDataSource(name="front"), bk.ColumnDataSource(name="back")
+        self.marks, self.spot = bk.ColumnDataSource(name="marks"), bk.ColumnDataSource(name="spot")
         self._columns = self._hovered()
         names = list(self._columns)
         blank = {name: np.zeros(0) for name in ("x", "y", "colour", "row", *names)}
         self.front.data = blank
         self.back.data = {"x": np.zeros(0), "y": np.zeros(0)}
-        self._mapper = LinearColorMapper(palette=["#4e79a7"], low=-0.5, high=0.5)
+        self._mapper = bk.LinearColorMapper(palette=["#4e79a7"], low=-0.5, high=0.5)
         self._mapper.nan_color = "#c4c7cb"
-        plot = figure(
+        plot: Any = figure(
             # Where no graphics card helps, its emulation is slower than drawing a few points.
             output_backend="webgl" if len(room.collection) > _FEW else "canvas",
-            x_range=Range1d(-1, 1),
-            y_range=Range1d(-1, 1),
+            x_range=bk.Range1d(-1, 1),
+            y_range=bk.Range1d(-1, 1),
             toolbar_location="right",
             tools="",
             min_border=0,
@@ -104,10 +95,10 @@ class Map:
         )  # fmt: skip
         self._tools(address, names, action)
 
-    def _tools(self, address: str, names: list[str], action: TextInput) -> None:
+    def _tools(self, address: str, names: list[str], action: Any) -> None:
         plot, points = self.figure, self._points
-        lasso, wheel = LassoSelectTool(continuous=False), WheelZoomTool()
-        click = CustomJS(
+        lasso, wheel = bk.LassoSelectTool(continuous=False), bk.WheelZoomTool()
+        click = bk.CustomJS(
             args={"front": self.front, "action": action},
             code="""
             const found = front.inspected.indices
@@ -116,22 +107,22 @@ class Map:
             }
             """,
         )
-        for tool in (lasso, box := BoxSelectTool(continuous=False)):
+        for tool in (lasso, box := bk.BoxSelectTool(continuous=False)):
             tool.renderers = [points]
         # By inspecting, a click shows neighbours and leaves what the lasso selected.
-        tap = TapTool(renderers=[points], behavior="inspect", callback=click)
-        hover = HoverTool(
+        tap = bk.TapTool(renderers=[points], behavior="inspect", callback=click)
+        hover = bk.HoverTool(
             renderers=[points],
             tooltips=tooltip(address, names),
             formatters={f"@{{{name}}}": form for name, (_, form) in self._columns.items()},
             attachment="horizontal",
         )
-        plot.add_tools(lasso, box, PanTool(), wheel, ResetTool(), tap, hover)
+        plot.add_tools(lasso, box, bk.PanTool(), wheel, bk.ResetTool(), tap, hover)
         plot.toolbar.active_drag = lasso
         plot.toolbar.active_scroll = wheel
         plot.toolbar.logo = None
 
-    def _hovered(self) -> dict[str, tuple[NDArray, CustomJSHover]]:
+    def _hovered(self) -> dict[str, tuple[NDArray, Any]]:
         table = self._room.table
         found = {}
         for name in _HOVER:
@@ -139,12 +130,14 @@ class Map:
                 continue
             column = table[name]
             if column.kind == "words":
-                form = CustomJSHover(args={"words": column.words}, code="return words[value]")
+                form = bk.CustomJSHover(args={"words": column.words}, code="return words[value]")
                 found[name] = column.codes.astype(np.min_scalar_type(len(column.words))), form
             elif column.kind == "date":
-                found[name] = column.numbers, CustomJSHover(code=_DATE)
+                found[name] = column.numbers, bk.CustomJSHover(code=_DATE)
             else:
-                form = CustomJSHover(code=f"return {name!r} + ' ' + Number(value.toPrecision(4))")
+                form = bk.CustomJSHover(
+                    code=f"return {name!r} + ' ' + Number(value.toPrecision(4))"
+                )
                 found[name] = column.numbers, form
         return found
 

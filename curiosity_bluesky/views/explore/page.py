@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from bokeh.document import Document
-from bokeh.models import DateRangeSlider, TextInput
+from bokeh.models import DatetimeRangeSlider, TextInput
 from bokeh.palettes import Viridis256
 
 from curiosity_bluesky.errors import InputError
@@ -28,6 +28,9 @@ from curiosity_bluesky.views.explore.upload import LARGEST, image_of, too_large
 _PER_PAGE = 30
 _SHORT = 0.15
 """Seconds that the page waits for a map before it says that one is being made."""
+
+_STEPS = 200
+"""Of a slider."""
 
 _NOTHING = "—"
 _log = logging.getLogger(__name__)
@@ -66,7 +69,7 @@ class Page:
         self.document, self.room, self.projections, self.pool = document, room, projections, pool
         self.address, self.here = address, here
         self.visit = Visit(room, descriptor, method)
-        action = TextInput(visible=False, name="action")
+        action: Any = TextInput(visible=False, name="action")
         self.map = Map(room, address, action)
         self.parts = Parts(room, self.map.figure, action, LARGEST)
         self._points: Points = np.zeros((0, 2), np.float32)
@@ -260,7 +263,7 @@ class Page:
         last = max(-(-len(rows) // _PER_PAGE) - 1, 0)
         self._page = min(max(self._page, 0), last)
         self.parts.gallery.text = html.gallery(
-            visit, self.address, rows, self._page, _PER_PAGE, what
+            visit, self.address, rows.tolist(), self._page, _PER_PAGE, what
         )
 
     def _quietly(self, change: Callable[[], Any]) -> None:
@@ -343,7 +346,7 @@ class Page:
         scale = 1000.0 if column.kind == "date" else 1.0  # Bokeh's dates are in ms
         low, high = between[0] / scale, between[1] / scale
         # A slider has steps: at its ends it means all that is beyond the last one too.
-        step = (column.range[1] - column.range[0]) / 200
+        step = (column.range[1] - column.range[0]) / _STEPS
         low = column.range[0] if low <= column.range[0] + step / 2 else low
         high = column.range[1] if high >= column.range[1] - step / 2 else high
         everything = (low, high) == column.range
@@ -429,8 +432,10 @@ def _number(said: str) -> int:
 
 
 def _set_range(widget: Any, ends: tuple[float, float], between: tuple[float, float] | None) -> None:
-    scale = 1000.0 if isinstance(widget, DateRangeSlider) else 1.0
+    dates = isinstance(widget, DatetimeRangeSlider)
+    scale = 1000.0 if dates else 1.0
     low, high = (end * scale for end in ends)
     high = high if high > low else low + scale  # a slider must have a length
     value = (low, high) if between is None else tuple(each * scale for each in between)
-    widget.update(start=low, end=high, step=(high - low) / 200, value=value)
+    step = (high - low) / _STEPS
+    widget.update(start=low, end=high, step=max(int(step), 1) if dates else step, value=value)

@@ -79,8 +79,8 @@ class PageServer:
         thumbnails = f"thumbnail/{room.digest}"
 
         def show(document: Document) -> None:
-            context = document.session_context
-            request: Any = context.request if context is not None else None
+            context: Any = document.session_context
+            request = context.request if context is not None else None
             given = (request.arguments.get("selection") if request is not None else None) or []
             page = Page(
                 document, room, self.projections, self._pool, thumbnails, self._here(request),
@@ -108,9 +108,7 @@ class PageServer:
                 use_index=False,
             )
         except OSError as error:
-            raise InputError(
-                f"port {port} cannot be used ({error}); choose another: --port"
-            ) from None
+            raise InputError(_taken(port, error)) from None
 
     def _here(self, request: Any) -> str:
         host = request.headers.get("Host") if request is not None else None
@@ -195,7 +193,9 @@ def _free(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except (OSError, OverflowError) as error:
-            raise InputError(
-                f"port {port} cannot be used ({error}); choose another: --port"
-            ) from None
+            raise InputError(_taken(port, error)) from None
         return probe.getsockname()[1]
+
+
+def _taken(port: int, error: Exception) -> str:
+    return f"port {port} cannot be used ({error}); choose another: --port"
