@@ -11,6 +11,7 @@ from curiosity_bluesky.views.explore.state import Room, Visit
 SHEET = """
 :host { font: 13px/1.45 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
         color: #1f2933; }
+.bk-clearfix { display: block !important; width: 100%; }
 h1 { font-size: 15px; font-weight: 600; margin: 0; display: inline; }
 h2 { font-size: 11px; font-weight: 600; margin: 0 0 4px; color: #66727f;
      letter-spacing: .05em; text-transform: uppercase; }
@@ -23,7 +24,9 @@ button:focus-visible, a:focus-visible { outline: 2px solid #2b66a8; outline-offs
 .crumbs button { color: #2b66a8; } .crumbs button:hover { text-decoration: underline; }
 .crumbs i { color: #a3adb7; font-style: normal; padding: 0 7px; }
 .crumbs b { font-weight: 600; }
-.notice { padding: 5px 10px; border-radius: 4px; background: #eef3f9; }
+.notice { display: inline-block; max-width: 100%; box-sizing: border-box; padding: 3px 10px;
+          border-radius: 4px; background: #eef3f9; overflow: hidden; text-overflow: ellipsis;
+          white-space: nowrap; }
 .notice.bad { background: #fbeeec; color: #8f2d20; }
 .chips { display: flex; flex-wrap: wrap; gap: 5px; }
 .chip { display: flex; max-width: 100%; background: #e6eef7; border-radius: 11px;
@@ -91,7 +94,9 @@ def crumbs(visit: Visit) -> str:
 
 def notice(text: str, bad: bool = False) -> str:
     """Return a message; nothing for no text."""
-    return f'<div class="notice{" bad" * bad}" role=status>{escape(text)}</div>' if text else ""
+    shown = escape(text)
+    kind = "notice bad" if bad else "notice"
+    return f'<div class="{kind}" role=status title="{shown}">{shown}</div>' if text else ""
 
 
 def chips(visit: Visit) -> str:

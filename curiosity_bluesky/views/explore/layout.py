@@ -111,7 +111,12 @@ class Parts:
         """Put them on the page."""
         sheet = bk.InlineStyleSheet(css=_WIDGETS)
         title = _div(html.header(self._room))
-        title.styles = {"padding": "10px 16px", "border-bottom": "1px solid #e1e5ea"}
+        title.sizing_mode, title.width_policy = "inherit", "min"
+        # What is said stands in the line at the top, so that the map keeps its place.
+        title.styles, self.notice.styles = {"padding": "10px 16px"}, {"padding": "7px 16px 0 0"}
+        title.styles = {**title.styles, "white-space": "nowrap"}
+        top = row(title, self.notice, sizing_mode="stretch_width", height=44)
+        top.styles = {"border-bottom": "1px solid #e1e5ea"}
         left: list[Any] = [
             _head("Map"), self.descriptor, self.method,
             _head("Colour by"), self.colour, self.legend,
@@ -128,8 +133,6 @@ class Parts:
             widget.margin = (0, 0, 0, 8)
             widget.stylesheets = [sheet]
         self.crumbs.margin = (5, 0, 0, 0)
-        self.notice.height = 30  # the map does not jump when something is said
-        self.notice.margin = (0, 0, 6, 0)
         self.detail.margin = (0, 0, 18, 0)
         self._plot.sizing_mode = "stretch_both"
         # Bokeh's frame around what has the focus is for keyboards; the map has none to follow.
@@ -140,7 +143,7 @@ class Parts:
         body = row(
             column(*left, width=_SIDE, sizing_mode="stretch_height", styles=side),
             column(
-                bar, self.notice, self._plot,
+                bar, self._plot,
                 sizing_mode="stretch_both", styles={"padding": "12px 16px", "min-width": "0"},
             ),
             column(
@@ -151,7 +154,7 @@ class Parts:
             styles={"min-height": "0"},
         )  # fmt: skip
         document.title = "Explorer"
-        document.add_root(column(title, body, sizing_mode="stretch_both"))
+        document.add_root(column(top, body, sizing_mode="stretch_both"))
         listen = bk.CustomJS(args={"action": self.action, "largest": self._largest}, code=_LISTEN)
         document.js_on_event("document_ready", listen)
 

@@ -116,6 +116,7 @@ class Map:
             tooltips=tooltip(address, names),
             formatters={f"@{{{name}}}": form for name, (_, form) in self._columns.items()},
             attachment="horizontal",
+            limit=1,
         )
         plot.add_tools(lasso, box, bk.PanTool(), wheel, bk.ResetTool(), tap, hover)
         plot.toolbar.active_drag = lasso

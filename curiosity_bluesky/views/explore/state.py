@@ -221,6 +221,7 @@ class Visit:
         if 0 <= depth < len(self.levels) - 1:
             self.selected = self.levels[depth + 1].rows
             del self.levels[depth + 1 :]
+            self._keep_passing()
 
     def describe_by(self, descriptor: str) -> None:
         """Compare by another descriptor, from this map on."""
