@@ -22,21 +22,17 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
 from explored import image_of, room_of  # noqa: E402
 
+from curiosity_bluesky.errors import InputError  # noqa: E402
 from curiosity_bluesky.views.explore.serving import PageServer  # noqa: E402
 
 IMAGES = 60
 CHROMIUM = shutil.which("chromium")
 # Without a graphics card its emulation takes most of two cores.
 ARGUMENTS = [
-    "--no-sandbox",
-    "--headless=new",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+    "--no-sandbox", "--headless=new", "--disable-gpu",
+    "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 WAIT = 30_000
 
 FRONT = 'Bokeh.documents[0].get_model_by_name("front")'
@@ -361,3 +357,11 @@ def test_thumbnails_are_served_and_nothing_else(server: PageServer) -> None:
     for wrong in (f"{IMAGES}.png", "-1.png", "..%2f..%2fetc%2fpasswd", "5.png.txt", "../5.png"):
         assert status(f"{address}/{wrong}")[0] == 404
     assert status(f"{address}/5.png", Host="evil.example")[0] == 403
+
+
+def test_a_port_that_is_taken_is_said(server: PageServer) -> None:
+    port = int(server.address.rpartition(":")[2])
+    with pytest.raises(InputError, match=f"port {port} cannot be used"):
+        PageServer(server.room, port=port)
+    with pytest.raises(InputError, match="no descriptor 'smell'"):
+        PageServer(server.room, port=0, descriptor="smell")

@@ -135,8 +135,6 @@ class Parts:
         self.crumbs.margin = (5, 0, 0, 0)
         self.detail.margin = (0, 0, 18, 0)
         self._plot.sizing_mode = "stretch_both"
-        # Bokeh's frame around what has the focus is for keyboards; the map has none to follow.
-        self._plot.stylesheets = [":host, .bk-events, div { outline: none !important; }"]
         bar = row(self.crumbs, self.enter, self.clear, sizing_mode="stretch_width")
         bar.margin = (0, 0, 8, 0)
         side = {"padding": "14px 16px", "overflow-y": "auto", "background": "#f8f9fb"}
