@@ -38,6 +38,7 @@ def refused(catalog: Path, environment: dict[str, str], *options: str) -> str:
     return done.stderr
 
 
+@pytest.mark.slow  # four processes, each with a server of its own
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_catalogue_is_explored_once_it_is_indexed(
     RE: RunEngine, tmp_path: Path, environment: dict[str, str]

@@ -92,12 +92,13 @@ class Page:
             (parts.range, "value_throttled", self._filter_range),
             (parts.dates, "value_throttled", self._filter_range),
             (parts.removed, "active", lambda _: self._show_points()),
-            (parts.file, "value", self._upload),
             (parts.action, "value", self._act),
             (self.map.front.selected, "indices", self._select),
         ]
         for model, name, react in wired:
             model.on_change(name, partial(self._react, react))
+        # It is emptied after each use, which is nobody's doing and leaves what was said alone.
+        parts.file.on_change("value", lambda *a: self._react(self._upload, *a) if a[2] else None)
         parts.enter.on_click(lambda: self._do(self._enter))
         parts.clear.on_click(lambda: self._do(lambda: self._select([])))
         parts.save.on_click(lambda: self._do(self._save))
@@ -383,9 +384,6 @@ class Page:
             raise InputError(too_large(name, _number(size)))
 
     def _upload(self, content: Any) -> None:
-        if not content:
-            return
-
         def search() -> None:  # when the name has come too
             file = self.parts.file
             name = str(file.filename)

@@ -18,7 +18,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.similarity.projection import FEWEST, check_method, key_of, project
+from curiosity_bluesky.similarity.projection import check_method, key_of, project
 
 _IN_MEMORY = 32
 _ON_DISK = 200
@@ -78,10 +78,6 @@ class Projections:
             return done
         make = project if method == "pca" else self._worker.project
         return self._pools[method].submit(self._make, make, key, vectors, method, seed)
-
-    def warm(self) -> None:
-        """Let PaCMAP be imported, so that the first map does not wait for that."""
-        self._pools["pacmap"].submit(self._worker.start)
 
     def _make(
         self,
@@ -181,8 +177,6 @@ def _serve() -> None:
     """Read vectors from standard input, write their map to standard output, until it ends."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
-    # PaCMAP is compiled when it is first used: half a minute, better before somebody waits.
-    project(np.random.default_rng(0).normal(size=(2 * FEWEST, 4)), "pacmap")
     while True:
         try:
             vectors, method, seed = pickle.load(sys.stdin.buffer)

@@ -73,7 +73,6 @@ class PageServer:
         self.room = room
         self.projections = Projections(cache)
         self._pool = ThreadPoolExecutor(1, "describe")
-        # The first map waits for nobody; PaCMAP's import, and its map, come meanwhile.
         self._first = self.projections.ask(visit.vectors(), "pca")
         allowed = [f"{name}:{port}" for name in dict.fromkeys((host, "127.0.0.1", "localhost"))]
         thumbnails = f"thumbnail/{room.digest}"
@@ -106,6 +105,8 @@ class PageServer:
                     (rf"/thumbnail/{room.digest}/(\d{{1,9}})\.png", _Thumbnail, shared),
                 ],
                 use_index=False,
+                # A page whose connection broke for a moment finds what it showed again.
+                unused_session_lifetime_milliseconds=60_000,
             )
         except OSError as error:
             raise InputError(_taken(port, error)) from None

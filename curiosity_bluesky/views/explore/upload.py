@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import warnings
 
 import numpy as np
@@ -43,7 +44,8 @@ def image_of(name: str, content: bytes) -> Image:
     except InputError:
         raise
     except Exception as error:  # a damaged file ends in whatever its reader trips over
-        raise InputError(f"{name} cannot be read as {suffix[1:]} ({error})") from None
+        why = re.sub(r"\s*<.*?>", "", str(error)) or type(error).__name__
+        raise InputError(f"{name} cannot be read as {suffix[1:]} ({why})") from None
     return Image.checked(values, what=name)
 
 
