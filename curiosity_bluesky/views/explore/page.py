@@ -97,11 +97,15 @@ class Page:
         ]
         for model, name, react in wired:
             model.on_change(name, partial(self._react, react))
-        # It is emptied after each use, which is nobody's doing and leaves what was said alone.
-        parts.file.on_change("value", lambda *a: self._react(self._upload, *a) if a[2] else None)
+        parts.file.on_change("value", self._file_changed)
         parts.enter.on_click(lambda: self._do(self._enter))
         parts.clear.on_click(lambda: self._do(lambda: self._select([])))
         parts.save.on_click(lambda: self._do(self._save))
+
+    def _file_changed(self, attr: str, old: Any, new: Any) -> None:
+        # It is emptied after each use, which is nobody's doing and leaves what was said alone.
+        if new:
+            self._react(self._upload, attr, old, new)
 
     def _react(self, react: Callable[[Any], None], _attr: str, _old: Any, new: Any) -> None:
         if not self._quiet:
