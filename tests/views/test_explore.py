@@ -15,7 +15,7 @@ from explored import image_of, room_of
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity import Collection, Image
-from curiosity_bluesky.views.explore import html
+from curiosity_bluesky.views.explore import html, keeping
 from curiosity_bluesky.views.explore.columns import NONE, OTHER, Column, Filter, coloured
 from curiosity_bluesky.views.explore.projecting import Projections
 from curiosity_bluesky.views.explore.state import Room, Visit
@@ -139,7 +139,7 @@ def test_a_selection_goes_out_and_comes_back(visit: Visit) -> None:
     visit.colour = "loop_area"
     visit.select(range(8, 20))
     visit.click(8)
-    saved = json.loads(json.dumps(visit.saved("stripes", "look again")))
+    saved = json.loads(json.dumps(keeping.saved(visit, "stripes", "look again")))
     assert saved["package"].startswith("curiosity-bluesky ")
     step = saved["projections"][1]
     assert (step["descriptor"], step["descriptor_version"]) == ("symmetry", 1)
@@ -149,7 +149,7 @@ def test_a_selection_goes_out_and_comes_back(visit: Visit) -> None:
     assert sources == {visit.room.collection.entries[row].source for row in range(5, 45)}
 
     other = Visit(visit.room)
-    assert other.restore(saved) == []
+    assert keeping.restore(other, saved) == []
     assert [level.rows.tolist() for level in other.levels] == [
         level.rows.tolist() for level in visit.levels
     ]
@@ -163,14 +163,14 @@ def test_a_selection_outlives_a_change_of_the_index(visit: Visit) -> None:
     visit.select(range(10, 30))
     visit.enter()
     visit.select([12, 15, 20])
-    saved = visit.saved("old")
+    saved = keeping.saved(visit, "old")
     before, rows = visit.room.collection, [*range(40, 10, -1), 50]
     part = Collection(
         [before.entries[row] for row in rows],
         {name: vectors[rows] for name, vectors in before.vectors.items()},
     )
     other = Visit(dataclasses.replace(visit.room, collection=part))
-    remarks = other.restore(saved)
+    remarks = keeping.restore(other, saved)
     assert any("1 of its 20 images" in remark for remark in remarks)
     assert any("66 images then, and has 31 now" in remark for remark in remarks)
     kept = {part.entries[row].source for row in other.selected}
@@ -179,7 +179,7 @@ def test_a_selection_outlives_a_change_of_the_index(visit: Visit) -> None:
 
 def test_what_is_no_selection_is_refused_and_changes_nothing(visit: Visit) -> None:
     visit.select(range(9))
-    good = visit.saved("good")
+    good = keeping.saved(visit, "good")
     for change in (
         {"projections": None},
         {"images": [{"uid": "x"}]},
@@ -188,10 +188,10 @@ def test_what_is_no_selection_is_refused_and_changes_nothing(visit: Visit) -> No
         {"filters": [{"column": "operator", "between": [1, 2]}]},
     ):
         with pytest.raises(InputError):
-            visit.restore({**good, **change})
+            keeping.restore(visit, {**good, **change})
         assert len(visit.selected) == 9 and not visit.filters
     with pytest.raises(InputError, match="name"):
-        visit.saved("  ")
+        keeping.saved(visit, "  ")
 
 
 def test_columns_know_words_numbers_and_dates() -> None:

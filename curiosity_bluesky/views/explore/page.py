@@ -17,7 +17,7 @@ from bokeh.palettes import Viridis256
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.projection import place
-from curiosity_bluesky.views.explore import html
+from curiosity_bluesky.views.explore import html, keeping
 from curiosity_bluesky.views.explore.columns import MANY, Filter, coloured
 from curiosity_bluesky.views.explore.layout import Parts
 from curiosity_bluesky.views.explore.map import Map
@@ -138,7 +138,7 @@ class Page:
 
         def restore() -> None:
             saved = self.room.selections.selection(selection or "")
-            remarks.extend(self.visit.restore(saved))
+            remarks.extend(keeping.restore(self.visit, saved))
             self.parts.name.value, self.parts.note.value = saved["name"], saved["note"]
             if saved["name"]:
                 remarks.insert(0, f"{saved['name']}, saved {saved['time'][:16].replace('T', ' ')}")
@@ -421,7 +421,7 @@ class Page:
             _log.debug("what was made came too late", exc_info=True)
 
     def _save(self) -> None:
-        saved = self.visit.saved(self.parts.name.value, self.parts.note.value)
+        saved = keeping.saved(self.visit, self.parts.name.value, self.parts.note.value)
         key = self.room.selections.save_selection(saved)
         link = f"{self.here}/explore?selection={key}"
         self.parts.put(self.parts.link, html.saved(link, saved["name"]))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any, Protocol
 
 import numpy as np
@@ -158,7 +156,7 @@ class Visit:
             raise InputError("nothing is indexed; run `curiosity index` first")
         descriptor = descriptor or next(iter(room.collection.vectors))
         everything = np.arange(len(room.collection))
-        self.levels = [Level(everything, self._known(descriptor), _method(method))]
+        self.levels = [Level(everything, self.known(descriptor), checked_method(method))]
         self.filters: dict[str, Filter] = {}
         self.colour: str | None = None
         self.selected: Rows = np.zeros(0, int)
@@ -169,7 +167,8 @@ class Visit:
         """The map that is shown."""
         return self.levels[-1]
 
-    def _known(self, descriptor: str) -> str:
+    def known(self, descriptor: str) -> str:
+        """Return a descriptor's name; an InputError if the index has none of it."""
         if descriptor not in self.room.collection.vectors:
             known = ", ".join(self.room.collection.vectors)
             raise InputError(f"there is no descriptor {descriptor!r} in the index; it has {known}")
@@ -225,7 +224,7 @@ class Visit:
 
     def describe_by(self, descriptor: str) -> None:
         """Compare by another descriptor, from this map on."""
-        self.levels[-1] = replace(self.level, descriptor=self._known(descriptor))
+        self.levels[-1] = replace(self.level, descriptor=self.known(descriptor))
         if self.found is not None:
             row = self.found.row
             self.found = None
@@ -234,7 +233,7 @@ class Visit:
 
     def project_by(self, method: str) -> None:
         """Project this map in another way."""
-        self.levels[-1] = replace(self.level, method=_method(method))
+        self.levels[-1] = replace(self.level, method=checked_method(method))
 
     def filter(self, wanted: Filter) -> None:
         """Let pass only what one more filter lets pass; one a column.
@@ -307,137 +306,9 @@ class Visit:
         """Look for nobody's neighbours any more."""
         self.found = None
 
-    def saved(self, name: str, note: str = "") -> dict[str, Any]:
-        """Return the selection with where it comes from, as JSON can hold it.
 
-        Parameters
-        ----------
-        name, note
-            What the visitor says of it.
-
-        Raises
-        ------
-        InputError
-            If it has no name.
-        """
-        if not name.strip():
-            raise InputError("give the selection a name first")
-        collection = self.room.collection
-        deep = [level.rows for level in self.levels[1:]]
-        kept = np.unique(np.concatenate([self.selected, *deep]).astype(int))
-        place = {int(row): k for k, row in enumerate(kept)}
-        sources = [collection.entries[row].source for row in kept]
-        fields = ("uid", "stream", "key", "event")
-        chain = []
-        for depth, level in enumerate(self.levels):
-            used = self.room.descriptors.get(level.descriptor)
-            step = {
-                "descriptor": level.descriptor,
-                "descriptor_version": used.version if used is not None else None,
-                "projection": level.effective,
-                "asked": level.method,
-                "seed": level.seed,
-                "parameters": METHODS[level.effective],
-                "images": len(level.rows),
-                # The first map is of everything.
-                "members": [place[int(row)] for row in level.rows] if depth else None,
-            }
-            chain.append(step)
-        return {
-            "name": name.strip(),
-            "note": note.strip(),
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "package": f"curiosity-bluesky {version('curiosity-bluesky')}",
-            "catalog": self.room.where,
-            "indexed": {"images": len(collection), "digest": self.room.digest},
-            "filters": [each.to_dict() for each in self.filters.values()],
-            "colour": self.colour,
-            "focus": _source(collection, self.found.row if self.found else None),
-            "projections": chain,
-            "images": [dict(zip(fields, source, strict=True)) for source in sources],
-            "selected": [place[int(row)] for row in self.selected],
-        }
-
-    def restore(self, saved: Mapping[str, Any]) -> list[str]:
-        """Go to where somebody saved a selection; return what is not as it was then.
-
-        Parameters
-        ----------
-        saved
-            What `saved` returned.
-
-        Raises
-        ------
-        InputError
-            If it is no such thing, or needs a descriptor that is not in the index.
-        """
-        fresh = Visit(self.room, self.levels[0].descriptor)
-        try:
-            remarks = fresh._restore(saved)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise InputError(
-                f"this selection cannot be read ({type(error).__name__}: {error}); it was saved "
-                f"by {saved.get('package', 'an unknown version')}"
-            ) from None
-        self.__dict__.update(fresh.__dict__)
-        return remarks
-
-    def _restore(self, saved: Mapping[str, Any]) -> list[str]:
-        entries = self.room.collection.entries
-        known = {entry.source: row for row, entry in enumerate(entries)}
-        fields = ("uid", "stream", "key", "event")
-        found = [known.get(tuple(image[f] for f in fields)) for image in saved["images"]]
-        remarks = []
-        if lost := found.count(None):
-            remarks.append(f"{lost} of its {len(found)} images are no longer in the index")
-
-        def rows(members: Sequence[int]) -> Rows:
-            return np.array(sorted(r for m in members if (r := found[m]) is not None), int)
-
-        levels = []
-        for step in saved["projections"]:
-            every = np.arange(len(entries))
-            level = Level(
-                every if step["members"] is None else rows(step["members"]),
-                self._known(step["descriptor"]),
-                _method(step.get("asked", step["projection"])),
-                int(step["seed"]),
-            )
-            if len(level.rows) >= 3 or not levels:
-                levels.append(level)
-            used = self.room.descriptors.get(level.descriptor)
-            if used is not None and used.version != step["descriptor_version"]:
-                remarks.append(f"{level.descriptor} is another version now: the map may differ")
-        self.levels = levels
-        then = saved["indexed"]
-        if then["digest"] != self.room.digest:
-            remarks.append(
-                f"the index had {then['images']} images then, and has {len(entries)} now: the "
-                "first map differs"
-            )
-        for given in saved["filters"]:
-            wanted = Filter.from_dict(given)
-            if wanted.column in self.room.table.names:
-                self.filter(wanted)
-            else:
-                remarks.append(f"nothing has {wanted.column!r} any more: that filter is left out")
-        colour = saved.get("colour")
-        self.colour = colour if colour in self.room.table.names else None
-        self.select(rows(saved["selected"]))
-        focus = saved.get("focus")
-        if focus is not None and (row := known.get(tuple(focus[f] for f in fields))) is not None:
-            self.click(row)
-        return list(dict.fromkeys(remarks))
-
-
-def _source(collection: Collection, row: int | None) -> dict[str, Any] | None:
-    if row is None:
-        return None
-    source = collection.entries[row].source
-    return dict(zip(("uid", "stream", "key", "event"), source, strict=True))
-
-
-def _method(method: str) -> str:
+def checked_method(method: str) -> str:
+    """Return the name of a projection; an InputError if there is none of it."""
     if method not in METHODS:
         raise InputError(f"there is no projection {method!r}; there are {', '.join(METHODS)}")
     return method
