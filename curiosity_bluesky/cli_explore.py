@@ -1,0 +1,134 @@
+"""``curiosity explore``: the index of a catalogue, and the page that shows it."""
+
+from __future__ import annotations
+
+import os
+import webbrowser
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from curiosity_bluesky.errors import InputError
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.catalog import Catalog
+
+
+def run_explore(
+    catalog: str | None = None,
+    *,
+    port: int = 5010,
+    by: str | None = None,
+    browser: bool = True,
+    selection: str | None = None,
+    say: Callable[[str], Any] = print,
+) -> None:
+    """Serve the explorer page until Ctrl-C.
+
+    Parameters
+    ----------
+    catalog
+        As for `curiosity_bluesky.catalog.connect`; nothing is made that is not there.
+    port
+        On 127.0.0.1; 0 takes one that is free.
+    by
+        Name of the descriptor that the first map is made of; default: the index's first.
+    browser
+        Whether to open the page in a browser.
+    selection
+        The key of a saved selection to open first.
+    say
+        Is told what goes on.
+
+    Raises
+    ------
+    InputError
+        If there is no catalogue, no index, no such descriptor or selection, the port cannot be
+        used, or Bokeh is missing.
+    """
+    try:
+        import bokeh  # noqa: F401
+    except ImportError:
+        raise InputError(
+            'the explorer page needs Bokeh: pip install "curiosity-bluesky[explore]"'
+        ) from None
+    from curiosity_bluesky.catalog import connect
+    from curiosity_bluesky.similarity.index import Index
+    from curiosity_bluesky.views.explore.serving import PageServer
+    from curiosity_bluesky.views.explore.state import Room
+
+    with ExitStack() as stack:
+        readable(catalog, stack)
+        opened = stack.enter_context(connect(catalog, create=False))
+        index = Index(opened)
+        collection = index.collection()
+        if selection is not None:
+            index.selection(selection)
+        room = Room(
+            collection,
+            index.descriptors,
+            index,
+            where=opened.where,
+            run_link=run_links(opened),
+        )
+        server = PageServer(room, port, descriptor=by)
+        link = server.link + (f"?selection={quote(selection)}" if selection else "")
+
+        def ready() -> None:
+            say(f"exploring {len(collection):,} images at {link}  (Ctrl-C ends it)")
+            if browser:
+                webbrowser.open(link)
+
+        server.run(ready)
+
+
+def readable(catalog: str | None, stack: ExitStack) -> None:
+    """Serve a catalogue's directory so that links into Tiled need no key, if nobody serves it.
+
+    As with ``curiosity serve``: anybody on this machine may read, which the page allows too.
+
+    Parameters
+    ----------
+    catalog
+        As for `connect`; what is no directory with a catalogue is left alone.
+    stack
+        Ends the server.
+    """
+    from curiosity_bluesky.catalog import DEFAULT
+    from curiosity_bluesky.server import DirectoryTaken, EmbeddedServer
+
+    where = Path(catalog or os.environ.get("CURIOSITY_CATALOG") or DEFAULT).expanduser()
+    if not (where / "catalog.db").exists():
+        return
+    try:
+        stack.callback(EmbeddedServer(where, anonymous_read=True).close)
+    except DirectoryTaken:
+        return  # that one is joined, with whatever it allows
+
+
+def run_links(catalog: Catalog) -> Callable[[str], str] | None:
+    """Return what makes the address of a run in Tiled's own page; None if that needs a key.
+
+    Parameters
+    ----------
+    catalog
+        Where the runs are.
+    """
+    import httpx
+
+    client = catalog.client
+    api = str(client.context.api_uri).rstrip("/")
+    root = api.removesuffix("/api/v1")
+    try:
+        # The key stays here: whoever reads the page must not be given it.
+        if httpx.get(f"{api}/metadata/", timeout=5).status_code != httpx.codes.OK:
+            return None
+        if httpx.get(f"{root}/ui/", timeout=5).status_code != httpx.codes.OK:
+            return None
+    except httpx.HTTPError:
+        return None
+    _, _, path = str(client.uri).partition("/metadata/")
+    below = f"{path.strip('/')}/" if path.strip("/") else ""
+    return lambda uid: f"{root}/ui/browse/{below}{quote(uid, safe='')}"

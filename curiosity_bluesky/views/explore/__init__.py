@@ -1,0 +1,1 @@
+"""The explorer page: maps of everything that was measured, in the browser."""

@@ -1,0 +1,443 @@
+"""What one visitor sees, and what happens when something is pressed."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from functools import partial
+from html import escape
+from typing import Any
+
+import numpy as np
+from bokeh.document import Document
+from bokeh.models import DatetimeRangeSlider, TextInput
+from bokeh.palettes import Viridis256
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.similarity.projection import place
+from curiosity_bluesky.views.explore import html, keeping
+from curiosity_bluesky.views.explore.columns import MANY, Filter, coloured
+from curiosity_bluesky.views.explore.layout import Parts
+from curiosity_bluesky.views.explore.map import Map
+from curiosity_bluesky.views.explore.projecting import Points, Projections
+from curiosity_bluesky.views.explore.state import Room, Rows, Visit
+from curiosity_bluesky.views.explore.upload import LARGEST, image_of, too_large
+
+_PER_PAGE = 30
+_SHORT = 0.15
+"""Seconds that the page waits for a map before it says that one is being made."""
+
+_STEPS = 200
+"""Of a slider."""
+
+_NOTHING = "—"
+_log = logging.getLogger(__name__)
+
+
+class Page:
+    """The page of one visitor.
+
+    Parameters
+    ----------
+    document
+        Bokeh's.
+    room, projections
+        What all visitors share.
+    pool
+        Where images that are searched by are described.
+    address
+        Where thumbnails are, without the ``/ROW.png``.
+    here
+        What the page's own address begins with, for links.
+    descriptor, method
+        By which images are compared, and how they are projected, first.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        room: Room,
+        projections: Projections,
+        pool: ThreadPoolExecutor,
+        address: str,
+        here: str,
+        descriptor: str | None = None,
+        method: str = "pca",
+    ) -> None:
+        self.document, self.room, self.projections, self.pool = document, room, projections, pool
+        self.address, self.here = address, here
+        self.visit = Visit(room, descriptor, method)
+        action: Any = TextInput(visible=False, name="action")
+        self.map = Map(room, address, action)
+        self.parts = Parts(room, self.map.figure, action, LARGEST)
+        self._points: Points = np.zeros((0, 2), np.float32)
+        self._page = 0
+        self._asked = 0
+        self._waiting: Future[Points] | None = None
+        self._quiet = False
+        self._connect()
+        self.parts.into(document)
+
+    def _connect(self) -> None:
+        parts = self.parts
+        wired: list[tuple[Any, str, Callable[[Any], None]]] = [
+            (parts.descriptor, "value", self._describe_by),
+            (parts.method, "active", self._project_by),
+            (parts.colour, "value", self._colour_by),
+            (parts.filter, "value", lambda _: self._show_editor()),
+            (parts.words, "value", self._filter_words),
+            (parts.part, "value", self._filter_part),
+            (parts.range, "value_throttled", self._filter_range),
+            (parts.dates, "value_throttled", self._filter_range),
+            (parts.removed, "active", lambda _: self._show_points()),
+            (parts.action, "value", self._act),
+            (self.map.front.selected, "indices", self._select),
+        ]
+        for model, name, react in wired:
+            model.on_change(name, partial(self._react, react))
+        parts.file.on_change("value", self._file_changed)
+        parts.enter.on_click(lambda: self._do(self._enter))
+        parts.clear.on_click(lambda: self._do(lambda: self._select([])))
+        parts.save.on_click(lambda: self._do(self._save))
+
+    def _file_changed(self, attr: str, old: Any, new: Any) -> None:
+        # It is emptied after each use, which is nobody's doing and leaves what was said alone.
+        if new:
+            self._react(self._upload, attr, old, new)
+
+    def _react(self, react: Callable[[Any], None], _attr: str, _old: Any, new: Any) -> None:
+        if not self._quiet:
+            self._do(lambda: react(new))
+
+    def _do(self, act: Callable[[], None]) -> None:
+        """Act; what cannot be done is said on the page, and changes nothing."""
+        self.say("")
+        try:
+            act()
+        except InputError as error:
+            self.say(str(error), bad=True)
+        except Exception as error:
+            _log.exception("the explorer page failed")
+            self.say(f"that failed: {type(error).__name__}: {error}", bad=True)
+
+    def say(self, text: str, bad: bool = False) -> None:
+        """Show a message, or none."""
+        self.parts.notice.text = html.notice(text, bad)
+
+    def open(self, selection: str | None = None) -> None:
+        """Show the first map, or the one of a saved selection.
+
+        Parameters
+        ----------
+        selection
+            Its key.
+        """
+        remarks: list[str] = []
+
+        def restore() -> None:
+            saved = self.room.selections.selection(selection or "")
+            remarks.extend(keeping.restore(self.visit, saved))
+            self.parts.name.value, self.parts.note.value = saved["name"], saved["note"]
+            if saved["name"]:
+                remarks.insert(0, f"{saved['name']}, saved {saved['time'][:16].replace('T', ' ')}")
+
+        if selection is not None:
+            self._do(restore)
+        self._show_map()
+        if remarks:
+            self.say("; ".join(remarks))
+
+    # Maps ---------------------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        self.visit.enter()
+        self._show_map()
+
+    def _describe_by(self, name: str) -> None:
+        self.visit.describe_by(name)
+        self._show_map()
+
+    def _project_by(self, active: int) -> None:
+        self.visit.project_by(self.parts.methods[active])
+        self._show_map()
+
+    def _show_map(self) -> None:
+        """Show the map of the visit's level: at once if it is kept, else when it is made."""
+        self._page = 0
+        level, vectors = self.visit.level, self.visit.vectors()
+        self._asked += 1
+        if self._waiting is not None:
+            self._waiting.cancel()
+        future = self.projections.ask(vectors, level.effective, level.seed)
+        self._waiting = future
+        try:
+            self._show_points(future.result(_SHORT))
+            if level.effective != level.method:
+                self.say(f"PCA: {len(level.rows)} images are too few for PaCMAP")
+            return
+        except TimeoutError:
+            pass
+        many = f"{len(level.rows):,} images"
+        if level.effective == "pacmap":
+            meanwhile = self.projections.ask(vectors, "pca")
+            self._when(meanwhile, self._asked)
+            self.say(f"PaCMAP of {many} is being made; their PCA meanwhile")
+        else:
+            self.say(f"a map of {many} is being made …")
+        self._show_rest()
+        self._when(future, self._asked, last=True)
+
+    def _when(self, future: Future[Points], asked: int, last: bool = False) -> None:
+        def show() -> None:
+            # Whoever has gone elsewhere meanwhile does not want this map any more.
+            superseded = asked != self._asked or (self._waiting is None and not last)
+            if superseded or future.cancelled():
+                return
+            if last:
+                self._waiting = None
+                self._do(lambda: self._show_points(future.result()))
+            elif not future.exception():
+                self._show_points(future.result())
+
+        future.add_done_callback(lambda _: self._later(show))
+
+    def _show_points(self, points: Points | None = None) -> None:
+        """Draw the map: all that depends on filters, colours, selection and neighbours too."""
+        visit = self.visit
+        if points is not None:
+            self._points = points
+            self.map.frame(points)
+        if len(self._points) != len(visit.level.rows):
+            return  # the map is still on its way
+        column = None if visit.colour is None else self.room.table[visit.colour]
+        colours = coloured(column, len(self.room.collection), Viridis256)
+        self._quietly(
+            lambda: self.map.draw(
+                visit.level.rows,
+                self._points,
+                visit.passing(),
+                colours,
+                hide=bool(self.parts.removed.active),
+                selected=visit.selected,
+            )
+        )
+        self.parts.put(self.parts.legend, html.legend(column, colours))
+        self._show_rest()
+
+    def _show_rest(self) -> None:
+        """Bring all but the map itself up to date."""
+        visit, parts = self.visit, self.parts
+        parts.crumbs.text = html.crumbs(visit)
+        parts.put(parts.chips, html.chips(visit))
+        count = len(visit.to_project())
+        parts.enter.label = f"Project these {count:,}" if count else "Project these"
+        parts.enter.disabled = not 3 <= count < len(visit.level.rows)
+        parts.clear.disabled = not len(visit.selected)
+        self._quietly(self._show_controls)
+        self._show_found()
+        self._show_gallery()
+
+    def _show_controls(self) -> None:
+        visit, parts = self.visit, self.parts
+        parts.descriptor.value = visit.level.descriptor
+        parts.method.active = parts.methods.index(visit.level.method)
+        parts.colour.value = visit.colour or _NOTHING
+        self._show_editor()
+
+    def _show_found(self) -> None:
+        self.parts.put(self.parts.detail, html.neighbours(self.visit, self.address))
+        found, rows = self.visit.found, self.visit.level.rows
+        if found is None or len(self._points) != len(rows):
+            self.map.mark(None, np.zeros((0, 2)), False)
+            return
+        near = self._points[np.searchsorted(rows, [hit.row for hit in found.hits])]
+        if found.vector is not None:
+            where = place(found.vector, self.visit.vectors(), self._points)
+            self.map.mark(where, near, True)
+        else:
+            on_map = rows[rows == found.row]
+            where = self._points[np.searchsorted(rows, on_map[0])] if len(on_map) else None
+            self.map.mark(where, near, False)
+
+    def _show_gallery(self) -> None:
+        visit = self.visit
+        rows = visit.selected if len(visit.selected) else visit.level.rows[visit.passing()]
+        what = "Selected" if len(visit.selected) else "On this map"
+        last = max(-(-len(rows) // _PER_PAGE) - 1, 0)
+        self._page = min(max(self._page, 0), last)
+        self.parts.gallery.text = html.gallery(
+            visit, self.address, rows.tolist(), self._page, _PER_PAGE, what
+        )
+
+    def _quietly(self, change: Callable[[], Any]) -> None:
+        """Change widgets without taking that for the visitor's doing."""
+        before, self._quiet = self._quiet, True
+        try:
+            change()
+        finally:
+            self._quiet = before
+
+    # Selection, colours, filters ----------------------------------------------------------
+
+    def _select(self, indices: list[int]) -> None:
+        rows: Rows = self.map.rows
+        self.visit.select(rows[[i for i in indices if 0 <= i < len(rows)]])
+        self._page = 0
+        if not indices:
+            self._quietly(lambda: self.map.select(self.visit.selected))
+        self._show_rest()
+
+    def _colour_by(self, name: str) -> None:
+        self.visit.colour = None if name == _NOTHING else name
+        self._show_points()
+
+    def _show_editor(self) -> None:
+        """Show the widget for the column that is filtered by, with the filter that it has."""
+        parts, name = self.parts, self.parts.filter.value
+        kind = None
+        if name != _NOTHING:
+            column = self.room.table[name]
+            kind = column.kind
+            if kind == "words" and len(column.words) > MANY:
+                kind = "part"
+        shown = {"words": parts.words, "part": parts.part}
+        shown |= {"number": parts.range, "date": parts.dates}
+        for each, widget in shown.items():
+            widget.visible = each == kind
+        if kind is None:
+            return
+        column, has = self.room.table[name], self.visit.filters.get(name)
+
+        def fill() -> None:
+            if kind == "words":
+                # The widget takes labels for HTML.
+                parts.words.options = [(word, escape(word)) for word in column.words]
+                parts.words.value = list(has.words or ()) if has else []
+            elif kind == "part":
+                parts.part.value = (has.part or "") if has else ""
+            else:
+                _set_range(shown[kind], column.range, has.between if has else None)
+
+        self._quietly(fill)
+
+    def _filter(self, wanted: Filter | None) -> None:
+        if wanted is None:
+            self.visit.unfilter(self.parts.filter.value)
+        else:
+            self.visit.filter(wanted)
+        self._filtered()
+
+    def _filtered(self) -> None:
+        self._page = 0
+        found = self.visit.found
+        if found is not None and found.row is not None:
+            self.visit.click(found.row)
+        elif found is not None and found.vector is not None:
+            self.visit.show(found.what, found.vector)
+        self._show_points()
+
+    def _filter_words(self, words: list[str]) -> None:
+        name = self.parts.filter.value
+        self._filter(Filter(name, words=tuple(words)) if words else None)
+
+    def _filter_part(self, part: str) -> None:
+        name = self.parts.filter.value
+        self._filter(Filter(name, part=part.strip()) if part.strip() else None)
+
+    def _filter_range(self, between: tuple[float, float]) -> None:
+        column = self.room.table[self.parts.filter.value]
+        scale = 1000.0 if column.kind == "date" else 1.0  # Bokeh's dates are in ms
+        low, high = between[0] / scale, between[1] / scale
+        # A slider has steps: at its ends it means all that is beyond the last one too.
+        step = (column.range[1] - column.range[0]) / _STEPS
+        low = column.range[0] if low <= column.range[0] + step / 2 else low
+        high = column.range[1] if high >= column.range[1] - step / 2 else high
+        everything = (low, high) == column.range
+        self._filter(None if everything else Filter(column.name, between=(low, high)))
+
+    # What is pressed in the page's own HTML -----------------------------------------------
+
+    def _act(self, said: str) -> None:
+        verb, _, argument = said.rpartition("#")[0].partition(":")
+        visit = self.visit
+        if verb == "click":
+            visit.click(_number(argument))
+            self._show_found()
+            self._show_gallery()
+        elif verb == "back":
+            visit.back(_number(argument))
+            self._show_map()
+        elif verb == "page":
+            self._page = _number(argument)
+            self._show_gallery()
+        elif verb == "forget":
+            visit.forget()
+            self._show_found()
+            self._show_gallery()
+        elif verb == "unfilter":
+            visit.unfilter(argument or None)
+            self._filtered()
+        elif verb == "only" and visit.colour is not None:
+            self._quietly(lambda: setattr(self.parts.filter, "value", visit.colour))
+            visit.filter(Filter(visit.colour, words=(argument,)))
+            self._filtered()
+        elif verb == "large":
+            name, _, size = argument.rpartition("|")
+            raise InputError(too_large(name, _number(size)))
+
+    def _upload(self, content: Any) -> None:
+        def search() -> None:  # when the name has come too
+            file = self.parts.file
+            name = str(file.filename)
+            file.clear()  # the same file may be searched by again
+            self._do(lambda: self._search(name, str(content)))
+
+        self.document.add_next_tick_callback(search)
+
+    def _search(self, name: str, content: str) -> None:
+        if len(content) > LARGEST * 4 / 3 + 4:
+            raise InputError(too_large(name, len(content) * 3 // 4))
+        image = image_of(name, base64.b64decode(content))
+        asked = self.visit.level.descriptor
+        self.say(f"{name} is being described …")
+        future = self.pool.submit(self.visit.described, image)
+
+        def show() -> None:
+            vector = future.result()
+            if self.visit.level.descriptor == asked:
+                self.visit.show(name, vector)
+                self._show_found()
+                self._show_gallery()
+
+        future.add_done_callback(lambda _: self._later(lambda: self._do(show)))
+
+    def _later(self, act: Callable[[], None]) -> None:
+        """Act in the visitor's turn; from any thread."""
+        try:
+            self.document.add_next_tick_callback(act)
+        except Exception:  # the visitor has left
+            _log.debug("what was made came too late", exc_info=True)
+
+    def _save(self) -> None:
+        saved = keeping.saved(self.visit, self.parts.name.value, self.parts.note.value)
+        key = self.room.selections.save_selection(saved)
+        link = f"{self.here}/explore?selection={key}"
+        self.parts.put(self.parts.link, html.saved(link, saved["name"]))
+
+
+def _number(said: str) -> int:
+    if not said.isascii() or not said.isdigit():
+        raise InputError(f"{said!r} is no number")
+    return int(said)
+
+
+def _set_range(widget: Any, ends: tuple[float, float], between: tuple[float, float] | None) -> None:
+    dates = isinstance(widget, DatetimeRangeSlider)
+    scale = 1000.0 if dates else 1.0
+    low, high = (end * scale for end in ends)
+    high = high if high > low else low + scale  # a slider must have a length
+    value = (low, high) if between is None else tuple(each * scale for each in between)
+    step = (high - low) / _STEPS
+    widget.update(start=low, end=high, step=max(int(step), 1) if dates else step, value=value)

@@ -1,0 +1,314 @@
+"""Where somebody is on the explorer page, without the page."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.similarity.collection import Collection, Hit
+from curiosity_bluesky.similarity.image import Image
+from curiosity_bluesky.similarity.projection import FEWEST, METHODS
+from curiosity_bluesky.views.explore.columns import Filter, Table
+
+NEIGHBOURS = 12
+Rows = NDArray[np.int64]
+
+
+class Describing(Protocol):
+    """What the page needs of a descriptor."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the index."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Raised with every change of what comes out."""
+        ...
+
+    def __call__(self, image: Image) -> NDArray[np.float32]:
+        """Return the vector of an image, (size,)."""
+        ...
+
+
+class Selections(Protocol):
+    """Where selections are kept: the index."""
+
+    def save_selection(self, selection: dict[str, Any]) -> str:
+        """Keep a selection; return what it is found by again."""
+        ...
+
+    def selection(self, id: str) -> dict[str, Any]:
+        """Return a selection; an InputError if there is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Room:
+    """What all visitors of the page share.
+
+    Parameters
+    ----------
+    collection
+        The images.
+    descriptors
+        By name: what an uploaded image is described with.
+    selections
+        Where selections are kept.
+    where
+        What the catalogue is called.
+    run_link
+        The address of a run in Tiled, of its uid; None if there is none to show.
+    """
+
+    collection: Collection
+    descriptors: Mapping[str, Describing]
+    selections: Selections
+    where: str = ""
+    run_link: Callable[[str], str] | None = None
+    table: Table = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", Table(self.collection))
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal images in equal order."""
+        sources = "\n".join(repr(entry.source) for entry in self.collection.entries)
+        return hashlib.blake2b(sources.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
+class Level:
+    """One map: which images, described and projected how.
+
+    Parameters
+    ----------
+    rows
+        In the collection, ascending.
+    descriptor
+        Name of the vectors.
+    method, seed
+        As for `curiosity_bluesky.similarity.projection.project`.
+    """
+
+    rows: Rows
+    descriptor: str
+    method: str = "pca"
+    seed: int = 0
+
+    @property
+    def effective(self) -> str:
+        """The method that is really used: PaCMAP is not for a handful."""
+        return "pca" if len(self.rows) < FEWEST else self.method
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies near something.
+
+    Parameters
+    ----------
+    what
+        The thing, for people.
+    hits
+        The nearest first.
+    vector
+        Of an uploaded image; None for one that is in the collection.
+    row
+        Of an image in the collection; None for an uploaded one.
+    """
+
+    what: str
+    hits: tuple[Hit, ...]
+    vector: NDArray[np.float32] | None = None
+    row: int | None = None
+
+
+class Visit:
+    """What somebody looks at: the maps one in another, filters, a selection, neighbours.
+
+    Parameters
+    ----------
+    room
+        What is there to be looked at.
+    descriptor
+        By which images are compared first; default: the first one that there is.
+    method
+        How they are projected first.
+
+    Raises
+    ------
+    InputError
+        If there is no such descriptor or method, or nothing is indexed.
+    """
+
+    def __init__(self, room: Room, descriptor: str | None = None, method: str = "pca") -> None:
+        self.room = room
+        if not len(room.collection) or not room.collection.vectors:
+            raise InputError("nothing is indexed; run `curiosity index` first")
+        descriptor = descriptor or next(iter(room.collection.vectors))
+        everything = np.arange(len(room.collection))
+        self.levels = [Level(everything, self.known(descriptor), checked_method(method))]
+        self.filters: dict[str, Filter] = {}
+        self.colour: str | None = None
+        self.selected: Rows = np.zeros(0, int)
+        self.found: Found | None = None
+
+    @property
+    def level(self) -> Level:
+        """The map that is shown."""
+        return self.levels[-1]
+
+    def known(self, descriptor: str) -> str:
+        """Return a descriptor's name; an InputError if the index has none of it."""
+        if descriptor not in self.room.collection.vectors:
+            known = ", ".join(self.room.collection.vectors)
+            raise InputError(f"there is no descriptor {descriptor!r} in the index; it has {known}")
+        return descriptor
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Return the vectors of the map, (rows, size)."""
+        every = self.room.collection.vectors[self.level.descriptor]
+        rows = self.level.rows
+        return every if len(rows) == len(every) else every[rows]
+
+    def passing(self) -> NDArray[np.bool_]:
+        """Return which of the map's images pass all filters, (rows,)."""
+        passes = np.ones(len(self.level.rows), bool)
+        for each in self.filters.values():
+            passes &= each.passes(self.room.table[each.column])[self.level.rows]
+        return passes
+
+    def to_project(self) -> Rows:
+        """Return what "project these" means: what is selected, else what passes."""
+        if len(self.selected):
+            return self.selected
+        return self.level.rows[self.passing()] if self.filters else np.zeros(0, int)
+
+    def enter(self) -> None:
+        """Make a map of what is selected (or passes the filters) alone.
+
+        Raises
+        ------
+        InputError
+            If that is less than three images, or all that are on this map.
+        """
+        rows = self.to_project()
+        if len(rows) < 3:
+            raise InputError(f"{len(rows)} images selected; a map needs at least 3: draw a lasso")
+        if len(rows) == len(self.level.rows):
+            raise InputError("that is all of this map: select fewer")
+        self.levels.append(replace(self.level, rows=rows))
+        self.selected = np.zeros(0, int)
+
+    def back(self, depth: int) -> None:
+        """Go back to an earlier map, 0 the first, with what was left selected there.
+
+        Parameters
+        ----------
+        depth
+            Its place in `levels`.
+        """
+        if 0 <= depth < len(self.levels) - 1:
+            self.selected = self.levels[depth + 1].rows
+            del self.levels[depth + 1 :]
+            self._keep_passing()
+
+    def describe_by(self, descriptor: str) -> None:
+        """Compare by another descriptor, from this map on."""
+        self.levels[-1] = replace(self.level, descriptor=self.known(descriptor))
+        if self.found is not None:
+            row = self.found.row
+            self.found = None
+            if row is not None:
+                self.click(row)
+
+    def project_by(self, method: str) -> None:
+        """Project this map in another way."""
+        self.levels[-1] = replace(self.level, method=checked_method(method))
+
+    def filter(self, wanted: Filter) -> None:
+        """Let pass only what one more filter lets pass; one a column.
+
+        What was selected and does not pass is selected no more.
+        """
+        wanted.passes(self.room.table[wanted.column])  # its error before anything changes
+        self.filters[wanted.column] = wanted
+        self._keep_passing()
+
+    def _keep_passing(self) -> None:
+        passing = self.level.rows[self.passing()]
+        self.selected = self.selected[np.isin(self.selected, passing)]
+
+    def unfilter(self, column: str | None = None) -> None:
+        """Take away the filter of a column; None: all."""
+        if column is None:
+            self.filters.clear()
+        else:
+            self.filters.pop(column, None)
+
+    def select(self, rows: ArrayLike) -> None:
+        """Select images of this map; what is not on it, or does not pass, is left out."""
+        passing = self.level.rows[self.passing()]
+        self.selected = np.intersect1d(np.asarray(rows, int), passing)
+
+    def click(self, row: int) -> None:
+        """Find the nearest of one image, on this map; those that pass the filters."""
+        if not 0 <= row < len(self.room.collection):
+            raise InputError(f"there is no image {row}")
+        vector = self.room.collection.vectors[self.level.descriptor][row]
+        others = [hit for hit in self._nearest(vector, NEIGHBOURS + 1) if hit.row != row]
+        entry = self.room.collection.entries[row]
+        what = str(entry.metadata.get("sample") or entry.uid[:8])
+        self.found = Found(f"{what} · {entry.channel}", tuple(others[:NEIGHBOURS]), row=row)
+
+    def search(self, image: Image, what: str) -> None:
+        """Find the nearest of an uploaded image, described as the map is.
+
+        Parameters
+        ----------
+        image
+            The image.
+        what
+            What it is called.
+
+        Raises
+        ------
+        InputError
+            If it cannot be described.
+        """
+        self.show(what, self.described(image))
+
+    def described(self, image: Image) -> NDArray[np.float32]:
+        """Return the vector of an image, by this map's descriptor; may take a second."""
+        name = self.level.descriptor
+        if name not in self.room.descriptors:
+            raise InputError(f"an image cannot be described by {name!r} here; choose another")
+        return np.asarray(self.room.descriptors[name](image), np.float32)
+
+    def show(self, what: str, vector: NDArray[np.float32]) -> None:
+        """Show what lies near a vector of this map's descriptor."""
+        self.found = Found(what, tuple(self._nearest(vector, NEIGHBOURS)), vector=vector)
+
+    def _nearest(self, vector: NDArray[np.float32], top: int) -> list[Hit]:
+        among = self.level.rows[self.passing()]
+        return self.room.collection.nearest(vector, self.level.descriptor, top, among)
+
+    def forget(self) -> None:
+        """Look for nobody's neighbours any more."""
+        self.found = None
+
+
+def checked_method(method: str) -> str:
+    """Return the name of a projection; an InputError if there is none of it."""
+    if method not in METHODS:
+        raise InputError(f"there is no projection {method!r}; there are {', '.join(METHODS)}")
+    return method

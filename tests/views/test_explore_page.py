@@ -1,0 +1,367 @@
+"""The explorer page in a browser, driven by its mouse."""
+
+from __future__ import annotations
+
+import io
+import math
+import shutil
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+pytest.importorskip("bokeh", reason='needs "curiosity-bluesky[explore]"')
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+from explored import image_of, room_of  # noqa: E402
+
+from curiosity_bluesky.errors import InputError  # noqa: E402
+from curiosity_bluesky.views.explore.serving import PageServer  # noqa: E402
+
+IMAGES = 60
+CHROMIUM = shutil.which("chromium")
+# Without a graphics card its emulation takes most of two cores.
+ARGUMENTS = [
+    "--no-sandbox", "--headless=new", "--disable-gpu",
+    "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WAIT = 30_000
+
+FRONT = 'Bokeh.documents[0].get_model_by_name("front")'
+# Where each image that passes lies in the window: its row, x and y.
+PLACES = """() => {
+  const at = Bokeh.index.find_one(Bokeh.documents[0].get_model_by_name("map"))
+  const front = Bokeh.documents[0].get_model_by_name("front").data
+  const corner = at.el.getBoundingClientRect(), {x_scale, y_scale} = at.frame
+  return Array.from(front.row).map((row, i) => [row,
+    corner.left + x_scale.compute(front.x[i]), corner.top + y_scale.compute(front.y[i])])
+}"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+    started, made = threading.Event(), []
+
+    def serve() -> None:
+        cache = tmp_path_factory.mktemp("maps")
+        made.append(PageServer(room_of(IMAGES), port=0, cache=cache))
+        made[0].run(started.set, signals=False)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert started.wait(60)
+    yield made[0]
+    made[0].stop()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium here")
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def context(browser: Any) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1400, "height": 860})
+    context.set_default_timeout(WAIT)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(server: PageServer, context: Any) -> Iterator[Any]:
+    page = context.new_page()
+    failed: list[str] = []
+    page.on("pageerror", lambda error: failed.append(str(error)))
+    opened(page, server.link)
+    yield page
+    assert page.evaluate("window.hacked === undefined"), "what a run says was run as a script"
+    page.close()
+    assert not failed
+
+
+def opened(page: Any, link: str) -> None:
+    page.goto(link)
+    page.wait_for_function(f"window.explorer === true && {FRONT}.data.row.length > 0")
+    page.wait_for_function("Bokeh.documents[0].is_idle")
+
+
+def places(page: Any) -> dict[int, tuple[float, float]]:
+    return {int(row): (x, y) for row, x, y in page.evaluate(PLACES)}
+
+
+def until(page: Any, true: Callable[[], bool]) -> None:
+    end = time.monotonic() + WAIT / 1000
+    while not true():
+        assert time.monotonic() < end, "that did not happen"
+        page.wait_for_timeout(50)
+
+
+def crumbs(page: Any) -> str:
+    return page.locator(".crumbs").inner_text().replace("\n", " ")
+
+
+def lasso(page: Any, share: float) -> set[int]:
+    """Draw around the share of the images nearest to their middle; return which those are."""
+    at = places(page)
+    middle = np.median(list(at.values()), 0)
+    far = {row: math.dist(xy, middle) for row, xy in at.items()}
+    order = sorted(far, key=far.__getitem__)
+    k = round(share * len(order))
+    radius = (far[order[k - 1]] + far[order[k]]) / 2
+    turns = np.linspace(0, 2 * np.pi, 49)
+    path = [
+        (middle[0] + radius * math.cos(turn), middle[1] + radius * math.sin(turn)) for turn in turns
+    ]
+    # Bokeh takes a button that is held for 0.3 s before it moves for something else.
+    for _ in range(5):
+        page.mouse.move(*path[0])
+        page.mouse.down()
+        for xy in path[1:]:
+            page.mouse.move(*xy)
+        page.mouse.up()
+        page.wait_for_timeout(200)
+        if page.evaluate(f"{FRONT}.selected.indices.length"):
+            break
+    rows = page.evaluate(f"{FRONT}.selected.indices.map(i => {FRONT}.data.row[i])")
+    page.get_by_text(f"Selected · {len(rows)}").wait_for()
+    return set(rows)
+
+
+def project_these(page: Any, expected: int) -> None:
+    page.get_by_role("button", name=f"Project these {expected}").click()
+    page.wait_for_function(f"{FRONT}.data.row.length == {expected}")
+
+
+def test_hovering_shows_the_image_and_what_is_known_of_it(page: Any) -> None:
+    (x, y) = places(page)[7]
+    page.mouse.move(x - 5, y - 5)
+    page.mouse.move(x, y)
+    tooltip = page.locator(".bk-tooltip-content:visible").first
+    tooltip.get_by_text("film 0").first.wait_for()
+    said = tooltip.inner_text()
+    assert "phase" in said and "success" in said and "p4m" in said and "2023-11-2" in said
+    picture = tooltip.locator("img").first
+    until(page, lambda: picture.evaluate("e => e.naturalWidth") == 48)
+
+
+def test_a_lasso_makes_a_map_of_its_own_twice_and_back(page: Any) -> None:
+    first = lasso(page, 0.6)
+    assert 30 <= len(first) <= 40
+    before = places(page)
+    project_these(page, len(first))
+    assert set(places(page)) == first
+    assert crumbs(page).startswith(f"All {IMAGES}›{len(first)}")
+    assert page.evaluate(f"{FRONT}.selected.indices") == []
+    second = lasso(page, 0.5)
+    assert second < first
+    project_these(page, len(second))
+    assert crumbs(page).startswith(f"All {IMAGES}›{len(first)}›{len(second)}")
+    # One step back, with what was selected there; then to the start.
+    page.locator(".crumbs button").nth(1).click()
+    page.wait_for_function(f"{FRONT}.data.row.length == {len(first)}")
+    page.get_by_text(f"Selected · {len(second)}").wait_for()
+    page.locator(".crumbs button").first.click()
+    page.wait_for_function(f"{FRONT}.data.row.length == {IMAGES}")
+    assert crumbs(page).startswith(f"All {IMAGES}") and "›" not in crumbs(page)
+    again = places(page)
+    assert max(math.dist(before[row], again[row]) for row in before) < 1.5
+
+
+def test_colours_and_filters_find_what_failed(page: Any) -> None:
+    colour, by = page.locator("select").nth(1), page.locator("select").nth(2)
+    colour.select_option("coercive_bias")
+    page.get_by_text("6 without are grey").wait_for()  # the failed ones have none
+    colour.select_option("exit_status")
+    page.locator(".legend button").get_by_text("fail").click()
+    page.wait_for_function(f"{FRONT}.data.row.length == 6")
+    assert set(places(page)) == {row for row in range(IMAGES) if row % 11 == 0}
+    assert page.locator(".chip").inner_text().startswith("exit_status: fail")
+    by.select_option("channel")
+    page.locator(".choices__inner:visible").click()
+    page.get_by_role("option", name="phase").click()
+    page.wait_for_function(f"{FRONT}.data.row.length == 3")
+    assert page.locator(".chip").count() == 2
+    assert "3 pass the filters" in crumbs(page)
+    # What does not pass stays in grey until it is hidden.
+    back = 'Bokeh.documents[0].get_model_by_name("back").data.x.length'
+    assert page.evaluate(back) == IMAGES - 3
+    page.get_by_text("hide what does not pass").click()
+    page.wait_for_function(f"{back} == 0")
+    page.get_by_text("clear all").click()
+    page.wait_for_function(f"{FRONT}.data.row.length == {IMAGES}")
+    assert page.locator(".chip").count() == 0
+
+
+def test_a_range_of_numbers_is_dragged(page: Any) -> None:
+    page.locator("select").nth(2).select_option("loop_area")
+    handle = page.locator(".noUi-handle-lower:visible")
+    box, track = handle.bounding_box(), page.locator(".noUi-base:visible").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(track["x"] + track["width"] / 2, box["y"] + 5, steps=4)
+    page.mouse.up()
+    page.locator(".chip").get_by_text("loop_area: ").wait_for()
+    page.wait_for_function(f"{FRONT}.data.row.length < {IMAGES}")
+    assert 10 < page.evaluate(f"{FRONT}.data.row.length") < 50
+    page.locator(".chip button").click()
+    page.wait_for_function(f"{FRONT}.data.row.length == {IMAGES}")
+
+
+def test_a_click_shows_the_nearest_and_the_way_to_the_run(page: Any, server: PageServer) -> None:
+    page.mouse.click(*places(page)[12])
+    page.get_by_text("Nearest to film 5 · amplitude").wait_for()
+    vectors = server.room.collection.vectors["texture"]
+    expected = [hit.row for hit in server.room.collection.nearest(vectors[12], "texture", 13)]
+    shown = page.locator(".grid").first.locator("button")
+    rows = [int(b.get_attribute("data-action").partition(":")[2]) for b in shown.all()]
+    assert rows == [row for row in expected if row != 12]
+    distances = [float(text) for text in shown.locator("small").all_inner_texts()]
+    assert distances == sorted(distances) and len(distances) == 12
+    marks = 'Bokeh.documents[0].get_model_by_name("marks").data.x.length'
+    assert page.evaluate(marks) == 12
+    uid = server.room.collection.entries[12].uid
+    link = page.get_by_role("link", name="open in Tiled")
+    assert link.get_attribute("href").endswith(f"/ui/browse/{uid}")
+    assert page.get_by_text("copy uid").get_attribute("data-copy") == uid
+    shown.nth(2).click()  # on to a neighbour's neighbours
+    page.locator(".detail code").get_by_text(f"{rows[2]:08x}").wait_for()
+
+
+def test_an_image_from_elsewhere_is_searched_by(page: Any, tmp_path: Path) -> None:
+    values = np.rot90(image_of(23))
+    grey = np.clip((values - values.min()) / np.ptp(values) * 65535, 0, 65535).astype(np.uint16)
+    PIL.Image.fromarray(grey).save(tmp_path / "turned.png")
+    np.save(tmp_path / "turned.npy", values)
+    spot = 'Bokeh.documents[0].get_model_by_name("spot").data'
+    for name in ("turned.npy", "turned.png"):
+        page.locator("input[type=file]").set_input_files(tmp_path / name)
+        page.get_by_text(f"Nearest to {name}").wait_for()
+        first = page.locator(".grid").first.locator("button").first
+        assert first.get_attribute("data-action") == "click:23"
+        assert float(first.locator("small").inner_text()) < 0.1
+        assert page.evaluate(f"Array.from({spot}.marker)") == ["star"]
+
+
+def test_a_bad_file_is_said_and_changes_nothing(page: Any, tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", np.ones((32, 32)))
+    np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
+    (tmp_path / "words.png").write_text("this is no picture")
+    (tmp_path / "note.txt").write_text("neither is this")
+    (tmp_path / "huge.png").write_bytes(bytes(17 * 2**20))
+    expected = {
+        "flat.npy": "flat.npy is 1 everywhere",
+        "objects.npy": "objects.npy",
+        "words.png": "words.png cannot be read as png",
+        "note.txt": "note.txt is none of .png",
+        "huge.png": "at most 16 MB",
+    }
+    for name, text in expected.items():
+        page.locator("input[type=file]").set_input_files(tmp_path / name)
+        page.locator(".notice.bad").get_by_text(text).wait_for()
+    assert page.get_by_text("Nearest to").count() == 0
+    assert page.evaluate(f"{FRONT}.data.row.length") == IMAGES
+
+
+def test_a_selection_is_saved_and_opened_again(page: Any, server: PageServer, context: Any) -> None:
+    chosen = lasso(page, 0.6)
+    project_these(page, len(chosen))
+    page.locator("select").nth(1).select_option("operator")
+    page.locator(".legend button").get_by_text("ben").click()
+    page.locator(".chip").wait_for()
+    kept = lasso(page, 0.5)
+    at = places(page)
+    page.get_by_placeholder("name").fill("striped <b>films</b>")
+    page.get_by_placeholder("note").fill("the ones to do again")
+    page.get_by_role("button", name="Save selection").click()
+    link = page.get_by_role("link", name="striped <b>films</b>").get_attribute("href")
+    assert link.startswith(f"{server.link}?selection=")
+    saved = server.room.selections.selection(link.partition("=")[2])
+    assert [step["images"] for step in saved["projections"]] == [IMAGES, len(chosen)]
+    assert saved["note"] == "the ones to do again" and len(saved["selected"]) == len(kept)
+
+    other = context.new_page()
+    opened(other, link)
+    other.get_by_text(f"Selected · {len(kept)}").wait_for()
+    assert crumbs(other).startswith(f"All {IMAGES}›{len(chosen)}")
+    assert other.locator(".chip").inner_text().startswith("operator: ben")
+    again = places(other)
+    assert set(again) == set(at)
+    rows = other.evaluate(f"{FRONT}.selected.indices.map(i => {FRONT}.data.row[i])")
+    assert set(rows) == kept
+    # The message takes no room from the map, so that it lies where it lay.
+    assert max(math.dist(at[row], again[row]) for row in at) < 1.5
+    other.close()
+
+
+def test_a_link_to_nothing_is_said(page: Any, server: PageServer) -> None:
+    for key in ("nosuch", "../../etc/passwd", "%00"):
+        opened(page, f"{server.link}?selection={key}")
+        page.locator(".notice.bad").get_by_text("no selection").wait_for()
+        assert page.evaluate(f"{FRONT}.data.row.length") == IMAGES
+
+
+def test_another_descriptor_makes_another_map(page: Any) -> None:
+    before = places(page)
+    page.locator("select").first.select_option("symmetry")
+    until(page, lambda: max(math.dist(before[r], xy) for r, xy in places(page).items()) > 20)
+
+
+def test_what_runs_say_is_shown_and_never_run(page: Any) -> None:
+    # Image 3 is of a sample whose name is a script: in a tooltip, a legend, a menu, a detail.
+    x, y = places(page)[3]
+    page.mouse.move(x - 4, y)
+    page.mouse.move(x, y)
+    page.locator(".bk-tooltip-content:visible").get_by_text("<script>").first.wait_for()
+    page.mouse.click(x, y)
+    page.locator(".detail").get_by_text("<script>").wait_for()
+    page.locator("select").nth(1).select_option("sample")
+    page.locator(".legend").get_by_text("<script>").wait_for()
+    page.locator("select").nth(2).select_option("sample")
+    page.locator(".choices__inner:visible").click()
+    page.get_by_role("option", name="<script>").click()
+    page.locator(".chip").get_by_text("<script>").wait_for()
+    assert page.evaluate("window.hacked === undefined")
+
+
+def status(link: str, **headers: str) -> tuple[int, bytes, Any]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(urllib.request.Request(link, headers=headers)) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        return error.code, b"", error.headers
+
+
+def test_thumbnails_are_served_and_nothing_else(server: PageServer) -> None:
+    address = f"{server.address}/thumbnail/{server.room.digest}"
+    code, content, headers = status(f"{address}/5.png")
+    assert code == 200 and "immutable" in headers["Cache-Control"]
+    assert np.array_equal(
+        np.asarray(PIL.Image.open(io.BytesIO(content))), server.room.collection.thumbnails[5]
+    )
+    for wrong in (f"{IMAGES}.png", "-1.png", "..%2f..%2fetc%2fpasswd", "5.png.txt", "../5.png"):
+        assert status(f"{address}/{wrong}")[0] == 404
+    assert status(f"{address}/5.png", Host="evil.example")[0] == 403
+
+
+def test_a_port_that_is_taken_is_said(server: PageServer) -> None:
+    port = int(server.address.rpartition(":")[2])
+    with pytest.raises(InputError, match=f"port {port} cannot be used"):
+        PageServer(server.room, port=port)
+    with pytest.raises(InputError, match="no descriptor 'smell'"):
+        PageServer(server.room, port=0, descriptor="smell")
