@@ -1,8 +1,9 @@
 """What the learned descriptor knows: groups by name, a structure at another place, a turned image.
 
-``python benchmarks/learned.py --json learned.json``; ``--quick`` takes fewer images, ``--weights
-FILE`` others than those that come with the package, ``--beside texture`` compares with that
-descriptor. All images are generated from seeds that no training has seen.
+``python benchmarks/learned.py --real spm_images.npz --json learned.json``; ``--quick`` takes fewer
+images, ``--weights FILE`` others than those that come with the package. Generated images come from
+seeds that no training has seen; ``--real`` names recorded scans, which are taken again as in
+``benchmarks/retrieval.py``. The descriptor ``texture`` and raw pixels are beside it.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from skimage.transform import resize
 
 sys.path.insert(0, str(Path(__file__).parent))
 from curiosity_bluesky.similarity.descriptors import named
-from curiosity_bluesky.similarity.places import Viewing, random_structure
+from curiosity_bluesky.similarity.places import Retaking, Viewing, random_structure, retaken
 from machine import about
+from retrieval import recorded
 
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.learned import NAMES, Learned
@@ -105,6 +107,31 @@ def retrieval(describe: dict[str, Describe], each: int) -> dict[str, dict[str, f
     return out
 
 
+def again(describe: dict[str, Describe], path: Path, times: int) -> dict[str, dict[str, float]]:
+    """Look for recorded scans that were taken again; return how often that found them first."""
+    scans = recorded(path)
+    rng = np.random.default_rng(SEED)
+    wanted = [
+        Image.checked(retaken(image.values, rng, Retaking(), image.period), period=image.period)
+        for _ in range(times)
+        for image, _, _ in scans
+    ]
+    right = np.tile(np.arange(len(scans)), times)
+    out = {}
+    for name, function in describe.items():
+        known = np.array([function(image) for image, _, _ in scans])
+        away = np.array([np.linalg.norm(known - function(image), axis=1) for image in wanted])
+        first = away.argmin(axis=1)
+        same = [scans[a][1] == scans[b][1] for a, b in zip(first, right, strict=True)]
+        rank = np.sum(away < away[np.arange(len(right)), right][:, None], axis=1)
+        out[name] = {
+            "itself": round(float(np.mean(first == right)), 3),
+            "itself or another channel of it": round(float(np.mean(same)), 3),
+            "among five": round(float(np.mean(rank < 5)), 3),
+        }
+    return out
+
+
 def raw(image: Image) -> NDArray:
     """Return the pixels of an image as a vector, of mean 0 and standard deviation 1."""
     small = resize(image.values, (64, 64), anti_aliasing=True).ravel()
@@ -151,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--beside", nargs="*", default=[])
+    parser.add_argument("--real", type=Path, help="recorded scans, as spm_images.npz")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -165,15 +192,19 @@ def main() -> None:
     print(f"chance: {1 / len(NAMES):.3f}")
     for name, row in out["naming"].items():
         print(name, json.dumps(row))
-    describe: dict[str, Describe] = {
-        "learned": descriptor,
-        "learned, scale not known": lambda image: descriptor(replace(image, um_per_pixel=None)),
-        "raw pixels, 64 x 64": raw,
-        **{name: named(name) for name in arguments.beside},
+    known: dict[str, Describe] = {"learned": descriptor, "texture": named("texture")}
+    unknown: dict[str, Describe] = {
+        name + ", scale not known": lambda image, d=function: d(replace(image, um_per_pixel=None))
+        for name, function in known.items()
     }
-    out["retrieval"] = retrieval(describe, 20 if arguments.quick else 100)
+    unknown["raw pixels, 64 x 64"] = raw
+    out["retrieval"] = retrieval({**known, **unknown}, 20 if arguments.quick else 100)
     for name, row in out["retrieval"].items():
         print(name, row)
+    if arguments.real:
+        out["again"] = again(unknown, arguments.real, 1 if arguments.quick else 3)
+        for name, row in out["again"].items():
+            print("taken again:", name, row)
     out["turned"] = turned(descriptor, 36 if arguments.quick else 180)
     print("turned by any angle:", out["turned"])
     if arguments.json:

@@ -41,7 +41,7 @@ SPIKES = 0.005
 NAMES: tuple[str, ...] = (*GROUPS, "none")
 """What it can name; the last is: no periodic symmetry."""
 
-_OCTAVES = np.arange(-10.0, 8.0)  # 1 nm to 128 um
+_BELLS = np.arange(-10.0, 7.5, 0.5)  # octaves: 1 nm to 128 um
 
 _SQUARE = 8  # turns by 90 degrees and mirrors: the point group 4mm
 
@@ -291,9 +291,9 @@ class Learned:
 
     The first 64 numbers are the mean place of its windows, of length 1: turns by 90 degrees and
     mirrors of the image leave it alone to rounding, other turns, shifts, magnification, contrast
-    and noise as far as was learned. The other 18 are the logarithm of its wavelength in um, spread
-    over bells an octave apart, so that they differ by 0.7 at most however far two scales are apart;
-    0 where nobody knows the scale.
+    and noise as far as was learned. The others are the logarithm of its wavelength in um, spread
+    over bells half an octave wide and of length 1 together: two scales an octave apart count as
+    much as ten. They are 0 where nobody knows the scale, which is equally far from all.
 
     Parameters
     ----------
@@ -308,13 +308,13 @@ class Learned:
 
     name = "learned"
     version = 1
-    size = 64 + len(_OCTAVES)
+    size = 64 + len(_BELLS)
 
     def __init__(self, weights: Path | None = None) -> None:
         self.network = load(weights)
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
-        """Return the vector of an image, (82,)."""
+        """Return the vector of an image, (99,)."""
         parts, wave = windows(image)
         with torch.inference_mode():
             place = functional.normalize(self.network(parts)[1], dim=1).mean(0)
@@ -353,7 +353,7 @@ def load(weights: Path | None = None) -> Network:
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             network.load_state_dict({k: torch.from_numpy(arrays[k]) for k in arrays.files})
-    except (OSError, ValueError, RuntimeError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         why = str(error).splitlines()[0]
         raise InputError(f"{file} does not hold the weights of this network: {why}") from error
     network.eval()
@@ -365,6 +365,7 @@ def load(weights: Path | None = None) -> Network:
 
 def _scale(wave: float | None) -> NDArray[np.float64]:
     if wave is None:
-        return np.zeros(len(_OCTAVES))
-    bells = np.exp(-((np.log2(wave) - _OCTAVES) ** 2) / 2)
-    return 0.5 * bells / max(float(np.linalg.norm(bells)), 1e-3)
+        return np.zeros(len(_BELLS))
+    octaves = np.clip(np.log2(wave), _BELLS[0], _BELLS[-1])
+    bells = np.exp(-(((octaves - _BELLS) / 0.5) ** 2) / 2)
+    return bells / np.linalg.norm(bells)

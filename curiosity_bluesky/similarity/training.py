@@ -219,6 +219,7 @@ def train(
     motifs: int = 300,
     seed: int = 1,
     minutes: float = math.inf,
+    device: str = "cpu",
 ) -> tuple[Network, list[dict[str, float]]]:
     """Return a network that has learned, and how it went.
 
@@ -237,10 +238,12 @@ def train(
         Decides everything.
     minutes
         After which the last steps begin.
+    device
+        Where the network is, for torch; images are drawn on the CPU.
     """
     torch.manual_seed(seed)
     rng = torch.Generator().manual_seed(seed)
-    network = Network().train()
+    network = Network().train().to(device)
     known = stock(motifs, 2 * motifs, seed)
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.02)
     history, recent, began, step = [], [], time.monotonic(), 0
@@ -250,7 +253,8 @@ def train(
         step += 1
         left = 1.0 if steps is None else min(1.0, (steps - step + 1) / FALLING)
         optimiser.param_groups[0]["lr"] = RATE * min(left, step / RISING)
-        naming, placing, right = loss(network, *views(known, structures, rng))
+        both, names = views(known, structures, rng)
+        naming, placing, right = loss(network, both.to(device), names.to(device))
         optimiser.zero_grad()
         (naming + 0.5 * placing).backward()
         optimiser.step()
@@ -262,7 +266,7 @@ def train(
             history.append({"step": step, **row, "minutes": round(spent, 2)})
             print(history[-1], flush=True)
             recent = []
-    return network.eval(), history
+    return network.cpu().eval(), history
 
 
 def main() -> None:
@@ -274,6 +278,7 @@ def main() -> None:
     parser.add_argument("--structures", type=int, default=48)
     parser.add_argument("--motifs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     if arguments.steps is None and not arguments.minutes < math.inf:
         parser.error("give --steps or --minutes: how long it shall take")
@@ -284,6 +289,7 @@ def main() -> None:
         arguments.motifs,
         arguments.seed,
         arguments.minutes,
+        arguments.device,
     )
     np.savez(arguments.out, **{k: v.numpy() for k, v in network.state_dict().items()})
     arguments.out.with_suffix(".json").write_text(json.dumps(history, indent=1))
