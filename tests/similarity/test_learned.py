@@ -21,7 +21,7 @@ from curiosity_bluesky.similarity.wallpaper import (
     spoilt,
 )
 
-RIGHT_OF_72, FOUND_OF_20, TURNED = 20, 8, 0.5
+RIGHT_OF_54, FOUND_OF_12, TURNED = 20, 8, 0.5
 """Far below what docs/learned.md gives: by chance 4 are right and 1 is found."""
 
 
@@ -118,17 +118,17 @@ def test_groups_of_fresh_images_are_named(descriptor):
     right = 0
     for n, name in enumerate(learned.NAMES):
         rng = np.random.default_rng([43, n])
-        for _ in range(4):
+        for _ in range(3):
             sure = descriptor.names(
                 Image.checked(random_image(None if name == "none" else name, rng))
             )
             right += max(sure, key=lambda known: sure[known]) == name
-    assert right >= RIGHT_OF_72
+    assert right >= RIGHT_OF_54
 
 
 def test_the_other_view_of_a_texture_is_found(descriptor):
     views = []
-    for n in range(20):
+    for n in range(12):
         rng = np.random.default_rng([44, n])
         large = shaped(random_texture(rng, 280, np.exp(rng.uniform(np.log(5), np.log(21)))), rng)
         turned = rotate(large[96:, 96:], rng.uniform(0, 360), reshape=False, order=1)
@@ -138,7 +138,7 @@ def test_the_other_view_of_a_texture_is_found(descriptor):
         )
     one, other = np.swapaxes(views, 0, 1)
     away = np.linalg.norm(one[:, None] - other, axis=2)
-    assert np.sum(np.argmin(away, axis=1) == np.arange(20)) >= FOUND_OF_20
+    assert np.sum(np.argmin(away, axis=1) == np.arange(12)) >= FOUND_OF_12
 
 
 def odd():
@@ -236,14 +236,14 @@ def run_training(monkeypatch, *arguments):
 
 
 def test_training_repeats_itself_from_its_seed(tmp_path, monkeypatch, one_thread):
-    small = ["--steps", 3, "--structures", 6, "--motifs", 1]
+    small = ["--steps", 2, "--structures", 6, "--motifs", 1]
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run_training(monkeypatch, tmp_path / f"{name}.npz", *small, "--seed", seed)
     a, b, c = (np.load(tmp_path / f"{name}.npz", allow_pickle=False) for name in "abc")
     assert all((a[name] == b[name]).all() for name in a.files)
     assert any((a[name] != c[name]).any() for name in a.files)
     learned.Learned(tmp_path / "a.npz")
-    assert json.loads((tmp_path / "a.json").read_text())[-1]["step"] == 3
+    assert json.loads((tmp_path / "a.json").read_text())[-1]["step"] == 2
 
 
 def test_the_clock_decides_only_how_many_steps(monkeypatch):
