@@ -109,6 +109,10 @@ def demo(
     devices: Annotated[
         str, typer.Option(metavar="simulated|epics", help="epics: over Channel Access.")
     ] = "simulated",
+    warm_start: Annotated[
+        str | None,
+        typer.Option(metavar="similar|UID", help="Start from an earlier run of the catalogue."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure nothing: show limits, seeds, time.")
     ] = False,
@@ -143,7 +147,8 @@ def demo(
         return
     with _json_alone(as_json):
         result = run_demo(
-            setting, catalog=catalog, plot=plot, picture=picture, lookahead=lookahead, **how
+            setting, catalog=catalog, plot=plot, picture=picture, lookahead=lookahead,
+            warm_start=warm_start, **how,
         )  # fmt: skip
     _show_result(result, as_json)
 
