@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import httpx
 from bluesky_tiled_plugins.queries import TimeRange
 from tiled.profiles import list_profiles
-from tiled.queries import Eq
+from tiled.queries import Eq, SpecsQuery
 
 from curiosity_bluesky.connection import (
     Connection,
@@ -109,14 +109,14 @@ class Catalog:
             return self._client
 
     def _asked(self, ask: Callable[[Any], T]) -> T:
-        """Ask the server, once more if it went away in between."""
+        """Ask the server about its runs, once more if it went away in between."""
         self.flush()
         try:
-            return ask(self.client)
+            return ask(_runs(self.client))
         except (httpx.TransportError, httpx.HTTPStatusError) as error:
             if not is_away(error):
                 raise
-            return ask(self.client)  # raises Unreachable if nobody took its place
+            return ask(_runs(self.client))  # raises Unreachable if nobody took its place
 
     def writer(
         self, batch_size: int = 1, retry: tuple[float, float] = (1.0, 30.0)
@@ -175,7 +175,7 @@ class Catalog:
             if isinstance(error, InputError):
                 raise
             raise InputError(
-                f"no run {key!r} in {self.where}, which holds {len(self.client)} runs; "
+                f"no run {key!r} in {self.where}, which holds {len(self)} runs; "
                 "`curiosity runs` lists them"
             ) from None
 
@@ -356,6 +356,11 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
         )
     connection = DirectoryConnection(where)
     return Catalog(connection, connection.open())
+
+
+def _runs(client: Any) -> Any:
+    """Return what is a run of all that lies in a catalogue: the index of similarity is none."""
+    return client.search(SpecsQuery(include=["BlueskyRun"]))
 
 
 def _at_exit(close: weakref.WeakMethod) -> None:

@@ -22,6 +22,9 @@ import uvicorn
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.hdf5 import uri_of
 
+INDEX, INDEX_SPEC = "similarity", "SimilarityIndex"
+"""Key and spec of the container beside the runs that holds descriptors of their images."""
+
 _START_SECONDS = 30.0
 _TURN_SECONDS = 120.0
 """How long a request waits for its turn at the tables."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class Entry:
         ``exit_status``.
     properties
         Derived from the run's spectra, such as ``coercive_bias`` (V); by name, with NaN left out.
+    labels
+        Derived from the image, such as ``symmetry``.
     """
 
     uid: str
@@ -47,6 +50,7 @@ class Entry:
     um_per_pixel: tuple[float, float] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     properties: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def source(self) -> tuple[str, str, str, int]:
@@ -100,12 +104,14 @@ class Collection:
     def __len__(self) -> int:
         return len(self.entries)
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
-        """What entries can be filtered and coloured by: fields, metadata, properties."""
-        names = {"channel": None, "uid": None}
-        for entry in self.entries:
-            names |= dict.fromkeys(entry.metadata) | dict.fromkeys(entry.properties)
+        """What entries can be filtered and coloured by: fields, labels, properties, metadata."""
+        names: dict[str, None] = {"channel": None, "uid": None}
+        for kind in ("labels", "properties", "metadata"):
+            # Images of one run share theirs.
+            for values in {id(v): v for v in (getattr(e, kind) for e in self.entries)}.values():
+                names |= dict.fromkeys(values)
         return list(names)
 
     def column(self, name: str) -> list[Any]:
@@ -123,10 +129,27 @@ class Collection:
         """
         if name in ("channel", "uid"):
             return [getattr(entry, name) for entry in self.entries]
-        values = [entry.metadata.get(name, entry.properties.get(name)) for entry in self.entries]
         if name not in self.columns:
             raise InputError(f"nothing indexed has {name!r}; there are {', '.join(self.columns)}")
-        return values
+        return [
+            entry.labels.get(name, entry.properties.get(name, entry.metadata.get(name)))
+            for entry in self.entries
+        ]
+
+    def part(self, rows: ArrayLike) -> Collection:
+        """Return some of the images as a collection of their own.
+
+        Parameters
+        ----------
+        rows
+            Which, in the order in which they are wanted.
+        """
+        chosen = np.asarray(rows, int).reshape(-1)
+        return Collection(
+            [self.entries[row] for row in chosen],
+            {name: vectors[chosen] for name, vectors in self.vectors.items()},
+            None if self.thumbnails is None else self.thumbnails[chosen],
+        )
 
     def nearest(
         self, vector: ArrayLike, by: str, top: int = 12, among: ArrayLike | None = None

@@ -1,0 +1,498 @@
+"""How the index lies in Tiled: batches that are written once and never changed.
+
+``similarity/<kind>`` is a container each for the thumbnails and for every descriptor, named
+with its version, such as ``texture-1``; in it are arrays with one row an image. ``images-1``
+holds tables that say which images these are: the metadata of each names the arrays that belong
+to it, with their checksums, and it is written last. So what a process that died has left is
+never taken for more than it is, and two that write at once do at worst one image twice. In
+``runs-1`` are tables with one row a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+from tiled.client.container import Container
+
+from curiosity_bluesky.catalog import Catalog
+from curiosity_bluesky.server import INDEX, INDEX_SPEC
+
+IMAGES, RUNS, SELECTIONS = "images-1", "runs-1", "selections"
+STALE = 600.0
+"""What belongs to no batch for so long, s, was left by a process that died."""
+
+SMALL = 4096
+"""A batch of fewer images is merged with others of its kind."""
+
+MANY = 16
+"""So many small batches are merged."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image in the index.
+
+    Parameters
+    ----------
+    uid, stream, key, event, channel, shape, um_per_pixel
+        As for `Entry`.
+    refused
+        Why it cannot be described; "" if it is.
+    """
+
+    uid: str
+    stream: str
+    key: str
+    event: int
+    channel: str
+    shape: tuple[int, int]
+    um_per_pixel: tuple[float, float] | None
+    refused: str = ""
+
+    @property
+    def source(self) -> tuple[str, str, str, int]:
+        """What makes the image itself."""
+        return self.uid, self.stream, self.key, self.event
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run in the index.
+
+    Parameters
+    ----------
+    uid
+        Which.
+    metadata, properties
+        As for `Entry`.
+    complete
+        Whether nothing more is to come: it has ended, and all of its images are indexed.
+    written
+        When, s since 1970: of several rows of a run the newest counts.
+    """
+
+    uid: str
+    metadata: Mapping[str, Any]
+    properties: Mapping[str, float]
+    complete: bool
+    written: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images and where their vectors are.
+
+    Parameters
+    ----------
+    key
+        Of the table in ``images-1``.
+    rows
+        The images.
+    arrays
+        By kind: key and checksum of the array, (rows, ...).
+    """
+
+    key: str
+    rows: tuple[Row, ...]
+    arrays: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def dominates(self, other: Batch) -> bool:
+        """Whether what this has need not be kept in the other; never both ways round."""
+        mine, others = set(self.arrays), set(other.arrays)
+        return mine > others or (mine == others and self.key < other.key)
+
+
+class Store:
+    """The batches of one catalogue.
+
+    Parameters
+    ----------
+    catalog
+        Where they are.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._known: dict[str, Batch | None] = {}
+        self._known_runs: dict[str, list[RunRow] | None] = {}
+        self._client: Any = None
+        self._folders: dict[str, Any] = {}
+
+    # What is there
+
+    def exists(self) -> bool:
+        """Whether anything was indexed."""
+        return self._root() is not None
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of arrays, of other versions too."""
+        root = self._root()
+        names = [] if root is None else list(root)
+        return [name for name in names if name not in (IMAGES, RUNS, SELECTIONS)]
+
+    def batches(self) -> list[Batch]:
+        """Return all batches that are whole."""
+        there = self._there(IMAGES)
+        self._known = {key: batch for key, batch in self._known.items() if key in there}
+        for key, node in there.items():
+            if self._known.get(key) is None:
+                self._known[key] = _batch(key, node)
+        arrays = {kind: set(self._keys(kind)) for kind in self.kinds()}
+        return [
+            batch
+            for batch in self._known.values()
+            if batch is not None
+            and all(key in arrays.get(kind, ()) for kind, (key, _) in batch.arrays.items())
+        ]
+
+    def array(self, batch: Batch, kind: str) -> NDArray | None:
+        """Return an array of a batch; None if it is not what was written."""
+        key, checksum = batch.arrays[kind]
+        folder = self._folder(kind)
+        if folder is None:
+            return None
+        try:
+            values = np.asarray(folder[key].read())
+        except (KeyError, httpx.HTTPStatusError):
+            return None
+        return values if _checksum(values) == checksum else None
+
+    def runs(self) -> dict[str, RunRow]:
+        """Return the newest row of each run."""
+        there = self._there(RUNS)
+        self._known_runs = {k: rows for k, rows in self._known_runs.items() if k in there}
+        for key, node in there.items():
+            if self._known_runs.get(key) is None:
+                self._known_runs[key] = _run_rows(node)
+        found: dict[str, RunRow] = {}
+        for row in (row for rows in self._known_runs.values() for row in rows or ()):
+            if row.uid not in found or row.written >= found[row.uid].written:
+                found[row.uid] = row
+        return found
+
+    # What is written
+
+    def write(
+        self, rows: Sequence[Row], arrays: Mapping[str, NDArray], merged: bool = False
+    ) -> Batch:
+        """Write a batch; it counts once this returns.
+
+        Parameters
+        ----------
+        rows
+            The images.
+        arrays
+            By kind, (rows, ...).
+        merged
+            Whether it takes the place of smaller ones.
+        """
+        # What merges others comes before them in every order.
+        key = f"{'m' if merged else 'p'}-{secrets.token_hex(8)}"
+        for kind, values in arrays.items():
+            self._write_array(kind, key, np.ascontiguousarray(values))
+        written = {kind: (key, _checksum(values)) for kind, values in arrays.items()}
+        return self._commit(key, tuple(rows), written)
+
+    def _commit(
+        self, key: str, rows: tuple[Row, ...], arrays: Mapping[str, tuple[str, str]]
+    ) -> Batch:
+        table = {
+            "uid": [row.uid for row in rows],
+            "stream": [row.stream for row in rows],
+            "key": [row.key for row in rows],
+            "event": [row.event for row in rows],
+            "channel": [row.channel for row in rows],
+            "rows": [row.shape[0] for row in rows],
+            "cols": [row.shape[1] for row in rows],
+            "um_per_pixel_y": [(row.um_per_pixel or (np.nan, np.nan))[0] for row in rows],
+            "um_per_pixel_x": [(row.um_per_pixel or (np.nan, np.nan))[1] for row in rows],
+            "refused": [row.refused for row in rows],
+        }
+        about = {
+            "arrays": {kind: list(where) for kind, where in arrays.items()},
+            "sha256": _checksum_of([asdict(row) for row in rows]),
+        }
+        self._write_table(IMAGES, key, table, about)
+        self._known[key] = batch = Batch(key, rows, dict(arrays))
+        return batch
+
+    def write_runs(self, rows: Sequence[RunRow]) -> None:
+        """Write rows of runs; they count instead of older ones.
+
+        Parameters
+        ----------
+        rows
+            The runs.
+        """
+        if not rows:
+            return
+        key = f"p-{secrets.token_hex(8)}"
+        table = {
+            "uid": [row.uid for row in rows],
+            "metadata": [json.dumps(row.metadata) for row in rows],
+            "properties": [json.dumps(row.properties) for row in rows],
+            "complete": [row.complete for row in rows],
+            "written": [row.written for row in rows],
+        }
+        about = {"sha256": _checksum_of([asdict(row) for row in rows])}
+        self._write_table(RUNS, key, table, about)
+        self._known_runs[key] = list(rows)
+
+    def tidy(self) -> None:
+        """Merge what is small and remove what nobody needs: at any time, by anybody."""
+        batches = self.batches()
+        # Of one set of kinds only: what a merged batch lacks would have to be done again.
+        alike: dict[frozenset[str], list[Batch]] = {}
+        for batch in batches:
+            if len(batch.rows) < SMALL:
+                alike.setdefault(frozenset(batch.arrays), []).append(batch)
+        for kinds, small in alike.items():
+            if len(small) >= MANY:
+                for group in _groups(small):
+                    self._merge(group, kinds)
+        self._merge_runs()
+        self._remove_dominated()
+        self._remove_left()
+
+    def clear(self) -> None:
+        """Remove all but the selections."""
+        for kind in [IMAGES, RUNS, *self.kinds()]:
+            self._delete(kind, self._keys(kind))
+        self._known, self._known_runs = {}, {}
+
+    def _merge(self, group: list[Batch], kinds: Iterable[str]) -> None:
+        arrays: dict[str, NDArray] = {}
+        for kind in kinds:
+            parts = [self.array(batch, kind) for batch in group]
+            if any(part is None for part in parts):
+                return
+            arrays[kind] = np.concatenate([part for part in parts if part is not None])
+        rows = [row for batch in group for row in batch.rows]
+        once = list({row.source: n for n, row in enumerate(rows)}.values())
+        arrays = {kind: values[once] for kind, values in arrays.items()}
+        self.write([rows[n] for n in once], arrays, merged=True)
+
+    def _merge_runs(self) -> None:
+        small = {
+            key: rows
+            for key, rows in self._known_runs.items()
+            if rows is not None and len(rows) < SMALL
+        }
+        if len(small) >= MANY:
+            newest: dict[str, RunRow] = {}
+            for row in sorted(
+                (r for rows in small.values() for r in rows), key=lambda r: r.written
+            ):
+                newest[row.uid] = row
+            self.write_runs(list(newest.values()))
+            self._delete(RUNS, small)
+
+    def _remove_dominated(self) -> None:
+        batches = self.batches()
+        holding: dict[tuple[str, str, str, int], list[Batch]] = {}
+        for batch in batches:
+            for row in batch.rows:
+                holding.setdefault(row.source, []).append(batch)
+        for batch in batches:
+            if all(any(o.dominates(batch) for o in holding[r.source]) for r in batch.rows):
+                self._delete(IMAGES, [batch.key])
+                self._known.pop(batch.key, None)
+
+    def _remove_left(self) -> None:
+        """Remove arrays that belong to no batch, and tables that cannot be read, of old."""
+        used = {
+            kind: {b.arrays[kind][0] for b in self._known.values() if b and kind in b.arrays}
+            for kind in self.kinds()
+        }
+        for kind, keys in used.items():
+            left = {k: node for k, node in self._there(kind).items() if k not in keys}
+            self._delete(kind, [key for key, node in left.items() if _is_old(node)])
+        for kind, known in ((IMAGES, self._known), (RUNS, self._known_runs)):
+            broken = [key for key, read in known.items() if read is None]
+            if broken:
+                there = self._there(kind)
+                self._delete(kind, [k for k in broken if k in there and _is_old(there[k])])
+
+    # Selections
+
+    def save(self, key: str, content: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        """Keep a JSON document under a key; what is there already stays.
+
+        Parameters
+        ----------
+        key, content
+            The document.
+        about
+            What a list of them shows.
+        """
+        if key not in self._keys(SELECTIONS):
+            values = np.frombuffer(json.dumps(content, sort_keys=True).encode(), np.uint8)
+            self._write_array(SELECTIONS, key, values, about)
+
+    def saved(self) -> dict[str, dict[str, Any]]:
+        """Return what a list shows of each document, by its key."""
+        return {key: dict(node.metadata) for key, node in self._there(SELECTIONS).items()}
+
+    def load(self, key: str) -> dict[str, Any] | None:
+        """Return a document; None if there is none, or only a part of it."""
+        folder = self._folder(SELECTIONS)
+        if folder is None:
+            return None
+        try:
+            node = folder[key]
+            values = np.asarray(node.read())
+        except (KeyError, httpx.HTTPStatusError):
+            return None
+        whole = _checksum(values) == node.metadata["sha256"]
+        return json.loads(values.tobytes()) if whole else None
+
+    # Tiled
+
+    def _root(self, make: bool = False) -> Any:
+        client = self._catalog.client
+        if client is not self._client:  # another server may have taken the place of the last
+            self._client, self._folders = client, {}
+        if INDEX in self._folders:
+            return self._folders[INDEX]
+        # The client of a catalogue takes each key for the uid of a run.
+        plain = Container(
+            client.context, item=client.item, structure_clients=client.structure_clients
+        )
+        about = {"about": "Descriptors of the images in the runs, see curiosity_bluesky.similarity"}
+        return self._kept(INDEX, plain, make, metadata=about, specs=[INDEX_SPEC])
+
+    def _folder(self, kind: str, make: bool = False) -> Any:
+        root = self._root(make)
+        if root is None:
+            return None
+        return self._folders.get(kind) or self._kept(kind, root, make)
+
+    def _kept(self, key: str, parent: Any, make: bool, **about: Any) -> Any:
+        """Return a container, and ask for it once; None if there is none and none is to be made."""
+        try:
+            found = parent[key]
+        except KeyError:
+            if not make:
+                return None
+            try:
+                found = parent.create_container(key, **about)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.CONFLICT:
+                    raise
+                found = parent[key]  # another process made it at this moment
+        self._folders[key] = found
+        return found
+
+    def _keys(self, kind: str) -> list[str]:
+        folder = self._folder(kind)
+        return [] if folder is None else list(folder)
+
+    def _there(self, kind: str) -> dict[str, Any]:
+        folder = self._folder(kind)
+        return {} if folder is None else dict(folder.items())
+
+    def _write_array(
+        self, kind: str, key: str, values: NDArray, about: Mapping[str, Any] | None = None
+    ) -> None:
+        metadata = {**_about(), "sha256": _checksum(values), **(about or {})}
+        self._folder(kind, make=True).write_array(values, key=key, metadata=metadata)
+
+    def _write_table(
+        self, kind: str, key: str, columns: Mapping[str, list[Any]], about: Mapping[str, Any]
+    ) -> None:
+        import pandas
+
+        table = pandas.DataFrame(columns)
+        metadata = {**_about(), **about}
+        self._folder(kind, make=True).write_dataframe(table, key=key, metadata=metadata)
+
+    def _delete(self, kind: str, keys: Iterable[str]) -> None:
+        folder = self._folder(kind)
+        for key in list(keys) if folder is not None else []:
+            try:
+                folder.delete_contents([key], recursive=True, external_only=False)
+            except httpx.HTTPStatusError as error:
+                # Somebody else who tidies up was quicker.
+                if error.response.status_code != httpx.codes.NOT_FOUND:
+                    raise
+
+
+def _about() -> dict[str, Any]:
+    return {"time": time.time(), "curiosity_version": version("curiosity-bluesky")}
+
+
+def _is_old(node: Any) -> bool:
+    return time.time() - float(node.metadata.get("time", 0.0)) > STALE
+
+
+def _groups(batches: list[Batch]) -> list[list[Batch]]:
+    """Put batches together up to the size at which they stay."""
+    groups: list[list[Batch]] = [[]]
+    for batch in batches:
+        if groups[-1] and sum(len(b.rows) for b in groups[-1]) + len(batch.rows) > SMALL:
+            groups.append([])
+        groups[-1].append(batch)
+    return [group for group in groups if len(group) > 1]
+
+
+def _checksum(values: NDArray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def _checksum_of(rows: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+
+
+def _table(node: Any) -> list[dict[str, Any]] | None:
+    """Return the rows of a table; None if not all of it was written."""
+    try:
+        return node.read().to_dict("records")
+    except (KeyError, httpx.HTTPStatusError):
+        return None
+
+
+def _batch(key: str, node: Any) -> Batch | None:
+    rows = []
+    for row in _table(node) or ():
+        size = float(row["um_per_pixel_y"]), float(row["um_per_pixel_x"])
+        rows.append(
+            Row(
+                uid=str(row["uid"]),
+                stream=str(row["stream"]),
+                key=str(row["key"]),
+                event=int(row["event"]),
+                channel=str(row["channel"]),
+                shape=(int(row["rows"]), int(row["cols"])),
+                um_per_pixel=None if np.isnan(size[0]) else size,
+                refused=str(row["refused"]),
+            )
+        )
+    if _checksum_of([asdict(row) for row in rows]) != node.metadata.get("sha256"):
+        return None
+    arrays = {kind: (k, c) for kind, (k, c) in node.metadata["arrays"].items()}
+    return Batch(key, tuple(rows), arrays)
+
+
+def _run_rows(node: Any) -> list[RunRow] | None:
+    rows = [
+        RunRow(
+            uid=str(row["uid"]),
+            metadata=json.loads(row["metadata"]),
+            properties=json.loads(row["properties"]),
+            complete=bool(row["complete"]),
+            written=float(row["written"]),
+        )
+        for row in _table(node) or ()
+    ]
+    whole = _checksum_of([asdict(row) for row in rows]) == node.metadata.get("sha256")
+    return rows if whole else None

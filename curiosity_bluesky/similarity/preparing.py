@@ -1,0 +1,150 @@
+"""From an image to a field that descriptors can work on: filled, square, level, of one contrast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from skimage.transform import resize
+
+from curiosity_bluesky.similarity.image import Image
+
+LONGEST = 256
+"""Pixels along the longer side that are looked at; larger images are averaged down to it."""
+
+_SPIKE = 0.005
+_LINES = -0.2
+
+
+@dataclass(frozen=True)
+class Field:
+    """What is left of an image when the instrument's share is taken out.
+
+    Parameters
+    ----------
+    values
+        (rows, cols), float32, or complex64 for a circular channel; square pixels, mean 0,
+        mean square 1.
+    um_per_pixel
+        Size of these pixels, um; None if nobody knows.
+    """
+
+    values: NDArray
+    um_per_pixel: float | None
+
+
+def prepared(image: Image, longest: int = LONGEST) -> Field:
+    """Return the field of an image.
+
+    Circular values become points on the unit circle, so that neither the wrap nor an offset of
+    the phase is seen. Others lose their plane, the offsets of single lines if there are such,
+    and spikes. What was not measured is filled from around it. Pixels become square, those of
+    the finer axis, and at most so many that the limit is kept. All of it commutes with turns by
+    90 degrees and reflections.
+
+    Parameters
+    ----------
+    image
+        As `Image.checked` returns it.
+    longest
+        Pixels along the longer side, at most.
+    """
+    values = image.values
+    if image.period is not None:
+        values = np.exp(2j * np.pi * (values / image.period))
+    values = _filled(values)
+    values, pixel = _squared(values, image.um_per_pixel, longest)
+    if image.period is None:
+        # Instruments measure in metres and amperes: 1e-12 squared is lost in float32.
+        values = _despiked(values / max(float(np.abs(values).max()), np.finfo(float).tiny))
+        values = _despiked(_unlined(_level(values)))
+    values = values - values.mean()
+    size = float(np.sqrt(np.mean(np.abs(values) ** 2)))
+    kind = np.complex64 if image.period is not None else np.float32
+    return Field((values / max(size, 1e-12)).astype(kind), pixel)
+
+
+def _filled(values: NDArray) -> NDArray:
+    """Fill what is NaN by the mean of what is around it, as far around as it takes."""
+    missing = np.isnan(values)
+    if not missing.any():
+        return values
+    values = np.where(missing, 0, values)
+    known = (~missing).astype(float)
+    width = 1.0
+    while missing.any():
+        weight = gaussian_filter(known, width, mode="nearest", truncate=3.0)
+        total = gaussian_filter(values * known, width, mode="nearest", truncate=3.0)
+        near = missing & (weight > 1e-3)
+        values[near] = (total[near] / weight[near]).astype(values.dtype)
+        missing &= ~near
+        width *= 2
+    return values
+
+
+def _squared(
+    values: NDArray, um_per_pixel: tuple[float, float] | None, longest: int
+) -> tuple[NDArray, float | None]:
+    """Make pixels square, and few enough; return their size, um."""
+    steps = np.abs(np.array(um_per_pixel if um_per_pixel else (1.0, 1.0)))
+    extent = np.array(values.shape) * steps
+    pixel = max(float(steps.min()), float(extent.max()) / longest)
+    shape = np.maximum(np.round(extent / pixel).astype(int), 8)
+    if tuple(shape) != values.shape:
+        if np.iscomplexobj(values):
+            values = _resized(values.real, shape) + 1j * _resized(values.imag, shape)
+        else:
+            values = _resized(values, shape)
+    return values, pixel if um_per_pixel else None
+
+
+def _resized(values: NDArray, shape: NDArray) -> NDArray:
+    return resize(values, tuple(shape), order=1, mode="reflect", anti_aliasing=True)
+
+
+def _level(values: NDArray) -> NDArray:
+    """Subtract the mean plane of the bulk: a particle must not tilt its surroundings."""
+    rows, cols = values.shape
+    y, x = np.linspace(-1, 1, rows)[:, None], np.linspace(-1, 1, cols)[None, :]
+    inside = np.ones(values.shape, bool)
+    level = values
+    for _ in range(3):
+        terms = [np.ones(values.shape), y + 0 * x, x + 0 * y]
+        used = [term * inside for term in terms]
+        normal = np.array([[np.vdot(a, b) for b in terms] for a in used])
+        right = np.array([np.vdot(a, values) for a in used])
+        a, b, c = np.linalg.lstsq(normal, right, rcond=None)[0]
+        level = values - a - b * y - c * x
+        inside = np.abs(level) <= 3 * np.sqrt(np.mean(level[inside] ** 2))
+    return level
+
+
+def _unlined(values: NDArray) -> NDArray:
+    """Subtract offsets that single rows, or columns, have of their own."""
+    rows = _offsets(values)[:, None]
+    cols = _offsets(values.T)[None, :]
+    return values - rows - cols
+
+
+def _offsets(values: NDArray) -> NDArray:
+    """Return the offset of each row, 0 for all if they look like the sample's.
+
+    Medians of the steps from row to row see through most structure. Steps of offsets without
+    memory are anticorrelated by -1/2; those of a surface, stripes along the rows included,
+    follow one another.
+    """
+    steps = np.median(np.diff(values, axis=0), axis=1)
+    spread = float(np.sum(steps**2))
+    if spread == 0 or float(np.sum(steps[1:] * steps[:-1])) / spread > _LINES:
+        return np.zeros(len(values))
+    heights = np.concatenate([[0.0], np.cumsum(steps)])
+    return heights - gaussian_filter(heights, 2.0, mode="nearest")
+
+
+def _despiked(values: NDArray) -> NDArray:
+    """Clip what lies far outside of where 99 % are."""
+    low, high = np.quantile(values, [_SPIKE, 1 - _SPIKE])
+    room = 0.25 * (high - low)
+    return np.clip(values, low - room, high + room) if high > low else values
