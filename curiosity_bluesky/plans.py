@@ -121,7 +121,8 @@ def curiosity_plan(
         uid of a run that was interrupted: this one goes on with it. Strategy, seed, mask and
         the like are those of that run; `num_points` may be given anew.
     catalog : str
-        Where that run is, and those that `warm_start` looks through, as for `connect`; default: where runs are by default.
+        Where that run is, and those that `warm_start` looks through, as for `connect`; default:
+        where runs are by default.
     time_budget : float
         Seconds that the run may take, survey included: no point is begun that would not be done
         in time.
@@ -222,7 +223,7 @@ def curiosity_plan(
         resurvey_every=resurvey_every or 0,
         resurvey_minutes=resurvey_minutes or 0.0,
     )
-    agent = CuriosityAgent(chosen, seed or 0)
+    agent = CuriosityAgent(chosen, seed or 0, earlier=None if past is None else past.earlier)
     allowed = None if mask is None else np.asarray(mask, bool)
     if dry_run:
         return (

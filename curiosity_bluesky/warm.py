@@ -79,16 +79,21 @@ class Warm:
             catalogue.
         """
         about = yield from _described([imager])
-        images = {}
-        for known in image_keys(documents.SURVEY, about):
-            if known.key in survey.channels:
-                images[known.key] = known.image(survey.channels[known.key])
         channels = documents.channels_of((yield from _described(detectors)))
+
+        def images() -> dict[str, Image]:
+            known = {key.key: key for key in image_keys(documents.SURVEY, about)}
+            return {
+                name: known[name].image(values)
+                if name in known
+                else Image.checked(values, what=name)
+                for name, values in survey.channels.items()
+            }
 
         def search() -> Start:
             with connect(self.catalog, create=False) as runs:
                 gate = GATE if self.gate is None else self.gate
-                return start_from(self.asked, runs, survey, _all(images, survey), channels, gate)
+                return start_from(self.asked, runs, survey, images, channels, gate)
 
         return (yield from plan_stubs.call_in_thread(search))
 
@@ -103,12 +108,6 @@ def past_of(catalog: Catalog, uid: str) -> Past:
     """
     past = Past.of(catalog.lineage(uid))
     return Past(past.runs, recorded(catalog, past.start))
-
-
-def _all(images: dict[str, Image], survey: Survey) -> dict[str, Image]:
-    """Return an image for each channel of the survey."""
-    missing = survey.channels.keys() - images.keys()
-    return images | {key: Image.checked(survey.channels[key], what=key) for key in missing}
 
 
 def _described(devices: Sequence[Readable]) -> MsgGenerator[dict[str, Any]]:

@@ -14,7 +14,6 @@ from curiosity_bluesky.documents.translate import (
     Translator,
     channel_keys,
     configured_axis,
-    strategy_from,
 )
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Earlier, Failure, Observation, Proposal, Survey
@@ -101,8 +100,7 @@ def earlier_from(
     for name, doc in documents:
         if name == "start":
             uid = doc["uid"]
-            if "curiosity_strategy" in doc:
-                min_quality = strategy_from(doc)[0].min_quality
+            min_quality = doc.get("curiosity_parameters", {}).get("min_quality", min_quality)
         if name == "descriptor" and doc["name"] == PRIMARY:
             channels = channels_of(doc)
         items += translate(name, doc)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,9 @@ GATE = 0.5
 """Texture distance above which no earlier run is taken: the 95th percentile of the distances
 between two views of one structure. `benchmarks/warm_start.py` measures it."""
 
+TRIED = 20
+"""So many runs are looked at, the nearest ones, for one that fits."""
+
 BY = "texture"
 """Images are compared by this descriptor."""
 
@@ -52,7 +55,7 @@ class Start:
     earlier
         The earlier run, None for a cold start.
     distance
-        From the nearest run that could be used, None if it was not looked at or there is none.
+        Of that run, or of the one that is beyond the gate; None where none was looked at.
     gate
         The distance above which none is taken, None if any.
     reason
@@ -83,7 +86,7 @@ def start_from(
     asked: str,
     catalog: Catalog,
     survey: Survey,
-    images: Mapping[str, Image],
+    images: Callable[[], Mapping[str, Image]],
     channels: Sequence[Channel],
     gate: float = GATE,
 ) -> Start:
@@ -99,7 +102,7 @@ def start_from(
     survey
         The new one.
     images
-        Its channels by data key, with their scale.
+        Returns its channels by data key, with their scale.
     channels
         Those of the spectra to be measured.
     gate
@@ -113,13 +116,14 @@ def start_from(
     if asked != SIMILAR:
         earlier = _fetched(catalog, asked, survey, channels)
         return Start(asked, earlier, None, None, f"run {earlier.uid} was asked for")
-    ranked = nearest(Index(catalog).collection(), images)
-    for uid, distance in ranked:
+    try:
+        ranked = nearest(Index(catalog, [BY]).collection(), images())
+    except InputError as error:  # nothing is indexed before the first run of all
+        logger.warning("cold start: %s", error)
+        return Start(asked, None, None, gate, str(error))
+    for uid, distance in ranked[:TRIED]:
         if distance > gate:
-            reason = f"the nearest run that fits, {uid}, is {distance:.3g} away; gate {gate:.3g}"
-            fits = _fits(catalog, uid, survey, channels)
-            if fits is None:
-                continue
+            reason = f"the next run, {uid}, is {distance:.3g} away, beyond the gate of {gate:.3g}"
             logger.info("cold start: %s", reason)
             return Start(asked, None, distance, gate, reason)
         earlier = _fits(catalog, uid, survey, channels)
@@ -127,7 +131,7 @@ def start_from(
             reason = f"the most similar of {len(ranked)} runs, {distance:.3g} away"
             logger.info("starting from run %s: %s", earlier.uid, reason)
             return Start(asked, earlier, distance, gate, reason)
-    reason = f"none of {len(ranked)} indexed runs with the same survey channels fits"
+    reason = f"none of the {len(ranked[:TRIED])} nearest runs with the same survey channels fits"
     logger.info("cold start: %s", reason)
     return Start(asked, None, None, gate, reason)
 
