@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-_LEVELS = (np.arange(32) + 0.5) / 32
+_LEVELS = (np.arange(16) + 0.5) / 32
 _SMOOTHING = (0.0, 1.0, 2.0)
 
 SIZE = len(_SMOOTHING) * (16 + 16)
@@ -33,9 +33,9 @@ def histogram_block(values: NDArray) -> NDArray[np.float64]:
     out = []
     for width in _SMOOTHING:
         smooth = gaussian_filter(values, width, mode="nearest") if width else values
-        quantiles = np.quantile(smooth, _LEVELS)
-        quantiles = (quantiles - smooth.mean()) / max(float(smooth.std()), 1e-9)
-        even = (quantiles[::-1] - quantiles)[:16] / 2
-        odd = (quantiles[::-1] + quantiles)[:16] / 2
+        ranked = np.sort((smooth - smooth.mean()) / max(float(smooth.std()), 1e-9), axis=None)
+        below = (_LEVELS * smooth.size).astype(int)
+        low, high = ranked[below], ranked[-1 - below]
+        even, odd = (high - low) / 2, (high + low) / 2
         out += [even, odd * (1.0 if odd.sum() >= 0 else -1.0)]
     return np.concatenate(out)

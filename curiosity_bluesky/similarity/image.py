@@ -45,7 +45,8 @@ class Image:
         Parameters
         ----------
         values, um_per_pixel, period
-            As for `Image`; colours, (rows, cols, 3 or 4), become grey.
+            As for `Image`; colours, (rows, cols, 3 or 4), become grey. An axis may fall; a step
+            of 0 or NaN says nothing of the scale.
         what
             What it is called in an error.
 
@@ -73,4 +74,8 @@ class Image:
             raise InputError(f"{missing:.0%} of {what} is not a number; expected at most half")
         if np.nanmax(array) == np.nanmin(array):
             raise InputError(f"{what} is {np.nanmin(array):g} everywhere; there is nothing in it")
+        if um_per_pixel is not None:
+            steps = np.abs(np.asarray(um_per_pixel, float))
+            known = bool(np.isfinite(steps).all() and steps.all())
+            um_per_pixel = (float(steps[0]), float(steps[1])) if known else None
         return cls(array, um_per_pixel, period)

@@ -22,7 +22,7 @@ from curiosity_bluesky.similarity.wallpaper import (
     shaped,
 )
 
-KINDS = ("domains", "wallpaper", "rough", "grains", "particles")
+KINDS = ("domains", "wallpaper", "rough", "grains", "particles", "mixed")
 """What structures there are; only the first two are judged by, the others are learned from."""
 
 _PLACES = 4
@@ -41,11 +41,14 @@ class Viewing:
         Factor of magnification, from and to.
     noise
         Standard deviation of white noise relative to that of the image, from and to.
+    turned
+        Whether they are rotated and mirrored.
     """
 
     side: int = 128
     scales: tuple[float, float] = (1.0, 1.0)
     noise: tuple[float, float] = (0.15, 0.15)
+    turned: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Structure:
         """
         scale = float(np.exp(rng.uniform(*np.log(how.scales))))
         turn, mirror = rng.uniform(0, 2 * np.pi), rng.choice((-1.0, 1.0))
+        if not how.turned:
+            turn, mirror = 0.0, 1.0
         y, x = (np.mgrid[: how.side, : how.side] - (how.side - 1) / 2) / scale
         rotated = np.stack(
             [mirror * (np.cos(turn) * x - np.sin(turn) * y), np.sin(turn) * x + np.cos(turn) * y]
@@ -101,6 +106,68 @@ def contrasted(values: NDArray, rng: np.random.Generator) -> NDArray[np.float64]
         unit = 1 - unit
     unit = unit ** np.exp(rng.uniform(-_GAMMA, _GAMMA))
     return np.exp(rng.uniform(-2, 2)) * (unit + rng.uniform(-1, 1))
+
+
+@dataclass(frozen=True)
+class Retaking:
+    """How an image is taken again.
+
+    Parameters
+    ----------
+    area
+        What part of the area is seen, from and to; less where that much does not fit once
+        rotated: a square turned by 45 degrees holds one of half its area.
+    scales
+        Factor of magnification, from and to.
+    noise
+        Standard deviation of white noise relative to that of the image, from and to.
+    """
+
+    area: tuple[float, float] = (0.6, 0.8)
+    scales: tuple[float, float] = (0.7, 1.4)
+    noise: tuple[float, float] = (0.1, 0.2)
+
+
+def retaken(
+    values: NDArray, rng: np.random.Generator, how: Retaking, period: float | None = None
+) -> NDArray[np.float64]:
+    """Return part of an image, rotated and mirrored by chance, at another scale, with noise.
+
+    Parameters
+    ----------
+    values
+        (rows, cols).
+    rng
+        Where chance comes from.
+    how
+        What differs.
+    period
+        As of `Image`.
+    """
+    rows, cols = values.shape
+    turn, scale = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(*np.log(how.scales)))
+    cos, sin = np.cos(turn), np.sin(turn)
+    size = np.sqrt(rng.uniform(*how.area)) * np.array([rows, cols])
+    box = np.array([[abs(cos), abs(sin)], [abs(sin), abs(cos)]]) @ size
+    fits = min(1.0, *((np.array([rows, cols]) - 1) / box))
+    size, box = size * fits, box * fits
+    y0, x0 = rng.uniform(box / 2, np.array([rows, cols]) - box / 2) - 0.5
+    n, m = (size * scale).astype(int)
+    y = (np.arange(n)[:, None] - (n - 1) / 2) / scale
+    x = (np.arange(m)[None, :] - (m - 1) / 2) / scale * rng.choice((-1.0, 1.0))
+    where = [y0 + cos * y + sin * x, x0 - sin * y + cos * x]
+
+    def seen(part: NDArray) -> NDArray:
+        return map_coordinates(part, where, order=3, mode="reflect")
+
+    if period is None:
+        out = seen(values)
+        spread = float(out.std())
+    else:
+        circle = np.exp(2j * np.pi * values / period)
+        out = np.angle(seen(circle.real) + 1j * seen(circle.imag)) * period / (2 * np.pi)
+        spread = float(np.sqrt(1 - np.abs(circle.mean()) ** 2)) * period / (2 * np.pi)
+    return out + rng.uniform(*how.noise) * spread * rng.normal(size=out.shape)
 
 
 def random_structure(kind: str, rng: np.random.Generator, side: int = 128) -> Structure:
@@ -129,14 +196,7 @@ def random_structure(kind: str, rng: np.random.Generator, side: int = 128) -> St
         return Structure(kind, lattice)
     # Four places side by side in a square, each with room to turn, and to be seen smaller.
     room = int(2 * side)
-    if kind in ("domains", "rough"):
-        field = (
-            random_texture(rng, 2 * room, float(np.exp(rng.uniform(np.log(5), np.log(side / 6)))))
-            if kind == "domains"
-            else _rough(rng, 2 * room)
-        )
-    else:
-        field = _cells(rng, 2 * room, side, filled=kind == "particles")
+    field = _field(kind, rng, 2 * room, side)
     middles = room * np.array([(0.5, 0.5), (1.5, 1.5), (0.5, 1.5), (1.5, 0.5)])
 
     def sampled(place: int, points: NDArray) -> NDArray:
@@ -145,6 +205,23 @@ def random_structure(kind: str, rng: np.random.Generator, side: int = 128) -> St
         return shaped(values, np.random.default_rng(seed))
 
     return Structure(kind, sampled)
+
+
+def _field(kind: str, rng: np.random.Generator, size: int, side: int) -> NDArray:
+    if kind == "domains":
+        grain = float(np.exp(rng.uniform(np.log(5), np.log(side / 6))))
+        return random_texture(rng, size, grain)
+    if kind == "rough":
+        return _rough(rng, size)
+    if kind == "mixed":
+        # Two phases of a sample side by side, or one on top of the other.
+        kinds = rng.choice([k for k in KINDS if k not in ("wallpaper", "mixed")], 2)
+        one, other = (_field(str(k), rng, size, side) for k in kinds)
+        mask = 1 / (1 + np.exp(-rng.uniform(1, 8) * (_rough(rng, size) + rng.normal())))
+        return _standard(
+            one * mask + np.exp(rng.normal()) * other * (1 - mask) + rng.normal() * mask
+        )
+    return _cells(rng, size, side, filled=kind == "particles")
 
 
 def _on_grid(pattern: Pattern, points: NDArray, start: NDArray) -> NDArray:

@@ -57,8 +57,9 @@ def prepared(image: Image, longest: int = LONGEST) -> Field:
     values = _filled(values)
     values, pixel = _squared(values, image.um_per_pixel, longest)
     if image.period is None:
-        # Instruments measure in metres and amperes: 1e-12 squared is lost in float32.
-        values = _despiked(values / max(float(np.abs(values).max()), np.finfo(float).tiny))
+        # Instruments measure in metres and hertz: float32 is for what is left of their numbers.
+        values = values - np.median(values)
+        values = (values / np.abs(values).max()).astype(np.float32)
         values = _despiked(_unlined(_level(values)))
     values = values - values.mean()
     size = float(np.sqrt(np.mean(np.abs(values) ** 2)))
@@ -106,18 +107,20 @@ def _resized(values: NDArray, shape: NDArray) -> NDArray:
 
 def _level(values: NDArray) -> NDArray:
     """Subtract the mean plane of the bulk: a particle must not tilt its surroundings."""
-    rows, cols = values.shape
-    y, x = np.linspace(-1, 1, rows)[:, None], np.linspace(-1, 1, cols)[None, :]
-    inside = np.ones(values.shape, bool)
+    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in values.shape)
+    inside = np.ones(values.shape, np.float32)
     level = values
     for _ in range(3):
-        terms = [np.ones(values.shape), y + 0 * x, x + 0 * y]
-        used = [term * inside for term in terms]
-        normal = np.array([[np.vdot(a, b) for b in terms] for a in used])
-        right = np.array([np.vdot(a, values) for a in used])
-        a, b, c = np.linalg.lstsq(normal, right, rcond=None)[0]
-        level = values - a - b * y - c * x
-        inside = np.abs(level) <= 3 * np.sqrt(np.mean(level[inside] ** 2))
+        ones, used = (np.ones_like(y), np.ones_like(x)), inside * values
+        # The sums over the grid of products of 1, x and y are sums over its rows and columns.
+        terms = [ones, (y, ones[1]), (ones[0], x)]
+        normal = [[(a[0] * b[0]) @ inside @ (a[1] * b[1]) for b in terms] for a in terms]
+        right = [a[0] @ used @ a[1] for a in terms]
+        c, along_y, along_x = np.linalg.lstsq(np.array(normal), np.array(right), rcond=None)[0]
+        level = values - (c + along_y * y)[:, None] - along_x * x
+        squares = level**2
+        bulk = float(np.vdot(inside, squares)) / float(inside.sum())
+        inside = (squares <= 9 * bulk).astype(np.float32)
     return level
 
 
@@ -145,6 +148,8 @@ def _offsets(values: NDArray) -> NDArray:
 
 def _despiked(values: NDArray) -> NDArray:
     """Clip what lies far outside of where 99 % are."""
-    low, high = np.quantile(values, [_SPIKE, 1 - _SPIKE])
+    last = values.size - 1
+    ranks = round(_SPIKE * last), round((1 - _SPIKE) * last)
+    low, high = np.partition(values.ravel(), ranks)[list(ranks)]
     room = 0.25 * (high - low)
     return np.clip(values, low - room, high + room) if high > low else values

@@ -31,6 +31,7 @@ OCTAVES = (1, 2, 3)
 """How much coarser the second wavelet is than the first."""
 
 _SECOND = 2  # the finest scale of a second wavelet
+_COARSE = SCALES - 1
 _LARGEST = 160
 
 
@@ -44,6 +45,8 @@ class Scattered:
         log2 of that of each scale, pixels of the image, (scales,).
     first
         Harmonics 0, 1 and 2 of the angle, per scale, (scales, 3).
+    local
+        How the moduli vary over the plane, and with each other, per scale, (scales, 10).
     second
         By octaves between both wavelets: scales of the first, and (scales, 2 harmonics, 5
         angles between both).
@@ -51,6 +54,7 @@ class Scattered:
 
     wavelengths: NDArray[np.float64]
     first: NDArray[np.float64]
+    local: NDArray[np.float64]
     second: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 
@@ -58,7 +62,8 @@ class Scattered:
 def _bank(shape: tuple[int, int], small: tuple[int, int], scale: int) -> NDArray[np.float32]:
     """Return wavelets of one scale, (angles, rows, cols).
 
-    They lie on the low frequencies, `small`, of the Fourier grid of an image of a shape.
+    They lie on the low frequencies, `small`, of the Fourier grid of an image of a shape, and
+    are scaled so that values on the coarser grid are those on the finer one.
     """
     ky, kx = (2 * np.pi * np.fft.fftfreq(m) * m / n for n, m in zip(shape, small, strict=True))
     ky, kx = ky[:, None], kx[None, :]
@@ -72,7 +77,7 @@ def _bank(shape: tuple[int, int], small: tuple[int, int], scale: int) -> NDArray
     for axis, m in enumerate(small):
         if m % 2 == 0:
             np.moveaxis(bank, axis + 1, 0)[m // 2] = 0
-    return bank.astype(np.float32)
+    return (bank * (small[0] * small[1] / (shape[0] * shape[1]))).astype(np.float32)
 
 
 def _small(shape: tuple[int, int], scale: int) -> tuple[int, int]:
@@ -94,10 +99,11 @@ def _low(spectra: NDArray, small: tuple[int, int]) -> NDArray:
 def _moduli(spectra: NDArray, shape: tuple[int, int], scale: int) -> NDArray:
     """Return moduli of fields, (..., rows, cols), under wavelets, (..., angles, rows, cols)."""
     small = _small(shape, scale)
-    low = _low(spectra, small)
-    # Scaled so that the values are those on the finer grid.
-    size = np.float32(small[0] * small[1] / (spectra.shape[-2] * spectra.shape[-1]))
-    return np.abs(ifft2(low[..., None, :, :] * (_bank(shape, small, scale) * size)))
+    factor = spectra.shape[-2] * spectra.shape[-1] / (shape[0] * shape[1])
+    low = _low(spectra, small)[..., None, :, :] * np.float32(1 / factor)
+    waves = ifft2(low * _bank(shape, small, scale), overwrite_x=True)
+    # Twice as quick as np.abs, which minds overflows.
+    return np.sqrt(waves.real**2 + waves.imag**2)
 
 
 def periodic_part(values: NDArray) -> NDArray:
@@ -151,11 +157,14 @@ def scattered(values: NDArray) -> Scattered:
     first = np.zeros((SCALES, ANGLES))
     second: dict[int, list[NDArray]] = {octaves: [] for octaves in OCTAVES}
     scales: dict[int, list[int]] = {octaves: [] for octaves in OCTAVES}
+    coarse = _small(shape, _COARSE)
+    maps: list[NDArray] = []
     for a in range(SCALES):
         parts = [_moduli(spectrum, shape, a) for spectrum in spectra]
         moduli = parts[0] if len(parts) == 1 else np.sqrt((parts[0] ** 2 + parts[1] ** 2) / 2)
         first[a] = moduli.mean(axis=(-2, -1))
         again = fft2(moduli)
+        maps.append(_low(again, coarse) * (np.prod(coarse) / np.prod(again.shape[-2:])))
         for b in range(max(a + 1, _SECOND), min(a + OCTAVES[-1], SCALES - 1) + 1):
             # A real field has the same moduli in both directions.
             means = _moduli(again, shape, b).mean(axis=(-2, -1))
@@ -166,6 +175,7 @@ def scattered(values: NDArray) -> Scattered:
     return Scattered(
         wavelengths,
         harmonics,
+        _local(ifft2(_low(spectra[0], coarse)), np.array(maps)),
         {o: (np.array(scales[o], int), np.array(second[o])) for o in OCTAVES},
     )
 
@@ -188,6 +198,49 @@ def _joint(means: NDArray) -> NDArray[np.float64]:
     return np.sqrt((harmonics**2 + harmonics[:, opposite] ** 2) / 2)[:, : half + 1]
 
 
+def _local(field: NDArray, maps: NDArray) -> NDArray[np.float64]:
+    """Return how moduli vary over the plane, (scales, 10).
+
+    Parameters
+    ----------
+    field
+        The field itself on a coarse grid, (rows, cols).
+    maps
+        Spectra of moduli on that grid, (scales, angles, rows, cols).
+    """
+    turn = np.exp(2j * np.pi * np.arange(ANGLES) / ANGLES)
+    level = np.maximum(ifft2(maps.mean(axis=1)).real, 0)
+    # The modulus of the second moment over the angles: how much of a direction there is.
+    directed = ifft2(np.einsum("sarc,a->src", maps, turn / ANGLES))
+    floor = 0.05 * level.mean(axis=(1, 2), keepdims=True) + _TINY
+    share = np.abs(directed) / (level + floor)
+    logs = np.log(level + floor)
+    logs = logs - logs.mean(axis=(1, 2), keepdims=True)
+    spread = logs.std(axis=(1, 2)) + 1e-6
+    shares = share - share.mean(axis=(1, 2), keepdims=True)
+    field = (field - field.mean()) / (np.sqrt(np.mean(np.abs(field - field.mean()) ** 2)) + 1e-9)
+    product = np.mean(directed[:-1] * directed[1:].conj(), axis=(1, 2)).real
+    sizes = np.sqrt(np.mean(np.abs(directed) ** 2, axis=(1, 2))) + _TINY
+    columns = [
+        share.mean(axis=(1, 2)),
+        spread,
+        np.mean(logs**3, axis=(1, 2)) / spread**3,
+        _last_again(np.mean(logs[:-1] * logs[1:], axis=(1, 2)) / (spread[:-1] * spread[1:])),
+        _last_again(np.mean(logs[:-2] * logs[2:], axis=(1, 2)) / (spread[:-2] * spread[2:])),
+        np.mean(logs * shares, axis=(1, 2)) / spread,
+        shares.std(axis=(1, 2)),
+        np.abs(np.mean(field * logs, axis=(1, 2))) / spread,
+        np.mean(np.abs(field) ** 2 * logs, axis=(1, 2)) / spread,
+        _last_again(product / (sizes[:-1] * sizes[1:])),
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _last_again(values: NDArray) -> NDArray:
+    """Fill up to the number of scales with the last value."""
+    return np.concatenate([values, np.repeat(values[-1], SCALES - len(values))])
+
+
 def scattering_block(
     found: Scattered, log_length: float, places: NDArray, first_places: NDArray
 ) -> NDArray[np.float64]:
@@ -207,6 +260,7 @@ def scattering_block(
     where = found.wavelengths - log_length
     power = found.first[:, 0] / np.sqrt(np.sum(found.first[:, 0] ** 2) + _TINY)
     table = [np.log(power + 1e-2), *(found.first[:, 1:] / (found.first[:, :1] + 1e-2)).T]
+    table += list(found.local.T)
     out = [np.interp(first_places, where, column) for column in table]
     for scales, harmonics in found.second.values():
         level = found.first[scales, 0][:, None] + 1e-2

@@ -65,8 +65,11 @@ def _window(shape: tuple[int, int], padded: tuple[int, int]) -> tuple[NDArray, N
 
 
 @lru_cache(maxsize=16)
-def _polar(padded: tuple[int, int]) -> tuple[csr_array, NDArray, NDArray]:
-    """Return how pixels of a half spectrum share in rings, exp(i 2 angle), pixels per ring."""
+def _polar(padded: tuple[int, int]) -> tuple[csr_array, NDArray, NDArray, NDArray]:
+    """Return how pixels of a half spectrum share in rings.
+
+    Also exp(i 2 angle) and how often each pixel counts, and how many pixels a ring has.
+    """
     rows, cols = padded
     ky, kx = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(cols)[None, :]
     k = np.hypot(ky, kx)
@@ -90,7 +93,7 @@ def _polar(padded: tuple[int, int]) -> tuple[csr_array, NDArray, NDArray]:
         (shares.ravel(), (targets.ravel(), np.tile(inside, 3))), shape=(len(_RINGS), k.size)
     ).astype(np.float32)
     turn = np.exp(2j * np.arctan2(ky, kx + 0 * ky)).astype(np.complex64).ravel()
-    return matrix, turn, np.asarray(matrix.sum(axis=1)).ravel()
+    return matrix, turn, matrix.sum(axis=0), matrix.sum(axis=1)
 
 
 def spectrum(values: NDArray, *, periodic: bool = False) -> Spectrum:
@@ -118,8 +121,8 @@ def spectrum(values: NDArray, *, periodic: bool = False) -> Spectrum:
     # The spectrum of a complex field is not the same at k and -k; the mean of both is the sum
     # over its real and imaginary parts, and does not change with the sign of a phase.
     power = np.sum([np.abs(rfft2(part, padded)) ** 2 for part in parts], axis=0)
-    matrix, turn, count = _polar(padded)
-    total = float(matrix.sum(axis=0) @ power.ravel())
+    matrix, turn, often, count = _polar(padded)
+    total = float(often @ power.ravel())
     power = power / max(total, 1e-30)
     flat = power.ravel()
     rings, turned = [], flat.astype(np.complex64)
@@ -130,7 +133,10 @@ def spectrum(values: NDArray, *, periodic: bool = False) -> Spectrum:
     floor = _white(rings[:, 0].real, count)
     rings[:, 0] = np.maximum(rings[:, 0].real - floor * count, 0)
     left = float(rings[:, 0].real.sum())
-    weights = rings[:, 0].real / max(left, 1e-30)
+    # Weighted as the power of the gradient is: what is larger than half the image comes and
+    # goes with the place, and would decide otherwise.
+    weights = rings[:, 0].real * 2.0 ** (_RINGS / 2)
+    weights = weights / max(float(weights.sum()), 1e-30)
     log_length = -float(weights @ _RINGS)
     correlation = irfft2(np.maximum(power - floor, 0) if floor else power, padded)
     if not periodic:
