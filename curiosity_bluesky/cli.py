@@ -17,6 +17,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from curiosity_bluesky.cli_similar import CatalogOption, JsonOption
+from curiosity_bluesky.cli_similar import app as about_images
 from curiosity_bluesky.errors import InputError
 
 app = typer.Typer(
@@ -27,16 +29,6 @@ app = typer.Typer(
 )
 console = Console()
 DEFAULT_SAMPLE = "PTO_BEPS_1d3um"
-
-CatalogOption = Annotated[
-    str | None,
-    typer.Option(
-        "--catalog",
-        metavar="DIR|URI",
-        help="Directory, Tiled URI or Tiled profile. [default: $CURIOSITY_CATALOG or runs]",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 LoadOption = Annotated[
     list[Path] | None,
@@ -556,6 +548,9 @@ def ioc(
         drift=drift,
         until_eof=until_eof,
     )
+
+
+app.add_typer(about_images)
 
 
 def _end(number: int, frame: object) -> None:

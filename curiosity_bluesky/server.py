@@ -213,7 +213,7 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
         "trees": [
             {
                 "path": "/",
-                "tree": "catalog",
+                "tree": "curiosity_bluesky.listing:runs_alone",
                 "args": {
                     "uri": f"sqlite:///{directory / 'catalog.db'}",
                     "writable_storage": [

@@ -130,15 +130,11 @@ class Store:
 
     # What is there
 
-    def exists(self) -> bool:
-        """Whether anything was indexed."""
-        return self._root() is not None
-
-    def kinds(self) -> list[str]:
-        """Return the kinds of arrays, of other versions too."""
-        root = self._root()
-        names = [] if root is None else list(root)
-        return [name for name in names if name not in (IMAGES, RUNS, SELECTIONS)]
+    def reach(self) -> None:
+        """Look for the server: another one may have taken the place of the last."""
+        client = self._catalog.client
+        if client is not self._client:
+            self._client, self._folders = client, {}
 
     def batches(self) -> list[Batch]:
         """Return all batches that are whole."""
@@ -147,13 +143,11 @@ class Store:
         for key, node in there.items():
             if self._known.get(key) is None:
                 self._known[key] = _batch(key, node)
-        arrays = {kind: set(self._keys(kind)) for kind in self.kinds()}
-        return [
-            batch
-            for batch in self._known.values()
-            if batch is not None
-            and all(key in arrays.get(kind, ()) for kind, (key, _) in batch.arrays.items())
-        ]
+        return self.whole()
+
+    def whole(self) -> list[Batch]:
+        """Return what `batches` found, and what was written since."""
+        return [batch for batch in self._known.values() if batch is not None]
 
     def array(self, batch: Batch, kind: str) -> NDArray | None:
         """Return an array of a batch; None if it is not what was written."""
@@ -248,39 +242,56 @@ class Store:
         self._write_table(RUNS, key, table, about)
         self._known_runs[key] = list(rows)
 
-    def tidy(self) -> None:
-        """Merge what is small and remove what nobody needs: at any time, by anybody."""
-        batches = self.batches()
+    def merge(self) -> None:
+        """Merge what is small, when there is much of it: at any time, by anybody."""
         # Of one set of kinds only: what a merged batch lacks would have to be done again.
         alike: dict[frozenset[str], list[Batch]] = {}
-        for batch in batches:
-            if len(batch.rows) < SMALL:
+        for batch in self._known.values():
+            if batch is not None and len(batch.rows) < SMALL:
                 alike.setdefault(frozenset(batch.arrays), []).append(batch)
+        merged = False
         for kinds, small in alike.items():
-            if len(small) >= MANY:
-                for group in _groups(small):
-                    self._merge(group, kinds)
+            for group in _groups(small) if len(small) >= MANY else []:
+                merged |= self._merge(group, kinds)
+        if merged:
+            self.remove_dominated()
         self._merge_runs()
-        self._remove_dominated()
-        self._remove_left()
+
+    def tidy(self) -> None:
+        """Remove what nobody needs, and what processes that died have left."""
+        self.remove_dominated()
+        kinds = [k for k in self._root() or () if k not in (IMAGES, RUNS, SELECTIONS)]
+        for kind in kinds:
+            used = {b.arrays[kind][0] for b in self._known.values() if b and kind in b.arrays}
+            there = self._there(kind)
+            self._delete(kind, [k for k, node in there.items() if k not in used and _is_old(node)])
+            for key, batch in self._known.items():
+                # A batch whose array is gone is none.
+                if batch and kind in batch.arrays and batch.arrays[kind][0] not in there:
+                    self._known[key] = None
+        for kind, known in ((IMAGES, self._known), (RUNS, self._known_runs)):
+            broken = [key for key, read in known.items() if read is None]
+            there = self._there(kind) if broken else {}
+            self._delete(kind, [k for k in broken if k in there and _is_old(there[k])])
 
     def clear(self) -> None:
         """Remove all but the selections."""
-        for kind in [IMAGES, RUNS, *self.kinds()]:
+        for kind in [k for k in self._root() or () if k != SELECTIONS]:
             self._delete(kind, self._keys(kind))
         self._known, self._known_runs = {}, {}
 
-    def _merge(self, group: list[Batch], kinds: Iterable[str]) -> None:
+    def _merge(self, group: list[Batch], kinds: Iterable[str]) -> bool:
         arrays: dict[str, NDArray] = {}
         for kind in kinds:
             parts = [self.array(batch, kind) for batch in group]
             if any(part is None for part in parts):
-                return
+                return False
             arrays[kind] = np.concatenate([part for part in parts if part is not None])
         rows = [row for batch in group for row in batch.rows]
         once = list({row.source: n for n, row in enumerate(rows)}.values())
         arrays = {kind: values[once] for kind, values in arrays.items()}
         self.write([rows[n] for n in once], arrays, merged=True)
+        return True
 
     def _merge_runs(self) -> None:
         small = {
@@ -297,8 +308,9 @@ class Store:
             self.write_runs(list(newest.values()))
             self._delete(RUNS, small)
 
-    def _remove_dominated(self) -> None:
-        batches = self.batches()
+    def remove_dominated(self) -> None:
+        """Remove batches all of whose images are in others with as much or more."""
+        batches = [batch for batch in self._known.values() if batch is not None]
         holding: dict[tuple[str, str, str, int], list[Batch]] = {}
         for batch in batches:
             for row in batch.rows:
@@ -307,21 +319,8 @@ class Store:
             if all(any(o.dominates(batch) for o in holding[r.source]) for r in batch.rows):
                 self._delete(IMAGES, [batch.key])
                 self._known.pop(batch.key, None)
-
-    def _remove_left(self) -> None:
-        """Remove arrays that belong to no batch, and tables that cannot be read, of old."""
-        used = {
-            kind: {b.arrays[kind][0] for b in self._known.values() if b and kind in b.arrays}
-            for kind in self.kinds()
-        }
-        for kind, keys in used.items():
-            left = {k: node for k, node in self._there(kind).items() if k not in keys}
-            self._delete(kind, [key for key, node in left.items() if _is_old(node)])
-        for kind, known in ((IMAGES, self._known), (RUNS, self._known_runs)):
-            broken = [key for key, read in known.items() if read is None]
-            if broken:
-                there = self._there(kind)
-                self._delete(kind, [k for k in broken if k in there and _is_old(there[k])])
+                for kind, (key, _) in batch.arrays.items():
+                    self._delete(kind, [key])
 
     # Selections
 
@@ -359,11 +358,11 @@ class Store:
     # Tiled
 
     def _root(self, make: bool = False) -> Any:
-        client = self._catalog.client
-        if client is not self._client:  # another server may have taken the place of the last
-            self._client, self._folders = client, {}
         if INDEX in self._folders:
             return self._folders[INDEX]
+        if self._client is None:
+            self.reach()
+        client: Any = self._client
         # The client of a catalogue takes each key for the uid of a run.
         plain = Container(
             client.context, item=client.item, structure_clients=client.structure_clients
@@ -417,7 +416,7 @@ class Store:
         self._folder(kind, make=True).write_dataframe(table, key=key, metadata=metadata)
 
     def _delete(self, kind: str, keys: Iterable[str]) -> None:
-        folder = self._folder(kind)
+        folder: Any = self._folder(kind)
         for key in list(keys) if folder is not None else []:
             try:
                 folder.delete_contents([key], recursive=True, external_only=False)

@@ -142,6 +142,18 @@ def _period(key: str, described: Mapping[str, Any]) -> float | None:
     return 360.0 if units in _DEGREES else 2 * math.pi if units.startswith("rad") else None
 
 
+def streams_of(run: Any) -> dict[str, Any]:
+    """Return Tiled's clients of a run's streams by name: one request, with their metadata."""
+    found = dict(run.base.items())
+    older = found.get("streams")
+    # Runs of older writers have a container between themselves and their streams.
+    return dict(older.items()) if older is not None and _is_plain(older) else found
+
+
+def _is_plain(node: Any) -> bool:
+    return all(spec.name != "BlueskyEventStream" for spec in node.specs)
+
+
 def images_in(array: Any, events: Sequence[int]) -> Iterator[tuple[int, NDArray]]:
     """Yield number and values of some events of a data key, a few read at a time.
 

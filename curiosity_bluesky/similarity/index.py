@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from queue import Full, Queue
 from typing import Any
 
@@ -29,6 +29,7 @@ from curiosity_bluesky.similarity.images_of_runs import (
     image_keys,
     images_in,
     status_of,
+    streams_of,
 )
 from curiosity_bluesky.similarity.labels import labellers
 from curiosity_bluesky.similarity.properties import measured_properties
@@ -134,25 +135,29 @@ class Index:
             If the server does not answer.
         """
         with self._mutex:
+            self._store.reach()
             if rebuild:
                 self._store.clear()
             return _Updating(self._store, self.catalog, self._makers, progress).run(runs, workers)
 
-    def add(self, rows: Sequence[Row], images: Sequence[Task[Row]], run: RunRow) -> Updated:
-        """Index images that are at hand, of one run.
+    def add(self, images: Sequence[Task[Row]], run: RunRow) -> Updated:
+        """Index images of one run that are at hand.
 
         Parameters
         ----------
-        rows
-            Unused entries are none: one for each image.
         images
-            The same, with their values.
+            With their rows and values; what is wanted of them is up to the index.
         run
             The run.
+
+        Raises
+        ------
+        InputError
+            If the server does not answer.
         """
         with self._mutex:
-            updating = _Updating(self._store, self.catalog, self._makers, None)
-            return updating.take(images, run)
+            self._store.reach()
+            return _Updating(self._store, self.catalog, self._makers, None).take(images, run)
 
     # Searching
 
@@ -172,30 +177,32 @@ class Index:
             If there is no index, it is of other versions, or a condition cannot be used.
         """
         with self._mutex:
+            self._store.reach()
             whole = self._whole()
         return whole if not where else whole.part(chosen(self.catalog, whole, where))
 
     def _whole(self) -> Collection:
-        for attempt in range(3):
+        for last in (False, False, True):
             batches, runs = self._store.batches(), self._store.runs()
             state = (frozenset(b.key for b in batches), frozenset(r.written for r in runs.values()))
             if self._last is not None and self._last[0] == state:
                 return self._last[1]
-            found = self._loaded(batches, runs)
-            if found is not None or attempt == 2:
-                break  # else somebody merged batches meanwhile
-        if found is None:
-            raise InputError(
-                f"arrays of the index in {self.catalog.where} cannot be read; "
-                "`curiosity index --rebuild` makes it anew"
-            )
-        self._last = state, found
-        return found
+            found = self._loaded(batches, runs, tolerant=last)
+            if found is not None:
+                self._last = state, found
+                return found
+            # Somebody merged batches meanwhile, and those that were seen are gone.
+        raise InputError(
+            f"arrays of the index in {self.catalog.where} cannot be read; "
+            "`curiosity index --rebuild` makes it anew"
+        )
 
     def _wanted(self) -> dict[str, str]:
         return {name: kind_of(one) for name, one in self.descriptors.items()}
 
-    def _loaded(self, batches: Sequence[Batch], runs: Mapping[str, RunRow]) -> Collection | None:
+    def _loaded(
+        self, batches: Sequence[Batch], runs: Mapping[str, RunRow], tolerant: bool
+    ) -> Collection | None:
         wanted = self._wanted()
         needed = {*wanted.values(), kind_of(Thumbnail())}
         usable = [batch for batch in batches if needed <= set(batch.arrays)]
@@ -213,7 +220,7 @@ class Index:
                     lost.append(batch.key)
                 else:
                     arrays[where] = values
-        if lost and len(set(lost)) == len(usable):
+        if lost and (not tolerant or len(set(lost)) == len(usable)):
             return None
         usable = [batch for batch in usable if batch.key not in lost]
         self._arrays = arrays
@@ -233,13 +240,13 @@ class Index:
             for n, row in enumerate(batch.rows):
                 if whole[n] and row.source not in entries:
                     run = runs.get(row.uid)
-                    named_so = {
-                        k: v for one, values in said for k, v in one.labels(values[n]).items()
-                    }
+                    labelled: dict[str, Any] = {}
+                    for one, values in said:
+                        labelled |= one.labels(values[n])
                     entries[row.source] = Entry(
                         row.uid, row.stream, row.key, row.channel, row.event, row.shape,
                         row.um_per_pixel, run.metadata if run else {},
-                        run.properties if run else {}, named_so,
+                        run.properties if run else {}, labelled,
                     )  # fmt: skip
                     places[row.source] = b, n
         # The order of the runs, and then that of their images.
@@ -266,6 +273,7 @@ class Index:
 
     def state(self) -> dict[str, Any]:
         """Return what is in the index, JSON-ready: images by kind, refused ones, runs."""
+        self._store.reach()
         batches, runs = self._store.batches(), self._store.runs()
         kinds: dict[str, set[Source]] = {}
         refused = {}
@@ -295,6 +303,7 @@ class Index:
         selection
             JSON-ready; its scalars are shown where selections are listed.
         """
+        self._store.reach()
         content = dict(selection)
         key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
         scalars = {k: v for k, v in content.items() if isinstance(v, str | bool | int | float)}
@@ -309,6 +318,7 @@ class Index:
         InputError
             If there is none of this id.
         """
+        self._store.reach()
         found = self._store.load(id)
         if found is None:
             there = ", ".join(self._store.saved()) or "none"
@@ -317,6 +327,7 @@ class Index:
 
     def selections(self) -> list[dict[str, Any]]:
         """Return one line about each selection, the oldest first: id, time and its scalars."""
+        self._store.reach()
         saved = [
             {**about.get("shown", {}), "id": key, "time": float(about["time"])}
             for key, about in self._store.saved().items()
@@ -349,10 +360,11 @@ class _Updating:
     def run(self, uids: Sequence[str] | None, workers: int) -> Updated:
         """Index what is missing in all runs, or in some."""
         started = time.monotonic()
-        self._look()
+        self._look(tidy=True)
         rows = self.store.runs()
+        wanted = set(self.makers)
         lacking = {
-            s[0] for s, (batch, _) in self.best.items() if set(self.makers) - set(batch.arrays)
+            source[0] for source, (batch, _) in self.best.items() if wanted - set(batch.arrays)
         }
         todo = [
             uid
@@ -365,25 +377,22 @@ class _Updating:
     def take(self, tasks: Iterable[Task[Row]], run: RunRow) -> Updated:
         """Index images that are at hand."""
         started = time.monotonic()
-        self._look()
-        missing = [task for task in tasks if task.item.source not in self.best]
-        ready = (
-            Task(
-                _Item(t.item, {}),
-                t.values,
-                t.um_per_pixel,
-                t.period,
-                t.what,
-                t.kinds or tuple(self.makers),
-            )
-            for t in missing
-        )
+        self._look(tidy=False)
+        kinds = tuple(self.makers)
+        ready: list[Any] = [
+            Task(**{**vars(task), "item": _Item(task.item, {}), "kinds": kinds})
+            for task in tasks
+            if task.item.source not in self.best
+        ]
         self._describe([*ready, run], 0)
         return self._finished(started)
 
-    def _look(self) -> None:
+    def _look(self, tidy: bool) -> None:
         wanted = set(self.makers)
-        for batch in self.store.batches():
+        self.store.batches()
+        if tidy:
+            self.store.tidy()
+        for batch in self.store.whole():
             have = len(wanted & set(batch.arrays))
             for n, row in enumerate(batch.rows):
                 other = self.best.get(row.source)
@@ -393,8 +402,9 @@ class _Updating:
     def _finished(self, started: float) -> Updated:
         self._commit()
         if self.done.images:
-            self.store.tidy()
-        self.done.indexed = len({r.source for b in self.store.batches() for r in b.rows})
+            self.store.merge()
+            self.store.remove_dominated()
+        self.done.indexed = len({row.source for b in self.store.whole() for row in b.rows})
         self.done.seconds = time.monotonic() - started
         return self.done
 
@@ -405,39 +415,46 @@ class _Updating:
         for uid in uids:
             try:
                 run = self.catalog[uid]
+                status = status_of(run.metadata)
                 yield from self._tasks_of(run)
-                metadata = run.metadata
                 yield RunRow(
-                    uid=run.start["uid"],
-                    metadata={**flat(run.start), "exit_status": status_of(metadata)},
+                    uid=uid,
+                    metadata={**flat(run.start), "exit_status": status},
                     properties=measured_properties(run),
-                    complete=status_of(metadata) != "open",
+                    complete=status != "open",
                     written=time.time(),
                 )
             except (InputError, KeyError, ValueError, httpx.HTTPStatusError) as error:
-                self.done.failures.append((uid, f"{type(error).__name__}: {error}"))
+                said = str(error) if isinstance(error, InputError) else repr(error)
+                self.done.failures.append((uid, said))
 
     def _tasks_of(self, run: Any) -> Iterator[Task[_Item]]:
-        for stream in run:
-            for key in image_keys(stream, run[stream].metadata):
+        uid = run.start["uid"]
+        for stream, node in streams_of(run).items():
+            for key in image_keys(stream, node.metadata):
                 try:
-                    array = run[stream][key.key]
+                    array = node[key.key]
                 except KeyError:  # a stream before its first event
                     continue
-                uid = run.start["uid"]
                 if not self._fits(array.shape, key):
-                    raise InputError(f"{key.key} in {stream} has the shape {array.shape}")
-                missing = {
-                    event: lacking
-                    for event in range(array.shape[0])
-                    if (lacking := self._lacking((uid, stream, key.key, event)))
-                }
+                    raise InputError(
+                        f"{key.key} in {stream} has the shape {array.shape}; expected (events, "
+                        f"{key.shape[0]}, {key.shape[1]}), as the run says"
+                    )
+                missing: dict[int, tuple[str, ...]] = {}
+                for event in range(array.shape[0]):
+                    if lacking := self._lacking((uid, stream, key.key, event)):
+                        missing[event] = lacking
                 for event, values in images_in(array, sorted(missing)):
                     row = row_of(uid, key, event)
                     yield Task(
-                        _Item(row, self._known(row.source, missing[event])),
-                        values, key.um_per_pixel, key.period, f"{key.key}[{event}]", missing[event],
-                    )  # fmt: skip
+                        item=_Item(row, self._known(row.source, missing[event])),
+                        values=values,
+                        um_per_pixel=key.um_per_pixel,
+                        period=key.period,
+                        what=f"{key.key}[{event}]",
+                        kinds=missing[event],
+                    )
 
     @staticmethod
     def _fits(shape: Sequence[int], key: ImageKey) -> bool:
@@ -484,7 +501,7 @@ class _Updating:
         for (seen, item), arrays, refused in describe(images(), self.makers, workers):
             self.runs += [row for n in [k for k in ended if k < seen] for row in ended.pop(n)]
             said = "; ".join(filter(None, (item.row.refused, refused)))
-            row = Row(**{**item.row.__dict__, "refused": said})
+            row = replace(item.row, refused=said)
             if refused:
                 self.done.refused.append((row.source, refused))
             self.pending.append((row, {**item.known, **arrays}))

@@ -1,0 +1,220 @@
+"""Commands of the ``curiosity`` command that are about images: index, similar, import."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from curiosity_bluesky.errors import InputError
+
+app = typer.Typer()
+console = Console()
+
+CatalogOption = Annotated[
+    str | None,
+    typer.Option(
+        "--catalog",
+        metavar="DIR|URI",
+        help="Directory, Tiled URI or Tiled profile. [default: $CURIOSITY_CATALOG or runs]",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+@app.command()
+def index(
+    catalog: CatalogOption = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that describe. [default: one for each core]")
+    ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Throw away what is indexed, and do it all again.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Index the images of all runs for `similar`; interrupted and run again, it goes on."""
+    from curiosity_bluesky.catalog import connect
+    from curiosity_bluesky.similarity.index import Index
+
+    columns = TextColumn("{task.description}"), TextColumn("{task.completed} images")
+    with connect(catalog, create=False) as opened, Progress(
+        *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True
+    ) as progress:  # fmt: skip
+        task = progress.add_task("indexing", total=None)
+        images = Index(opened)
+        done = images.update(
+            workers=os.cpu_count() or 1 if workers is None else workers,
+            rebuild=rebuild,
+            progress=lambda count: progress.update(task, completed=count),
+        )
+        state = images.state()
+        where = opened.where
+    if as_json:
+        print(json.dumps({**done.to_dict(), "state": state}))
+    else:
+        _say_indexed(where, done, state)
+    if done.failures:
+        raise typer.Exit(1)
+
+
+def _say_indexed(where: str, done: Any, state: dict[str, Any]) -> None:
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False)
+
+    say(
+        f"{where}: {state['images']} images of {state['runs']} runs are indexed, "
+        f"{done.images} of them now, in {done.seconds:.1f} s"
+    )
+    say("kinds: " + ", ".join(f"{kind} ({n})" for kind, n in state["kinds"].items()))
+    if state["other_versions"]:
+        say(f"of other versions, and left alone: {', '.join(state['other_versions'])}")
+    for one in state["refused"]:
+        say(f"not described: {one['uid'][:8]} {one['key']}[{one['event']}]: {one['reason']}")
+    for uid, reason in done.failures:
+        say(f"not read, tried again the next time: {uid[:8]}: {reason}")
+
+
+@app.command()
+def similar(
+    what: Annotated[
+        str, typer.Argument(metavar="UID|FILE", help="A run (5 or more characters) or an image.")
+    ],
+    channel: Annotated[
+        str | None, typer.Option(help="Of the run or the file. [default: its first]")
+    ] = None,
+    by: Annotated[str, typer.Option(help="Descriptor that is compared.")] = "texture",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only these; >= and <= too, and since=TIME."),
+    ] = None,
+    top: Annotated[int, typer.Option(help="How many.")] = 12,
+    own: Annotated[bool, typer.Option("--own", help="The run's own images too.")] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write thumbnails of all there.")
+    ] = None,
+    catalog: CatalogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the images that look most like a run's or a file's."""
+    from curiosity_bluesky.catalog import connect
+    from curiosity_bluesky.similarity.index import Index
+    from curiosity_bluesky.similarity.searching import similar as search
+
+    if picture is not None:
+        from curiosity_bluesky.report import check_picture
+
+        check_picture(picture)
+    with connect(catalog, create=False) as opened:
+        found = search(
+            Index(opened, [by]), what, by=by, channel=channel, where=where or (), top=top, own=own
+        )
+        place = opened.where
+    if picture is not None:
+        _save_picture(picture, found)
+    if as_json:
+        print(json.dumps(found.to_dict()))
+        return
+    table = Table(
+        title=f"{found.query}: the nearest of {found.among} images in {place}, by {found.by}",
+        title_justify="left",
+    )
+    for column in ("distance", "uid", "sample", "channel", "started", "status", "symmetry"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("uid", "distance"))
+    for hit in found.hits:
+        entry = hit.entry
+        table.add_row(
+            f"{hit.distance:.3f}",
+            entry.uid[:8],
+            str(entry.metadata.get("sample", "")),
+            entry.channel if entry.event == 0 else f"{entry.channel}[{entry.event}]",
+            _date(entry.metadata.get("time")),
+            str(entry.metadata.get("exit_status", "")),
+            str(entry.labels.get("symmetry", "")),
+        )
+    console.print(table)
+    if picture is not None:
+        console.print(f"picture: {picture}", highlight=False, markup=False)
+
+
+def _date(moment: Any) -> str:
+    if moment is None:
+        return ""
+    return datetime.fromtimestamp(moment).astimezone().isoformat(" ", "minutes")[:16]
+
+
+def _save_picture(path: Path, found: Any) -> None:
+    from curiosity_bluesky.views.hits import save_hits
+
+    pictures = found.collection.thumbnails
+    hits = [
+        (
+            pictures[hit.row],
+            f"{hit.distance:.3f}  {hit.entry.uid[:8]}\n"
+            f"{hit.entry.metadata.get('sample', '')} {hit.entry.channel}",
+        )
+        for hit in found.hits
+    ]
+    try:
+        save_hits(path, (found.thumbnail, Path(found.query).name), hits)
+    except OSError as error:
+        raise InputError(f"the picture {path} cannot be written ({error})") from None
+
+
+@app.command("import")
+def import_command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Images of scans.")],
+    sample: Annotated[str | None, typer.Option(help="What is shown.")] = None,
+    md: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="For the start documents: operator=anna."),
+    ] = None,
+    catalog: CatalogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make runs of image files, so that an old archive can be searched too."""
+    from curiosity_bluesky.catalog import connect
+    from curiosity_bluesky.similarity.importing import import_files
+
+    metadata = _metadata(md or [])
+    if sample is not None:
+        metadata["sample"] = sample
+    with connect(catalog) as opened:
+        found = list(import_files(opened, files, metadata))
+        where = opened.where
+    if as_json:
+        print(json.dumps([one.to_dict() for one in found]))
+    else:
+        words = {"imported": "imported as", "present": "is there already:", "refused": "refused:"}
+        for one in found:
+            if one.status != "refused":
+                line = f"{one.file}: {words[one.status]} {str(one.uid)[:8]}"
+                console.print(f"{line} ({', '.join(one.channels)})", highlight=False, markup=False)
+        if any(one.status == "imported" for one in found):
+            console.print(f"`curiosity index --catalog {where}` indexes them", highlight=False)
+    refused = [one for one in found if one.status == "refused"]
+    for one in refused:
+        print(f"curiosity: {' '.join(one.detail.split())}", file=sys.stderr)
+    if refused:
+        raise typer.Exit(2)
+
+
+def _metadata(settings: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"--md {setting!r} is not KEY=VALUE, such as --md operator=anna")
+        try:
+            found[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name.strip()] = value
+    return found

@@ -1,0 +1,170 @@
+"""An old archive comes in: image files become runs like any others."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import event_model
+import numpy as np
+from tiled.queries import Eq
+
+from curiosity_bluesky.catalog import Catalog
+from curiosity_bluesky.documents import SURVEY
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.similarity.reading import FileImage, read_images
+
+DEVICE = "file"
+PLAN = "import"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a file.
+
+    Parameters
+    ----------
+    file
+        Its path as it was given.
+    uid
+        Of the run that it is; None if it cannot be one.
+    channels
+        Its images.
+    status
+        ``imported``, ``present`` (it was imported before) or ``refused``.
+    detail
+        Why it was refused.
+    """
+
+    file: str
+    uid: str | None
+    channels: tuple[str, ...]
+    status: str
+    detail: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it, JSON-ready."""
+        return asdict(self)
+
+
+def import_files(
+    catalog: Catalog, files: Sequence[str | Path], metadata: Mapping[str, Any] | None = None
+) -> Iterator[Imported]:
+    """Make a run of each file, and say what became of it.
+
+    One that was imported already, under any name, is noticed by its checksum. One that holds no
+    image is refused, and keeps no other waiting.
+
+    Parameters
+    ----------
+    catalog
+        Where the runs go.
+    files
+        See `read_images`.
+    metadata
+        For the start document of each: sample, operator, technique ...
+    """
+    writer = catalog.writer(batch_size=1)
+    for file in files:
+        path = Path(file)
+        try:
+            yield _imported(catalog, writer, path, metadata or {})
+        except InputError as error:
+            yield Imported(str(file), None, (), "refused", str(error))
+
+
+def _imported(
+    catalog: Catalog, writer: Callable[[str, Any], None], path: Path, metadata: Mapping[str, Any]
+) -> Imported:
+    images = read_images(path)
+    for image in images:
+        image.image()  # says what cannot be described
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    channels = tuple(image.channel for image in images)
+    there = list(catalog.search(Eq("start.file_sha256", digest)))
+    if there:
+        return Imported(str(path), there[0], channels, "present")
+    known = {
+        "file": path.name,
+        "file_sha256": digest,
+        "file_time": path.stat().st_mtime,
+        **metadata,
+        "plan_name": PLAN,
+    }
+    uid = ""
+    for name, doc in documents_of(images, known):
+        uid = doc["uid"] if name == "start" else uid
+        writer(name, doc)
+    return Imported(str(path), uid, channels, "imported")
+
+
+def documents_of(
+    images: Sequence[FileImage], metadata: Mapping[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the documents of a run that took these images as its survey.
+
+    Parameters
+    ----------
+    images
+        Its channels.
+    metadata
+        For its start document.
+    """
+    run: Any = event_model.compose_run(metadata=dict(metadata))
+    yield "start", run.start_doc
+    data_keys: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    for image in images:
+        values = np.ascontiguousarray(image.values)
+        key = f"{DEVICE}_{''.join(c if c.isalnum() else '_' for c in image.channel)}"
+        while key in data:
+            key += "_"
+        data[key] = values
+        data_keys[key] = {
+            "source": f"file:{metadata.get('file', '')}#{image.channel}",
+            "dtype": "array",
+            "dtype_numpy": values.dtype.str,
+            "shape": list(values.shape),
+            "dims": ["y", "x"],
+            "units": image.units,
+            "object_name": DEVICE,
+        }
+    stamp = time.time()
+    described = run.compose_descriptor(
+        name=SURVEY,
+        data_keys=data_keys,
+        configuration={DEVICE: _axes(images, stamp)},
+        object_keys={DEVICE: list(data_keys)},
+        hints={},
+    )
+    yield "descriptor", described.descriptor_doc
+    yield "event", described.compose_event(data=data, timestamps=dict.fromkeys(data, stamp))
+    yield "stop", run.compose_stop()
+
+
+def _axes(images: Sequence[FileImage], stamp: float) -> dict[str, Any]:
+    """Return the configuration with the axes of the first image, um, if its scale is known."""
+    first = images[0]
+    axes: dict[str, Any] = {}
+    if first.um_per_pixel is not None:
+        for name, size, step in zip("yx", first.values.shape, first.um_per_pixel, strict=True):
+            axes[f"{DEVICE}_{name}"] = (np.arange(size) * step).tolist()
+    return {
+        "data": axes,
+        "timestamps": dict.fromkeys(axes, stamp),
+        "data_keys": {
+            key: {
+                "source": DEVICE,
+                "dtype": "array",
+                "shape": [len(values)],
+                "dims": [key.removeprefix(f"{DEVICE}_")],
+                "units": "um",
+            }
+            for key, values in axes.items()
+        },
+    }
