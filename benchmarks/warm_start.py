@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,8 @@ def _film(kind: str, name: str, number: int) -> Tile:
         image = image.reshape(40, 2, 40, 2).mean(axis=(1, 3))
         spectra = spectra.reshape(40, 2, 40, 2, -1).mean(axis=(1, 3))
     if factor > 1:
-        image, spectra = zoom(image, 2, order=1), zoom(spectra, (2, 2, 1), order=1)
+        image = np.asarray(zoom(image, 2, order=1))
+        spectra = np.asarray(zoom(spectra, (2, 2, 1), order=1))
     axis = np.arange(40) * 0.02
     return Tile(kind, name, number, Survey({"amplitude": image}, axis, axis), spectra)
 
@@ -185,6 +187,11 @@ def distances(tiles: list[Tile]) -> dict[str, dict[str, float]]:
     return apart
 
 
+def error_at(n: int, scores: list[tuple[int, float]]) -> float:
+    """Return the error after `n` spectra."""
+    return next(error for scored, error in scores if scored == n)
+
+
 def needed(scores: list[tuple[int, float]], target: float) -> float:
     """Return after how many spectra an error is reached for the first time; at most 100."""
     for (before, high), (n, low) in pairwise(scores):
@@ -242,7 +249,7 @@ def summary(cases: list[Case], gate: float, n_seeds: int) -> dict[str, Any]:
     """Return errors and spectra needed by arm, and how similar compares with both controls."""
     errors = {}
     for n in (n for n in SHOWN if n >= n_seeds):
-        table = np.array([c.arms(lambda s, n=n: dict(map(tuple, s))[n], gate) for c in cases])
+        table = np.array([c.arms(partial(error_at, n), gate) for c in cases])
         logs = np.log(table)
         errors[n] = {
             "nMSE": table.mean(axis=0).tolist(),
@@ -253,7 +260,7 @@ def summary(cases: list[Case], gate: float, n_seeds: int) -> dict[str, Any]:
     for n in (n for n in (30, 50, 100) if n > n_seeds):
         table = []
         for case in cases:
-            target = dict(map(tuple, case.cold))[n]
+            target = error_at(n, case.cold)
             table.append(case.arms(lambda s, target=target: needed(s, target), gate))
         table = np.array(table)
         spent[n] = {

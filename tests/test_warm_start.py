@@ -24,7 +24,7 @@ from curiosity_bluesky.steering import Steering
 from sim_devices import SyntheticSample
 
 QUICK = {"patch_size": 3, "n_seeds": 4, "refit_every": 2, "references": 50}
-SOURCE = {"strategy": "random", "parameters": {"patch_size": 3}, "num_points": 12}
+SOURCE = {"strategy": "random", "parameters": {"patch_size": 3}, "num_points": 12, "keep": True}
 FILM = SyntheticSample((18, 18), seed=1, points=16)
 LIKE = SyntheticSample((18, 18), seed=2, points=16)
 NEW = SyntheticSample((18, 18), seed=3, points=16)
@@ -42,19 +42,20 @@ def runs(tmp_path_factory):
         yield catalog
 
 
-def measured(catalog, film, *, num_points=7, steering=None, watch=lambda name, doc: None, **kwargs):
-    """Run the plan on a film; return its documents."""
+def measured(catalog, film, *, num_points=7, keep=False, steering=None, watch=None, **kwargs):
+    """Run the plan on a film; return its documents. They are kept in the catalogue if need be."""
     documents = []
     instrument = simulated_instrument(film, speed=math.inf)
     RE = RunEngine({})
-    writer = catalog.writer()
-    RE.subscribe(writer)
+    if keep:
+        RE.subscribe(catalog.writer(batch_size=50))
     if "resume" not in kwargs:
         kwargs.setdefault("parameters", {} if "strategy" in kwargs else QUICK)
 
     def callback(name, doc):
         documents.append((name, doc))
-        watch(name, doc)
+        if watch is not None:
+            watch(name, doc)
 
     stage = instrument.stage
     RE(
@@ -136,7 +137,7 @@ def interrupted(catalog, uid):
         if name == "event" and "stage_x" in doc["data"] and doc["seq_num"] == 5:
             steering.stop("lunch")
 
-    return measured(catalog, FILM, steering=steering, watch=stop, seed=8, warm_start=uid)
+    return measured(catalog, FILM, keep=True, steering=steering, watch=stop, seed=8, warm_start=uid)
 
 
 def test_a_warm_run_goes_on_as_it_would_have(runs):
