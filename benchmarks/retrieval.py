@@ -50,7 +50,7 @@ def looked_at(image: Image) -> dict[str, NDArray]:
     """Return the vectors of an image by which it is looked for."""
     found: Blocks = blocks(image)
     field = prepared(image).values
-    pixels = resize(np.abs(field) if np.iscomplexobj(field) else field, (64, 64)).ravel()
+    pixels = np.ravel(resize(np.abs(field) if np.iscomplexobj(field) else field, (64, 64)))
     texture = named(TEXTURE)
     assert isinstance(texture, Texture)
     return {

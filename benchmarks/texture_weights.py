@@ -28,9 +28,9 @@ from curiosity_bluesky.similarity.texture import SIZE, WEIGHTS, blocks
 SEED = 7
 RIDGE = 0.3
 SCANS = {
-    "domains": 60, "wallpaper": 30, "rough": 70, "grains": 40, "particles": 40, "mixed": 80,
+    "domains": 40, "wallpaper": 20, "rough": 40, "grains": 25, "particles": 25, "mixed": 60,
 }  # fmt: skip
-PLACES = {"domains": 120, "wallpaper": 60, "rough": 20, "grains": 20, "particles": 20}
+PLACES = {"domains": 90, "wallpaper": 45, "rough": 15, "grains": 15, "particles": 15}
 VIEWS = 4, 3
 APART = Viewing(128, scales=(0.7, 1.4), noise=(0.02, 0.25))
 WHOLE = Viewing(256, noise=(0.0, 0.2), turned=False)

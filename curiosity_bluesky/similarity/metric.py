@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
+_LIMIT = 3.0
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -16,19 +18,23 @@ class Metric:
 
     Parameters
     ----------
-    mean, projection
-        A vector less the mean, times the projection, (raw,) and (raw, size).
+    mean, spread
+        Of each number over all views, (raw,).
+    projection
+        How numbers are weighed and combined, (raw, size).
     typical
         Median squared distance of two structures there.
     """
 
     mean: NDArray[np.float32]
+    spread: NDArray[np.float32]
     projection: NDArray[np.float32]
     typical: float
 
     def __call__(self, raw: NDArray) -> NDArray[np.float32]:
         """Return what is compared, (..., size)."""
-        return ((raw - self.mean) @ self.projection).astype(np.float32)
+        scaled = _limited((raw - self.mean) / self.spread)
+        return (scaled @ self.projection).astype(np.float32)
 
     @classmethod
     def learned(cls, raw: NDArray, structure: NDArray, size: int, ridge: float) -> Metric:
@@ -52,7 +58,7 @@ class Metric:
             Relative to the mean scatter within.
         """
         mean, spread = raw.mean(axis=0), raw.std(axis=0) + 1e-6
-        scaled = (raw - mean) / spread
+        scaled = _limited((raw - mean) / spread)
         _, which, times = np.unique(structure, return_inverse=True, return_counts=True)
         centres = np.zeros((len(times), raw.shape[1]))
         np.add.at(centres, which, scaled)
@@ -64,18 +70,25 @@ class Metric:
         values, vectors = eigh(between, within)
         best = np.argsort(values)[::-1][:size]
         gain = np.maximum(values[best], 0)
-        projection = vectors[:, best] * np.sqrt(gain / (1 + gain)) / spread[:, None]
-        known = (centres * spread) @ projection
+        projection = vectors[:, best] * np.sqrt(gain / (1 + gain))
+        known = centres @ projection
         squares = np.sum((known[:, None] - known[None]) ** 2, axis=-1)
         typical = float(np.median(squares[np.triu_indices(len(known), 1)]))
-        return cls(mean.astype(np.float32), projection.astype(np.float32), typical)
+        mean, spread, projection = (c.astype(np.float32) for c in (mean, spread, projection))
+        return cls(mean, spread, projection, typical)
 
     def save(self, path: Path) -> None:
         """Write it to a file."""
-        np.savez_compressed(path, mean=self.mean, projection=self.projection, typical=self.typical)
+        np.savez_compressed(path, **vars(self))
 
     @classmethod
     def load(cls, path: Path) -> Metric:
         """Read it from a file."""
         with np.load(path, allow_pickle=False) as file:
-            return cls(file["mean"], file["projection"], float(file["typical"]))
+            constants = {name: file[name] for name in ("mean", "spread", "projection")}
+            return cls(**constants, typical=float(file["typical"]))
+
+
+def _limited(scaled: NDArray) -> NDArray:
+    """Keep a number that is far out from deciding alone."""
+    return _LIMIT * np.tanh(scaled / _LIMIT)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from curiosity_bluesky.similarity.wallpaper import (
     GROUPS,
@@ -165,7 +165,7 @@ def retaken(
         spread = float(out.std())
     else:
         circle = np.exp(2j * np.pi * values / period)
-        out = np.angle(seen(circle.real) + 1j * seen(circle.imag)) * period / (2 * np.pi)
+        out = np.angle(seen(np.real(circle)) + 1j * seen(np.imag(circle))) * period / (2 * np.pi)
         spread = float(np.sqrt(1 - np.abs(circle.mean()) ** 2)) * period / (2 * np.pi)
     return out + rng.uniform(*how.noise) * spread * rng.normal(size=out.shape)
 
@@ -262,7 +262,7 @@ def _cells(rng: np.random.Generator, side: int, view: int, *, filled: bool) -> N
     seeds = rng.uniform(0, side, (number, 2)) * (stretch, 1 / stretch)
     y, x = np.mgrid[:side, :side].astype(float)
     points = np.stack([x.ravel() * stretch, y.ravel() / stretch], axis=1)
-    distance, which = cKDTree(seeds).query(points, k=2)
+    distance, which = map(np.asarray, KDTree(seeds).query(points, k=2))
     if filled:
         radii = size * rng.uniform(0.2, 0.5) * np.exp(rng.uniform(0, 0.5) * rng.normal(size=number))
         field = np.sqrt(np.maximum(1 - (distance[:, 0] / radii[which[:, 0]]) ** 2, 0))

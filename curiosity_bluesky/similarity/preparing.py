@@ -95,14 +95,15 @@ def _squared(
     shape = np.maximum(np.round(extent / pixel).astype(int), 8)
     if tuple(shape) != values.shape:
         if np.iscomplexobj(values):
-            values = _resized(values.real, shape) + 1j * _resized(values.imag, shape)
+            values = _resized(np.real(values), shape) + 1j * _resized(np.imag(values), shape)
         else:
             values = _resized(values, shape)
     return values, pixel if um_per_pixel else None
 
 
 def _resized(values: NDArray, shape: NDArray) -> NDArray:
-    return resize(values, tuple(shape), order=1, mode="reflect", anti_aliasing=True)
+    smaller = resize(values, tuple(shape), order=1, mode="reflect", anti_aliasing=True)
+    return np.asarray(smaller)
 
 
 def _level(values: NDArray) -> NDArray:

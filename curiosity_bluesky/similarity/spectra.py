@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
-from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import map_coordinates
 from scipy.signal.windows import tukey
 from scipy.sparse import csr_array
+
+_FFT: Any = scipy.fft  # whose hints do not say that arrays come back
 
 HARMONICS = (0, 2, 4, 6)
 """Angular harmonics; odd ones are 0, since a spectrum is the same at k and -k."""
@@ -25,7 +28,7 @@ STEP = 0.25
 _LOWEST, _HIGHEST = -8.0, -1.0  # log2 of cycles per pixel
 _RINGS = np.arange(_LOWEST, _HIGHEST + 1e-9, STEP)
 _TAPER = 0.3
-_FLOOR = 1e-3
+_FLOOR = 3e-3
 _ANGLES = 32
 _REACH = 0.4
 
@@ -38,6 +41,8 @@ class Spectrum:
     ----------
     rings
         Power of each ring in each harmonic, (rings, harmonics), complex; the whole power is 1.
+    power
+        Power of each ring without white noise, (rings,); in all 1.
     noise
         What part of the power is white.
     log_length
@@ -49,6 +54,7 @@ class Spectrum:
     """
 
     rings: NDArray[np.complex128]
+    power: NDArray[np.float64]
     noise: float
     log_length: float
     correlation: NDArray[np.float32]
@@ -60,15 +66,16 @@ def _window(shape: tuple[int, int], padded: tuple[int, int]) -> tuple[NDArray, N
     """Return the taper of a field, and its autocorrelation."""
     taper = np.outer(*(tukey(n + 2, _TAPER)[1:-1] for n in shape)).astype(np.float32)
     taper /= np.sqrt(np.mean(taper**2))
-    overlap = irfft2(np.abs(rfft2(taper, padded)) ** 2, padded)
+    overlap = _FFT.irfft2(np.abs(_FFT.rfft2(taper, padded)) ** 2, padded)
     return taper, (overlap / overlap[0, 0]).astype(np.float32)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=6)
 def _polar(padded: tuple[int, int]) -> tuple[csr_array, NDArray, NDArray, NDArray]:
     """Return how pixels of a half spectrum share in rings.
 
-    Also exp(i 2 angle) and how often each pixel counts, and how many pixels a ring has.
+    Also cosines and sines of its angle in all harmonics, how often each pixel counts, and how
+    many pixels a ring has.
     """
     rows, cols = padded
     ky, kx = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(cols)[None, :]
@@ -89,11 +96,12 @@ def _polar(padded: tuple[int, int]) -> tuple[csr_array, NDArray, NDArray, NDArra
     weights = np.stack([(0.5 - off) ** 2 / 2, 0.75 - off**2, (0.5 + off) ** 2 / 2])
     targets = np.clip(np.stack([nearest - 1, nearest, nearest + 1]), 0, len(_RINGS) - 1)
     shares = weights * twice.ravel()[inside]
-    matrix = csr_array(
+    matrix: Any = csr_array(
         (shares.ravel(), (targets.ravel(), np.tile(inside, 3))), shape=(len(_RINGS), k.size)
     ).astype(np.float32)
-    turn = np.exp(2j * np.arctan2(ky, kx + 0 * ky)).astype(np.complex64).ravel()
-    return matrix, turn, matrix.sum(axis=0), matrix.sum(axis=1)
+    angle = np.arctan2(ky, kx + 0 * ky).ravel()[:, None] * np.array(HARMONICS)
+    turns = np.concatenate([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    return matrix, turns, matrix.sum(axis=0), matrix.sum(axis=1)
 
 
 def spectrum(values: NDArray, *, periodic: bool = False) -> Spectrum:
@@ -108,43 +116,37 @@ def spectrum(values: NDArray, *, periodic: bool = False) -> Spectrum:
         every translation gives the same.
     """
     shape = (int(values.shape[0]), int(values.shape[1]))
-    padded = shape
+    padded, overlap = shape, np.ones(1, np.float32)
     if not periodic:
         padded = (
-            next_fast_len(shape[0] * 3 // 2, real=True),
-            next_fast_len(shape[1] * 3 // 2, real=True),
+            _FFT.next_fast_len(shape[0] * 3 // 2, real=True),
+            _FFT.next_fast_len(shape[1] * 3 // 2, real=True),
         )
         taper, overlap = _window(shape, padded)
         values = values * taper
         values = values - taper * (values.mean() / taper.mean())
-    parts = (values.real, values.imag) if np.iscomplexobj(values) else (values,)
+    parts = [np.real(values), np.imag(values)] if np.iscomplexobj(values) else [values]
     # The spectrum of a complex field is not the same at k and -k; the mean of both is the sum
     # over its real and imaginary parts, and does not change with the sign of a phase.
-    power = np.sum([np.abs(rfft2(part, padded)) ** 2 for part in parts], axis=0)
-    matrix, turn, often, count = _polar(padded)
+    power = np.sum([np.abs(_FFT.rfft2(part, padded)) ** 2 for part in parts], axis=0)
+    matrix, turns, often, count = _polar(padded)
     total = float(often @ power.ravel())
     power = power / max(total, 1e-30)
-    flat = power.ravel()
-    rings, turned = [], flat.astype(np.complex64)
-    for _ in HARMONICS:
-        rings.append(matrix @ turned)
-        turned = turned * turn
-    rings = np.stack(rings, axis=1).astype(complex)
+    parts = matrix @ (turns * power.ravel()[:, None])
+    rings = parts[:, : len(HARMONICS)] + 1j * parts[:, len(HARMONICS) :]
     floor = _white(rings[:, 0].real, count)
-    rings[:, 0] = np.maximum(rings[:, 0].real - floor * count, 0)
-    left = float(rings[:, 0].real.sum())
+    signal = np.maximum(rings[:, 0].real - floor * count, 0)
+    left = max(float(signal.sum()), 1e-30)
+    signal /= left
     # Weighted as the power of the gradient is: what is larger than half the image comes and
     # goes with the place, and would decide otherwise.
-    weights = rings[:, 0].real * 2.0 ** (_RINGS / 2)
+    weights = signal * 2.0 ** (_RINGS / 2)
     weights = weights / max(float(weights.sum()), 1e-30)
     log_length = -float(weights @ _RINGS)
-    correlation = irfft2(np.maximum(power - floor, 0) if floor else power, padded)
-    if not periodic:
-        correlation = correlation / np.maximum(overlap, 0.05)
+    correlation = _FFT.irfft2(np.maximum(power - floor, 0) if floor else power, padded)
+    correlation = correlation / np.maximum(overlap, 0.05)
     correlation = (correlation / max(float(correlation[0, 0]), 1e-30)).astype(np.float32)
-    return Spectrum(
-        rings / max(left, 1e-30), 1 - left, log_length, correlation, _REACH * min(shape)
-    )
+    return Spectrum(rings, signal, 1 - left, log_length, correlation, _REACH * min(shape))
 
 
 def _white(power: NDArray, count: NDArray) -> float:
@@ -170,9 +172,10 @@ def spectral_block(found: Spectrum, log_length: float, places: NDArray) -> NDArr
     ndarray
         (4 n,): the logarithm of the power per ring, then harmonics 2, 4 and 6 relative to it.
     """
-    rings = np.stack([np.interp(places - log_length, _RINGS, column) for column in found.rings.T])
-    power = rings[0].real
-    shares = np.abs(rings[1:]) / (power + _FLOOR)
+    columns = (found.power, *found.rings.T)
+    power, *rings = (np.interp(places - log_length, _RINGS, column) for column in columns)
+    # Noise, too, makes a ring rounder: so what it adds counts here, and the shares stay below 1.
+    shares = np.abs(rings[1:]) / (rings[0].real + _FLOOR)
     return np.concatenate([np.log(power + _FLOOR), shares.ravel()])
 
 
