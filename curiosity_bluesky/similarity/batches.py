@@ -23,10 +23,12 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 from tiled.client.container import Container
+from tiled.serialization.table import deserialize_arrow
 
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.server import INDEX, INDEX_SPEC
 
+_ARROW = "application/vnd.apache.arrow.file"
 IMAGES, RUNS, SELECTIONS = "images-1", "runs-1", "selections"
 STALE = 600.0
 """What belongs to no batch for so long, s, was left by a process that died."""
@@ -413,7 +415,7 @@ class Store:
 
         table = pandas.DataFrame(columns)
         metadata = {**_about(), **about}
-        self._folder(kind, make=True).write_dataframe(table, key=key, metadata=metadata)
+        self._folder(kind, make=True).write_table(table, key=key, metadata=metadata)
 
     def _delete(self, kind: str, keys: Iterable[str]) -> None:
         folder: Any = self._folder(kind)
@@ -454,9 +456,13 @@ def _checksum_of(rows: list[dict[str, Any]]) -> str:
 
 def _table(node: Any) -> list[dict[str, Any]] | None:
     """Return the rows of a table; None if not all of it was written."""
+    # Without the tries of Tiled's client: of a table that is half written each of them fails.
+    answer = node.context.http_client.get(node.item["links"]["full"], headers={"Accept": _ARROW})
+    if answer.is_error:
+        return None
     try:
-        return node.read().to_dict("records")
-    except (KeyError, httpx.HTTPStatusError):
+        return deserialize_arrow(answer.read()).to_dict("records")
+    except ValueError:
         return None
 
 
