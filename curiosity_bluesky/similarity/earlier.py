@@ -33,9 +33,10 @@ logger = logging.getLogger("curiosity_bluesky")
 SIMILAR = "similar"
 """What to ask for instead of a uid."""
 
-GATE = 0.5
+GATE = 53.5
 """Texture distance above which no earlier run is taken: the 95th percentile of the distances
-between two views of one structure. `benchmarks/warm_start.py` measures it."""
+between two tiles of one map. `benchmarks/warm_start.py` measures it, anew for each version of the
+descriptor."""
 
 TRIED = 20
 """So many runs are looked at, the nearest ones, for one that fits."""
