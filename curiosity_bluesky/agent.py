@@ -14,10 +14,18 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from curiosity_bluesky.documents import Item, Translator, in_order, strategy_from
+from curiosity_bluesky.documents import (
+    WARM_SPECTRA,
+    WARM_START,
+    Item,
+    Translator,
+    in_order,
+    strategy_from,
+)
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import (
     Act,
+    Earlier,
     Explorer,
     Failure,
     Flag,
@@ -100,6 +108,8 @@ class CuriosityAgent:
         Called with the explorer whenever it may have learned, in the thread that trained.
     on_epoch
         Called after every epoch of a training as ``on_epoch(model, epoch, epochs)``.
+    earlier
+        The run that the predictor starts from, for runs whose start document names it.
 
     Raises
     ------
@@ -124,11 +134,13 @@ class CuriosityAgent:
         survey: Survey | None = None,
         watchers: Iterable[Watcher] = (),
         on_epoch: EpochHook | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         self.strategy = Strategy.named(strategy) if isinstance(strategy, str) else strategy
         self.seed = seed
         self.watchers = list(watchers)
         self.on_epoch = on_epoch
+        self.earlier = earlier
         self._translate = Translator(survey)
         self._survey = survey
         # Documents wait here until the explorer is free: the RunEngine never waits for it.
@@ -142,10 +154,17 @@ class CuriosityAgent:
     def from_documents(
         cls, documents: Iterable[tuple[str, Mapping[str, Any]]], **kwargs: Any
     ) -> CuriosityAgent:
-        """Make an agent that knows all documents of a run, such as ``run.documents()``."""
+        """Make an agent that knows all documents of a run, such as ``run.documents()``.
+
+        Raises
+        ------
+        InputError
+            If the run started from an earlier one, and ``earlier=`` is not that.
+        """
         agent = cls(**kwargs)
         for name, doc in in_order(documents):
             agent(name, doc)
+        agent._started_from()
         return agent
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
@@ -303,7 +322,24 @@ class CuriosityAgent:
                 said = time.monotonic()
                 logger.info("training the %s: epoch %d of %d", model, epoch, epochs)
 
-        return Explorer(survey, strategy, seed, on_epoch=on_epoch)
+        return Explorer(survey, strategy, seed, on_epoch=on_epoch, earlier=self._started_from())
+
+    def _started_from(self) -> Earlier | None:
+        """Return the earlier run that the predictor starts from, as the start document says."""
+        start = self._translate.start
+        if not start:  # no run, only a survey
+            return self.earlier
+        uid = start.get(WARM_START)
+        if uid is None:
+            return None
+        spectra = int(start[WARM_SPECTRA])
+        if self.earlier is None or self.earlier.uid != uid or len(self.earlier) < spectra:
+            raise InputError(
+                f"run {start['uid']} started from {spectra} spectra of run {uid}, and cannot be "
+                "followed without them; give earlier=documents.earlier_from(...) of that run's "
+                "documents"
+            )
+        return self.earlier.first(spectra)
 
 
 def _tell(explorer: Explorer, item: Item) -> None:

@@ -104,6 +104,10 @@ def demo(
     index: Annotated[
         bool, typer.Option("--index", help="Index the run for `similar` when it is over.")
     ] = False,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(metavar="similar|UID", help="Start from an earlier run of the catalogue."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure nothing: show limits, seeds, time.")
     ] = False,
@@ -139,7 +143,7 @@ def demo(
     with _json_alone(as_json):
         result = run_demo(
             setting, catalog=catalog, plot=plot, picture=picture, lookahead=lookahead, index=index,
-            **how
+            warm_start=warm_start, **how,
         )  # fmt: skip
     _show_result(result, as_json)
 

@@ -44,6 +44,7 @@ from curiosity_bluesky.session import (
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.steering import steer
 from curiosity_bluesky.views import LiveView
+from curiosity_bluesky.warm import Warm, past_of
 from sim_devices import Faults, open_sample
 from sim_devices.drift import askew
 from sim_devices.faults import KINDS
@@ -79,6 +80,8 @@ class DemoResult:
         The summary picture, None with ``--no-plot``.
     drift
         What the re-surveys found, in words; "" where there was none.
+    warm_start
+        What it started from, or why from nothing; "" where that was not asked for.
     by_hand
         Whether Ctrl-C ended it.
     """
@@ -101,6 +104,7 @@ class DemoResult:
     picture: str | None
     by_hand: bool = False
     drift: str = ""
+    warm_start: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result, JSON-ready."""
@@ -122,6 +126,7 @@ class DemoResult:
             ),
         ]
         rows += [("drift", self.drift)] if self.drift else []
+        rows += [("warm start", self.warm_start)] if self.warm_start else []
         rows += [("look closer", flag_in_words(flag)) for flag in self.flags]
         rows += [("saving", self.saving)] if self.saving else []
         rows += [("uid", self.uid), ("catalogue", self.catalog)]
@@ -202,6 +207,8 @@ def run_demo(
     resurvey_every: int = 0,
     time_budget: float | None = None,
     index: bool = False,
+    warm_start: str | None = None,
+    warm_gate: float | None = None,
 ) -> DemoResult:
     """Explore a sample under the simulated microscope; the parameters are the command's.
 
@@ -211,6 +218,9 @@ def run_demo(
         If something cannot be used; nothing is written then.
     """
     chosen = Strategy.named(strategy, **{"budget": points, **parameters})
+    warm = None if warm_start is None else Warm(warm_start, catalog, warm_gate)
+    if warm is not None:
+        warm.check(chosen)
     if picture is not None:
         check_picture(picture)
     with setting.instrument(seed) as instrument:
@@ -218,7 +228,9 @@ def run_demo(
         Explorer(instrument.survey(withhold), chosen, seed)  # says what cannot be
         with connect(catalog) as runs:
             agent = CuriosityAgent(chosen, seed)
-            result = _explored(runs, instrument, agent, course, setting, plot, picture)
+            result = _explored(
+                runs, instrument, agent, course, setting, plot, picture, warm=warm
+            )  # fmt: skip
             if index:
                 Index(runs).update([result.uid])
             return result
@@ -267,7 +279,7 @@ def resume_demo(
     if picture is not None:
         check_picture(picture)
     with connect(catalog, create=False) as runs:
-        past = Past.of(runs.lineage(uid))
+        past = past_of(runs, uid)
         known = past.start.get(DEMO)
         if not isinstance(known, Mapping):
             raise InputError(
@@ -309,6 +321,7 @@ def _explored(
     picture: Path | None,
     past: Past | None = None,
     num_points: int | None = None,
+    warm: Warm | None = None,
 ) -> DemoResult:
     """Run the plan with everything that watches it; return what it came to."""
     assert agent.strategy is not None and agent.seed is not None
@@ -343,6 +356,7 @@ def _explored(
             md={"sample": opened.name, DEMO: asdict(setting)},
             past=past,
             num_points=num_points,
+            warm=warm,
         )
         uid, reason = _run(RE, plan)
     seconds = time.perf_counter() - started
@@ -367,6 +381,7 @@ def _explored(
         picture=None if path is None else str(path),
         by_hand=reason.startswith(BY_HAND),
         drift=drift_in_words(run),
+        warm_start=run.start.get(documents.WARM_REASON, ""),
     )
 
 

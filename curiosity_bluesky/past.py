@@ -8,7 +8,7 @@ from typing import Any
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.learning import Earlier, Strategy
 
 Document = tuple[str, Mapping[str, Any]]
 
@@ -21,9 +21,12 @@ class Past:
     ----------
     runs
         The documents of each run, from its start document on.
+    earlier
+        The run that the oldest of them started from, if any.
     """
 
     runs: Sequence[Sequence[Document]]
+    earlier: Earlier | None = None
 
     @staticmethod
     def of(runs: Iterable[Sequence[Document]]) -> Past:
@@ -107,9 +110,9 @@ class Past:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What is as true of the run that goes on: the sample."""
+        """What is as true of the run that goes on: the sample, and what it started from."""
         # No more: what the RunEngine says of proposal or user is for the RunEngine of today.
-        return {key: self.start[key] for key in ("sample",) if key in self.start}
+        return {key: self.start[key] for key in ("sample", *documents.WARM) if key in self.start}
 
 
 def _has_survey(found: Iterable[Document]) -> bool:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bluesky.preprocessors as bpp
 import numpy as np
@@ -22,6 +22,9 @@ from curiosity_bluesky.outline import Outline, printed
 from curiosity_bluesky.past import Past
 from curiosity_bluesky.steering import Steering, steer
 from curiosity_bluesky.timing import Costs, spectra_in
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.warm import Warm
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -56,6 +59,8 @@ def curiosity_plan(
     catalog: str | None = None,
     time_budget: float | None = None,
     per_second: bool = False,
+    warm_start: str | None = None,
+    warm_gate: float | None = None,
     max_bias: float | None = None,
     max_per_area: list | None = None,
     tip: Movable | None = None,
@@ -116,13 +121,19 @@ def curiosity_plan(
         uid of a run that was interrupted: this one goes on with it. Strategy, seed, mask and
         the like are those of that run; `num_points` may be given anew.
     catalog : str
-        Where that run is, as for `connect`; default: where runs are by default.
+        Where that run is, and those that `warm_start` looks through, as for `connect`; default:
+        where runs are by default.
     time_budget : float
         Seconds that the run may take, survey included: no point is begun that would not be done
         in time.
     per_second : bool
         Choose what teaches most per second, not per spectrum: a far pixel costs its way. It needs
         devices that say how long they take, see docs/devices.md.
+    warm_start : str
+        Start from what an earlier run in `catalog` measured: ``similar`` for the one whose survey
+        is most similar and whose spectra have the same axes, or its uid; see docs/warm-start.md.
+    warm_gate : float
+        With ``similar``: none is taken that is farther away than this.
     max_bias : float
         Safety: refuse detectors that apply more volts, before anything moves.
     max_per_area : list
@@ -167,9 +178,11 @@ def curiosity_plan(
         "max_per_area": max_per_area,
         "resurvey_every": resurvey_every,
         "resurvey_minutes": resurvey_minutes,
+        "warm_start": warm_start,
+        "warm_gate": warm_gate,
     }
     steering = steer if steering is None else steering
-    past = None
+    past = warm = None
     if resume is not None:
         refused = [name for name, value in given.items() if value is not None]
         if refused:
@@ -196,6 +209,7 @@ def curiosity_plan(
         if per_second:
             wanted["per_second"] = _rates(Costs.of(detectors, x, y, imager, tip))
         chosen = Strategy.named(strategy or DEFAULT_STRATEGY, **wanted)
+        warm = _warm(chosen, warm_start, warm_gate, catalog)
     course = Course(
         lookahead=lookahead or 0,
         retries=retries,
@@ -209,7 +223,7 @@ def curiosity_plan(
         resurvey_every=resurvey_every or 0,
         resurvey_minutes=resurvey_minutes or 0.0,
     )
-    agent = CuriosityAgent(chosen, seed or 0)
+    agent = CuriosityAgent(chosen, seed or 0, earlier=None if past is None else past.earlier)
     allowed = None if mask is None else np.asarray(mask, bool)
     if dry_run:
         return (
@@ -220,7 +234,7 @@ def curiosity_plan(
     return (
         yield from explore(
             agent, detectors, x, y, imager, allowed, course=course, md=md, past=past,
-            num_points=None if past is None else num_points, steering=steering, tip=tip,
+            num_points=None if past is None else num_points, steering=steering, tip=tip, warm=warm,
         )
     )  # fmt: skip
 
@@ -239,20 +253,25 @@ def explore(
     num_points: int | None = None,
     steering: Steering = steer,
     tip: Movable | None = None,
+    warm: Warm | None = None,
 ) -> MsgGenerator[str]:
     """`curiosity_plan` with an agent of one's own, which must know its strategy and seed.
 
     The parameters are those of `curiosity_plan`, and `past`, the run to go on with, whose number
-    of points is `num_points` if that is given. Returns the uid of the run.
+    of points is `num_points` if that is given, and `warm`, what to start from. Returns the uid of
+    the run.
     """
     if agent.strategy is None or agent.seed is None:
         raise InputError("give the agent a strategy and a seed: CuriosityAgent(name, seed)")
     run = Run(agent, detectors, x, y, imager, course or Course(), steering, tip)
 
     strategy = agent.strategy
+    # What a run starts from is looked up anew for each, and said in its start document.
+    agent.earlier = None if past is None else past.earlier
 
     def look_and_explore() -> MsgGenerator[str]:
         began = time.monotonic()
+        md_warm: dict[str, Any] = {}
         if past is None:
             failed = yield from safety.lower(tip, run.course.timeout)
             if failed:
@@ -268,8 +287,11 @@ def explore(
                 limit = run.course.time_budget
                 most = spectra_in(limit, costs, survey, run.strategy, resurvey)
                 agent.strategy = run.strategy.replace(budget=most)
+            if warm is not None:
+                start = yield from warm.found(survey, run.imager, run.detectors)
+                agent.earlier, md_warm = start.earlier, start.keys
             # Whatever cannot be used is said here, before there is a run.
-            explorer = Explorer(survey, run.strategy, run.seed)
+            explorer = Explorer(survey, run.strategy, run.seed, earlier=agent.earlier)
         else:
             for name, doc in past.documents:
                 agent(name, doc)
@@ -293,7 +315,7 @@ def explore(
             steering.budget(num_points)
             run.budget = num_points
         inner = plan_stubs.in_a_run(
-            fill(run, survey, past), _start_document(run, survey, md or {}, past)
+            fill(run, survey, past), _start_document(run, survey, {**md_warm, **(md or {})}, past)
         )
         return (yield from bpp.subs_wrapper(inner, agent))
 
@@ -383,9 +405,25 @@ def _withheld(survey: Survey, withhold: float) -> Survey:
 def _fetched(uid: str, catalog: str | None) -> Past:
     """Fetch the documents of a run from where runs are."""
     from curiosity_bluesky.catalog import connect  # slow to import, and only needed here
+    from curiosity_bluesky.warm import past_of
 
     with connect(catalog, create=False) as runs:
-        return Past.of(runs.lineage(uid))
+        return past_of(runs, uid)
+
+
+def _warm(
+    strategy: Strategy, asked: str | None, gate: float | None, catalog: str | None
+) -> Warm | None:
+    """Return what the run is to start from, None for nothing."""
+    if asked is None:
+        if gate is not None:
+            raise InputError("warm_gate is given without warm_start; give warm_start='similar'")
+        return None
+    from curiosity_bluesky.warm import Warm  # slow to import, and seldom needed
+
+    warm = Warm(asked, catalog, gate)
+    warm.check(strategy)
+    return warm
 
 
 def _outlined(

@@ -4,6 +4,7 @@ The plan writes with `Record`; the agent reads with `Translator`; a scientist re
 run with `read`. Whoever wants to know what a data key means finds it here.
 """
 
+from curiosity_bluesky.documents.earlier import Channel, channels_of, earlier_from
 from curiosity_bluesky.documents.files import Files, in_order
 from curiosity_bluesky.documents.keys import (
     DECISION_KEYS,
@@ -32,6 +33,13 @@ from curiosity_bluesky.documents.keys import (
     SURVEY,
     TIME_BUDGET,
     TIP,
+    WARM,
+    WARM_ASKED,
+    WARM_DISTANCE,
+    WARM_GATE,
+    WARM_REASON,
+    WARM_SPECTRA,
+    WARM_START,
 )
 from curiosity_bluesky.documents.reading import Incomplete, flags_of, read, read_stream
 from curiosity_bluesky.documents.translate import (
@@ -87,7 +95,15 @@ __all__ = [
     "SURVEY",
     "TIME_BUDGET",
     "TIP",
+    "WARM",
+    "WARM_ASKED",
+    "WARM_DISTANCE",
+    "WARM_GATE",
+    "WARM_REASON",
+    "WARM_SPECTRA",
+    "WARM_START",
     "Act",
+    "Channel",
     "Failure",
     "Files",
     "Flag",
@@ -101,9 +117,11 @@ __all__ = [
     "act_values",
     "axis_of",
     "channel_keys",
+    "channels_of",
     "decision_from",
     "decision_values",
     "drift_record",
+    "earlier_from",
     "failure_values",
     "flag_from",
     "flag_values",

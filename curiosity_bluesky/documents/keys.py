@@ -43,6 +43,22 @@ RESURVEY_EVERY = "curiosity_resurvey_every"
 RESURVEY_MINUTES = "curiosity_resurvey_minutes"
 """Keys of the start document: when the survey is taken anew, in points and in minutes."""
 
+WARM_ASKED = "curiosity_warm_asked"
+"""Key of the start document: ``similar`` or the uid that was asked for, absent for neither."""
+
+WARM_START = "curiosity_warm_start"
+"""Key of the start document: uid of the earlier run that the predictor started from, if any."""
+
+WARM_SPECTRA = "curiosity_warm_spectra"
+WARM_DISTANCE = "curiosity_warm_distance"
+WARM_GATE = "curiosity_warm_gate"
+WARM_REASON = "curiosity_warm_reason"
+"""Keys of the start document: how many of its spectra, how far away it is by its images, beyond
+which distance none is taken, and why this one, or none."""
+
+WARM = (WARM_ASKED, WARM_START, WARM_SPECTRA, WARM_DISTANCE, WARM_GATE, WARM_REASON)
+"""All that a start document says about the earlier run."""
+
 OUT_OF_REACH = "out_of_reach"
 """Data key of the drift stream, (y, x), 1 where the tip cannot be sent by now."""
 

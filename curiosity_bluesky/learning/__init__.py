@@ -5,6 +5,7 @@ Imports numpy, scipy, scikit-learn and torch only.
 
 # Imported for its effect: it makes the strategies known by their names.
 from curiosity_bluesky.learning import strategies as strategies
+from curiosity_bluesky.learning.earlier import Earlier
 from curiosity_bluesky.learning.explorer import Explorer
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
@@ -28,6 +29,7 @@ from curiosity_bluesky.learning.survey import Survey
 __all__ = [
     "OUT_OF_REACH",
     "Act",
+    "Earlier",
     "Explorer",
     "Failure",
     "Flag",

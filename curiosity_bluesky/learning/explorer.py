@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.choosing import Choosing
+from curiosity_bluesky.learning.earlier import Earlier
 from curiosity_bluesky.learning.history import History
 from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
@@ -57,11 +58,15 @@ class Explorer:
     truth
         ``(rows, cols, points)``, the spectra everywhere, for strategies that need to know
         them: only a benchmark does.
+    earlier
+        A run to start from: what the strategy expects is what was measured there, until the
+        spectra here say otherwise. None: it starts knowing nothing.
 
     Raises
     ------
     InputError
-        If a patch is larger than the image, or the budget is more than the pixels.
+        If a patch is larger than the image, if the budget is more than the pixels, or if the
+        strategy cannot start from the earlier run.
 
     Examples
     --------
@@ -82,6 +87,7 @@ class Explorer:
         *,
         on_epoch: EpochHook = lambda model, epoch, epochs: None,
         truth: NDArray | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         if isinstance(strategy, str):
             strategy = Strategy.named(strategy)
@@ -91,13 +97,24 @@ class Explorer:
         self.survey = survey
         self._on_epoch = on_epoch
         self._truth = truth
+        if earlier is not None:
+            if not strategy.takes_earlier:
+                raise InputError(
+                    f"{strategy.name} cannot start from an earlier run: only strategies whose "
+                    "predictor is a Gaussian process on the spectra can, such as 'curious'; leave "
+                    "warm_start out"
+                )
+            earlier.check_survey(survey)
+        self.earlier = earlier
         self._history = History(survey, strategy.min_quality)
         self._start_with(strategy)
 
     def _start_with(self, strategy: Strategy) -> None:
         """Take up a strategy: with its own learner, which knows nothing yet."""
         truth = self._truth if strategy.needs_truth else None
-        patches = Patches(self.survey, strategy.patch_size, truth)
+        # One that is changed to in the middle of a run, and cannot use it, does without it.
+        earlier = self.earlier if strategy.takes_earlier else None
+        patches = Patches(self.survey, strategy.patch_size, truth, earlier)
         candidates = int(patches.allowed.sum())
         if not candidates:
             raise InputError("the mask leaves no pixel to measure; unmask some")
@@ -181,8 +198,11 @@ class Explorer:
         InputError
             If the pixel is outside the survey, if the spectrum is not ``(points,)``, has
             another length than those before, or holds no number at all without saying so by
-            its quality.
+            its quality; if it is not along the axis of the earlier run.
         """
+        if self.earlier is not None:
+            points = np.size(observation.spectrum)
+            self.earlier.check_spectrum(points, observation.axis)
         self._history.observe(observation)
 
     def record(self, decision: Proposal) -> None:

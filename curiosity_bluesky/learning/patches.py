@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.survey import Pixel, Survey
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.learning.earlier import Earlier
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +34,8 @@ class Patches:
     truth
         ``(rows, cols, points)``, the spectra everywhere, where a benchmark lets a strategy
         know them.
+    earlier
+        An earlier run to start from, None for a cold start.
 
     Raises
     ------
@@ -40,6 +46,7 @@ class Patches:
     survey: Survey
     size: int
     truth: NDArray | None = None
+    earlier: Earlier | None = None
 
     def __post_init__(self) -> None:
         rows, cols = self.survey.shape

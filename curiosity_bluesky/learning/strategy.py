@@ -136,6 +136,11 @@ class Strategy:
         """Names of all strategies."""
         return sorted(_REGISTRY)
 
+    @property
+    def takes_earlier(self) -> bool:
+        """Whether its predictor can start from an earlier run."""
+        return False
+
     def random_twin(self) -> Strategy | None:
         """Return random pixels with the same predictor, which the choice has to beat.
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from curiosity_bluesky.learning.gaussian_process import Inputs
+from numpy.typing import NDArray
+
+from curiosity_bluesky.learning.gaussian_process import Inputs, Kernel
 from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.networks import EpochHook
@@ -46,6 +49,11 @@ class GaussianProcessStrategy(Strategy):
         names = ("outputs", "refit_every")
         self._expect("1 or more", *names, within=lambda value: value >= 1)
 
+    @property
+    def takes_earlier(self) -> bool:
+        """Whether its predictor can start from an earlier run."""
+        return True
+
     def random_twin(self) -> Strategy | None:
         """Random pixels with the same Gaussian process."""
         names = [field.name for field in dataclasses.fields(GaussianProcessStrategy)]
@@ -62,7 +70,16 @@ class GaussianProcessStrategy(Strategy):
         return kind(
             Inputs(patches), self.outputs, self.refit_every, robust=self.robust,
             window=self.window, level=self.level, on_epoch=on_epoch,
+            expected=self._expected(patches, on_epoch),
         )  # fmt: skip
+
+    def _expected(self, patches: Patches, on_epoch: EpochHook) -> Callable[[], NDArray] | None:
+        """Return what finds out what an earlier run makes one expect, if there is one."""
+        earlier = patches.earlier if self.takes_earlier else None
+        if earlier is None:
+            return None
+        start = Kernel.start(len(patches.survey.channels), window=self.window, level=self.level)
+        return lambda: earlier.expected(patches, self.outputs, start, on_epoch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +97,11 @@ class Baseline(GaussianProcessStrategy, Im2SpecStrategy):
     """
 
     predictor: Literal["gp", "im2spec"] = "gp"
+
+    @property
+    def takes_earlier(self) -> bool:
+        """Whether its predictor can start from an earlier run."""
+        return self.predictor == "gp"
 
     def random_twin(self) -> Strategy | None:
         """Random pixels with the same predictor."""

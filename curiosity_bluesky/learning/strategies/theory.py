@@ -42,6 +42,11 @@ class Theory(Curious):
         predictor = self.gp(patches, on_epoch, FittedLoops)
         return self._learner(patches, predictor, ExpectedMisfit, seed)
 
+    @property
+    def takes_earlier(self) -> bool:
+        """Not: what it interpolates are parameters of loops."""
+        return False
+
     def random_twin(self) -> Strategy | None:
         """There is none: random pixels come without a theory."""
         return None
