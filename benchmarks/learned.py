@@ -23,13 +23,13 @@ from scipy.ndimage import rotate
 from skimage.transform import resize
 
 sys.path.insert(0, str(Path(__file__).parent))
-from curiosity_bluesky.similarity.descriptors import named
-from curiosity_bluesky.similarity.places import Retaking, Viewing, random_structure, retaken
 from machine import about
 from retrieval import recorded
 
+from curiosity_bluesky.similarity.descriptors import named
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.learned import NAMES, Learned
+from curiosity_bluesky.similarity.places import Retaking, Viewing, random_structure, retaken
 from curiosity_bluesky.similarity.wallpaper import Spoiling, random_image
 
 SEED = 20_000

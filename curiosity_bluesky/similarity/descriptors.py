@@ -15,6 +15,8 @@ DEFAULT = "texture"
 # since a network brings torch along.
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (DEFAULT, "curiosity_bluesky.similarity.texture", "Texture"),
+    ("symmetry", "curiosity_bluesky.similarity.symmetry", "SymmetryScores"),
+    ("learned", "curiosity_bluesky.similarity.learned", "Learned"),
 )
 
 
