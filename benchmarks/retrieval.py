@@ -9,7 +9,8 @@
   60 to 80 % of its area (less where that does not fit once rotated), re-scaled by 0.7 to 1.4, made
   noisy (0.1 to 0.2), and looks for itself among all. *Strict*: the very same image. *Lenient*:
   or the other direction of the same scan line (forward and backward, the two tones of
-  dual-frequency tracking). *Scan*: any channel of the same scan.
+  dual-frequency tracking). *Scan*: any channel of the same scan. *Verified*: the nearest 48 by
+  texture are compared by keypoints, as `curiosity similar` does.
 - *Cost*: CPU time of one image of 256 x 256.
 
 The seeds are others than those that the weights were made from (``benchmarks/texture_weights.py``)
@@ -38,12 +39,14 @@ from curiosity_bluesky.similarity.descriptors import named
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.places import Retaking, Viewing, random_structure, retaken
 from curiosity_bluesky.similarity.preparing import prepared
-from curiosity_bluesky.similarity.texture import Blocks, Texture, blocks
+from curiosity_bluesky.similarity.texture import Blocks, Texture, blocks, without_scale
+from curiosity_bluesky.similarity.verifying import SHORTLIST, SURE, agreeing, keypoints
 
 SEED = 70_000
 PIXELS = "raw pixels"
 ALL = "all, not learned"
 TEXTURE = "texture"
+VERIFIED = "texture, verified"
 
 
 def looked_at(image: Image) -> dict[str, NDArray]:
@@ -129,11 +132,12 @@ def retaken_scans(path: Path, seed: int, times: int) -> dict[str, dict[str, floa
     """Return hit rates of recorded scans that are taken again, by descriptor."""
     rng, scans = np.random.default_rng(seed), recorded(path)
     known = [looked_at(image) for image, _, _ in scans]
-    wanted = []
+    again = []
     for _ in range(times):
         for image, _, _ in scans:
-            again = retaken(image.values, rng, Retaking(), image.period)
-            wanted.append(looked_at(Image.checked(again, period=image.period)))
+            values = retaken(image.values, rng, Retaking(), image.period)
+            again.append(Image.checked(values, period=image.period))
+    wanted = [looked_at(image) for image in again]
     out = {}
     right = np.tile(np.arange(len(scans)), times)
     for name in known[0]:
@@ -148,7 +152,34 @@ def retaken_scans(path: Path, seed: int, times: int) -> dict[str, dict[str, floa
             "scan": float(np.mean([a[1] == b[1] for a, b in pairs])),
             "top5": float(np.mean(ranks(one, other, right, name == TEXTURE) < 5)),
         }
+    out[VERIFIED] = verified(scans, known, wanted, right, again)
     return out
+
+
+def verified(
+    scans: list[tuple[Image, str, str]],
+    known: list[dict[str, NDArray]],
+    wanted: list[dict[str, NDArray]],
+    right: NDArray,
+    again: list[Image],
+) -> dict[str, float]:
+    """Return hit rates when the nearest by texture are compared by their keypoints."""
+    one, other = (without_scale(np.array([view[TEXTURE] for view in s])) for s in (wanted, known))
+    points = [keypoints(image) for image, _, _ in scans]
+    first, falsely = [], 0
+    for vector, image, own in zip(one, again, right, strict=True):
+        near = np.linalg.norm(other - vector, axis=1).argsort()[:SHORTLIST]
+        found = keypoints(image)
+        agree = np.array([agreeing(found, points[n]) for n in near])
+        falsely += sum(scans[n][1] != scans[own][1] for n in near[agree >= SURE])
+        first.append(near[np.argsort(-np.where(agree >= SURE, agree, 0), kind="stable")[0]])
+    pairs = [(scans[a], scans[b]) for a, b in zip(first, right, strict=True)]
+    return {
+        "strict": float(np.mean(first == right)),
+        "lenient": float(np.mean([a[1:] == b[1:] for a, b in pairs])),
+        "scan": float(np.mean([a[1] == b[1] for a, b in pairs])),
+        "of other scans that agree, each": falsely / len(right),
+    }
 
 
 def cost(call: Callable[[Image], Any], times: int) -> float:

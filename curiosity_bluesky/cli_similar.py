@@ -98,6 +98,10 @@ def similar(
     ] = None,
     top: Annotated[int, typer.Option(help="How many.")] = 12,
     own: Annotated[bool, typer.Option("--own", help="The run's own images too.")] = False,
+    verify: Annotated[
+        bool | None,
+        typer.Option(help="Put first what shows the same place. [default: with OpenCV]"),
+    ] = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write thumbnails of all there.")
     ] = None,
@@ -108,6 +112,7 @@ def similar(
     from curiosity_bluesky.catalog import connect
     from curiosity_bluesky.similarity.index import Index
     from curiosity_bluesky.similarity.searching import similar as search
+    from curiosity_bluesky.similarity.verifying import available
 
     if picture is not None:
         from curiosity_bluesky.report import check_picture
@@ -115,8 +120,9 @@ def similar(
         check_picture(picture)
     with connect(catalog, create=False) as opened:
         found = search(
-            Index(opened, [by]), what, by=by, channel=channel, where=where or (), top=top, own=own
-        )
+            Index(opened, [by]), what, by=by, channel=channel, where=where or (), top=top, own=own,
+            verify=available() if verify is None else verify,
+        )  # fmt: skip
         place = opened.where
     if picture is not None:
         _save_picture(picture, found)
@@ -127,12 +133,22 @@ def similar(
         title=f"{found.query}: the nearest of {found.among} images in {place}, by {found.by}",
         title_justify="left",
     )
-    for column in ("distance", "uid", "sample", "channel", "started", "status", "symmetry"):
+    for column in (
+        "distance",
+        "place",
+        "uid",
+        "sample",
+        "channel",
+        "started",
+        "status",
+        "symmetry",
+    ):
         table.add_column(column, overflow="fold", no_wrap=column in ("uid", "distance"))
     for hit in found.hits:
         entry = hit.entry
         table.add_row(
             f"{hit.distance:.3f}",
+            "same" if found.same_place(hit) else "",
             entry.uid[:8],
             str(entry.metadata.get("sample", "")),
             entry.channel if entry.event == 0 else f"{entry.channel}[{entry.event}]",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.documents import DECISIONS, DRIFT, LEARNING, MAPS, MASK
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.image import Image
 
 NO_SCANS = (MAPS, DRIFT, DECISIONS, LEARNING)
@@ -171,6 +172,33 @@ def images_in(array: Any, events: Sequence[int]) -> Iterator[tuple[int, NDArray]
         for event in some:
             one = values[event - some[0]]
             yield event, one.reshape(one.shape[-2:])
+
+
+def image_of(run: Any, stream: str, key: str, event: int) -> Image:
+    """Read one image of a run.
+
+    Parameters
+    ----------
+    run
+        A run from a catalogue.
+    stream, key, event
+        Where in the run.
+
+    Raises
+    ------
+    InputError
+        If it is not there, or cannot be described.
+    """
+    node = streams_of(run).get(stream)
+    found = [] if node is None else image_keys(stream, node.metadata)
+    for one in found:
+        if node is not None and one.key == key and event < node[key].shape[0]:
+            [(_, values)] = images_in(node[key], [event])
+            return one.image(values)
+    raise InputError(
+        f"run {run.start['uid'][:8]} has no image {key}[{event}] in {stream} any more; "
+        "`curiosity index --rebuild` makes the index anew"
+    )
 
 
 def flat(start: Mapping[str, Any]) -> dict[str, Any]:

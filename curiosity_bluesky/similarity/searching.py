@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.collection import Collection, Entry, Hit
 from curiosity_bluesky.similarity.conditions import chosen
 from curiosity_bluesky.similarity.describing import Thumbnail
+from curiosity_bluesky.similarity.image import Image
+from curiosity_bluesky.similarity.images_of_runs import image_of
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.similarity.reading import channel_of, read_images
+from curiosity_bluesky.similarity.verifying import SHORTLIST, SURE, Keypoints, agreeing, keypoints
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class Found:
         Of the query, (48, 48).
     collection
         In which the rows of the hits count.
+    agreeing
+        By row, how many keypoints agree that an image shows the very same place: of those that
+        were looked at.
     """
 
     query: str
@@ -44,10 +50,22 @@ class Found:
     hits: list[Hit]
     thumbnail: NDArray[np.uint8]
     collection: Collection
+    agreeing: Mapping[int, int] = field(default_factory=dict)
+
+    def same_place(self, hit: Hit) -> bool:
+        """Whether a hit shows the very same place as the query."""
+        return self.agreeing.get(hit.row, 0) >= SURE
 
     def to_dict(self) -> dict[str, Any]:
         """Return it, JSON-ready."""
-        hits = [{"distance": hit.distance, **about(hit.entry)} for hit in self.hits]
+        hits = [
+            {
+                "distance": hit.distance,
+                "same_place": self.same_place(hit) if hit.row in self.agreeing else None,
+                **about(hit.entry),
+            }
+            for hit in self.hits
+        ]
         return {"query": self.query, "by": self.by, "among": self.among, "hits": hits}
 
 
@@ -76,8 +94,11 @@ def similar(
     where: Mapping[str, Any] | Sequence[str] | None = None,
     top: int = 12,
     own: bool = False,
+    verify: bool = False,
 ) -> Found:
     """Return the images that look most like a run's, or like one in a file.
+
+    Those that show the very same place come first, if that is verified.
 
     Parameters
     ----------
@@ -95,6 +116,8 @@ def similar(
         How many.
     own
         Whether the run's own images may be found.
+    verify
+        Whether keypoints are compared with the nearest 48, see `verifying`.
 
     Raises
     ------
@@ -119,10 +142,30 @@ def similar(
         assert collection.thumbnails is not None
         picture = collection.thumbnails[row]
         said = f"{entry.uid[:8]} {entry.channel}"
+        image = _image(index, entry) if verify else None
         if not own:
             rows = rows[[collection.entries[n].uid != entry.uid for n in rows]]
-    hits = collection.nearest(vector, by, top, rows) if len(rows) else []
-    return Found(said, by, len(rows), hits, picture, collection)
+    near = collection.nearest(vector, by, max(top, SHORTLIST if verify else 0), rows)
+    agree: dict[int, int] = {}
+    if verify and image is not None:
+        agree = _agreeing(index, keypoints(image), near[:SHORTLIST])
+        # A stable order: of those that do not agree the nearest stay first.
+        near.sort(key=lambda hit: -n if (n := agree.get(hit.row, 0)) >= SURE else 0)
+    return Found(said, by, len(rows), near[:top], picture, collection, agree)
+
+
+def _image(index: Index, entry: Entry) -> Image:
+    return image_of(index.catalog[entry.uid], entry.stream, entry.key, entry.event)
+
+
+def _agreeing(index: Index, wanted: Keypoints, hits: Sequence[Hit]) -> dict[int, int]:
+    found = {}
+    for hit in hits:
+        try:
+            found[hit.row] = agreeing(wanted, keypoints(_image(index, hit.entry)))
+        except InputError:  # deleted since it was indexed
+            continue
+    return found
 
 
 def _row_of(index: Index, collection: Collection, uid: str, channel: str | None) -> int:

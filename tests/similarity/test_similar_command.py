@@ -8,10 +8,11 @@ import sys
 import numpy as np
 import pytest
 from scans import put, scan
-from skimage.io import imsave
+from skimage.io import imread, imsave
 
 from curiosity_bluesky import connect
 from curiosity_bluesky.cli import main
+from curiosity_bluesky.similarity.places import Retaking, retaken
 from curiosity_bluesky.similarity.wallpaper import random_image
 
 
@@ -46,6 +47,23 @@ def files(tmp_path_factory):
         imsave(folder / f"{name}.png", scaled.astype(np.uint16), check_contrast=False)
     np.save(folder / "flat.npy", np.ones((20, 20)))
     return folder
+
+
+def test_the_same_place_comes_first_whatever_else_is_nearer(curiosity, files, runs, tmp_path):
+    rng = np.random.default_rng(3)
+    values = imread(files / "texture1.png").astype(float)
+    again = tmp_path / "again.npy"
+    np.save(again, retaken(values, rng, Retaking(scales=(1.5, 1.5), noise=(0.02, 0.02))))
+    arguments = ("similar", again, "--catalog", runs, "--json")
+    code, out, err = curiosity(*arguments)
+    assert code == 0, err
+    hits = json.loads(out)["hits"]
+    assert hits[0]["metadata"]["file"] == "texture1.png"
+    assert [hit["same_place"] for hit in hits] == [True] + [False] * (len(hits) - 1)
+    code, out, err = curiosity(*arguments, "--no-verify")
+    assert {hit["same_place"] for hit in json.loads(out)["hits"]} == {None}
+    code, out, err = curiosity("similar", again, "--catalog", runs)
+    assert out.count("same") == 1 + out.count("the same")
 
 
 @pytest.fixture(scope="module")
