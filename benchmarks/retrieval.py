@@ -182,6 +182,26 @@ def verified(
     }
 
 
+def places_twice(path: Path) -> dict[str, Any]:
+    """Compare all pairs of different files by their keypoints: which show the same place."""
+    scans = recorded(path)
+    points = [keypoints(image) for image, _, _ in scans]
+    pairs = [(a, b) for b in range(len(scans)) for a in range(b) if scans[a][1] != scans[b][1]]
+    counts = np.array([agreeing(points[a], points[b]) for a, b in pairs])
+    same = [
+        (*(scans[n][1].split("/")[-1] for n in pair), *(scans[n][2] for n in pair), int(count))
+        for pair, count in zip(pairs, counts, strict=True)
+        if count >= SURE
+    ]
+    below = counts[counts < SURE]
+    return {
+        "pairs": len(pairs),
+        "median_of_the_others": float(np.median(below)),
+        "most_of_the_others": int(below.max()),
+        "same_place": same,
+    }
+
+
 def cost(call: Callable[[Image], Any], times: int) -> float:
     """Return the median CPU time of an image of 256 x 256, ms."""
     rng = np.random.default_rng(0)
@@ -222,6 +242,10 @@ def main() -> None:
         print(f"recorded scans taken again, {times} times each")
         for name, row in out["retaken"].items():
             print(f"  {name:34s}", ", ".join(f"{key} {value:.3f}" for key, value in row.items()))
+
+        out["pairs"] = places_twice(arguments.real)
+        for key, value in out["pairs"].items():
+            print(f"  {key}:", *(value if isinstance(value, list) else [value]), sep="\n    ")
 
     texture = named(TEXTURE)
     out["ms_per_image"] = cost(texture, 5 if arguments.quick else 30)
