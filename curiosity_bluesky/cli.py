@@ -211,7 +211,7 @@ def runs(
         # Folded, not cut: the words are what one has to type to search.
         table.add_column(column, overflow="fold", no_wrap=column == "uid")
     for run in found:
-        points = f"{run.points} of {run.num_points}"
+        points = str(run.points) + (f" of {run.num_points}" if run.num_points else "")
         cells = (run.uid[:8], run.time[:16].replace("T", " "), run.sample, run.strategy, points)
         table.add_row(*(cell or "" for cell in cells), run.status)
     console.print(table)
