@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from curiosity_bluesky.cli_similar import CatalogOption, JsonOption
+from curiosity_bluesky.cli_similar import CatalogOption, JsonOption, parameters
 from curiosity_bluesky.cli_similar import app as about_images
 from curiosity_bluesky.errors import InputError
 
@@ -123,7 +123,7 @@ def demo(
         image_slice=image_slice,
         spectra_slice=spectra_slice,
         speed=speed,
-        faults=_parameters(fault or [], "--fault", "nan=0.1"),
+        faults=parameters(fault or [], "--fault", "nan=0.1"),
         drift=drift,
         devices=devices,
     )
@@ -134,7 +134,7 @@ def demo(
         "resurvey_every": resurvey_every,
         "seed": seed,
         "withhold": withhold,
-        "parameters": _parameters(settings or []),
+        "parameters": parameters(settings or []),
     }
     if dry_run:
         outline = outline_demo(setting, **how)
@@ -569,9 +569,9 @@ def ioc(
         host=host,
         port=port,
         speed=speed,
-        settings=_parameters(settings or [], "--set", "spectrum_s=0.1"),
+        settings=parameters(settings or [], "--set", "spectrum_s=0.1"),
         noise=noise,
-        faults=_parameters(fault or [], "--fault", "nan=0.1"),
+        faults=parameters(fault or [], "--fault", "nan=0.1"),
         seed=seed,
         drift=drift,
         until_eof=until_eof,
@@ -604,21 +604,6 @@ def _load(files: list[Path] | None) -> None:
             import cloudpickle
 
             cloudpickle.register_pickle_by_value(module)
-
-
-def _parameters(
-    settings: list[str], option: str = "--set", such: str = "patch_size=5"
-) -> dict[str, Any]:
-    parameters = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise InputError(f"{option} {setting!r} is not NAME=VALUE, such as {option} {such}")
-        try:
-            parameters[name.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            parameters[name.strip()] = value
-    return parameters
 
 
 def _print_table(rows: list[tuple[str, str]]) -> None:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from curiosity_bluesky.errors import InputError
@@ -42,6 +41,8 @@ def index(
     as_json: JsonOption = False,
 ) -> None:
     """Index the images of all runs for `similar`; interrupted and run again, it goes on."""
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
     from curiosity_bluesky.catalog import connect
     from curiosity_bluesky.similarity.index import Index
 
@@ -200,7 +201,7 @@ def import_command(
     from curiosity_bluesky.catalog import connect
     from curiosity_bluesky.similarity.importing import import_files
 
-    metadata = _metadata(md or [])
+    metadata = parameters(md or [], "--md", "operator=anna")
     if sample is not None:
         metadata["sample"] = sample
     with connect(catalog) as opened:
@@ -214,6 +215,8 @@ def import_command(
             if one.status != "refused":
                 line = f"{one.file}: {words[one.status]} {str(one.uid)[:8]}"
                 console.print(f"{line} ({', '.join(one.channels)})", highlight=False, markup=False)
+                if one.detail:
+                    console.print(f"  {one.detail}", highlight=False, markup=False)
         if any(one.status == "imported" for one in found):
             console.print(f"`curiosity index --catalog {where}` indexes them", highlight=False)
     refused = [one for one in found if one.status == "refused"]
@@ -223,12 +226,28 @@ def import_command(
         raise typer.Exit(2)
 
 
-def _metadata(settings: list[str]) -> dict[str, Any]:
+def parameters(
+    settings: list[str], option: str = "--set", such: str = "patch_size=5"
+) -> dict[str, Any]:
+    """Return what an option that can be given many times says, NAME=VALUE each.
+
+    Parameters
+    ----------
+    settings
+        A value is JSON, or else a text.
+    option, such
+        The option and an example, for an error.
+
+    Raises
+    ------
+    InputError
+        If one is no NAME=VALUE.
+    """
     found: dict[str, Any] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name.strip():
-            raise InputError(f"--md {setting!r} is not KEY=VALUE, such as --md operator=anna")
+            raise InputError(f"{option} {setting!r} is not NAME=VALUE, such as {option} {such}")
         try:
             found[name.strip()] = json.loads(value)
         except json.JSONDecodeError:

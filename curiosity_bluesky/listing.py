@@ -19,7 +19,12 @@ class RunsAlone(CatalogContainerAdapter):
 
     def apply_conditions(self, statement: Any) -> Any:
         """Leave the index out of what is listed, counted or searched."""
-        return super().apply_conditions(statement).filter(orm.Node.key != INDEX)
+        # Paths into a run are looked up through this too: what lies deeper may have any name.
+        return (
+            super()
+            .apply_conditions(statement)
+            .filter((orm.Node.key != INDEX) | (orm.Node.parent != self.node.id))
+        )
 
     async def lookup_adapter(self, segments: list[str]) -> Any:
         """Return what lies at a path, the index too."""

@@ -1,6 +1,8 @@
 """A run that starts from the most similar earlier one, through plan, documents and catalogue."""
 
+import logging
 import math
+import shutil
 
 import pytest
 from bluesky import RunEngine
@@ -19,6 +21,7 @@ from curiosity_bluesky.documents import (
 )
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.similarity.descriptors import named
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.steering import Steering
 from sim_devices import SyntheticSample
@@ -127,6 +130,29 @@ def test_the_first_run_of_all_starts_cold(tmp_path):
     with connect(tmp_path / "runs") as catalog:
         start = start_of(measured(catalog, FILM, warm_start="similar"))
         assert WARM_START not in start and "curiosity index" in start[WARM_REASON]
+
+
+def test_data_that_are_gone_are_a_reason_to_start_cold_and_other_axes_are_not_read(
+    tmp_path, caplog
+):
+    where = tmp_path / "runs"
+    with connect(where) as catalog:
+        film = start_of(measured(catalog, FILM, seed=0, **SOURCE))["uid"]
+        far = SyntheticSample((18, 18), seed=4, points=20)
+        other = start_of(measured(catalog, far, seed=2, **SOURCE))["uid"]
+        Index(catalog, ["texture"]).update()
+        for uid in (film, other):
+            shutil.rmtree(where / "data" / uid / "primary" / "spectrometer_response")
+        with caplog.at_level(logging.INFO, logger="curiosity_bluesky"):
+            start = start_of(measured(catalog, FILM, warm_start="similar", warm_gate=1e6))
+        assert WARM_START not in start and "HTTPStatusError" in start[WARM_REASON]
+        [read] = [line for line in caplog.messages if f"run {film} is passed over" in line]
+        [unread] = [line for line in caplog.messages if f"run {other} is passed over" in line]
+        assert "HTTPStatusError" in read and "20 points" in unread
+
+
+def test_the_gate_is_that_of_the_texture_it_was_measured_with():
+    assert named("texture").version == 1, "measure GATE anew with benchmarks/warm_start.py"
 
 
 def interrupted(catalog, uid):

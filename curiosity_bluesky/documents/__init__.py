@@ -4,7 +4,12 @@ The plan writes with `Record`; the agent reads with `Translator`; a scientist re
 run with `read`. Whoever wants to know what a data key means finds it here.
 """
 
-from curiosity_bluesky.documents.earlier import Channel, channels_of, earlier_from
+from curiosity_bluesky.documents.earlier import (
+    Channel,
+    channels_of,
+    check_channels,
+    earlier_from,
+)
 from curiosity_bluesky.documents.files import Files, in_order
 from curiosity_bluesky.documents.keys import (
     DECISION_KEYS,
@@ -118,6 +123,7 @@ __all__ = [
     "axis_of",
     "channel_keys",
     "channels_of",
+    "check_channels",
     "decision_from",
     "decision_values",
     "drift_record",

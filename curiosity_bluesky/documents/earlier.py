@@ -108,7 +108,7 @@ def earlier_from(
     if survey is None or channels is None:
         raise InputError(f"run {uid} has no survey or no spectra; nothing can start from it")
     if wanted is not None:
-        _check(uid, channels, wanted)
+        check_channels(uid, channels, wanted)
     history = History(survey, min_quality)
     for item in items:
         if isinstance(item, Proposal):
@@ -127,7 +127,23 @@ def earlier_from(
     )
 
 
-def _check(uid: str, found: list[Channel], wanted: list[Channel]) -> None:
+def check_channels(uid: str, found: list[Channel], wanted: list[Channel]) -> None:
+    """Make sure that the spectra of a run lie along the same axes as others.
+
+    Parameters
+    ----------
+    uid
+        Of the run.
+    found
+        Its channels.
+    wanted
+        The others.
+
+    Raises
+    ------
+    InputError
+        If they do not.
+    """
     alike = len(found) == len(wanted)
     if not (alike and all(a.is_like(b) for a, b in zip(found, wanted, strict=True))):
         raise InputError(

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import numpy as np
 
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.documents import (
+    PRIMARY,
     SURVEY,
     WARM_ASKED,
     WARM_DISTANCE,
@@ -19,6 +21,8 @@ from curiosity_bluesky.documents import (
     WARM_SPECTRA,
     WARM_START,
     Channel,
+    channels_of,
+    check_channels,
     earlier_from,
 )
 from curiosity_bluesky.errors import InputError
@@ -26,6 +30,7 @@ from curiosity_bluesky.learning import Earlier, Survey
 from curiosity_bluesky.similarity.collection import Collection
 from curiosity_bluesky.similarity.descriptors import named
 from curiosity_bluesky.similarity.image import Image
+from curiosity_bluesky.similarity.images_of_runs import streams_of
 from curiosity_bluesky.similarity.index import Index
 
 logger = logging.getLogger("curiosity_bluesky")
@@ -40,6 +45,10 @@ descriptor."""
 
 TRIED = 20
 """So many runs are looked at, the nearest ones, for one that fits."""
+
+TROUBLE = (InputError, httpx.HTTPError, KeyError, ValueError)
+"""What a catalogue comes to grief with: runs that do not fit, a server that went away, data that
+are gone or damaged. A run is not lost to that where it would do as well without."""
 
 BY = "texture"
 """Images are compared by this descriptor."""
@@ -112,27 +121,37 @@ def start_from(
     Raises
     ------
     InputError
-        If the run that is asked for does not exist, is still open, or does not fit.
+        If the run that is asked for does not exist, is still open, or does not fit. Whatever
+        keeps a similar one from being found is the reason of a cold start.
     """
     if asked != SIMILAR:
         earlier = _fetched(catalog, asked, survey, channels)
         return Start(asked, earlier, None, None, f"run {earlier.uid} was asked for")
     try:
         ranked = nearest(Index(catalog, [BY]).collection(), images())
-    except InputError as error:  # nothing is indexed before the first run of all
-        logger.warning("cold start: %s", error)
-        return Start(asked, None, None, gate, str(error))
+    except TROUBLE as error:  # nothing is indexed before the first run of all
+        reason = _said(error)
+        logger.warning("cold start: %s", reason)
+        return Start(asked, None, None, gate, reason)
+    passed_over = ""
     for uid, distance in ranked[:TRIED]:
         if distance > gate:
             reason = f"the next run, {uid}, is {distance:.3g} away, beyond the gate of {gate:.3g}"
             logger.info("cold start: %s", reason)
             return Start(asked, None, distance, gate, reason)
-        earlier = _fits(catalog, uid, survey, channels)
-        if earlier is not None:
-            reason = f"the most similar of {len(ranked)} runs, {distance:.3g} away"
-            logger.info("starting from run %s: %s", earlier.uid, reason)
-            return Start(asked, earlier, distance, gate, reason)
-    reason = f"none of the {len(ranked[:TRIED])} nearest runs with the same survey channels fits"
+        try:
+            _check_axes(catalog, uid, channels)
+            earlier = _fetched(catalog, uid, survey, channels)
+        except TROUBLE as error:
+            why = _said(error)
+            logger.info("run %s is passed over: %s", uid, why)
+            passed_over = passed_over or f"; the nearest: {why}"
+            continue
+        reason = f"the most similar of {len(ranked)} runs, {distance:.3g} away"
+        logger.info("starting from run %s: %s", earlier.uid, reason)
+        return Start(asked, earlier, distance, gate, reason)
+    tried = len(ranked[:TRIED])
+    reason = f"none of the {tried} nearest runs with the same survey channels fits{passed_over}"
     logger.info("cold start: %s", reason)
     return Start(asked, None, None, gate, reason)
 
@@ -199,15 +218,18 @@ def recorded(catalog: Catalog, start: Mapping[str, Any]) -> Earlier | None:
     return earlier.first(spectra)
 
 
-def _fits(
-    catalog: Catalog, uid: str, survey: Survey, channels: Sequence[Channel]
-) -> Earlier | None:
-    """Return the run if the new one can start from it; else say why not, in the log."""
-    try:
-        return _fetched(catalog, uid, survey, channels)
-    except InputError as error:
-        logger.info("run %s is passed over: %s", uid, error)
-        return None
+def _check_axes(catalog: Catalog, uid: str, channels: Sequence[Channel]) -> None:
+    """Make sure that a run in Tiled lies along these axes, without reading what it measured."""
+    primary = streams_of(catalog[uid]).get(PRIMARY)
+    if primary is None:
+        raise InputError(f"run {uid} has no spectra; nothing can start from it")
+    check_channels(uid, channels_of(primary.metadata), list(channels))
+
+
+def _said(error: Exception) -> str:
+    """Return an error in one line; whose it is where it is none of ours."""
+    said = " ".join(str(error).split())
+    return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
 
 
 def _fetched(catalog: Catalog, uid: str, survey: Survey, channels: Sequence[Channel]) -> Earlier:

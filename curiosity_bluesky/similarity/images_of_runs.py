@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 from curiosity_bluesky.documents import DECISIONS, DRIFT, LEARNING, MAPS, MASK
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.image import Image
+from curiosity_bluesky.similarity.units import period_of, um_in
 
 NO_SCANS = (MAPS, DRIFT, DECISIONS, LEARNING)
 """Streams whose arrays were computed, not measured."""
 
 AT_ONCE = 32_000_000
 """Bytes of one data key that are read at once, unless one image is larger."""
-
-_UM = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "nm": 1e-3, "mm": 1e3, "m": 1e6, "pm": 1e-6}
-_DEGREES = ("deg", "degree", "degrees", "°")
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,7 @@ def image_keys(stream: str, about: Mapping[str, Any]) -> list[ImageKey]:
         device, axes = _axes(key, described, shape, devices)
         if axes is None:
             continue
+        units = str(described.get("units") or "")
         channel = key.removeprefix(f"{device}_").removeprefix(f"{device}-") if device else key
         found.append(
             ImageKey(
@@ -97,7 +96,7 @@ def image_keys(stream: str, about: Mapping[str, Any]) -> list[ImageKey]:
                 channel=channel,
                 shape=(shape[0], shape[1]),
                 um_per_pixel=axes or None,
-                period=_period(key, described),
+                period=period_of(f"{key} {described.get('quantity', '')}", units),
                 in_file=bool(described.get("external")),
             )
         )
@@ -117,9 +116,10 @@ def _axes(
         if axis is None:
             continue
         values, units = axis
-        if units not in _UM:
+        um = um_in(units)
+        if um is None:
             return device, None
-        step = abs(float(values[-1] - values[0])) / max(length - 1, 1) * _UM[units]
+        step = abs(float(values[-1] - values[0])) / max(length - 1, 1) * um
         sizes += [step] if math.isfinite(step) and step > 0 else []
     return device, tuple(sizes) if len(sizes) == 2 else ()
 
@@ -133,14 +133,6 @@ def _axis(
             units = configured["data_keys"][key].get("units") or "um"
             return values.astype(float), str(units)
     return None
-
-
-def _period(key: str, described: Mapping[str, Any]) -> float | None:
-    said = f"{key} {described.get('quantity', '')}".lower()
-    if "phase" not in said:
-        return None
-    units = str(described.get("units") or "").lower()
-    return 360.0 if units in _DEGREES else 2 * math.pi if units.startswith("rad") else None
 
 
 def streams_of(run: Any) -> dict[str, Any]:

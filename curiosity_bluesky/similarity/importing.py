@@ -11,6 +11,7 @@ from typing import Any
 
 import event_model
 import numpy as np
+from jsonschema import ValidationError
 from tiled.queries import Eq
 
 from curiosity_bluesky.catalog import Catalog
@@ -20,6 +21,9 @@ from curiosity_bluesky.similarity.reading import FileImage, read_images
 
 DEVICE = "file"
 PLAN = "import"
+
+TAKEN = ("uid", "time", "plan_name", "file", "file_sha256", "file_time")
+"""Keys of the start document that are not for whoever imports to give."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,11 @@ class Imported:
     uid
         Of the run that it is; None if it cannot be one.
     channels
-        Its images.
+        Its images, as far as they can be described.
     status
         ``imported``, ``present`` (it was imported before) or ``refused``.
     detail
-        Why it was refused.
+        Why it was refused, or what was left out of it and why.
     """
 
     file: str
@@ -57,7 +61,8 @@ def import_files(
     """Make a run of each file, and say what became of it.
 
     One that was imported already, under any name, is noticed by its checksum. One that holds no
-    image is refused, and keeps no other waiting.
+    image is refused, and keeps no other waiting. A channel that cannot be described, such as one
+    that is the same everywhere, is left out; the others of its file come in.
 
     Parameters
     ----------
@@ -67,7 +72,13 @@ def import_files(
         See `read_images`.
     metadata
         For the start document of each: sample, operator, technique ...
+
+    Raises
+    ------
+    InputError
+        If the metadata cannot be in a start document; nothing is imported then.
     """
+    _check(metadata or {})
     writer = catalog.writer(batch_size=1)
     for file in files:
         path = Path(file)
@@ -77,18 +88,43 @@ def import_files(
             yield Imported(str(file), None, (), "refused", str(error))
 
 
+def _check(metadata: Mapping[str, Any]) -> None:
+    taken = [key for key in metadata if key in TAKEN]
+    if taken:
+        raise InputError(
+            f"the metadata give {', '.join(taken)}, which the import itself writes; expected "
+            "other keys, such as operator: leave it out"
+        )
+    try:
+        event_model.compose_run(metadata=dict(metadata))
+    except ValidationError as error:
+        where = ".".join(map(str, error.absolute_path))
+        raise InputError(
+            f"the metadata cannot be in a start document ({where}{': ' if where else ''}"
+            f"{error.message[:200]}); expected what Bluesky's schema allows, such as a number as "
+            "scan_id, a text as sample, no '.' in a key"
+        ) from None
+
+
 def _imported(
     catalog: Catalog, writer: Callable[[str, Any], None], path: Path, metadata: Mapping[str, Any]
 ) -> Imported:
-    images = read_images(path)
-    for image in images:
-        image.image()  # says what cannot be described
+    images, left_out = [], []
+    for image in read_images(path):
+        try:
+            image.image()
+            images.append(image)
+        except InputError as error:
+            left_out.append(str(error))
+    if not images:
+        raise InputError(f"{path}: {'; '.join(left_out)}")
+    detail = f"left out: {'; '.join(left_out)}" if left_out else ""
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     channels = tuple(image.channel for image in images)
     there = list(catalog.search(Eq("start.file_sha256", digest)))
     if there:
-        return Imported(str(path), there[0], channels, "present")
+        return Imported(str(path), there[0], channels, "present", detail)
     known = {
         "file": path.name,
         "file_sha256": digest,
@@ -100,7 +136,7 @@ def _imported(
     for name, doc in documents_of(images, known):
         uid = doc["uid"] if name == "start" else uid
         writer(name, doc)
-    return Imported(str(path), uid, channels, "imported")
+    return Imported(str(path), uid, channels, "imported", detail)
 
 
 def documents_of(

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.wallpaper import GROUPS
+from curiosity_bluesky.similarity.symmetry import CLASSES
 
 SIDE = 48
 """Side of the windows that the network sees, pixels."""
@@ -38,7 +38,7 @@ LARGEST = 1024
 SPIKES = 0.005
 """Share of the values at either end that are clipped."""
 
-NAMES: tuple[str, ...] = (*GROUPS, "none")
+NAMES = CLASSES
 """What it can name; the last is: no periodic symmetry."""
 
 _BELLS = np.arange(-10.0, 7.5, 0.5)  # octaves: 1 nm to 128 um

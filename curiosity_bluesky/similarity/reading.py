@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.image import Image
+from curiosity_bluesky.similarity.units import period_of, um_in
 from sim_devices.fields import SUFFIXES as FIELD_SUFFIXES
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 ARRAYS = (".npy", ".npz")
-
-_UM = {"um": 1.0, "µm": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3, "m": 1e6}
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,7 @@ class FileImage:
         InputError
             If it cannot be described.
         """
-        period = None
-        if "phase" in self.channel.lower():
-            units = self.units.lower()
-            degrees = units.startswith("deg") or units == "°"
-            period = 360.0 if degrees else 2 * math.pi if units.startswith("rad") else None
+        period = period_of(self.channel, self.units)
         return Image.checked(self.values, self.um_per_pixel, period, what=self.channel)
 
 
@@ -177,4 +172,5 @@ def _of_a_microscope(path: Path) -> list[FileImage]:
 
 def _step(values: NDArray[Any], units: str) -> float | None:
     step = abs(float(values[-1] - values[0])) / max(len(values) - 1, 1)
-    return step * _UM[units] if units in _UM and math.isfinite(step) and step > 0 else None
+    um = um_in(units)
+    return step * um if um is not None and math.isfinite(step) and step > 0 else None

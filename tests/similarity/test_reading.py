@@ -9,7 +9,9 @@ import pytest
 from skimage.io import imsave
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.similarity.reading import channel_of, read_images
+from curiosity_bluesky.similarity.images_of_runs import image_keys
+from curiosity_bluesky.similarity.importing import documents_of
+from curiosity_bluesky.similarity.reading import FileImage, channel_of, read_images
 
 GREY = np.add.outer(np.arange(20), 3 * np.arange(30)).astype(np.uint8)
 
@@ -59,7 +61,8 @@ def test_arrays_keep_their_names_and_their_size(tmp_path):
         channel_of(images, "deflection", "it")
 
 
-def test_a_file_of_pycroscopy_has_its_scale_and_its_period(tmp_path):
+@pytest.mark.parametrize(("units", "um"), [("nm", 1e-3), ("micron", 1.0), ("pm", 1e-6)])
+def test_a_file_of_pycroscopy_has_its_scale_and_its_period(tmp_path, units, um):
     pyNSID = pytest.importorskip("pyNSID")
     sidpy = pytest.importorskip("sidpy")
     h5py = pytest.importorskip("h5py")
@@ -68,16 +71,29 @@ def test_a_file_of_pycroscopy_has_its_scale_and_its_period(tmp_path):
     data.units, data.quantity, data.data_type = "deg", "phase", "image"
     for axis, (name, length) in enumerate((("x", 30), ("y", 20))):
         steps = np.arange(length) * 50.0
-        data.set_dimension(axis, sidpy.Dimension(steps, name, units="nm", dimension_type="spatial"))
+        data.set_dimension(
+            axis, sidpy.Dimension(steps, name, units=units, dimension_type="spatial")
+        )
     with h5py.File(tmp_path / "scan.h5", "w") as file:
         pyNSID.hdf_io.write_nsid_dataset(
             data, file.create_group("Measurement_000/Channel_000"), "phase"
         )
     [found] = read_images(tmp_path / "scan.h5")
     assert found.values.shape == (20, 30)  # rows first
-    assert found.um_per_pixel == pytest.approx((0.05, 0.05))
+    assert found.um_per_pixel == pytest.approx((50 * um, 50 * um))
     if "phase" in found.channel.lower():
         assert found.image().period == 360.0
+
+
+@pytest.mark.parametrize(
+    ("units", "period"), [("deg.", 360.0), ("°", 360.0), ("Radians", 2 * math.pi), ("V", None)]
+)
+def test_a_phase_goes_round_in_a_run_as_it_does_in_a_file(units, period):
+    phase = FileImage("phase", np.linspace(-3, 3, 600).reshape(20, 30), (0.1, 0.2), units)
+    descriptor = next(doc for name, doc in documents_of([phase], {}) if name == "descriptor")
+    [key] = image_keys("survey", descriptor)
+    assert key.period == phase.image().period == period
+    assert key.um_per_pixel == pytest.approx((0.1, 0.2))
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,21 @@ def test_an_archive_comes_in_once_and_is_indexed(curiosity, files, tmp_path):
         assert np.shape(image["data"]["file_image"]) == (64, 64)
 
 
+def test_a_channel_that_shows_nothing_keeps_no_other_out(curiosity, tmp_path):
+    height = np.random.default_rng(0).normal(size=(20, 20))
+    np.savez(tmp_path / "scan.npz", height=height, flat=np.ones((20, 20)), matrix=np.eye(2))
+    np.savez(tmp_path / "empty.npz", flat=np.ones((20, 20)), zero=np.zeros((20, 20)))
+    files = tmp_path / "scan.npz", tmp_path / "empty.npz"
+    code, out, err = curiosity("import", *files, "--catalog", tmp_path / "runs", "--json")
+    scan, empty = json.loads(out)
+    assert code == 2 and "empty.npz: flat is 1 everywhere" in err
+    assert scan["status"] == "imported" and scan["channels"] == ["height"]
+    assert "flat is 1 everywhere" in scan["detail"] and "matrix has the shape" in scan["detail"]
+    assert empty["status"] == "refused" and "zero is 0 everywhere" in empty["detail"]
+    code, out, _ = curiosity("import", files[0], "--catalog", tmp_path / "runs")
+    assert code == 0 and "left out: flat is 1 everywhere" in " ".join(out.split())
+
+
 def test_bad_input_is_said_in_one_line_and_harms_nothing(curiosity, files, runs, tmp_path):
     where = ("--catalog", runs)
     png = files / "stripes.png"
@@ -154,7 +169,12 @@ def test_bad_input_is_said_in_one_line_and_harms_nothing(curiosity, files, runs,
         (("similar", png, "--catalog", empty), "`curiosity index`"),
         (("similar", png, "--catalog", tmp_path / "nowhere"), "no catalogue at"),
         (("index", "--catalog", tmp_path / "nowhere"), "no catalogue at"),
-        (("import", png, "--md", "operator", *where), "is not KEY=VALUE"),
+        (("import", png, "--md", "operator", *where), "is not NAME=VALUE"),
+        (("import", png, "--md", "uid=x", *where), "give uid, which the import itself writes"),
+        (("import", png, "--md", "time=5", *where), "give time, which the import itself writes"),
+        (("import", png, "--md", "a.b=1", *where), "cannot be in a start document"),
+        (("import", png, "--md", "scan_id=q", *where), "(scan_id: 'q' is not of type 'integer')"),
+        (("import", png, "--md", "sample=null", *where), "(sample: None is not valid"),
     ]:
         code, out, err = curiosity(*arguments)
         lines = err.strip().splitlines()

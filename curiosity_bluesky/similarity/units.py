@@ -1,0 +1,30 @@
+"""What units say of an image, whether it comes from a run or from a file."""
+
+from __future__ import annotations
+
+import math
+
+from sim_devices.fields import UM
+
+
+def um_in(units: str) -> float | None:
+    """Return the micrometres in a unit of length, None if it is none."""
+    return UM.get(units.strip().lower())
+
+
+def period_of(name: str, units: str) -> float | None:
+    """Return after what difference values mean the same again, None if they never do.
+
+    Parameters
+    ----------
+    name
+        Of the channel; one that has ``phase`` in it goes round.
+    units
+        Of its values; ones that are neither degrees nor radians say nothing.
+    """
+    if "phase" not in name.lower():
+        return None
+    units = units.strip().lower()
+    if units.startswith("deg") or units == "°":
+        return 360.0
+    return 2 * math.pi if units.startswith("rad") else None
