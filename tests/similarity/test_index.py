@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import time
 import warnings
 from pathlib import Path
 
+import event_model
 import numpy as np
 import pytest
+import torch
 from bluesky import RunEngine
 from bluesky.plan_stubs import null
 from bluesky.preprocessors import run_wrapper
@@ -26,9 +29,12 @@ from curiosity_bluesky import connect, server
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.session import simulated_instrument
 from curiosity_bluesky.similarity import batches, updating
+from curiosity_bluesky.similarity import indexer as indexing
 from curiosity_bluesky.similarity.batches import Store
+from curiosity_bluesky.similarity.importing import documents_of
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.similarity.indexer import Indexer
+from curiosity_bluesky.similarity.reading import FileImage
 from sim_devices import SyntheticSample
 
 UIDS: dict[str, str] = {}
@@ -319,9 +325,6 @@ def test_an_index_of_another_version_is_said_and_both_live_side_by_side(tmp_path
 
 
 def test_a_run_that_was_open_is_looked_at_again(tmp_path):
-    from curiosity_bluesky.similarity.importing import documents_of
-    from curiosity_bluesky.similarity.reading import FileImage
-
     with connect(tmp_path / "runs") as catalog:
         docs = list(documents_of([FileImage("a", scan(0))], {"sample": "s"}))
         writer = catalog.writer()
@@ -370,24 +373,141 @@ def test_a_run_is_indexed_as_it_closes(RE, tmp_path, instrument, monkeypatch):
         assert later == quick
 
 
-def test_what_the_callback_cannot_do_is_said_and_done_later(tmp_path, monkeypatch):
+@pytest.mark.parametrize("pages", [False, True])
+def test_an_event_that_a_pause_repeated_is_the_same_image_from_documents_as_from_tiled(
+    tmp_path, monkeypatch, pages
+):
     monkeypatch.setattr("curiosity_bluesky.similarity.index.known", lambda: {"crude": Crude()})
-    from curiosity_bluesky.similarity.importing import documents_of
-    from curiosity_bluesky.similarity.reading import FileImage
+    with connect(tmp_path / "runs") as catalog:
+        indexer, writer = Indexer(catalog), catalog.writer()
+        run = event_model.compose_run(metadata={"plan_name": "scan"})
+        key = {"source": "", "dtype": "array", "dtype_numpy": "<f4", "shape": [24, 24]}
+        stream = run.compose_descriptor(name="survey", data_keys={"imager_a": key})
+        docs = [("start", run.start_doc), ("descriptor", stream.descriptor_doc)]
+        for n, number in enumerate((1, 2, 2, 3)):
+            data = {"imager_a": scan(n)}
+            event = stream.compose_event(data=data, timestamps={"imager_a": 0}, seq_num=number)
+            docs += [("event", event)]
+        for name, doc in [*docs, ("stop", run.compose_stop())]:
+            writer(name, doc)
+            if pages and name == "event":
+                if doc["seq_num"] == 2 and doc["data"]["imager_a"][0, 0] == scan(2)[0, 0]:
+                    continue  # of pages nobody takes a repetition
+                name, doc = "event_page", event_model.pack_event_page(doc)
+            indexer(name, doc)
+        assert indexer.flush(60)
+        indexer.close()
+        catalog.flush()
+        quick = Index(catalog).collection()
+        assert Index(catalog).update().images == 0
+        Index(catalog).update(rebuild=True)
+        later = Index(catalog).collection()
+        assert [entry.event for entry in quick.entries] == [0, 1, 2]
+        assert quick.entries == later.entries
+        np.testing.assert_array_equal(quick.vectors["crude"], later.vectors["crude"])
 
+
+def test_what_the_callback_cannot_do_is_said_and_done_later(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("curiosity_bluesky.similarity.index.known", lambda: {"crude": Crude()})
+    docs = list(documents_of([FileImage("a", scan(0)), FileImage("b", scan(1))], {}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         away = connect("http://127.0.0.1:9/api/v1")
-    docs = list(documents_of([FileImage("a", scan(0))], {}))
-    with pytest.warns(UserWarning, match="not indexed yet .*`curiosity index` indexes it later"):
+    # Where warnings are errors, none may reach the RunEngine.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         indexer = Indexer(away)
         indexer("event", {"descriptor": "of nobody"})
         for document in docs:
             indexer(*document)
         assert indexer.flush(60)
         indexer.close()
-    with pytest.warns(UserWarning, match="kind 'start' was not indexed"):
+        assert re.search("not indexed yet .*`curiosity index` indexes it later", caplog.text)
         Indexer(away)("start", {})  # what is broken ends nothing either
+        assert "kind 'start' cannot be used" in caplog.text
+    with connect(tmp_path / "runs") as catalog:
+        indexer, writer = Indexer(catalog), catalog.writer()
+        for name, doc in docs:
+            writer(name, doc)
+            broken = {**doc, "data": {}} if name == "event" else doc
+            indexer(name, broken)
+        catalog.flush()
+        assert indexer.flush(60)
+        indexer.close()
+        assert "kind 'event' cannot be used" in caplog.text
+        assert Index(catalog).update().images == 2
+        found = Index(catalog).collection()
+        np.testing.assert_allclose(
+            found.vectors["crude"][:, 0], [scan(0).mean(), scan(1).mean()], rtol=1e-6
+        )
+
+
+class Busy(Crude):
+    """Does not come to an end, and says how many threads it may have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go, self.threads = threading.Event(), 0
+
+    def __call__(self, image):
+        self.go.wait(60)
+        self.threads = torch.get_num_threads()
+        return super().__call__(image)
+
+
+def test_what_does_not_keep_up_is_left_for_later_and_nobody_waits_for_it(
+    tmp_path, monkeypatch, caplog
+):
+    busy, before = Busy(), torch.get_num_threads()
+    monkeypatch.setattr("curiosity_bluesky.similarity.index.known", lambda: {"crude": busy})
+    monkeypatch.setattr(indexing, "RUNS_WAITING", 1)
+    monkeypatch.setattr(indexing, "BYTES", 4 * 24 * 24 * 4)
+    torch.set_num_threads(2)
+    try:
+        with connect(tmp_path / "runs") as catalog:
+            indexer, writer = Indexer(catalog), catalog.writer()
+            # Four images are all that is kept, of all runs together.
+            for n, images in enumerate((2, 2, 1)):
+                channels = [FileImage(f"a{k}", scan(10 * n + k)) for k in range(images)]
+                for name, doc in documents_of(channels, {}):
+                    writer(name, doc)
+                    indexer(name, doc)
+            catalog.flush()
+            assert "brings more than" in caplog.text
+            indexer.close(0.1)
+            assert "2 runs are not indexed yet" in caplog.text
+            busy.go.set()
+            assert indexer.flush(60)
+            assert busy.threads == 1 and torch.get_num_threads() == 2
+            assert Index(catalog).state()["images"] == 4
+            assert Index(catalog).update().images == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+LAST = """
+import sys
+from scans import Crude, put, scan
+from curiosity_bluesky import connect
+from curiosity_bluesky.similarity import index, indexer
+from curiosity_bluesky.similarity.importing import documents_of
+from curiosity_bluesky.similarity.reading import FileImage
+index.known = lambda: {"crude": Crude(0.5)}
+catalog = connect(sys.argv[1])
+writer, indexer = catalog.writer(), indexer.Indexer(catalog)
+for document in documents_of([FileImage("a", scan(0)), FileImage("b", scan(1))], {}):
+    writer(*document)
+    indexer(*document)
+"""
+
+
+@pytest.mark.slow
+def test_the_last_run_of_a_process_is_indexed_before_it_ends(tmp_path):
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    command = [sys.executable, "-c", LAST, str(tmp_path / "runs")]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
+    with connect(tmp_path / "runs") as catalog:
+        assert len(Index(catalog, [Crude()]).collection()) == 2
 
 
 @pytest.mark.slow
