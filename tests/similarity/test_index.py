@@ -32,9 +32,12 @@ from curiosity_bluesky.similarity import batches, updating
 from curiosity_bluesky.similarity import indexer as indexing
 from curiosity_bluesky.similarity.batches import Store
 from curiosity_bluesky.similarity.importing import documents_of
+from curiosity_bluesky.similarity.descriptors import names
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.similarity.indexer import Indexer
 from curiosity_bluesky.similarity.reading import FileImage
+from curiosity_bluesky.similarity.texture import Texture
+from curiosity_bluesky.similarity.wallpaper import random_image
 from sim_devices import SyntheticSample
 
 UIDS: dict[str, str] = {}
@@ -188,21 +191,25 @@ CHILD = """
 import sys
 from scans import Crude
 from curiosity_bluesky import connect
-from curiosity_bluesky.similarity import index, updating
+from curiosity_bluesky.similarity import describing, index, updating
 updating.COMMIT = 3
 print("ready", flush=True)
-index.Index(connect(sys.argv[1]), [Crude(0.05)]).update(progress=lambda n: print(n, flush=True))
+describing.WORTH = 2
+catalog, workers = connect(sys.argv[1]), int(sys.argv[2])
+say = lambda n: print(n, flush=True)
+index.Index(catalog, [Crude(0.05)]).update(workers=workers, progress=say)
 """
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_it_goes_on_with_what_was_not_committed(tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_in_the_middle_it_goes_on_with_what_was_not_committed(tmp_path, workers):
     with connect(tmp_path / "runs") as catalog:
         for n in range(4):
             put(catalog, *(scan(10 * n + k) for k in range(5)))
         path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path / "runs")],
+            [sys.executable, "-c", CHILD, str(tmp_path / "runs"), str(workers)],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": path},
@@ -212,7 +219,7 @@ def test_killed_in_the_middle_it_goes_on_with_what_was_not_committed(tmp_path):
             if line.strip() == "11":
                 break
         child.send_signal(signal.SIGKILL)
-        child.wait()
+        child.communicate(timeout=60)  # whoever is left of its processes would keep it open
         store = Store(catalog)
         committed = {row.source for batch in store.batches() for row in batch.rows}
         assert 6 <= len(committed) < 20
@@ -254,17 +261,74 @@ def test_what_is_half_written_counts_for_nothing_and_is_removed_when_nobody_writ
         assert len(Index(catalog, [again]).collection()) == 1
 
 
-def test_an_array_that_was_damaged_is_not_used(tmp_path):
+def test_an_array_that_was_damaged_is_not_used_and_done_again(tmp_path, caplog):
     with connect(tmp_path / "runs") as catalog:
-        put(catalog, scan(0))
-        Index(catalog, [Crude()]).update()
+        uids = [put(catalog, scan(n)) for n in range(2)]
+        for uid in uids:
+            Index(catalog, [Crude()]).update([uid])
+        before = Index(catalog, [Crude()]).collection()
         folder = Store(catalog)._folder("crude-1")
-        [array] = folder.values()
-        array.write(np.full((1, 4), 7, np.float32))
-        with pytest.raises(InputError, match="--rebuild"):
+        arrays = list(folder.values())
+        arrays[0].write(np.full((1, 4), 7, np.float32))
+        one = Index(catalog, [Crude()])
+        [entry] = one.collection().entries
+        assert one.left_out == 1 and "1 images" in caplog.text and "damaged" in caplog.text
+        arrays[1].write(np.full((1, 4), 7, np.float32))
+        with pytest.raises(InputError, match="cannot be read; `curiosity index`"):
             Index(catalog, [Crude()]).collection()
-        assert Index(catalog, [Crude()]).update(rebuild=True).images == 1
-        assert len(Index(catalog, [Crude()]).collection()) == 1
+        assert Index(catalog, [Crude()]).update().images == 2
+        after = Index(catalog, [Crude()]).collection()
+        assert after.entries == before.entries and entry in after.entries
+        np.testing.assert_array_equal(after.vectors["crude"], before.vectors["crude"])
+        assert not set(Store(catalog)._folder("crude-1")) & {a.item["id"] for a in arrays}
+
+
+class Other(Crude):
+    """Something else to compare by."""
+
+    name = "other"
+
+
+class Unable(Crude):
+    """Fails with whatever it is given."""
+
+    name = "unable"
+
+    def __call__(self, image):
+        raise ZeroDivisionError("a defect")
+
+
+def test_what_some_images_lack_is_said_and_hides_no_image_that_has_what_is_required(
+    tmp_path, caplog
+):
+    with connect(tmp_path / "runs") as catalog:
+        old = put(catalog, scan(0), scan(1))
+        Index(catalog, [Crude()]).update()
+        new = put(catalog, scan(2))
+        crude = Crude()
+        both = Index(catalog, [crude, Other()])
+        both.update([new])
+        assert {entry.uid for entry in both.collection().entries} == {new}
+        assert both.left_out == 2 and "2 images" in caplog.text and "other-1" in caplog.text
+        required = Index(catalog, [Crude(), Other()], require=["crude"])
+        found = required.collection()
+        assert [entry.uid for entry in found.entries] == [old, old, new]
+        assert list(found.vectors) == ["crude"]
+        assert required.left_out == 0 and required.lacking == {"other": 2}
+        with pytest.raises(InputError, match="no descriptor 'texture'"):
+            Index(catalog, [Crude()], require=["texture"])
+        # With a kind that is new, what was stored stays bit for bit, and why not, too.
+        unable = Index(catalog, [crude, Unable()])
+        assert unable.update([old]).images == 2 and crude.asked == 1
+        assert Index(catalog, [crude, Unable(), Other()]).update().images == 3
+        assert crude.asked == 1
+        reasons = {one["uid"]: one["reason"] for one in both.state()["refused"]}
+        assert set(reasons) == {old, new}
+        assert all(why.count("a defect") == 1 for why in reasons.values())
+        found = required.collection()
+        assert list(found.vectors) == ["crude", "other"] and required.lacking == {"other": 0}
+        expected = [Crude()(Image_of(scan(n))) for n in range(3)]
+        np.testing.assert_array_equal(found.vectors["crude"], expected)
 
 
 @pytest.mark.slow
@@ -440,6 +504,36 @@ def test_what_the_callback_cannot_do_is_said_and_done_later(tmp_path, monkeypatc
         np.testing.assert_allclose(
             found.vectors["crude"][:, 0], [scan(0).mean(), scan(1).mean()], rtol=1e-6
         )
+
+
+def test_all_kinds_are_indexed_as_a_run_closes_and_added_to_an_index_that_has_one(
+    tmp_path, monkeypatch
+):
+    with connect(tmp_path / "runs") as catalog:
+        old = put(catalog, random_image("p4m", np.random.default_rng(0), 96))
+        Index(catalog, ["texture"]).update()
+        before = Index(catalog, ["texture"]).collection().vectors["texture"]
+        indexer, writer = Indexer(catalog), catalog.writer()
+        values = random_image("p6", np.random.default_rng(1), 96)
+        for name, doc in documents_of([FileImage("a", values)], {}):
+            writer(name, doc)
+            indexer(name, doc)
+        catalog.flush()
+        assert indexer.flush(120)
+        indexer.close()
+        everything = Index(catalog)
+        found = everything.collection()
+        assert list(found.vectors) == list(names())
+        assert [entry.labels["symmetry"] for entry in found.entries] == ["p6"]
+
+        def again(self, image):
+            raise AssertionError("it is there")
+
+        monkeypatch.setattr(Texture, "__call__", again)
+        assert everything.update().images == 1 and everything.state()["refused"] == []
+        found = everything.collection()
+        assert [entry.uid == old for entry in found.entries] == [True, False]
+        np.testing.assert_array_equal(found.vectors["texture"][:1], before)
 
 
 class Busy(Crude):
