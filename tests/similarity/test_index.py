@@ -31,8 +31,8 @@ from curiosity_bluesky.session import simulated_instrument
 from curiosity_bluesky.similarity import batches, updating
 from curiosity_bluesky.similarity import indexer as indexing
 from curiosity_bluesky.similarity.batches import Store
-from curiosity_bluesky.similarity.importing import documents_of
 from curiosity_bluesky.similarity.descriptors import names
+from curiosity_bluesky.similarity.importing import documents_of
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.similarity.indexer import Indexer
 from curiosity_bluesky.similarity.reading import FileImage
