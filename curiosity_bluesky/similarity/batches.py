@@ -14,6 +14,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -38,7 +39,7 @@ from curiosity_bluesky.similarity.rows import (
 )
 
 IMAGES, RUNS, SELECTIONS = "images-1", "runs-1", "selections"
-STALE = 600.0
+STALE = 3600.0
 """What belongs to no batch for so long, s, was left by a process that died."""
 
 SMALL = 4096
@@ -63,6 +64,8 @@ class Store:
         self._known_runs: dict[str, list[RunRow] | None] = {}
         self._client: Any = None
         self._folders: dict[str, Any] = {}
+        self._lost: set[str] = set()
+        self._sound: set[str] = set()
 
     # What is there
 
@@ -76,26 +79,41 @@ class Store:
         """Return all batches that are whole."""
         there = self._there(IMAGES)
         self._known = {key: batch for key, batch in self._known.items() if key in there}
+        self._lost &= set(there)
         for key, node in there.items():
             if self._known.get(key) is None:
                 self._known[key] = batch_in(key, node)
         return self.whole()
 
     def whole(self) -> list[Batch]:
-        """Return what `batches` found, and what was written since."""
-        return [batch for batch in self._known.values() if batch is not None]
+        """Return what `batches` found, and what was written since, but `lost` ones."""
+        known = self._known.items()
+        return [batch for key, batch in known if batch is not None and key not in self._lost]
+
+    def lost(self) -> list[Batch]:
+        """Return batches of which an array is not what was written."""
+        return [batch for key in self._lost if (batch := self._known.get(key)) is not None]
+
+    def check(self, kinds: Iterable[str]) -> None:
+        """Read arrays of all batches once, so that it is known which of them are lost."""
+        wanted = set(kinds)
+        for batch in self.whole():
+            if batch.key not in self._sound:
+                here = wanted & set(batch.arrays)
+                if all([self.array(batch, kind) is not None for kind in here]):
+                    self._sound.add(batch.key)
 
     def array(self, batch: Batch, kind: str) -> NDArray | None:
-        """Return an array of a batch; None if it is not what was written."""
+        """Return an array of a batch; None if it is not what was written: the batch is `lost`."""
         key, expected = batch.arrays[kind]
         folder = self._folder(kind)
-        if folder is None:
-            return None
-        try:
-            values = np.asarray(folder[key].read())
-        except (KeyError, httpx.HTTPStatusError):
-            return None
-        return values if checksum(values) == expected else None
+        if folder is not None:
+            with suppress(KeyError, httpx.HTTPStatusError):
+                values = np.asarray(folder[key].read())
+                if checksum(values) == expected:
+                    return values
+        self._lost.add(batch.key)
+        return None
 
     def runs(self) -> dict[str, RunRow]:
         """Return the newest row of each run."""
@@ -130,6 +148,10 @@ class Store:
         key = f"{'m' if merged else 'p'}-{secrets.token_hex(8)}"
         for kind, values in arrays.items():
             self._write_array(kind, key, np.ascontiguousarray(values))
+        for kind, values in arrays.items():
+            # Another process takes for abandoned what has waited long for its table.
+            if key not in self._folder(kind):
+                self._write_array(kind, key, np.ascontiguousarray(values))
         written = {kind: (key, checksum(values)) for kind, values in arrays.items()}
         return self._commit(key, tuple(rows), written)
 
@@ -163,8 +185,8 @@ class Store:
         """Merge what is small, when there is much of it: at any time, by anybody."""
         # Of one set of kinds only: what a merged batch lacks would have to be done again.
         alike: dict[frozenset[str], list[Batch]] = {}
-        for batch in self._known.values():
-            if batch is not None and len(batch.rows) < SMALL:
+        for batch in self.whole():
+            if len(batch.rows) < SMALL:
                 alike.setdefault(frozenset(batch.arrays), []).append(batch)
         merged = False
         for kinds, small in alike.items():
@@ -183,9 +205,8 @@ class Store:
             there = self._there(kind)
             self._delete(kind, [k for k, node in there.items() if k not in used and _is_old(node)])
             for key, batch in self._known.items():
-                # A batch whose array is gone is none.
                 if batch and kind in batch.arrays and batch.arrays[kind][0] not in there:
-                    self._known[key] = None
+                    self._lost.add(key)
         self._remove_broken()
 
     def _remove_broken(self) -> None:
@@ -236,17 +257,27 @@ class Store:
 
     def remove_dominated(self) -> None:
         """Remove batches all of whose images are in others with as much or more."""
-        batches = [batch for batch in self._known.values() if batch is not None]
         holding: dict[Source, list[Batch]] = {}
-        for batch in batches:
+        for batch in self.whole():
             for row in batch.rows:
                 holding.setdefault(row.source, []).append(batch)
-        for batch in batches:
-            if all(any(o.dominates(batch) for o in holding[r.source]) for r in batch.rows):
-                self._delete(IMAGES, [batch.key])
-                self._known.pop(batch.key, None)
-                for kind, (key, _) in batch.arrays.items():
-                    self._delete(kind, [key])
+        for batch in [*self.whole(), *self.lost()]:
+            lost = batch.key in self._lost
+            if all(
+                any(
+                    other.arrays.keys() >= batch.arrays.keys() if lost else other.dominates(batch)
+                    for other in holding.get(row.source, ())
+                )
+                for row in batch.rows
+            ):
+                self._remove(batch)
+
+    def _remove(self, batch: Batch) -> None:
+        self._delete(IMAGES, [batch.key])
+        self._known.pop(batch.key, None)
+        self._lost.discard(batch.key)
+        for kind, (key, _) in batch.arrays.items():
+            self._delete(kind, [key])
 
     # Selections
 

@@ -188,11 +188,15 @@ class Collection:
         squares = self._squares[by] if among is None else self._squares[by][rows]
         # |a - b|^2 = |a|^2 - 2 a.b + |b|^2: one product with a matrix.
         distances = squares - 2 * (part @ wanted) + wanted @ wanted
-        best = np.argsort(distances, kind="stable")[:top]
-        # What is close to zero is lost to rounding there, and worked out again.
-        exact = np.linalg.norm(part[best] - wanted, axis=1)
-        order = np.argsort(exact, kind="stable")
-        return [
-            Hit(int(rows[k]), self.entries[rows[k]], float(d))
-            for k, d in zip(best[order], exact[order], strict=True)
-        ]
+        top = min(max(top, 0), len(rows))
+        if top == 0:
+            return []
+        # In float32 rounding hides who is nearer: all that may be among the first are worked
+        # out again, and of equals the first row comes first.
+        few = min(len(rows), 4 * top + 64)
+        limit = np.partition(distances, few - 1)[few - 1]
+        rounding = 1e-5 * max(float(squares.max()), float(wanted @ wanted))
+        near = np.flatnonzero(distances <= limit + rounding)
+        exact = np.linalg.norm(part[near].astype(float) - wanted, axis=1)
+        best = np.lexsort((rows[near], exact))[:top]
+        return [Hit(int(rows[near[k]]), self.entries[rows[near[k]]], float(exact[k])) for k in best]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -21,7 +24,13 @@ from curiosity_bluesky.similarity.image import Image
 T = TypeVar("T")
 
 CHUNK = 8
-"""Images that travel to another process at once."""
+"""Images that travel to another process at once,"""
+
+CHUNK_BYTES = 16_000_000
+"""but no more bytes of them, unless one image is larger."""
+
+WAITING_BYTES = 256_000_000
+"""Images that travel at the same time; one chunk does in any case."""
 
 WORTH = 48
 """Fewer images are done before other processes have started."""
@@ -161,31 +170,68 @@ def describe(
     tasks = iter(tasks)
     for task in islice(tasks, None if workers < 2 else WORTH):
         yield (task.item, *described(task, descriptors))
-    first = list(islice(tasks, CHUNK))
+    chunks = _chunks(tasks)
+    first = next(chunks, [])
     if not first:
         return
     # One thread each, and no fork of a process with threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _alone, (dict(descriptors),)) as pool:
-        waiting: deque[tuple[list[Task[T]], Future[list[Answer]]]] = deque()
-        chunk = first
-        while chunk or waiting:
-            if chunk:
-                lean = [_without_item(task) for task in chunk]
-                waiting.append((chunk, pool.submit(_described_there, lean)))
-                chunk = list(islice(tasks, CHUNK))
-                if len(waiting) < 2 * workers and chunk:
+        try:
+            waiting: deque[tuple[list[Task[T]], Future[list[Answer]]]] = deque()
+            chunk, held = first, 0
+            while chunk or waiting:
+                size = sum(map(size_of, chunk))
+                fits = len(waiting) < 2 * workers and held + size <= WAITING_BYTES
+                if chunk and (fits or not waiting):
+                    lean = [_without_item(task) for task in chunk]
+                    waiting.append((chunk, pool.submit(_described_there, lean)))
+                    held += size
+                    chunk = next(chunks, [])
                     continue
-            asked, future = waiting.popleft()
-            for task, answer in zip(asked, future.result(), strict=True):
-                yield (task.item, *answer)
+                asked, future = waiting.popleft()
+                held -= sum(map(size_of, asked))
+                for task, answer in zip(asked, future.result(), strict=True):
+                    yield (task.item, *answer)
+        except BaseException:  # nobody asks for the rest any more, or the terminal's Ctrl-C
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def size_of(task: Any) -> int:
+    """Return the bytes of an image's values; 0 for what is no image."""
+    return int(getattr(getattr(task, "values", None), "nbytes", 0))
+
+
+def _chunks(tasks: Iterator[Task[T]]) -> Iterator[list[Task[T]]]:
+    chunk: list[Task[T]] = []
+    size = 0
+    for task in tasks:
+        chunk.append(task)
+        size += size_of(task)
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _alone(descriptors: Mapping[str, Descriptor]) -> None:
     from threadpoolctl import threadpool_limits
 
+    # Ctrl-C reaches all processes of a terminal; the one that asks ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     threadpool_limits(1)
     _begin(descriptors)
+
+
+def _end_with_parent() -> None:
+    # One that is killed takes leave of nobody, and this process would wait for work for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _without_item(task: Task[Any]) -> Task[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,10 +20,12 @@ from curiosity_bluesky.similarity.conditions import chosen
 from curiosity_bluesky.similarity.describing import Task, Thumbnail, kind_of
 from curiosity_bluesky.similarity.descriptor import Descriptor
 from curiosity_bluesky.similarity.descriptors import known, named
-from curiosity_bluesky.similarity.labels import labellers
 from curiosity_bluesky.similarity.rows import Batch, Row, RunRow, Source
+from curiosity_bluesky.similarity.symmetry import SymmetryScores, labels_of
 from curiosity_bluesky.similarity.updating import Updated as Updated
 from curiosity_bluesky.similarity.updating import Updating
+
+logger = logging.getLogger("curiosity_bluesky")
 
 
 class Index:
@@ -34,6 +37,18 @@ class Index:
         The catalogue; the index is in it, in the container ``similarity``.
     descriptors
         Their names, or descriptors of one's own; default: all that are known.
+    require
+        Names of those that an image must have in order to be found: the collection has the
+        others where all its images have them. Default: all of `descriptors`.
+
+    Attributes
+    ----------
+    left_out : int
+        Images that the last `collection` has not, since they lack something that is required
+        or their arrays are damaged.
+    lacking : dict
+        By the name of each descriptor that is not required, how many images lack it; those
+        that some lack are not in the collection.
 
     Raises
     ------
@@ -42,18 +57,25 @@ class Index:
     """
 
     def __init__(
-        self, catalog: Catalog, descriptors: Sequence[str | Descriptor] | None = None
+        self,
+        catalog: Catalog,
+        descriptors: Sequence[str | Descriptor] | None = None,
+        require: Sequence[str] | None = None,
     ) -> None:
         self.catalog = catalog
         wanted = list(known().values()) if descriptors is None else descriptors
         found = [named(one) if isinstance(one, str) else one for one in wanted]
         self.descriptors: dict[str, Descriptor] = {one.name: one for one in found}
         self._store = Store(catalog)
+        for name in require or ():
+            if name not in self.descriptors:
+                there = ", ".join(self.descriptors)
+                raise InputError(f"there is no descriptor {name!r}; there are {there}")
+        self._required = tuple(self.descriptors if require is None else require)
         thumbnail: Any = Thumbnail()
-        # Whoever asks for some descriptors alone waits for no other.
-        makers = [*found, thumbnail, *(labellers() if descriptors is None else ())]
-        self._makers: dict[str, Descriptor] = {kind_of(one): one for one in makers}
-        self._arrays: dict[tuple[str, str], NDArray] = {}
+        self._makers: dict[str, Descriptor] = {kind_of(one): one for one in [*found, thumbnail]}
+        self.left_out = 0
+        self.lacking: dict[str, int] = {}
         self._last: tuple[Any, Collection] | None = None
         self._mutex = threading.Lock()
 
@@ -133,61 +155,64 @@ class Index:
         return whole if not where else whole.part(chosen(self.catalog, whole, where))
 
     def _whole(self) -> Collection:
-        for last in (False, False, True):
+        read: dict[tuple[str, str], NDArray] = {}
+        for _ in range(4):
             batches, runs = self._store.batches(), self._store.runs()
             state = (frozenset(b.key for b in batches), frozenset(r.written for r in runs.values()))
             if self._last is not None and self._last[0] == state:
                 return self._last[1]
-            found = self._loaded(batches, runs, tolerant=last)
-            if found is not None:
+            usable = self._usable(batches)
+            if all([self._read(batch, read) for batch in usable]):
+                found = self._assembled(usable, runs, read)
+                self._say_what_is_missing(batches, usable)
                 self._last = state, found
                 return found
-            # Somebody merged batches meanwhile, and those that were seen are gone.
+            # Damaged, or somebody merged batches meanwhile, and those that were seen are gone.
         raise InputError(
-            f"arrays of the index in {self.catalog.where} cannot be read; "
-            "`curiosity index --rebuild` makes it anew"
+            f"the index in {self.catalog.where} changes all the time; try again when nobody indexes"
         )
 
     def _wanted(self) -> dict[str, str]:
         return {name: kind_of(one) for name, one in self.descriptors.items()}
 
-    def _loaded(
-        self, batches: Sequence[Batch], runs: Mapping[str, RunRow], tolerant: bool
-    ) -> Collection | None:
+    def _usable(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Return the batches that have what is required, those with the most first."""
         wanted = self._wanted()
-        needed = {*wanted.values(), kind_of(Thumbnail())}
+        required = {name: wanted[name] for name in self._required}
+        needed = {*required.values(), kind_of(Thumbnail())}
         usable = [batch for batch in batches if needed <= set(batch.arrays)]
         if not usable:
-            self._say_why_not(batches, wanted)
-        labels = {kind_of(one): one for one in labellers()}
-        arrays: dict[tuple[str, str], NDArray] = {}
-        lost = []
-        for batch in usable:
-            for kind in [*needed, *(kind for kind in labels if kind in batch.arrays)]:
-                where = kind, batch.arrays[kind][0]
-                values = self._arrays.get(where)
-                values = self._store.array(batch, kind) if values is None else values
+            self._say_why_not(batches, required)
+        return sorted(usable, key=lambda batch: -len(self._makers.keys() & batch.arrays.keys()))
+
+    def _read(self, batch: Batch, read: dict[tuple[str, str], NDArray]) -> bool:
+        """Read what is missing of a batch; return whether all of it is there."""
+        for kind in (self._makers.keys() | {kind_of(SymmetryScores)}) & batch.arrays.keys():
+            where = kind, batch.arrays[kind][0]
+            if where not in read:
+                values = self._store.array(batch, kind)
                 if values is None:
-                    lost.append(batch.key)
-                else:
-                    arrays[where] = values
-        if lost and (not tolerant or len(set(lost)) == len(usable)):
-            return None
-        usable = [batch for batch in usable if batch.key not in lost]
-        self._arrays = arrays
+                    return False
+                read[where] = values
+        return True
+
+    def _assembled(
+        self,
+        usable: Sequence[Batch],
+        runs: Mapping[str, RunRow],
+        read: dict[tuple[str, str], NDArray],
+    ) -> Collection:
+        """Return the collection of what was read, and empty `read`."""
+        wanted = self._wanted()
         entries: dict[Source, Entry] = {}
         places: dict[Source, tuple[int, int]] = {}
         for b, batch in enumerate(usable):
-            each = {kind: arrays[kind, batch.arrays[kind][0]] for kind in wanted.values()}
-            whole = np.logical_and.reduce(
-                [np.isfinite(values).all(1) for values in each.values()]
-                or [np.ones(len(batch.rows), bool)]
-            )
+            whole = np.ones(len(batch.rows), bool)
+            for kind in set(wanted.values()) & batch.arrays.keys():
+                whole &= np.isfinite(read[kind, batch.arrays[kind][0]]).all(1)
             said: list[dict[str, Any]] = [{} for _ in batch.rows]
-            for kind, labeller in labels.items():
-                if kind in batch.arrays:
-                    each_said = labeller.labels(arrays[kind, batch.arrays[kind][0]])
-                    said = [old | new for old, new in zip(said, each_said, strict=True)]
+            if (named_by := kind_of(SymmetryScores)) in batch.arrays:
+                said = labels_of(read[named_by, batch.arrays[named_by][0]])
             for n, row in enumerate(batch.rows):
                 if whole[n] and row.source not in entries:
                     run = runs.get(row.uid)
@@ -199,18 +224,63 @@ class Index:
                     places[row.source] = b, n
         # The order of the runs, and then that of their images.
         order = sorted(entries, key=lambda s: (entries[s].metadata.get("time", 0.0), s))
+        chosen: dict[int, list[tuple[int, int]]] = {b: [] for b in range(len(usable))}
+        for k, source in enumerate(order):
+            b, n = places[source]
+            chosen[b].append((k, n))
 
         def gathered(kind: str) -> NDArray:
-            parts = [arrays[kind, batch.arrays[kind][0]] for batch in usable]
-            starts = np.cumsum([0, *(len(part) for part in parts)])
-            rows = [starts[places[s][0]] + places[s][1] for s in order]
-            return np.concatenate(parts)[rows]
+            out = None
+            for b, batch in enumerate(usable):
+                if kind not in batch.arrays:
+                    continue
+                # Batch by batch, so that the index is not in memory twice.
+                values = read.pop((kind, batch.arrays[kind][0]))
+                if out is None:
+                    out = np.empty((len(order), *values.shape[1:]), values.dtype)
+                if chosen[b]:
+                    to, rows = np.array(chosen[b]).T
+                    out[to] = values[rows]
+            assert out is not None
+            return out
 
-        vectors = {name: gathered(kind) for name, kind in wanted.items()}
-        return Collection([entries[s] for s in order], vectors, gathered(kind_of(Thumbnail())))
+        lacking = {
+            name: sum(len(chosen[b]) for b, batch in enumerate(usable) if kind not in batch.arrays)
+            for name, kind in wanted.items()
+            if name not in self._required
+        }
+        self.lacking = lacking
+        nowhere = {n for n, k in wanted.items() if not any(k in batch.arrays for batch in usable)}
+        vectors = {
+            name: gathered(kind)
+            for name, kind in wanted.items()
+            if not lacking.get(name) and name not in nowhere
+        }
+        thumbnails = gathered(kind_of(Thumbnail()))
+        read.clear()
+        return Collection([entries[s] for s in order], vectors, thumbnails)
+
+    def _say_what_is_missing(self, batches: Sequence[Batch], usable: Sequence[Batch]) -> None:
+        there = {row.source for batch in usable for row in batch.rows}
+        lost = {row.source for batch in self._store.lost() for row in batch.rows} - there
+        without = {row.source for batch in batches for row in batch.rows} - there - lost
+        self.left_out = len(lost | without)
+        where, adds = self.catalog.where, "`curiosity index` describes them"
+        if lost:
+            logger.warning("%d images in %s are damaged in the index; %s", len(lost), where, adds)
+        if without:
+            wanted = ", ".join(self._wanted()[name] for name in self._required)
+            logger.warning(
+                "%d images in %s are left out, since not all of %s is there; %s",
+                *(len(without), where, wanted, adds),
+            )
 
     def _say_why_not(self, batches: Sequence[Batch], wanted: Mapping[str, str]) -> None:
         where = self.catalog.where
+        if not batches and self._store.lost():
+            raise InputError(
+                f"arrays of the index in {where} cannot be read; `curiosity index` makes them anew"
+            )
         if not batches:
             raise InputError(f"nothing in {where} is indexed yet; `curiosity index` does it")
         there = sorted({kind for batch in batches for kind in batch.arrays})

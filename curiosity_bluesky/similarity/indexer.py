@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import threading
 import time
-import warnings
+import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Full, Queue
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 import httpx
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.documents import PRIMARY
@@ -28,9 +32,14 @@ RUNS_WAITING = 16
 """Runs that may wait to be indexed; of others ``curiosity index`` takes care."""
 
 BYTES = 256_000_000
-"""Images of one run that are kept in memory; the rest is left to ``curiosity index``."""
+"""Images and spectra of all runs that are open or wait; the rest is left to ``curiosity index``."""
 
 LATER = "`curiosity index` indexes it later"
+
+AT_END = 10.0
+"""So long, s, the end of the process waits for runs that have closed."""
+
+logger = logging.getLogger("curiosity_bluesky")
 
 
 @dataclass
@@ -43,9 +52,10 @@ class _Open:
     images: list[Task[Row]] = field(default_factory=list)
     spectra: dict[str, list[NDArray]] = field(default_factory=dict)
     bias: dict[str, NDArray] = field(default_factory=dict)
-    counts: dict[tuple[str, str], int] = field(default_factory=dict)
-    seen: set[tuple[str, int]] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
+    full: bool = False
     whole: bool = True
 
 
@@ -54,7 +64,7 @@ class Indexer:
 
     ``RE.subscribe(Indexer(catalog))``. It takes images and loops from the documents that pass,
     and reads nothing from Tiled. What it cannot do, since the server is away or it does not
-    keep up, ``curiosity index`` does later; a warning says so. It raises nothing into the
+    keep up, ``curiosity index`` does later; a line in the log says so. It raises nothing into the
     RunEngine.
 
     Parameters
@@ -72,13 +82,24 @@ class Indexer:
         self._index: Index | None = None
         self._idle = threading.Condition()
         self._waiting = 0
+        self._bytes = 0
+        end = weakref.WeakMethod(self.close)
+
+        def at_end() -> None:
+            if (close := end()) is not None:
+                close(AT_END)
+
+        # As the catalogue does, and since it came later before it: see there.
+        getattr(threading, "_register_atexit", atexit.register)(at_end)
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take a document."""
         try:
             self._take(name, doc)
         except Exception as error:  # never into the RunEngine: the run is worth more
-            _warn(f"a document of kind {name!r} was not indexed ({error!r}); {LATER}")
+            with suppress(Exception):
+                self._forget(doc)
+            _warn(f"a document of kind {name!r} cannot be used ({error!r}); of its run, {LATER}")
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all runs that have closed are indexed; return whether they are.
@@ -99,11 +120,14 @@ class Indexer:
         timeout
             The longest wait, s.
         """
-        self.flush(timeout)
+        until = None if timeout is None else time.monotonic() + timeout
+        if not self.flush(timeout):
+            _warn(f"{self._waiting} runs are not indexed yet; {LATER}")
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._queue.put(None)
-            thread.join(timeout)
+            with suppress(Full):  # many runs wait; the thread ends with the process
+                self._queue.put(None, timeout=_left(until))
+                thread.join(_left(until))
 
     def _take(self, name: str, doc: Mapping[str, Any]) -> None:
         if name == "start":
@@ -117,33 +141,45 @@ class Indexer:
             run.whole &= not any(key.in_file for key in found)
             run.loops[doc["uid"]] = loop_channels(doc) if stream == PRIMARY else {}
         elif name == "event" and doc["descriptor"] in self._descriptors:
-            self._event(doc["descriptor"], doc["seq_num"], doc["data"])
+            run = self._runs[self._descriptors[doc["descriptor"]][0]]
+            # One that a pause repeated: Tiled has the first, see `journal.Tally`.
+            if doc["seq_num"] > run.last.get(doc["descriptor"], 0):
+                run.last[doc["descriptor"]] = doc["seq_num"]
+                self._event(run, doc["descriptor"], doc["data"])
         elif name == "event_page" and doc["descriptor"] in self._descriptors:
-            for n, number in enumerate(doc["seq_num"]):
+            run = self._runs[self._descriptors[doc["descriptor"]][0]]
+            for n in range(len(doc["seq_num"])):
                 data = {key: values[n] for key, values in doc["data"].items()}
-                self._event(doc["descriptor"], number, data)
+                self._event(run, doc["descriptor"], data)
         elif name == "stop" and doc["run_start"] in self._runs:
-            run = self._runs.pop(doc["run_start"])
-            for uid in run.keys:
-                self._descriptors.pop(uid, None)
+            run = self._close(doc["run_start"])
             self._hand_over(run, doc["exit_status"])
 
-    def _event(self, descriptor: str, number: int, data: Mapping[str, Any]) -> None:
-        run = self._runs[self._descriptors[descriptor][0]]
+    def _close(self, uid: str) -> _Open:
+        run = self._runs.pop(uid)
+        for descriptor in run.keys:
+            self._descriptors.pop(descriptor, None)
+        return run
+
+    def _forget(self, doc: Mapping[str, Any]) -> None:
+        """Leave the run of a document to `curiosity index`: nothing counts on in it."""
+        uid = doc.get("run_start") or self._descriptors.get(doc.get("descriptor", ""), ("",))[0]
+        if uid in self._runs:
+            self._free(self._close(uid))
+
+    def _event(self, run: _Open, descriptor: str, data: Mapping[str, Any]) -> None:
         stream = self._descriptors[descriptor][1]
+        event = run.counts.get(stream, 0)
+        run.counts[stream] = event + 1
         for channel, bias in run.loops[descriptor].items():
-            if (channel, number) not in run.seen and channel in data:
-                run.bias[channel] = bias
-                run.spectra.setdefault(channel, []).append(np.asarray(data[channel], float))
-                run.seen.add((channel, number))
+            if channel in data:
+                spectrum = np.asarray(data[channel], float)
+                if self._fits(run, spectrum.nbytes):
+                    run.bias[channel] = bias
+                    run.spectra.setdefault(channel, []).append(spectrum)
         for key in run.keys[descriptor]:
-            # Tiled numbers what arrives, an event that a pause repeated too.
-            event = run.counts.get((stream, key.key), 0)
-            run.counts[stream, key.key] = event + 1
             values = np.asarray(data[key.key])
-            run.bytes += values.nbytes
-            if run.bytes > BYTES:
-                run.whole = False
+            if not self._fits(run, values.nbytes):
                 continue
             run.images.append(
                 Task(
@@ -156,8 +192,27 @@ class Indexer:
                 )
             )
 
+    def _fits(self, run: _Open, size: int) -> bool:
+        """Take so many bytes for a run, if there are as many left."""
+        with self._idle:
+            fits = self._bytes + size <= BYTES
+            if fits:
+                self._bytes += size
+                run.bytes += size
+        if not fits and not run.full:
+            run.full, run.whole = True, False
+            of = f"{BYTES / 1e6:.0f} MB of images and spectra"
+            _warn(f"run {run.start['uid']} brings more than {of} in all; the rest: {LATER}")
+        return fits
+
+    def _free(self, run: _Open) -> None:
+        with self._idle:
+            self._bytes -= run.bytes
+            run.bytes = 0
+
     def _hand_over(self, run: _Open, status: str) -> None:
         if not run.images:
+            self._free(run)
             return  # `curiosity index` sees what there is, and so does not lose a thing
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="indexing", daemon=True)
@@ -167,15 +222,17 @@ class Indexer:
         try:
             self._queue.put_nowait((run, status))
         except Full:
-            self._done()
+            self._done(run)
             _warn(f"{RUNS_WAITING} runs wait to be indexed; run {run.start['uid']}: {LATER}")
 
-    def _done(self) -> None:
+    def _done(self, run: _Open) -> None:
+        self._free(run)
         with self._idle:
             self._waiting -= 1
             self._idle.notify_all()
 
     def _work(self) -> None:
+        _one_thread()
         while (job := self._queue.get()) is not None:
             run, status = job
             try:
@@ -185,7 +242,7 @@ class Indexer:
                 why = str(error) if away else repr(error)
                 _warn(f"run {run.start['uid']} is not indexed yet ({why}); {LATER}")
             finally:
-                self._done()
+                self._done(run)
 
     def _do(self, run: _Open, status: str) -> None:
         if self._index is None:
@@ -201,5 +258,22 @@ class Indexer:
         self._index.add(run.images, row)
 
 
+def _one_thread() -> None:
+    """Let OpenMP, and so torch, use one core in this thread; the others keep what they have.
+
+    BLAS is left alone: its limit holds for the whole process, and lifting it in the middle of a
+    training would change what is learned in its last bits.
+    """
+    import torch
+
+    torch.get_num_threads()  # which sets each thread up once, and would undo the limit later
+    threadpool_limits(1, "openmp")
+
+
+def _left(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - time.monotonic())
+
+
 def _warn(said: str) -> None:
-    warnings.warn(f"index: {said}", stacklevel=2)
+    # No warning of Python's: turned into an error it would reach the RunEngine.
+    logger.warning("index: %s", said)

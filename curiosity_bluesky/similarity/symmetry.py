@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,3 +126,22 @@ class SymmetryScores:
         scores = score * np.clip(1 - strain / TOLERATED, 0, 1) * np.clip(found.periodicity, 0, 1)
         roots = np.sqrt(_probabilities(found.features))
         return np.concatenate([roots, scores]).astype(np.float32)
+
+
+def labels_of(vectors: NDArray[np.float32]) -> list[dict[str, Any]]:
+    """Read ``symmetry`` and ``symmetry_probability`` of each image off its vector.
+
+    Parameters
+    ----------
+    vectors
+        Of `SymmetryScores`, (images, 34); one of NaN has no label.
+    """
+    roots = np.asarray(vectors)[:, : len(CLASSES)]
+    known: NDArray[np.bool_] = np.all(np.isfinite(roots), axis=1)
+    best = np.argmax(np.where(known[:, None], roots, 0), axis=1)
+    return [
+        {"symmetry": CLASSES[k], "symmetry_probability": round(float(roots[n, k]) ** 2, 4)}
+        if known[n]
+        else {}
+        for n, k in enumerate(best)
+    ]

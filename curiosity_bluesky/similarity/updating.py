@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.batches import Store
-from curiosity_bluesky.similarity.describing import Task, describe
+from curiosity_bluesky.similarity.describing import Task, describe, size_of
 from curiosity_bluesky.similarity.descriptor import Descriptor
 from curiosity_bluesky.similarity.images_of_runs import (
     ImageKey,
@@ -36,7 +36,10 @@ COMMIT_SECONDS = 30.0
 """What is described waits no longer for others than this."""
 
 AHEAD = 32
-"""Images that are read ahead."""
+"""Images that are read ahead,"""
+
+AHEAD_BYTES = 256_000_000
+"""but no more bytes of them, unless one image is larger."""
 
 FEW = 20
 """So many runs are asked for one by one, and of more all are listed."""
@@ -96,12 +99,14 @@ class Updating:
     def run(self, uids: Sequence[str] | None, workers: int) -> Updated:
         """Index what is missing in all runs, or in some."""
         started = time.monotonic()
-        self._look(tidy=True)
+        self._look(tidy=True, check=uids is None)
         rows = self.store.runs()
         wanted = set(self.makers)
         lacking = {
             source[0] for source, (batch, _) in self.best.items() if wanted - set(batch.arrays)
         }
+        again = (row.source for batch in self.store.lost() for row in batch.rows)
+        lacking |= {source[0] for source in again if source not in self.best}
         todo = [
             uid
             for uid in (list(self.catalog) if uids is None else uids)
@@ -123,9 +128,11 @@ class Updating:
         self._describe([*ready, run], 0)
         return self._finished(started)
 
-    def _look(self, tidy: bool) -> None:
+    def _look(self, tidy: bool, check: bool = False) -> None:
         wanted = set(self.makers)
         self.store.batches()
+        if check:
+            self.store.check(wanted)
         if tidy:
             self.store.tidy()
         for batch in self.store.whole():
@@ -192,6 +199,9 @@ class Updating:
                         missing[event] = lacking
                 for event, values in images_in(array, sorted(missing)):
                     row = row_of(uid, key, event)
+                    if (best := self.best.get(row.source)) is not None:
+                        # Why another kind has nothing of it is not found out again.
+                        row = replace(row, refused=best[0].rows[best[1]].refused)
                     yield Task(
                         item=_Item(row, self._known(row.source, missing[event])),
                         values=values,
@@ -245,7 +255,8 @@ class Updating:
         seen = 0
         for (seen, item), arrays, refused in describe(images(), self.makers, workers):
             self.runs += [row for n in [k for k in ended if k < seen] for row in ended.pop(n)]
-            said = "; ".join(filter(None, (item.row.refused, refused)))
+            before = [why for why in item.row.refused.split("; ") if why]
+            said = "; ".join(dict.fromkeys([*before, *refused.split("; ")] if refused else before))
             row = replace(item.row, refused=said)
             if refused:
                 self.done.refused.append((row.source, refused))
@@ -278,13 +289,20 @@ def row_of(uid: str, key: ImageKey, event: int) -> Row:
 
 def _ahead(items: Iterator[Any]) -> Iterator[Any]:
     """Yield items that another thread reads ahead, a few at most."""
-    queue: Queue[tuple[str, Any]] = Queue(AHEAD)
+    queue: Queue[tuple[str, Any, int]] = Queue(AHEAD)
     over = threading.Event()
+    room = threading.Condition()
+    held = 0
 
-    def put(kind: str, item: Any) -> bool:
+    def put(kind: str, item: Any, size: int = 0) -> bool:
+        nonlocal held
+        with room:
+            while held and held + size > AHEAD_BYTES and not over.is_set():
+                room.wait(0.2)
+            held += size
         while not over.is_set():
             try:
-                queue.put((kind, item), timeout=0.2)
+                queue.put((kind, item, size), timeout=0.2)
             except Full:
                 continue
             return True
@@ -293,7 +311,7 @@ def _ahead(items: Iterator[Any]) -> Iterator[Any]:
     def read() -> None:
         try:
             for item in items:
-                if not put("item", item):
+                if not put("item", item, size_of(item)):
                     return
             put("end", None)
         except BaseException as error:
@@ -302,11 +320,14 @@ def _ahead(items: Iterator[Any]) -> Iterator[Any]:
     threading.Thread(target=read, name="reading images", daemon=True).start()
     try:
         while True:
-            kind, item = queue.get()
+            kind, item, size = queue.get()
             if kind == "error":
                 raise item
             if kind == "end":
                 return
+            with room:
+                held -= size
+                room.notify()
             yield item
     finally:
         over.set()

@@ -41,6 +41,29 @@ def test_the_nearest_are_those_that_comparing_with_all_finds():
     assert [hit.entry for hit in hits] == [found.entries[hit.row] for hit in hits]
 
 
+def test_neighbours_that_rounding_would_confuse_are_told_apart():
+    rng = np.random.default_rng(1)
+    n, size = 3000, 34
+    middle = rng.normal(size=size)
+    middle *= 45 / np.linalg.norm(middle)
+    away = rng.normal(size=(n, size))
+    away *= np.linspace(0, 0.05, n)[:, None] / np.linalg.norm(away, axis=1)[:, None]
+    vectors = np.repeat((middle + away).astype(np.float32)[rng.permutation(n)], 2, axis=0)
+    entries = [Entry(f"run-{k}", "survey", "imager_a", "a") for k in range(2 * n)]
+    found = Collection(entries, {"crude": vectors})
+    wanted = middle.astype(np.float32)
+    exact = np.linalg.norm(vectors.astype(float) - wanted, axis=1)
+    # Each vector is there twice: of equals the first row comes first.
+    expected = np.lexsort((np.arange(2 * n), exact))
+    hits = found.nearest(wanted, "crude", top=12)
+    assert [hit.row for hit in hits] == list(expected[:12])
+    among = rng.permutation(2 * n)[: n // 2]
+    hits = found.nearest(wanted, "crude", top=12, among=among)
+    assert [hit.row for hit in hits] == [row for row in expected if row in set(among)][:12]
+    assert found.nearest(wanted, "crude", top=0) == []
+    assert found.nearest(wanted, "crude", among=[]) == []
+
+
 def test_columns_are_what_entries_have_and_none_where_they_have_not():
     found = collection()
     assert found.columns == ["channel", "uid", "symmetry", "coercive_bias", "sample"]

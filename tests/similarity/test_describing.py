@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from scans import Crude, scan
 
 from curiosity_bluesky.similarity.describing import Task, Thumbnail, describe, kind_of
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.labels import labellers
+from curiosity_bluesky.similarity.symmetry import SymmetryScores, labels_of
 from curiosity_bluesky.similarity.wallpaper import random_image
 
 
@@ -53,12 +52,10 @@ def test_what_fails_is_said_and_the_rest_is_there():
 
 
 def test_the_symmetry_is_read_off_the_vectors_of_its_descriptor():
-    if not labellers():
-        pytest.skip("there is no classifier")
-    [labeller] = labellers()
+    scores = SymmetryScores()
     rng = np.random.default_rng(0)
     images = [random_image(group, rng, 128) for group in ("p4m", "p6", None)]
-    vectors = [labeller(Image.checked(values)) for values in images]
-    said = labeller.labels(np.stack([*vectors, np.full(labeller.size, np.nan, np.float32)]))
+    vectors = [scores(Image.checked(values)) for values in images]
+    said = labels_of(np.stack([*vectors, np.full(scores.size, np.nan, np.float32)]))
     assert [one.get("symmetry") for one in said] == ["p4m", "p6", "none", None]
     assert all(0.5 < one["symmetry_probability"] <= 1 for one in said[:3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import time
 import warnings
 from pathlib import Path
 
+import event_model
 import numpy as np
 import pytest
+import torch
 from bluesky import RunEngine
 from bluesky.plan_stubs import null
 from bluesky.preprocessors import run_wrapper
@@ -26,9 +29,15 @@ from curiosity_bluesky import connect, server
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.session import simulated_instrument
 from curiosity_bluesky.similarity import batches, updating
+from curiosity_bluesky.similarity import indexer as indexing
 from curiosity_bluesky.similarity.batches import Store
+from curiosity_bluesky.similarity.descriptors import names
+from curiosity_bluesky.similarity.importing import documents_of
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.similarity.indexer import Indexer
+from curiosity_bluesky.similarity.reading import FileImage
+from curiosity_bluesky.similarity.texture import Texture
+from curiosity_bluesky.similarity.wallpaper import random_image
 from sim_devices import SyntheticSample
 
 UIDS: dict[str, str] = {}
@@ -182,21 +191,25 @@ CHILD = """
 import sys
 from scans import Crude
 from curiosity_bluesky import connect
-from curiosity_bluesky.similarity import index, updating
+from curiosity_bluesky.similarity import describing, index, updating
 updating.COMMIT = 3
 print("ready", flush=True)
-index.Index(connect(sys.argv[1]), [Crude(0.05)]).update(progress=lambda n: print(n, flush=True))
+describing.WORTH = 2
+catalog, workers = connect(sys.argv[1]), int(sys.argv[2])
+say = lambda n: print(n, flush=True)
+index.Index(catalog, [Crude(0.05)]).update(workers=workers, progress=say)
 """
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_it_goes_on_with_what_was_not_committed(tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_in_the_middle_it_goes_on_with_what_was_not_committed(tmp_path, workers):
     with connect(tmp_path / "runs") as catalog:
         for n in range(4):
             put(catalog, *(scan(10 * n + k) for k in range(5)))
         path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path / "runs")],
+            [sys.executable, "-c", CHILD, str(tmp_path / "runs"), str(workers)],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": path},
@@ -206,7 +219,7 @@ def test_killed_in_the_middle_it_goes_on_with_what_was_not_committed(tmp_path):
             if line.strip() == "11":
                 break
         child.send_signal(signal.SIGKILL)
-        child.wait()
+        child.communicate(timeout=60)  # whoever is left of its processes would keep it open
         store = Store(catalog)
         committed = {row.source for batch in store.batches() for row in batch.rows}
         assert 6 <= len(committed) < 20
@@ -248,17 +261,74 @@ def test_what_is_half_written_counts_for_nothing_and_is_removed_when_nobody_writ
         assert len(Index(catalog, [again]).collection()) == 1
 
 
-def test_an_array_that_was_damaged_is_not_used(tmp_path):
+def test_an_array_that_was_damaged_is_not_used_and_done_again(tmp_path, caplog):
     with connect(tmp_path / "runs") as catalog:
-        put(catalog, scan(0))
-        Index(catalog, [Crude()]).update()
+        uids = [put(catalog, scan(n)) for n in range(2)]
+        for uid in uids:
+            Index(catalog, [Crude()]).update([uid])
+        before = Index(catalog, [Crude()]).collection()
         folder = Store(catalog)._folder("crude-1")
-        [array] = folder.values()
-        array.write(np.full((1, 4), 7, np.float32))
-        with pytest.raises(InputError, match="--rebuild"):
+        arrays = list(folder.values())
+        arrays[0].write(np.full((1, 4), 7, np.float32))
+        one = Index(catalog, [Crude()])
+        [entry] = one.collection().entries
+        assert one.left_out == 1 and "1 images" in caplog.text and "damaged" in caplog.text
+        arrays[1].write(np.full((1, 4), 7, np.float32))
+        with pytest.raises(InputError, match="cannot be read; `curiosity index`"):
             Index(catalog, [Crude()]).collection()
-        assert Index(catalog, [Crude()]).update(rebuild=True).images == 1
-        assert len(Index(catalog, [Crude()]).collection()) == 1
+        assert Index(catalog, [Crude()]).update().images == 2
+        after = Index(catalog, [Crude()]).collection()
+        assert after.entries == before.entries and entry in after.entries
+        np.testing.assert_array_equal(after.vectors["crude"], before.vectors["crude"])
+        assert not set(Store(catalog)._folder("crude-1")) & {a.item["id"] for a in arrays}
+
+
+class Other(Crude):
+    """Something else to compare by."""
+
+    name = "other"
+
+
+class Unable(Crude):
+    """Fails with whatever it is given."""
+
+    name = "unable"
+
+    def __call__(self, image):
+        raise ZeroDivisionError("a defect")
+
+
+def test_what_some_images_lack_is_said_and_hides_no_image_that_has_what_is_required(
+    tmp_path, caplog
+):
+    with connect(tmp_path / "runs") as catalog:
+        old = put(catalog, scan(0), scan(1))
+        Index(catalog, [Crude()]).update()
+        new = put(catalog, scan(2))
+        crude = Crude()
+        both = Index(catalog, [crude, Other()])
+        both.update([new])
+        assert {entry.uid for entry in both.collection().entries} == {new}
+        assert both.left_out == 2 and "2 images" in caplog.text and "other-1" in caplog.text
+        required = Index(catalog, [Crude(), Other()], require=["crude"])
+        found = required.collection()
+        assert [entry.uid for entry in found.entries] == [old, old, new]
+        assert list(found.vectors) == ["crude"]
+        assert required.left_out == 0 and required.lacking == {"other": 2}
+        with pytest.raises(InputError, match="no descriptor 'texture'"):
+            Index(catalog, [Crude()], require=["texture"])
+        # With a kind that is new, what was stored stays bit for bit, and why not, too.
+        unable = Index(catalog, [crude, Unable()])
+        assert unable.update([old]).images == 2 and crude.asked == 1
+        assert Index(catalog, [crude, Unable(), Other()]).update().images == 3
+        assert crude.asked == 1
+        reasons = {one["uid"]: one["reason"] for one in both.state()["refused"]}
+        assert set(reasons) == {old, new}
+        assert all(why.count("a defect") == 1 for why in reasons.values())
+        found = required.collection()
+        assert list(found.vectors) == ["crude", "other"] and required.lacking == {"other": 0}
+        expected = [Crude()(Image_of(scan(n))) for n in range(3)]
+        np.testing.assert_array_equal(found.vectors["crude"], expected)
 
 
 @pytest.mark.slow
@@ -319,9 +389,6 @@ def test_an_index_of_another_version_is_said_and_both_live_side_by_side(tmp_path
 
 
 def test_a_run_that_was_open_is_looked_at_again(tmp_path):
-    from curiosity_bluesky.similarity.importing import documents_of
-    from curiosity_bluesky.similarity.reading import FileImage
-
     with connect(tmp_path / "runs") as catalog:
         docs = list(documents_of([FileImage("a", scan(0))], {"sample": "s"}))
         writer = catalog.writer()
@@ -370,24 +437,171 @@ def test_a_run_is_indexed_as_it_closes(RE, tmp_path, instrument, monkeypatch):
         assert later == quick
 
 
-def test_what_the_callback_cannot_do_is_said_and_done_later(tmp_path, monkeypatch):
+@pytest.mark.parametrize("pages", [False, True])
+def test_an_event_that_a_pause_repeated_is_the_same_image_from_documents_as_from_tiled(
+    tmp_path, monkeypatch, pages
+):
     monkeypatch.setattr("curiosity_bluesky.similarity.index.known", lambda: {"crude": Crude()})
-    from curiosity_bluesky.similarity.importing import documents_of
-    from curiosity_bluesky.similarity.reading import FileImage
+    with connect(tmp_path / "runs") as catalog:
+        indexer, writer = Indexer(catalog), catalog.writer()
+        run = event_model.compose_run(metadata={"plan_name": "scan"})
+        key = {"source": "", "dtype": "array", "dtype_numpy": "<f4", "shape": [24, 24]}
+        stream = run.compose_descriptor(name="survey", data_keys={"imager_a": key})
+        docs = [("start", run.start_doc), ("descriptor", stream.descriptor_doc)]
+        for n, number in enumerate((1, 2, 2, 3)):
+            data = {"imager_a": scan(n)}
+            event = stream.compose_event(data=data, timestamps={"imager_a": 0}, seq_num=number)
+            docs += [("event", event)]
+        for name, doc in [*docs, ("stop", run.compose_stop())]:
+            writer(name, doc)
+            if pages and name == "event":
+                if doc["seq_num"] == 2 and doc["data"]["imager_a"][0, 0] == scan(2)[0, 0]:
+                    continue  # of pages nobody takes a repetition
+                name, doc = "event_page", event_model.pack_event_page(doc)
+            indexer(name, doc)
+        assert indexer.flush(60)
+        indexer.close()
+        catalog.flush()
+        quick = Index(catalog).collection()
+        assert Index(catalog).update().images == 0
+        Index(catalog).update(rebuild=True)
+        later = Index(catalog).collection()
+        assert [entry.event for entry in quick.entries] == [0, 1, 2]
+        assert quick.entries == later.entries
+        np.testing.assert_array_equal(quick.vectors["crude"], later.vectors["crude"])
 
+
+def test_what_the_callback_cannot_do_is_said_and_done_later(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("curiosity_bluesky.similarity.index.known", lambda: {"crude": Crude()})
+    docs = list(documents_of([FileImage("a", scan(0)), FileImage("b", scan(1))], {}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         away = connect("http://127.0.0.1:9/api/v1")
-    docs = list(documents_of([FileImage("a", scan(0))], {}))
-    with pytest.warns(UserWarning, match="not indexed yet .*`curiosity index` indexes it later"):
+    # Where warnings are errors, none may reach the RunEngine.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         indexer = Indexer(away)
         indexer("event", {"descriptor": "of nobody"})
         for document in docs:
             indexer(*document)
         assert indexer.flush(60)
         indexer.close()
-    with pytest.warns(UserWarning, match="kind 'start' was not indexed"):
+        assert re.search("not indexed yet .*`curiosity index` indexes it later", caplog.text)
         Indexer(away)("start", {})  # what is broken ends nothing either
+        assert "kind 'start' cannot be used" in caplog.text
+    with connect(tmp_path / "runs") as catalog:
+        indexer, writer = Indexer(catalog), catalog.writer()
+        for name, doc in docs:
+            writer(name, doc)
+            broken = {**doc, "data": {}} if name == "event" else doc
+            indexer(name, broken)
+        catalog.flush()
+        assert indexer.flush(60)
+        indexer.close()
+        assert "kind 'event' cannot be used" in caplog.text
+        assert Index(catalog).update().images == 2
+        found = Index(catalog).collection()
+        np.testing.assert_allclose(
+            found.vectors["crude"][:, 0], [scan(0).mean(), scan(1).mean()], rtol=1e-6
+        )
+
+
+def test_all_kinds_are_indexed_as_a_run_closes_and_added_to_an_index_that_has_one(
+    tmp_path, monkeypatch
+):
+    with connect(tmp_path / "runs") as catalog:
+        old = put(catalog, random_image("p4m", np.random.default_rng(0), 96))
+        Index(catalog, ["texture"]).update()
+        before = Index(catalog, ["texture"]).collection().vectors["texture"]
+        indexer, writer = Indexer(catalog), catalog.writer()
+        values = random_image("p6", np.random.default_rng(1), 96)
+        for name, doc in documents_of([FileImage("a", values)], {}):
+            writer(name, doc)
+            indexer(name, doc)
+        catalog.flush()
+        assert indexer.flush(120)
+        indexer.close()
+        everything = Index(catalog)
+        found = everything.collection()
+        assert list(found.vectors) == list(names())
+        assert [entry.labels["symmetry"] for entry in found.entries] == ["p6"]
+
+        def again(self, image):
+            raise AssertionError("it is there")
+
+        monkeypatch.setattr(Texture, "__call__", again)
+        assert everything.update().images == 1 and everything.state()["refused"] == []
+        found = everything.collection()
+        assert [entry.uid == old for entry in found.entries] == [True, False]
+        np.testing.assert_array_equal(found.vectors["texture"][:1], before)
+
+
+class Busy(Crude):
+    """Does not come to an end, and says how many threads it may have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go, self.threads = threading.Event(), 0
+
+    def __call__(self, image):
+        self.go.wait(60)
+        self.threads = torch.get_num_threads()
+        return super().__call__(image)
+
+
+def test_what_does_not_keep_up_is_left_for_later_and_nobody_waits_for_it(
+    tmp_path, monkeypatch, caplog
+):
+    busy, before = Busy(), torch.get_num_threads()
+    monkeypatch.setattr("curiosity_bluesky.similarity.index.known", lambda: {"crude": busy})
+    monkeypatch.setattr(indexing, "RUNS_WAITING", 1)
+    monkeypatch.setattr(indexing, "BYTES", 4 * 24 * 24 * 4)
+    torch.set_num_threads(2)
+    try:
+        with connect(tmp_path / "runs") as catalog:
+            indexer, writer = Indexer(catalog), catalog.writer()
+            # Four images are all that is kept, of all runs together.
+            for n, images in enumerate((2, 2, 1)):
+                channels = [FileImage(f"a{k}", scan(10 * n + k)) for k in range(images)]
+                for name, doc in documents_of(channels, {}):
+                    writer(name, doc)
+                    indexer(name, doc)
+            catalog.flush()
+            assert "brings more than" in caplog.text
+            indexer.close(0.1)
+            assert "2 runs are not indexed yet" in caplog.text
+            busy.go.set()
+            assert indexer.flush(60)
+            assert busy.threads == 1 and torch.get_num_threads() == 2
+            assert Index(catalog).state()["images"] == 4
+            assert Index(catalog).update().images == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+LAST = """
+import sys
+from scans import Crude, put, scan
+from curiosity_bluesky import connect
+from curiosity_bluesky.similarity import index, indexer
+from curiosity_bluesky.similarity.importing import documents_of
+from curiosity_bluesky.similarity.reading import FileImage
+index.known = lambda: {"crude": Crude(0.5)}
+catalog = connect(sys.argv[1])
+writer, indexer = catalog.writer(), indexer.Indexer(catalog)
+for document in documents_of([FileImage("a", scan(0)), FileImage("b", scan(1))], {}):
+    writer(*document)
+    indexer(*document)
+"""
+
+
+@pytest.mark.slow
+def test_the_last_run_of_a_process_is_indexed_before_it_ends(tmp_path):
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    command = [sys.executable, "-c", LAST, str(tmp_path / "runs")]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
+    with connect(tmp_path / "runs") as catalog:
+        assert len(Index(catalog, [Crude()]).collection()) == 2
 
 
 @pytest.mark.slow
