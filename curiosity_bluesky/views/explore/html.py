@@ -125,10 +125,17 @@ def legend(column: Column | None, colours: Colours) -> str:
             f"<span>{middle}</span><span>{said(column.kind, high)}</span></div>"
             + (f"<span class=muted>{_n(missing)} without are grey</span>" if missing else "")
         )
+    words = set(column.words)
+
+    def named(word: str) -> str:
+        if word not in words:  # it stands for several: there is nothing to filter by
+            return f"<span>{escape(word)}</span>"
+        shown = escape(word)
+        return f'<button data-action="only:{shown}" title="only {shown}">{shown}</button>'
+
     rows = "".join(
-        f'<s style="background:{colour}"></s>'
-        f'<button data-action="only:{escape(word)}" title="only {escape(word)}">{escape(word)}'
-        f"</button><span class='muted number'>{_n(count)}</span>"
+        f'<s style="background:{colour}"></s>{named(word)}'
+        f"<span class='muted number'>{_n(count)}</span>"
         for word, colour, count in colours.legend
     )
     return f"<div class=legend>{rows}</div>"
