@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from bokeh.document import Document
 from explored import image_of, room_of
 
 from curiosity_bluesky.similarity import Image
+from curiosity_bluesky.views.explore import html
 from curiosity_bluesky.views.explore.page import Page
 from curiosity_bluesky.views.explore.projecting import Projections
 from curiosity_bluesky.views.explore.state import Room, Visit
@@ -121,6 +123,12 @@ def test_a_legend_filters_by_what_it_names_alone(page: Page) -> None:
     page.parts.colour.value = "operator"
     says(page, "only:ben")
     assert page.visit.passing().sum() == IMAGES // 3
+
+
+def test_what_is_left_out_is_said_at_the_top(room: Room) -> None:
+    said = html.header(dataclasses.replace(room, remark="5 of 71 images are left out <b>"))
+    assert "66 images" in said and "5 of 71 images are left out &lt;b&gt;" in said
+    assert "remark" not in html.header(room)
 
 
 def test_an_image_searched_by_is_forgotten_where_another_descriptor_is_looked_at(

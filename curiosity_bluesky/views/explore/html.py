@@ -28,6 +28,8 @@ button:focus-visible, a:focus-visible { outline: 2px solid #2b66a8; outline-offs
           border-radius: 4px; background: #eef3f9; overflow: hidden; text-overflow: ellipsis;
           white-space: nowrap; }
 .notice.bad { background: #fbeeec; color: #8f2d20; }
+.remark { display: inline-block; max-width: 60ch; vertical-align: bottom; overflow: hidden;
+          text-overflow: ellipsis; }
 .chips { display: flex; flex-wrap: wrap; gap: 5px; }
 .chip { display: flex; max-width: 100%; background: #e6eef7; border-radius: 11px;
         padding: 1px 5px 1px 10px; }
@@ -72,9 +74,11 @@ def _n(count: int, what: str = "") -> str:
 
 def header(room: Room) -> str:
     """Return the line at the top."""
+    remark = escape(room.remark)
     return (
         f"<h1>Explorer</h1> <span class=muted>&ensp;{escape(room.where)} · "
         f"{_n(len(room.collection), 'image')}</span>"
+        + (f'<span class="muted remark" title="{remark}">&ensp;{remark}</span>' if remark else "")
     )
 
 

@@ -67,6 +67,8 @@ class Room:
         What the catalogue is called.
     run_link
         The address of a run in Tiled, of its uid; None if there is none to show.
+    remark
+        What of the index is not shown.
     """
 
     collection: Collection
@@ -74,6 +76,7 @@ class Room:
     selections: Selections
     where: str = ""
     run_link: Callable[[str], str] | None = None
+    remark: str = ""
     table: Table = field(init=False)
 
     def __post_init__(self) -> None:
