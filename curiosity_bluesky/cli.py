@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from curiosity_bluesky.cli_explore import app as about_maps
 from curiosity_bluesky.cli_similar import CatalogOption, JsonOption, parameters
 from curiosity_bluesky.cli_similar import app as about_images
 from curiosity_bluesky.errors import InputError
@@ -502,31 +503,6 @@ def serve(
 
 
 @app.command()
-def explore(
-    catalog: CatalogOption = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes one that is free.")] = 5010,
-    by: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Descriptor of the first map, like texture.")
-    ] = None,
-    browser: Annotated[bool, typer.Option(help="Open it in a browser.")] = True,
-    selection: Annotated[
-        str | None, typer.Option(metavar="ID", help="Open a selection that was saved.")
-    ] = None,
-) -> None:
-    """Explore all images of a catalogue on maps, in the browser."""
-    from curiosity_bluesky.cli_explore import run_explore
-
-    run_explore(
-        catalog,
-        port=port,
-        by=by,
-        browser=browser,
-        selection=selection,
-        say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
-    )
-
-
-@app.command()
 def ioc(
     sample: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy.")
@@ -579,6 +555,7 @@ def ioc(
 
 
 app.add_typer(about_images)
+app.add_typer(about_maps)
 
 
 def _end(number: int, frame: object) -> None:

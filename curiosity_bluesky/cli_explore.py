@@ -7,13 +7,44 @@ import webbrowser
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
+import typer
+from rich.console import Console
+
+from curiosity_bluesky.cli_similar import CatalogOption
 from curiosity_bluesky.errors import InputError
 
 if TYPE_CHECKING:
     from curiosity_bluesky.catalog import Catalog
+    from curiosity_bluesky.similarity.index import Index
+
+app = typer.Typer()
+console = Console()
+
+
+@app.command()
+def explore(
+    catalog: CatalogOption = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes one that is free.")] = 5010,
+    by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Descriptor of the first map, like texture.")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open it in a browser.")] = True,
+    selection: Annotated[
+        str | None, typer.Option(metavar="ID", help="Open a selection that was saved.")
+    ] = None,
+) -> None:
+    """Explore all images of a catalogue on maps, in the browser."""
+    run_explore(
+        catalog,
+        port=port,
+        by=by,
+        browser=browser,
+        selection=selection,
+        say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+    )
 
 
 def run_explore(
@@ -34,7 +65,8 @@ def run_explore(
     port
         On 127.0.0.1; 0 takes one that is free.
     by
-        Name of the descriptor that the first map is made of; default: the index's first.
+        Name of the descriptor that the first map is made of; default: the first of those that
+        most images have.
     browser
         Whether to open the page in a browser.
     selection
@@ -55,14 +87,13 @@ def run_explore(
             'the explorer page needs Bokeh: pip install "curiosity-bluesky[explore]"'
         ) from None
     from curiosity_bluesky.catalog import connect
-    from curiosity_bluesky.similarity.index import Index
     from curiosity_bluesky.views.explore.serving import PageServer
     from curiosity_bluesky.views.explore.state import Room
 
     with ExitStack() as stack:
         readable(catalog, stack)
         opened = stack.enter_context(connect(catalog, create=False))
-        index = Index(opened)
+        index, by, remark = offered(opened, by)
         collection = index.collection()
         if selection is not None:
             index.selection(selection)
@@ -72,16 +103,56 @@ def run_explore(
             index,
             where=opened.where,
             run_link=run_links(opened),
+            remark=remark,
         )
         server = PageServer(room, port, descriptor=by)
         link = server.link + (f"?selection={quote(selection)}" if selection else "")
 
         def ready() -> None:
             say(f"exploring {len(collection):,} images at {link}  (Ctrl-C ends it)")
+            if remark:
+                say(remark)
             if browser:
                 webbrowser.open(link)
 
         server.run(ready)
+
+
+def offered(catalog: Catalog, by: str | None = None) -> tuple[Index, str, str]:
+    """Return the index with descriptors that no image lacks, the first one, and what is left out.
+
+    Images of an older index may lack the descriptors that are new since. Asking for all would
+    leave these images out, and they may be nearly all.
+
+    Parameters
+    ----------
+    catalog
+        Where the index is.
+    by
+        The descriptor whose images are wanted; default: the first of those that most have.
+
+    Raises
+    ------
+    InputError
+        If nothing is indexed by it.
+    """
+    from curiosity_bluesky.similarity.describing import kind_of
+    from curiosity_bluesky.similarity.index import Index
+
+    every = Index(catalog)
+    state = every.state()
+    have = {name: state["kinds"].get(kind_of(one), 0) for name, one in every.descriptors.items()}
+    first = max(have, key=have.__getitem__) if by is None else by
+    index = Index(catalog, [name for name, n in have.items() if n >= have.get(first, n)])
+    images = state["images"] - len(state["refused"])
+    shown = len(index.collection())
+    remarks = []
+    if shown < images:
+        remarks.append(f"{images - shown:,} of {images:,} images are left out: they lack {first}")
+    for name in have:
+        if name not in index.descriptors:
+            remarks.append(f"{state['images'] - have[name]:,} lack {name}, which is not offered")
+    return index, first, "; ".join([*remarks, "`curiosity index` adds it"]) if remarks else ""
 
 
 def readable(catalog: str | None, stack: ExitStack) -> None:

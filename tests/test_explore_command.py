@@ -11,12 +11,16 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bluesky import RunEngine
 from support import collected_run
 
 from curiosity_bluesky import connect
+from curiosity_bluesky.cli_explore import offered
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.similarity.importing import import_files
 from curiosity_bluesky.similarity.index import Index
 from sim_devices import SyntheticSample
 
@@ -73,7 +77,32 @@ def test_a_catalogue_is_explored_once_it_is_indexed(
     finally:
         process.kill()
         process.wait()
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def test_an_archive_that_lacks_a_new_descriptor_is_shown_by_what_it_has(tmp_path: Path) -> None:
+    files = [tmp_path / "old.npy", tmp_path / "new.npy"]
+    for seed, file in enumerate(files):
+        np.save(file, np.random.default_rng(seed).normal(size=(32, 32)))
+    with connect(tmp_path / "runs") as opened:
+        uids = [str(one.uid) for one in import_files(opened, files, {})]
+        Index(opened, ["texture"]).update(uids[:1])
+        Index(opened, ["texture", "symmetry"]).update(uids[1:])
+
+        index, first, remark = offered(opened)
+        images = index.collection()
+        assert first == "texture" and {entry.uid for entry in images.entries} == set(uids)
+        assert list(images.vectors) == ["texture"]
+        assert "1 lack symmetry, which is not offered" in remark
+        assert "left out" not in remark
+
+        index, first, remark = offered(opened, "symmetry")
+        assert {entry.uid for entry in index.collection().entries} == {uids[1]}
+        assert first == "symmetry" and set(index.descriptors) == {"texture", "symmetry"}
+        assert "1 of 2 images are left out: they lack symmetry" in remark
+        with pytest.raises(InputError, match="learned"):
+            offered(opened, "learned")
 
 
 def test_where_no_catalogue_is_nothing_is_made(tmp_path: Path, environment: dict[str, str]) -> None:

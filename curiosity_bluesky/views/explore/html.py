@@ -28,6 +28,8 @@ button:focus-visible, a:focus-visible { outline: 2px solid #2b66a8; outline-offs
           border-radius: 4px; background: #eef3f9; overflow: hidden; text-overflow: ellipsis;
           white-space: nowrap; }
 .notice.bad { background: #fbeeec; color: #8f2d20; }
+.remark { display: inline-block; max-width: 60ch; vertical-align: bottom; overflow: hidden;
+          text-overflow: ellipsis; }
 .chips { display: flex; flex-wrap: wrap; gap: 5px; }
 .chip { display: flex; max-width: 100%; background: #e6eef7; border-radius: 11px;
         padding: 1px 5px 1px 10px; }
@@ -72,9 +74,11 @@ def _n(count: int, what: str = "") -> str:
 
 def header(room: Room) -> str:
     """Return the line at the top."""
+    remark = escape(room.remark)
     return (
         f"<h1>Explorer</h1> <span class=muted>&ensp;{escape(room.where)} · "
         f"{_n(len(room.collection), 'image')}</span>"
+        + (f'<span class="muted remark" title="{remark}">&ensp;{remark}</span>' if remark else "")
     )
 
 
@@ -125,10 +129,17 @@ def legend(column: Column | None, colours: Colours) -> str:
             f"<span>{middle}</span><span>{said(column.kind, high)}</span></div>"
             + (f"<span class=muted>{_n(missing)} without are grey</span>" if missing else "")
         )
+    words = set(column.words)
+
+    def named(word: str) -> str:
+        if word not in words:  # it stands for several: there is nothing to filter by
+            return f"<span>{escape(word)}</span>"
+        shown = escape(word)
+        return f'<button data-action="only:{shown}" title="only {shown}">{shown}</button>'
+
     rows = "".join(
-        f'<s style="background:{colour}"></s>'
-        f'<button data-action="only:{escape(word)}" title="only {escape(word)}">{escape(word)}'
-        f"</button><span class='muted number'>{_n(count)}</span>"
+        f'<s style="background:{colour}"></s>{named(word)}'
+        f"<span class='muted number'>{_n(count)}</span>"
         for word, colour, count in colours.legend
     )
     return f"<div class=legend>{rows}</div>"

@@ -18,7 +18,9 @@ bk: Any = bokeh.models
 
 _METHODS = {"pca": "PCA", "pacmap": "PaCMAP"}
 _SIDE, _RIGHT = 264, 412
-_NOTHING = "—"
+NOTHING = "—"
+"""What stands for no column in a menu."""
+
 
 # The page's own HTML says what is meant in data-action: one listener for all of it, since each
 # piece has a shadow root of its own. The number lets the same be said twice.
@@ -77,13 +79,13 @@ class Parts:
     def __init__(self, room: Room, plot: Any, action: Any, largest: int) -> None:
         self._room, self._plot, self._largest = room, plot, largest
         self.methods = list(METHODS)
-        names = [_NOTHING, *room.table.names]
+        names = [NOTHING, *room.table.names]
         self.descriptor = bk.Select(title="Compare by", options=list(room.collection.vectors))
         self.method = bk.RadioButtonGroup(
             labels=[_METHODS[name] for name in self.methods], active=0
         )
-        self.colour = bk.Select(options=names, value=_NOTHING)
-        self.filter = bk.Select(options=names, value=_NOTHING)
+        self.colour = bk.Select(options=names, value=NOTHING)
+        self.filter = bk.Select(options=names, value=NOTHING)
         self.words = bk.MultiChoice(placeholder="choose", visible=False)
         self.part = bk.TextInput(placeholder="contains …", visible=False)
         self.range = bk.RangeSlider(start=0, end=1, value=(0, 1), visible=False)

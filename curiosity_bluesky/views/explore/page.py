@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from functools import partial
-from html import escape
 from typing import Any
 
 import numpy as np
 from bokeh.document import Document
-from bokeh.models import DatetimeRangeSlider, TextInput
+from bokeh.models import TextInput
 from bokeh.palettes import Viridis256
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.projection import place
 from curiosity_bluesky.views.explore import html, keeping
-from curiosity_bluesky.views.explore.columns import MANY, Filter, coloured
-from curiosity_bluesky.views.explore.layout import Parts
+from curiosity_bluesky.views.explore.columns import Filter, coloured
+from curiosity_bluesky.views.explore.editing import Editor
+from curiosity_bluesky.views.explore.layout import NOTHING, Parts
 from curiosity_bluesky.views.explore.map import Map
 from curiosity_bluesky.views.explore.projecting import Points, Projections
+from curiosity_bluesky.views.explore.searching import search
 from curiosity_bluesky.views.explore.state import Room, Rows, Visit
-from curiosity_bluesky.views.explore.upload import LARGEST, image_of, too_large
+from curiosity_bluesky.views.explore.upload import LARGEST, too_large
 
 _PER_PAGE = 30
 _SHORT = 0.15
 """Seconds that the page waits for a map before it says that one is being made."""
 
-_STEPS = 200
-"""Of a slider."""
-
-_NOTHING = "—"
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +68,7 @@ class Page:
         action: Any = TextInput(visible=False, name="action")
         self.map = Map(room, address, action)
         self.parts = Parts(room, self.map.figure, action, LARGEST)
+        self.editor = Editor(self.parts, room.table)
         self._points: Points = np.zeros((0, 2), np.float32)
         self._page = 0
         self._asked = 0
@@ -87,10 +84,10 @@ class Page:
             (parts.method, "active", self._project_by),
             (parts.colour, "value", self._colour_by),
             (parts.filter, "value", lambda _: self._show_editor()),
-            (parts.words, "value", self._filter_words),
-            (parts.part, "value", self._filter_part),
-            (parts.range, "value_throttled", self._filter_range),
-            (parts.dates, "value_throttled", self._filter_range),
+            (parts.words, "value", lambda words: self._filter(self.editor.of_words(words))),
+            (parts.part, "value", lambda part: self._filter(self.editor.of_part(part))),
+            (parts.range, "value_throttled", lambda ends: self._filter(self.editor.of_range(ends))),
+            (parts.dates, "value_throttled", lambda ends: self._filter(self.editor.of_range(ends))),
             (parts.removed, "active", lambda _: self._show_points()),
             (parts.action, "value", self._act),
             (self.map.front.selected, "indices", self._select),
@@ -112,15 +109,26 @@ class Page:
             self._do(lambda: react(new))
 
     def _do(self, act: Callable[[], None]) -> None:
-        """Act; what cannot be done is said on the page, and changes nothing."""
+        """Act; what cannot be done is said on the page, which stays where it was."""
         self.say("")
+        before = self.visit.copy()
         try:
             act()
         except InputError as error:
+            self._undo(before)
             self.say(str(error), bad=True)
         except Exception as error:
             _log.exception("the explorer page failed")
+            self._undo(before)
             self.say(f"that failed: {type(error).__name__}: {error}", bad=True)
+
+    def _undo(self, before: Visit) -> None:
+        self.visit = before
+        try:
+            # Whatever fails does so before the map is drawn; the widgets have changed already.
+            self._show_rest()
+        except Exception:
+            _log.exception("the explorer page cannot go back")
 
     def say(self, text: str, bad: bool = False) -> None:
         """Show a message, or none."""
@@ -165,12 +173,13 @@ class Page:
 
     def _show_map(self) -> None:
         """Show the map of the visit's level: at once if it is kept, else when it is made."""
-        self._page = 0
         level, vectors = self.visit.level, self.visit.vectors()
+        # Its error comes first: it must not cost the map that is shown, or on its way.
+        future = self.projections.ask(vectors, level.effective, level.seed)
+        self._page = 0
         self._asked += 1
         if self._waiting is not None:
             self._waiting.cancel()
-        future = self.projections.ask(vectors, level.effective, level.seed)
         self._waiting = future
         try:
             self._show_points(future.result(_SHORT))
@@ -197,6 +206,10 @@ class Page:
                 return
             if last:
                 self._waiting = None
+                if future.exception() and self.visit.level.effective == "pacmap":
+                    # Their PCA stays, and PaCMAP can be chosen again.
+                    self.visit.project_by("pca")
+                    self._do(self._show_map)
                 self._do(lambda: self._show_points(future.result()))
             elif not future.exception():
                 self._show_points(future.result())
@@ -243,7 +256,7 @@ class Page:
         visit, parts = self.visit, self.parts
         parts.descriptor.value = visit.level.descriptor
         parts.method.active = parts.methods.index(visit.level.method)
-        parts.colour.value = visit.colour or _NOTHING
+        parts.colour.value = visit.colour or NOTHING
         self._show_editor()
 
     def _show_found(self) -> None:
@@ -290,72 +303,22 @@ class Page:
         self._show_rest()
 
     def _colour_by(self, name: str) -> None:
-        self.visit.colour = None if name == _NOTHING else name
+        self.visit.colour = None if name == NOTHING else name
         self._show_points()
 
     def _show_editor(self) -> None:
-        """Show the widget for the column that is filtered by, with the filter that it has."""
-        parts, name = self.parts, self.parts.filter.value
-        kind = None
-        if name != _NOTHING:
-            column = self.room.table[name]
-            kind = column.kind
-            if kind == "words" and len(column.words) > MANY:
-                kind = "part"
-        shown = {"words": parts.words, "part": parts.part}
-        shown |= {"number": parts.range, "date": parts.dates}
-        for each, widget in shown.items():
-            widget.visible = each == kind
-        if kind is None:
-            return
-        column, has = self.room.table[name], self.visit.filters.get(name)
-
-        def fill() -> None:
-            if kind == "words":
-                # The widget takes labels for HTML.
-                parts.words.options = [(word, escape(word)) for word in column.words]
-                parts.words.value = list(has.words or ()) if has else []
-            elif kind == "part":
-                parts.part.value = (has.part or "") if has else ""
-            else:
-                _set_range(shown[kind], column.range, has.between if has else None)
-
-        self._quietly(fill)
+        self._quietly(lambda: self.editor.show(self.visit.filters))
 
     def _filter(self, wanted: Filter | None) -> None:
         if wanted is None:
-            self.visit.unfilter(self.parts.filter.value)
+            self.visit.unfilter(self.editor.name)
         else:
             self.visit.filter(wanted)
         self._filtered()
 
     def _filtered(self) -> None:
         self._page = 0
-        found = self.visit.found
-        if found is not None and found.row is not None:
-            self.visit.click(found.row)
-        elif found is not None and found.vector is not None:
-            self.visit.show(found.what, found.vector)
         self._show_points()
-
-    def _filter_words(self, words: list[str]) -> None:
-        name = self.parts.filter.value
-        self._filter(Filter(name, words=tuple(words)) if words else None)
-
-    def _filter_part(self, part: str) -> None:
-        name = self.parts.filter.value
-        self._filter(Filter(name, part=part.strip()) if part.strip() else None)
-
-    def _filter_range(self, between: tuple[float, float]) -> None:
-        column = self.room.table[self.parts.filter.value]
-        scale = 1000.0 if column.kind == "date" else 1.0  # Bokeh's dates are in ms
-        low, high = between[0] / scale, between[1] / scale
-        # A slider has steps: at its ends it means all that is beyond the last one too.
-        step = (column.range[1] - column.range[0]) / _STEPS
-        low = column.range[0] if low <= column.range[0] + step / 2 else low
-        high = column.range[1] if high >= column.range[1] - step / 2 else high
-        everything = (low, high) == column.range
-        self._filter(None if everything else Filter(column.name, between=(low, high)))
 
     # What is pressed in the page's own HTML -----------------------------------------------
 
@@ -388,30 +351,25 @@ class Page:
             raise InputError(too_large(name, _number(size)))
 
     def _upload(self, content: Any) -> None:
-        def search() -> None:  # when the name has come too
+        def read() -> None:  # when the name has come too
             file = self.parts.file
             name = str(file.filename)
             file.clear()  # the same file may be searched by again
             self._do(lambda: self._search(name, str(content)))
 
-        self.document.add_next_tick_callback(search)
+        self.document.add_next_tick_callback(read)
 
     def _search(self, name: str, content: str) -> None:
-        if len(content) > LARGEST * 4 / 3 + 4:
-            raise InputError(too_large(name, len(content) * 3 // 4))
-        image = image_of(name, base64.b64decode(content))
-        asked = self.visit.level.descriptor
+        def found(show: Callable[[Visit], None]) -> None:
+            self._later(lambda: self._do(lambda: self._found(show)))
+
+        search(self.visit, name, content, self.pool, found)
         self.say(f"{name} is being described …")
-        future = self.pool.submit(self.visit.described, image)
 
-        def show() -> None:
-            vector = future.result()
-            if self.visit.level.descriptor == asked:
-                self.visit.show(name, vector)
-                self._show_found()
-                self._show_gallery()
-
-        future.add_done_callback(lambda _: self._later(lambda: self._do(show)))
+    def _found(self, show: Callable[[Visit], None]) -> None:
+        show(self.visit)
+        self._show_found()
+        self._show_gallery()
 
     def _later(self, act: Callable[[], None]) -> None:
         """Act in the visitor's turn; from any thread."""
@@ -431,13 +389,3 @@ def _number(said: str) -> int:
     if not said.isascii() or not said.isdigit():
         raise InputError(f"{said!r} is no number")
     return int(said)
-
-
-def _set_range(widget: Any, ends: tuple[float, float], between: tuple[float, float] | None) -> None:
-    dates = isinstance(widget, DatetimeRangeSlider)
-    scale = 1000.0 if dates else 1.0
-    low, high = (end * scale for end in ends)
-    high = high if high > low else low + scale  # a slider must have a length
-    value = (low, high) if between is None else tuple(each * scale for each in between)
-    step = (high - low) / _STEPS
-    widget.update(start=low, end=high, step=max(int(step), 1) if dates else step, value=value)

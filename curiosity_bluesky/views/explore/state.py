@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.collection import Collection, Hit
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.projection import FEWEST, METHODS
+from curiosity_bluesky.similarity.projection import FEWEST, check_method
 from curiosity_bluesky.views.explore.columns import Filter, Table
 
 NEIGHBOURS = 12
@@ -66,6 +67,8 @@ class Room:
         What the catalogue is called.
     run_link
         The address of a run in Tiled, of its uid; None if there is none to show.
+    remark
+        What of the index is not shown.
     """
 
     collection: Collection
@@ -73,6 +76,7 @@ class Room:
     selections: Selections
     where: str = ""
     run_link: Callable[[str], str] | None = None
+    remark: str = ""
     table: Table = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,10 +128,13 @@ class Found:
         Of an uploaded image; None for one that is in the collection.
     row
         Of an image in the collection; None for an uploaded one.
+    descriptor
+        By which they are near.
     """
 
     what: str
     hits: tuple[Hit, ...]
+    descriptor: str
     vector: NDArray[np.float32] | None = None
     row: int | None = None
 
@@ -161,6 +168,13 @@ class Visit:
         self.colour: str | None = None
         self.selected: Rows = np.zeros(0, int)
         self.found: Found | None = None
+
+    def copy(self) -> Visit:
+        """Return the same place, which stays as it is when this one changes."""
+        other = copy.copy(self)
+        # Whatever else it holds is replaced and never changed.
+        other.levels, other.filters = list(self.levels), dict(self.filters)
+        return other
 
     @property
     def level(self) -> Level:
@@ -208,6 +222,7 @@ class Visit:
             raise InputError("that is all of this map: select fewer")
         self.levels.append(replace(self.level, rows=rows))
         self.selected = np.zeros(0, int)
+        self._refind()
 
     def back(self, depth: int) -> None:
         """Go back to an earlier map, 0 the first, with what was left selected there.
@@ -221,15 +236,12 @@ class Visit:
             self.selected = self.levels[depth + 1].rows
             del self.levels[depth + 1 :]
             self._keep_passing()
+            self._refind()
 
     def describe_by(self, descriptor: str) -> None:
         """Compare by another descriptor, from this map on."""
         self.levels[-1] = replace(self.level, descriptor=self.known(descriptor))
-        if self.found is not None:
-            row = self.found.row
-            self.found = None
-            if row is not None:
-                self.click(row)
+        self._refind()
 
     def project_by(self, method: str) -> None:
         """Project this map in another way."""
@@ -243,6 +255,7 @@ class Visit:
         wanted.passes(self.room.table[wanted.column])  # its error before anything changes
         self.filters[wanted.column] = wanted
         self._keep_passing()
+        self._refind()
 
     def _keep_passing(self) -> None:
         passing = self.level.rows[self.passing()]
@@ -254,6 +267,7 @@ class Visit:
             self.filters.clear()
         else:
             self.filters.pop(column, None)
+        self._refind()
 
     def select(self, rows: ArrayLike) -> None:
         """Select images of this map; what is not on it, or does not pass, is left out."""
@@ -268,7 +282,12 @@ class Visit:
         others = [hit for hit in self._nearest(vector, NEIGHBOURS + 1) if hit.row != row]
         entry = self.room.collection.entries[row]
         what = str(entry.metadata.get("sample") or entry.uid[:8])
-        self.found = Found(f"{what} · {entry.channel}", tuple(others[:NEIGHBOURS]), row=row)
+        self.found = Found(
+            f"{what} · {entry.channel}",
+            tuple(others[:NEIGHBOURS]),
+            self.level.descriptor,
+            row=row,
+        )
 
     def search(self, image: Image, what: str) -> None:
         """Find the nearest of an uploaded image, described as the map is.
@@ -296,7 +315,20 @@ class Visit:
 
     def show(self, what: str, vector: NDArray[np.float32]) -> None:
         """Show what lies near a vector of this map's descriptor."""
-        self.found = Found(what, tuple(self._nearest(vector, NEIGHBOURS)), vector=vector)
+        near = tuple(self._nearest(vector, NEIGHBOURS))
+        self.found = Found(what, near, self.level.descriptor, vector=vector)
+
+    def _refind(self) -> None:
+        """Look for neighbours anew: other images are on the map, or pass, or compare otherwise."""
+        found = self.found
+        if found is None:
+            return
+        if found.row is not None:
+            self.click(found.row)
+        elif found.vector is not None and found.descriptor == self.level.descriptor:
+            self.show(found.what, found.vector)
+        else:
+            self.found = None
 
     def _nearest(self, vector: NDArray[np.float32], top: int) -> list[Hit]:
         among = self.level.rows[self.passing()]
@@ -308,7 +340,6 @@ class Visit:
 
 
 def checked_method(method: str) -> str:
-    """Return the name of a projection; an InputError if there is none of it."""
-    if method not in METHODS:
-        raise InputError(f"there is no projection {method!r}; there are {', '.join(METHODS)}")
+    """Return the name of a projection; an InputError if it cannot be used here."""
+    check_method(method)
     return method
