@@ -9,7 +9,7 @@
   60 to 80 % of its area (less where that does not fit once rotated), re-scaled by 0.7 to 1.4, made
   noisy (0.1 to 0.2), and looks for itself among all. *Strict*: the very same image. *Lenient*:
   or the other direction of the same scan line (forward and backward, the two tones of
-  dual-frequency tracking). *Scan*: any channel of the same scan. *Verified*: the nearest 48 by
+  dual-frequency tracking). *Scan*: any channel of the same scan. *Verified*: the nearest 24 by
   texture are compared by keypoints, as `curiosity similar` does.
 - *Cost*: CPU time of one image of 256 x 256.
 

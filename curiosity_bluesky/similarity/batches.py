@@ -21,10 +21,10 @@ from typing import Any
 import httpx
 import numpy as np
 from numpy.typing import NDArray
-from tiled.client.container import Container
 
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.server import INDEX, INDEX_SPEC
+from curiosity_bluesky.similarity.images_of_runs import plain
 from curiosity_bluesky.similarity.rows import (
     Batch,
     Row,
@@ -320,12 +320,8 @@ class Store:
         if self._client is None:
             self.reach()
         client: Any = self._client
-        # The client of a catalogue takes each key for the uid of a run.
-        plain = Container(
-            client.context, item=client.item, structure_clients=client.structure_clients
-        )
         about = {"about": "Descriptors of the images in the runs, see curiosity_bluesky.similarity"}
-        return self._kept(INDEX, plain, make, metadata=about, specs=[INDEX_SPEC])
+        return self._kept(INDEX, plain(client), make, metadata=about, specs=[INDEX_SPEC])
 
     def _folder(self, kind: str, make: bool = False) -> Any:
         root = self._root(make)

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tiled.client.container import Container
 
 from curiosity_bluesky.documents import DECISIONS, DRIFT, LEARNING, MAPS, MASK
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.similarity.collection import Entry
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.units import period_of, um_in
 
@@ -166,31 +168,45 @@ def images_in(array: Any, events: Sequence[int]) -> Iterator[tuple[int, NDArray]
             yield event, one.reshape(one.shape[-2:])
 
 
-def image_of(run: Any, stream: str, key: str, event: int) -> Image:
-    """Read one image of a run.
+def image_of(client: Any, entry: Entry) -> Image:
+    """Read an image that is indexed: two requests.
 
     Parameters
     ----------
-    run
-        A run from a catalogue.
-    stream, key, event
-        Where in the run.
+    client
+        The catalogue in Tiled.
+    entry
+        Which image.
 
     Raises
     ------
     InputError
-        If it is not there, or cannot be described.
+        If it is not there any more, or cannot be described.
     """
-    node = streams_of(run).get(stream)
-    found = [] if node is None else image_keys(stream, node.metadata)
-    for one in found:
-        if node is not None and one.key == key and event < node[key].shape[0]:
-            [(_, values)] = images_in(node[key], [event])
-            return one.image(values)
+    root = plain(client)
+    for path in ((entry.uid, entry.stream), (entry.uid, "streams", entry.stream)):
+        try:
+            node = root[(*path, entry.key)]
+            values = np.asarray(node[entry.event])
+        except (KeyError, IndexError):  # a run of an older writer, or deleted
+            continue
+        described = node.metadata
+        name = f"{entry.key} {described.get('quantity', '')}"
+        return Image.checked(
+            values.reshape(values.shape[-2:]),
+            entry.um_per_pixel,
+            period_of(name, str(described.get("units") or "")),
+            what=f"{entry.key} in {entry.stream}",
+        )
     raise InputError(
-        f"run {run.start['uid'][:8]} has no image {key}[{event}] in {stream} any more; "
+        f"run {entry.uid[:8]} has no image {entry.key}[{entry.event}] in {entry.stream} any more; "
         "`curiosity index --rebuild` makes the index anew"
     )
+
+
+def plain(client: Any) -> Container:
+    """Return a client of a catalogue that takes a path for a path: its own looks for a uid."""
+    return Container(client.context, item=client.item, structure_clients=client.structure_clients)
 
 
 def flat(start: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.collection import Collection, Entry, Hit
 from curiosity_bluesky.similarity.conditions import chosen
 from curiosity_bluesky.similarity.describing import Thumbnail
-from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.images_of_runs import image_of
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.similarity.reading import channel_of, read_images
@@ -117,7 +116,7 @@ def similar(
     own
         Whether the run's own images may be found.
     verify
-        Whether keypoints are compared with the nearest 48, see `verifying`.
+        Whether keypoints are compared with the nearest 24, see `verifying`.
 
     Raises
     ------
@@ -142,7 +141,7 @@ def similar(
         assert collection.thumbnails is not None
         picture = collection.thumbnails[row]
         said = f"{entry.uid[:8]} {entry.channel}"
-        image = _image(index, entry) if verify else None
+        image = image_of(index.catalog.client, entry) if verify else None
         if not own:
             rows = rows[[collection.entries[n].uid != entry.uid for n in rows]]
     near = collection.nearest(vector, by, max(top, SHORTLIST if verify else 0), rows)
@@ -154,15 +153,11 @@ def similar(
     return Found(said, by, len(rows), near[:top], picture, collection, agree)
 
 
-def _image(index: Index, entry: Entry) -> Image:
-    return image_of(index.catalog[entry.uid], entry.stream, entry.key, entry.event)
-
-
 def _agreeing(index: Index, wanted: Keypoints, hits: Sequence[Hit]) -> dict[int, int]:
-    found = {}
+    found, client = {}, index.catalog.client
     for hit in hits:
         try:
-            found[hit.row] = agreeing(wanted, keypoints(_image(index, hit.entry)))
+            found[hit.row] = agreeing(wanted, keypoints(image_of(client, hit.entry)))
         except InputError:  # deleted since it was indexed
             continue
     return found

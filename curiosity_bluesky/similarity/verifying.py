@@ -28,7 +28,7 @@ SURE = 8
 """Keypoints that have to agree. Two recordings of different places have 2 as a rule and 4 in one
 case of a hundred (docs/descriptors.md)."""
 
-SHORTLIST = 48
+SHORTLIST = 24
 """Images that are looked at: the nearest by a descriptor."""
 
 _BLUR = 1.5
