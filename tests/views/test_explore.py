@@ -15,6 +15,7 @@ from explored import image_of, room_of
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity import Collection, Image
+from curiosity_bluesky.similarity.reading import read_images
 from curiosity_bluesky.views.explore import html, keeping
 from curiosity_bluesky.views.explore.columns import NONE, OTHER, Column, Filter, coloured
 from curiosity_bluesky.views.explore.projecting import Projections
@@ -266,6 +267,21 @@ def test_pictures_are_read_in_8_and_16_bit_in_colour_and_in_floats(suffix: str) 
         read = uploaded(f"x.{suffix}", file.getvalue()).values
         assert read.shape == (20, 30)
         assert np.corrcoef(read.ravel(), grey.ravel())[0, 1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_a_picture_is_the_same_image_uploaded_and_given_by_its_path(
+    tmp_path: Path, mode: str
+) -> None:
+    # Two readers: files from a browser go through few formats and within bounds alone.
+    colours = np.random.default_rng(0).integers(0, 255, (24, 20, 3)).astype(np.uint8)
+    if mode == "I;16":
+        picture = PIL.Image.fromarray(colours[..., 0].astype(np.uint16) * 257)
+    else:
+        picture = PIL.Image.fromarray(colours).convert(mode)
+    picture.save(path := tmp_path / "x.png")
+    by_path = read_images(path)[0].image().values
+    np.testing.assert_allclose(uploaded("x.png", path.read_bytes()).values, by_path, rtol=1e-6)
 
 
 def test_an_empty_index_says_what_to_do() -> None:

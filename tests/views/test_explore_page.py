@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+import os
 import shutil
+import signal
+import subprocess
 import threading
 import time
 import urllib.error
@@ -34,6 +38,9 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 WAIT = 30_000
+LONGEST = 180
+"""Seconds for one test, below those after which pytest gives up."""
+
 
 FRONT = 'Bokeh.documents[0].get_model_by_name("front")'
 # Where each image that passes lies in the window: its row, x and y.
@@ -55,7 +62,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
         made.append(PageServer(room_of(IMAGES), port=0, cache=cache))
         made[0].run(started.set, signals=False)
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)  # one that hangs is left behind
     thread.start()
     assert started.wait(60)
     yield made[0]
@@ -65,13 +72,39 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Where the browser listens, and what ends it: a page that hangs would hang the driver too."""
     if CHROMIUM is None:
         pytest.skip("there is no chromium here")
+    profile = tmp_path_factory.mktemp("profile")
+    process = subprocess.Popen(
+        [CHROMIUM, *ARGUMENTS, "--remote-debugging-port=0", f"--user-data-dir={profile}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def end() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    try:
+        said, last = profile / "DevToolsActivePort", time.monotonic() + LONGEST
+        while not (said.exists() and len(said.read_text().splitlines()) == 2):
+            assert process.poll() is None and time.monotonic() < last, "chromium does not start"
+            time.sleep(0.05)
+        port, path = said.read_text().splitlines()
+        yield f"ws://127.0.0.1:{port}{path}", end
+    finally:
+        end()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: tuple[str, Callable[[], None]]) -> Iterator[Any]:
     with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+        yield driver.chromium.connect_over_cdp(chromium[0])
+        chromium[1]()
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +112,22 @@ def context(browser: Any) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1400, "height": 860})
     context.set_default_timeout(WAIT)
     yield context
-    context.close()
 
 
 @pytest.fixture
-def page(server: PageServer, context: Any) -> Iterator[Any]:
+def page(
+    server: PageServer, context: Any, chromium: tuple[str, Callable[[], None]]
+) -> Iterator[Any]:
+    # What the driver waits for without a limit of its own ends with the browser.
+    watch = threading.Timer(LONGEST, chromium[1])
+    watch.start()
+    try:
+        yield from _page(server, context)
+    finally:
+        watch.cancel()
+
+
+def _page(server: PageServer, context: Any) -> Iterator[Any]:
     page = context.new_page()
     failed: list[str] = []
     page.on("pageerror", lambda error: failed.append(str(error)))
@@ -127,16 +171,18 @@ def lasso(page: Any, share: float) -> set[int]:
     path = [
         (middle[0] + radius * math.cos(turn), middle[1] + radius * math.sin(turn)) for turn in turns
     ]
-    # Bokeh takes a button that is held for 0.3 s before it moves for something else.
-    for _ in range(5):
+    # Bokeh takes a button that is held for 0.3 s before it moves for something else, which
+    # happens on a busy machine: again, then.
+    end = time.monotonic() + WAIT / 1000
+    while not page.evaluate(f"{FRONT}.selected.indices.length"):
+        assert time.monotonic() < end, "no lasso was drawn in time"
         page.mouse.move(*path[0])
         page.mouse.down()
         for xy in path[1:]:
             page.mouse.move(*xy)
         page.mouse.up()
-        page.wait_for_timeout(200)
-        if page.evaluate(f"{FRONT}.selected.indices.length"):
-            break
+        with contextlib.suppress(sync_api.TimeoutError):
+            page.wait_for_function(f"{FRONT}.selected.indices.length > 0", timeout=1000)
     rows = page.evaluate(f"{FRONT}.selected.indices.map(i => {FRONT}.data.row[i])")
     page.get_by_text(f"Selected · {len(rows)}").wait_for()
     return set(rows)
