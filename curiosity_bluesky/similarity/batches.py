@@ -33,6 +33,7 @@ from curiosity_bluesky.similarity.rows import (
     batch_in,
     checksum,
     checksum_of,
+    grouped,
     images_table,
     runs_in,
     runs_table,
@@ -190,7 +191,7 @@ class Store:
                 alike.setdefault(frozenset(batch.arrays), []).append(batch)
         merged = False
         for kinds, small in alike.items():
-            for group in _groups(small) if len(small) >= MANY else []:
+            for group in grouped(small, SMALL) if len(small) >= MANY else []:
                 merged |= self._merge(group, kinds)
         if merged:
             self.remove_dominated()
@@ -387,13 +388,3 @@ def _about() -> dict[str, Any]:
 
 def _is_old(node: Any) -> bool:
     return time.time() - float(node.metadata.get("time", 0.0)) > STALE
-
-
-def _groups(batches: list[Batch]) -> list[list[Batch]]:
-    """Put batches together up to the size at which they stay."""
-    groups: list[list[Batch]] = [[]]
-    for batch in batches:
-        if groups[-1] and sum(len(b.rows) for b in groups[-1]) + len(batch.rows) > SMALL:
-            groups.append([])
-        groups[-1].append(batch)
-    return [group for group in groups if len(group) > 1]

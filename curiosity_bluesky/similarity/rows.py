@@ -92,6 +92,16 @@ class Batch:
         return mine > others or (mine == others and self.key < other.key)
 
 
+def grouped(batches: Sequence[Batch], size: int) -> list[list[Batch]]:
+    """Put batches together up to so many images; what stays alone is left out."""
+    groups: list[list[Batch]] = [[]]
+    for batch in batches:
+        if groups[-1] and sum(len(b.rows) for b in groups[-1]) + len(batch.rows) > size:
+            groups.append([])
+        groups[-1].append(batch)
+    return [group for group in groups if len(group) > 1]
+
+
 def images_table(rows: Sequence[Row]) -> dict[str, list[Any]]:
     """Return images as columns."""
     return {
