@@ -130,30 +130,32 @@ def similar(
     if as_json:
         print(json.dumps(found.to_dict()))
         return
+    if not found.hits:
+        asked = f" of which {', '.join(where)} holds" if where else ""
+        console.print(
+            f"{found.query}: there is no image in {place}{asked} that could be like it",
+            highlight=False,
+            markup=False,
+        )
+        return
     table = Table(
         title=f"{found.query}: the nearest of {found.among} images in {place}, by {found.by}",
         title_justify="left",
     )
-    for column in (
-        "distance",
-        "place",
-        "uid",
-        "sample",
-        "channel",
-        "started",
-        "status",
-        "symmetry",
-    ):
-        table.add_column(column, overflow="fold", no_wrap=column in ("uid", "distance"))
+    narrow = ("distance", "uid", "date", "status")
+    for column in ("distance", "place", "uid", "sample", "channel", "date", "status", "group"):
+        table.add_column(column, overflow="fold", no_wrap=column in narrow)
     for hit in found.hits:
         entry = hit.entry
+        # An imported file is known by its name.
+        called = (entry.metadata.get("sample"), entry.metadata.get("file"))
         table.add_row(
             f"{hit.distance:.3f}",
             "same" if found.same_place(hit) else "",
             entry.uid[:8],
-            str(entry.metadata.get("sample", "")),
+            "\n".join(str(word) for word in called if word),
             entry.channel if entry.event == 0 else f"{entry.channel}[{entry.event}]",
-            _date(entry.metadata.get("time")),
+            _date(entry.metadata.get("time"))[:10],
             str(entry.metadata.get("exit_status", "")),
             str(entry.labels.get("symmetry", "")),
         )
@@ -176,7 +178,8 @@ def _save_picture(path: Path, found: Any) -> None:
         (
             pictures[hit.row],
             f"{hit.distance:.3f}  {hit.entry.uid[:8]}\n"
-            f"{hit.entry.metadata.get('sample', '')} {hit.entry.channel}",
+            f"{hit.entry.metadata.get('file') or hit.entry.metadata.get('sample', '')} "
+            f"{hit.entry.channel}",
         )
         for hit in found.hits
     ]

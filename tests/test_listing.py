@@ -8,6 +8,7 @@ from scans import Crude, put, scan
 
 from curiosity_bluesky.catalog import connect
 from curiosity_bluesky.listing import runs_alone
+from curiosity_bluesky.similarity.collection import Entry
 from curiosity_bluesky.similarity.images_of_runs import image_of
 from curiosity_bluesky.similarity.index import Index
 
@@ -40,7 +41,7 @@ def test_what_a_run_calls_like_the_index_is_read_and_the_index_is_not_listed(tmp
             writer(name, doc)
         catalog.flush()
         new = run.start_doc["uid"]
-        image = image_of(catalog[new], "similarity", "similarity", 0)
+        image = image_of(catalog.client, Entry(new, "similarity", "similarity", "similarity"))
         np.testing.assert_array_equal(image.values, values)
         assert list(catalog.client) == [uid, new] and len(catalog.client) == 2
         assert len(Index(catalog, [Crude()]).collection()) == 1  # the index is there all the same

@@ -108,8 +108,9 @@ def _picture(path: Path) -> NDArray[Any]:
     try:
         values = np.asarray(imread(path))
     except Exception as error:  # Pillow's and tifffile's many ways to say no
+        why = " ".join(str(error).split()).split(". ")[0]
         raise InputError(
-            f"{path} cannot be read as an image ({' '.join(str(error).split())[:120]})"
+            f"{path} cannot be read as an image ({why:.80}); is it one, and whole?"
         ) from None
     if values.dtype == bool:
         values = values.astype(np.uint8)
