@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
+from curiosity_bluesky.similarity.preparing import along_one_axis
+
 _EDGE, _BIN, _BINS = 5.0, 0.05, 201  # standard deviations, from -5 to 5
 _LEVELS = slice(104, 168, 4)  # 0.2 to 3.2 of them
 _BLUR = 4.0  # of the fine levels
@@ -26,10 +28,7 @@ def histogram_block(values: NDArray) -> NDArray[np.float64]:
     values
         (rows, cols), real or complex, mean 0 and mean square 1.
     """
-    if np.iscomplexobj(values):
-        # The second moment turns by twice the offset of the phase.
-        axis = np.exp(-0.5j * np.angle(np.mean(values**2)))
-        values = (values * axis).real
+    values = along_one_axis(values)
     out = []
     for width in _SMOOTHING:
         smooth = gaussian_filter(values, width, mode="nearest") if width else values

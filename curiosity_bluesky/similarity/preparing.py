@@ -68,6 +68,21 @@ def prepared(image: Image, longest: int = LONGEST) -> Field:
     return Field((values / max(size, 1e-12)).astype(kind), pixel)
 
 
+def along_one_axis(values: NDArray) -> NDArray:
+    """Return a real field: of a circular channel the part along the axis on which it varies most.
+
+    Parameters
+    ----------
+    values
+        As in `Field`.
+    """
+    if not np.iscomplexobj(values):
+        return values
+    # The second moment turns by twice the offset of the phase.
+    axis = np.exp(-0.5j * np.angle(np.mean(values**2)))
+    return (values * axis).real
+
+
 def _filled(values: NDArray) -> NDArray:
     """Fill what is NaN by the mean of what is around it, as far around as it takes."""
     missing = np.isnan(values)
