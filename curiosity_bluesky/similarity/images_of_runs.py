@@ -50,6 +50,18 @@ class ImageKey:
     period: float | None
     in_file: bool
 
+    def image(self, values: Any) -> Image:
+        """Return one event's value as an image.
+
+        Raises
+        ------
+        InputError
+            If it cannot be described.
+        """
+        return Image.checked(
+            values, self.um_per_pixel, self.period, what=f"{self.key} in {self.stream}"
+        )
+
 
 def image_keys(stream: str, about: Mapping[str, Any]) -> list[ImageKey]:
     """Return the data keys of a stream that are images.
