@@ -1,0 +1,114 @@
+"""What travels between processes: msgpack, sealed with a token; never pickle.
+
+What comes over a network must not be able to run code here, so nothing is unpacked but
+numbers, words, lists, mappings and arrays of numbers. A seal (HMAC-SHA256, as Jupyter's
+kernels have it) says that the sender knows the token; it does not hide what is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from curiosity_bluesky.errors import InputError
+
+_ARRAY = 1
+"""Type of msgpack's extension that an array travels as."""
+_SEAL = hashlib.sha256().digest_size
+_KINDS = "biufcSU"
+"""Kinds of dtypes that arrays may have: those that hold no objects."""
+
+
+def packed(value: Any) -> bytes:
+    """Pack what documents hold: JSON's types, bytes, numpy's scalars and arrays.
+
+    Raises
+    ------
+    InputError
+        If there is something else in it.
+    """
+    return bytes(msgpack.packb(value, default=_extension, use_bin_type=True) or b"")
+
+
+def unpacked(data: bytes) -> Any:
+    """Return what `packed` packed; a tuple comes back as a list.
+
+    Raises
+    ------
+    InputError
+        If it is none of `packed`.
+    """
+    try:
+        return msgpack.unpackb(data, ext_hook=_array, raw=False, strict_map_key=False)
+    except Exception as error:  # msgpack has a good many, numpy some more
+        raise InputError(f"a message cannot be read ({type(error).__name__}: {error})") from error
+
+
+def sealed(data: bytes, token: str) -> bytes:
+    """Put the seal of a token before some bytes."""
+    return _seal(data, token) + data
+
+
+def unsealed(data: bytes, token: str) -> bytes:
+    """Return the bytes behind a seal.
+
+    Raises
+    ------
+    InputError
+        If it is not the seal of this token.
+    """
+    seal, rest = data[:_SEAL], data[_SEAL:]
+    if not hmac.compare_digest(seal, _seal(rest, token)):
+        raise InputError("a message does not bear the seal of the token; both sides need the same")
+    return rest
+
+
+def serializer(token: str) -> Callable[[Mapping[str, Any]], bytes]:
+    """Return what bluesky's ``Publisher(serializer=...)`` wants."""
+    return lambda doc: sealed(packed(doc), token)
+
+
+def deserializer(token: str) -> Callable[[bytes], Any]:
+    """Return what bluesky's ``RemoteDispatcher(deserializer=...)`` wants.
+
+    The dispatcher drops a document whose seal is not right, and says so.
+    """
+    return lambda data: unpacked(unsealed(data, token))
+
+
+def _seal(data: bytes, token: str) -> bytes:
+    return hmac.digest(token.encode(), data, "sha256")
+
+
+def _extension(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype.kind in _KINDS:
+        about = packed([value.dtype.str, list(value.shape)])
+        return msgpack.ExtType(_ARRAY, about + np.ascontiguousarray(value).tobytes())
+    if isinstance(value, np.generic) and value.dtype.kind in _KINDS:
+        return value.item()
+    if isinstance(value, Mapping):  # such as the descriptors of event-model
+        return dict(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise InputError(
+        f"{type(value).__name__} cannot be sent to another process; expected numbers, words, "
+        "lists, mappings and arrays of numbers"
+    )
+
+
+def _array(code: int, data: bytes) -> Any:
+    if code != _ARRAY:
+        raise ValueError(f"extension {code} is not known")
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(data)
+    dtype, shape = unpacker.unpack()
+    kind = np.dtype(dtype)
+    if kind.kind not in _KINDS:
+        raise ValueError(f"an array of {kind} is not taken")
+    # A copy, so that whoever has it may write to it, as to any other.
+    return np.frombuffer(data[unpacker.tell() :], kind).reshape(shape).copy()
