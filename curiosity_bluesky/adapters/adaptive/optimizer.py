@@ -277,11 +277,12 @@ class CuriosityOptimizer:
             for pixel in pixels:
                 if self.explorer.masked[pixel]:
                     raise InputError(f"pixel {pixel} is masked: nothing may be measured there")
-            pending = {p.decision_id: p for p in self.explorer.pending}
+            pending = {p.decision_id for p in self.explorer.pending}
             registered = []
             for suggestion, pixel in zip(suggestions, pixels, strict=True):
-                proposal = pending.get(suggestion.get(ID))  # pyright: ignore[reportArgumentType]
-                if proposal is None or proposal.pixel != pixel:
+                proposal = self._known(suggestion)
+                waited_for = proposal is not None and proposal.decision_id in pending
+                if proposal is None or not waited_for or proposal.pixel != pixel:
                     row, col = pixel
                     self._take(Act(self.explorer.n_acts, "add", {"row": row, "col": col}))
                     [proposal] = self.explorer.propose()
@@ -303,13 +304,14 @@ class CuriosityOptimizer:
             If one was not suggested here.
         """
         with self._busy:
-            numbers = [suggestion.get(ID) for suggestion in suggestions]
-            for number in numbers:
-                if number not in self._proposals:
-                    raise InputError(f"nothing was suggested here as {ID} {number!r}")
-            for number in numbers:
-                if number not in self._outcomes:
-                    self._take(Failure(number, "the plan that measured it failed"))  # pyright: ignore[reportArgumentType]
+            proposals = []
+            for suggestion in suggestions:
+                if (proposal := self._known(suggestion)) is None:
+                    raise InputError(f"nothing was suggested here as {ID} {suggestion.get(ID)!r}")
+                proposals.append(proposal)
+            for proposal in proposals:
+                if (number := proposal.decision_id) not in self._outcomes:
+                    self._take(Failure(number, "the plan that measured it failed"))
 
     # ---- besides
 
@@ -329,6 +331,11 @@ class CuriosityOptimizer:
 
     def _suggestion(self, proposal: Proposal) -> Suggestion:
         return Suggestion.of(proposal, self.actuators)
+
+    def _known(self, point: Mapping[str, Any]) -> Proposal | None:
+        """Return the proposal that a point names, None if it names none of ours."""
+        number = point.get(ID)
+        return self._proposals.get(int(number)) if isinstance(number, int | np.integer) else None
 
     def _decided(self, proposal: Proposal) -> None:
         self._proposals[proposal.decision_id] = proposal
@@ -361,7 +368,7 @@ class CuriosityOptimizer:
                 "FromDocuments or FromTiled as evaluation function and hand on the outcomes that "
                 f"it returns, or put the spectrum into the outcome as {SPECTRUM!r}"
             )
-        proposal = self._proposals.get(number)  # pyright: ignore[reportArgumentType]
+        proposal = self._known(point)
         pixel = self._pixel(point) if proposal is None else proposal.pixel
         return Observation(
             pixel,
