@@ -211,14 +211,14 @@ class FromDocuments(_Evaluation):
             if run is None:
                 return [], ()
             return list(run.readings.values()), run.start.get(ORDER, ())
-        # What was measured since the last time in the run that is open.
-        for run in reversed(self._runs.values()):
-            new = [reading for n, reading in run.readings.items() if n > run.done]
-            if new and not run.stopped:
-                run.done = max(run.readings)
-                run.readings.clear()
-                return new, uid if isinstance(uid, Sequence) else ()
-        return [], ()
+        # What was measured since the last time in the run that is open: the newest.
+        run = next(reversed(self._runs.values()), None)
+        if run is None or run.stopped:
+            return [], ()
+        new = [reading for n, reading in run.readings.items() if n > run.done]
+        run.done = max([run.done, *run.readings])
+        run.readings.clear()
+        return new, uid if isinstance(uid, Sequence) else ()
 
 
 class FromTiled(_Evaluation):
