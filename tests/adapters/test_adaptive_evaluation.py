@@ -46,7 +46,7 @@ class Run:
             configuration={
                 "meter": {
                     "data": config,
-                    "data_keys": described(**dict.fromkeys(config, [POINTS])),
+                    "data_keys": described(**{key: [POINTS] for key in config}),
                     "timestamps": dict.fromkeys(config, 0.0),
                 }
             },
