@@ -302,19 +302,26 @@ def test_a_training_does_not_keep_a_pause_waiting(instrument):
     assert check_spectra(problem) == 7
 
 
-@pytest.mark.parametrize("n_points", [1, 2])
-def test_pauses_anywhere_change_nothing(n_points):
-    undisturbed = problem_of(simulated_instrument(SAMPLE, speed=math.inf))
-    run(optimize_in_run(undisturbed, iterations=20, n_points=n_points))
-    for where in range(0, 40, 5):
-        problem = problem_of(simulated_instrument(SAMPLE, speed=math.inf))
-        plan = optimize_in_run(problem, iterations=20, n_points=n_points)
+@pytest.mark.parametrize(
+    ("plan", "n_points"), [(optimize_in_run, 1), (optimize_in_run, 2), (optimize, 2)]
+)
+def test_pauses_anywhere_change_nothing(plan, n_points):
+    in_run = plan is optimize_in_run
+
+    def fresh():
+        return problem_of(simulated_instrument(SAMPLE, speed=math.inf), in_run=in_run)
+
+    undisturbed = fresh()
+    run(plan(undisturbed, iterations=20, n_points=n_points))
+    for where in range(0, 60, 10):
+        problem = fresh()
 
         def here(n, msg, where=where):
             # Once their run is closed, the RunEngine has nothing to go back to.
-            return n % 40 == where and msg.command not in ("save", "close_run")
+            return n % 60 == where and msg.command not in ("save", "close_run")
 
-        assert paused_run(RunEngine({}), plan, here) > 2
+        RE = RunEngine({})
+        assert paused_run(RE, plan(problem, iterations=20, n_points=n_points), here) > 1
         assert suggested(problem) == suggested(undisturbed)
         assert check_spectra(problem) == 8
 
