@@ -541,9 +541,10 @@ class Busy(Crude):
 
     def __init__(self) -> None:
         super().__init__()
-        self.go, self.threads = threading.Event(), 0
+        self.began, self.go, self.threads = threading.Event(), threading.Event(), 0
 
     def __call__(self, image):
+        self.began.set()
         self.go.wait(60)
         self.threads = torch.get_num_threads()
         return super().__call__(image)
@@ -566,6 +567,7 @@ def test_what_does_not_keep_up_is_left_for_later_and_nobody_waits_for_it(
                 for name, doc in documents_of(channels, {}):
                     writer(name, doc)
                     indexer(name, doc)
+                assert busy.began.wait(60)  # the first is in hand, and waits for nobody any more
             catalog.flush()
             assert "brings more than" in caplog.text
             indexer.close(0.1)
