@@ -53,16 +53,21 @@ def prepare(environment: Mapping[str, str]) -> None:
         (("catalog", "init", "--if-not-exists"), f"{where}/tiled_catalog"),
         (("admin", "initialize-database"), f"{where}/tiled_authn"),
     )
-    for command, database in commands:
-        done = subprocess.run(
+    processes = [
+        subprocess.Popen(
             [sys.executable, "-m", "tiled", *command, database],
             env={**os.environ, **environment},
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
         )
-        if done.returncode and "already initialized" not in done.stderr:
+        for command, database in commands
+    ]
+    said = [process.communicate()[1] for process in processes]
+    for (command, database), process, text in zip(commands, processes, said, strict=True):
+        if process.returncode and "already initialized" not in text:
             raise InputError(
-                f"`tiled {' '.join(command)} {database}` failed: {' '.join(done.stderr.split())}"
+                f"`tiled {' '.join(command)} {database}` failed: {' '.join(text.split())}"
             )
 
 

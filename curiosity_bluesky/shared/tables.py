@@ -51,17 +51,24 @@ class Tables(SQLAdapter):
 
 
 def _see_to(storage: RemoteSQLStorage, table: str) -> None:
-    """Give a table the column and the index; once."""
+    """Give a table the column and the index that it lacks; asked once."""
     if (storage.uri, table) in _made:
         return
+    index = f"{table[:50]}_in_order"
     with _making, closing(storage.connect()) as connection:
         with connection.cursor() as cursor:
             # Of several servers the first does it, the others wait and find it done.
             cursor.execute(f"SELECT pg_advisory_xact_lock(hashtext('{table}'))")
-            cursor.execute(f'ALTER TABLE "{table}" ADD COLUMN IF NOT EXISTS "{_ORDER}" bigserial')
             cursor.execute(
-                f'CREATE INDEX IF NOT EXISTS "{table[:50]}_in_order" '
-                f'ON "{table}" (_dataset_id, "{_ORDER}")'
+                f"SELECT attname FROM pg_attribute WHERE attrelid = '\"{table}\"'::regclass "
+                f"AND attname = '{_ORDER}'"
+            )
+            # Asked first: ALTER TABLE waits for all who read, for a backup too, and all others
+            # wait for it, whether there is something to do or not.
+            if cursor.fetchone() is None:
+                cursor.execute(f'ALTER TABLE "{table}" ADD COLUMN "{_ORDER}" bigserial')
+            cursor.execute(
+                f'CREATE INDEX IF NOT EXISTS "{index}" ON "{table}" (_dataset_id, "{_ORDER}")'
             )
         connection.commit()
         _made.add((storage.uri, table))
