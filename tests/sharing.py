@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,6 @@ from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.intake import compare
 from curiosity_bluesky.journal import Tally, journals
 from curiosity_bluesky.session import simulated_instrument
-from curiosity_bluesky.shared.cluster import programs
 from curiosity_bluesky.shared.serving import SharedCatalogue
 from sim_devices import SyntheticSample
 
@@ -44,8 +43,6 @@ PATIENCE = 240.0
 """How long the processes of a campaign may take, s, unless it is told otherwise."""
 
 SIDE, POINTS = 16, 16
-
-NO_POSTGRES = None if programs() else "PostgreSQL is not installed (apt-get install postgresql)"
 
 _PRELOADED = [
     *("torch", "bluesky", "event_model", "zarr", "dask.dataframe", "pandas", "tiled.client"),
@@ -101,8 +98,16 @@ def made_run(writer: int, number: int, spectra: int) -> Iterator[tuple[str, dict
     yield "stop", run.compose_stop()
 
 
-def measured_run(emit: Callable[[str, Any], None], writer: int, points: int = 6) -> None:
-    """Measure a run with the plan on the simulated instrument."""
+def measured_run(
+    emit: Callable[[str, Any], None], writer: int, points: int = 6, **resumed: Any
+) -> None:
+    """Measure a run with the plan on the simulated instrument, or go on with one."""
+    given: dict[str, Any] = resumed or {
+        "num_points": points,
+        "parameters": {**QUICK, "n_seeds": 4},
+        "seed": writer,
+        "md": {"sample": f"film-{writer}", "writer": writer, "number": -1},
+    }
     film = SyntheticSample((SIDE, 14), seed=writer, points=POINTS)
     ins = simulated_instrument(film, speed=math.inf)
     RE = RunEngine({})
@@ -113,10 +118,7 @@ def measured_run(emit: Callable[[str, Any], None], writer: int, points: int = 6)
             ins.stage.x,
             ins.stage.y,
             ins.imager,
-            num_points=points,
-            parameters={**QUICK, "n_seeds": 4},
-            seed=writer,
-            md={"sample": f"film-{writer}", "writer": writer, "number": -1},
+            **given,
         )
     )
 
@@ -159,6 +161,28 @@ def _write(
         deadline = time.monotonic() + PATIENCE
         while journals(catalog.journal) and time.monotonic() < deadline:
             time.sleep(0.1)
+
+
+def _resume(uri: str, home: Path, uid: str, writer: int, points: int) -> None:
+    """Go on with a run and read it; say what came of it."""
+    with connect(uri) as catalog:
+        emitted: Documents = []
+        feed = catalog.writer()
+
+        def emit(name: str, doc: Any) -> None:
+            feed(name, doc)
+            emitted.append((name, doc))
+
+        measured_run(emit, writer, points, resume=uid, catalog=uri)
+        catalog.flush()
+        whole = read(catalog[emitted[0][1]["uid"]])
+        found = {
+            "uid": emitted[0][1]["uid"],
+            "status": catalog.runs(plan_name="curiosity_plan")[-1].status,
+            "spectra": whole["spectrometer_response"].values.tolist(),
+            "pixels": [[int(v) for v in whole[key].values] for key in ("row", "col")],
+        }
+    (home / "resumed.json").write_text(json.dumps(found))
 
 
 def _read(uri: str, home: Path, seed: int, ended: str) -> None:
@@ -217,6 +241,32 @@ def _look(catalog: Catalog, rng: Any, wrong: list[str], counts: Counter[str]) ->
             wrong.append(f"event {event} of run {run.start['uid']} of {writer}, {number}")
     counts["read"] += 1
     counts["spectra"] += points.sizes["point"]
+
+
+def resumed_by(shared: SharedCatalogue, home: Path, uid: str, writer: int, count: int) -> list[Any]:
+    """Let several processes go on with one run at once; return what came of each."""
+    context = _context()
+    homes = [home / f"resuming-{n}" for n in range(count)]
+    children = [
+        context.Process(
+            target=_child, args=(_resume, shared.uri, shared.write_key, where, uid, writer, 6)
+        )
+        for where in homes
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(PATIENCE)
+        child.kill()
+    failed = [path.read_text() for path in home.glob("resuming-*/failed")]
+    assert not failed, failed
+    return [json.loads((where / "resumed.json").read_text()) for where in homes]
+
+
+def _context() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context
 
 
 # ---- the campaign
@@ -304,8 +354,7 @@ def campaign(
     patience
         How long they may take, s.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    context = _context()
     before = set(_uids(shared))
     ended = home / "ended"
     homes = [home / f"writer-{n}" for n in range(writers)]
@@ -354,10 +403,20 @@ def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def as_user(shared: SharedCatalogue, key: str, home: Path) -> Catalog:
+def as_user(shared: SharedCatalogue, key: str, home: Path, **options: Any) -> Catalog:
     """Open the catalogue with a key, as on a machine of its own."""
     os.environ |= {"TILED_API_KEY": key, "XDG_DATA_HOME": str(home)}
-    return connect(shared.uri)
+    return connect(shared.uri, **options)
+
+
+def put(catalog: Catalog, documents: Iterable[tuple[str, dict[str, Any]]]) -> tuple[str, Documents]:
+    """Write a run; return its uid and its documents."""
+    emitted = list(documents)
+    writer = catalog.writer()
+    for name, doc in emitted:
+        writer(name, doc)
+    catalog.flush()
+    return emitted[0][1]["uid"], emitted
 
 
 def _uids(shared: SharedCatalogue) -> list[str]:

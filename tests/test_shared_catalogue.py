@@ -3,26 +3,9 @@
 import time
 
 import pytest
-from sharing import NO_POSTGRES, PATIENCE, campaign, open_directory
+from sharing import PATIENCE, campaign
 
-from curiosity_bluesky.shared.serving import SharedCatalogue
-
-pytestmark = [
-    pytest.mark.skipif(NO_POSTGRES is not None, reason=NO_POSTGRES or ""),
-    pytest.mark.timeout(900),  # on a machine that is busy with other things
-]
-
-
-@pytest.fixture(scope="module")
-def shared():
-    with open_directory() as directory, SharedCatalogue(directory) as catalogue:
-        yield catalogue
-
-
-@pytest.fixture(autouse=True)
-def own_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("TILED_API_KEY", "none yet")
+pytestmark = pytest.mark.timeout(900)  # on a machine that is busy with other things
 
 
 def check(outcome, runs):

@@ -37,7 +37,7 @@ def programs() -> Path | None:
 
 
 class Cluster:
-    """A PostgreSQL server with the three databases, on 127.0.0.1, ended with this process.
+    """A PostgreSQL server with the three databases, on 127.0.0.1, until it is closed.
 
     It is for trying and for testing: one disk, nobody to keep it. PostgreSQL refuses to run
     as root; started by root it runs as the user ``postgres``, who must be able to reach the
@@ -135,8 +135,9 @@ class Cluster:
             **self._as_user(),
         )
         if done.returncode:
+            who = f"; the user {self._user} must be able to reach it" if self._user else ""
             raise InputError(
-                f"{program} failed in {self.directory}: {' '.join(done.stderr.split())}"
+                f"{program} failed in {self.directory}: {' '.join(done.stderr.split())}{who}"
             )
         return done.stdout
 
@@ -185,6 +186,10 @@ class Cluster:
     def dump(self, database: str, into: Path) -> None:
         """Write all of a database into one file, as of one moment (``pg_dump``)."""
         into.write_text(self._run("pg_dump", "--no-owner", database))
+
+    def restore(self, database: str, dumped: Path) -> None:
+        """Read into an empty database what `dump` wrote."""
+        self._run("psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", str(dumped), database)
 
     def restart(self, *, crash: bool = False) -> None:
         """Stop the server and start it again on the same port.

@@ -72,7 +72,7 @@ def prepare(environment: Mapping[str, str]) -> None:
 
 
 class TiledServer:
-    """``tiled serve config`` in a process of its own, ended with this one.
+    """``tiled serve config`` in a process of its own, until it is closed.
 
     Parameters
     ----------
