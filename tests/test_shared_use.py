@@ -1,6 +1,7 @@
 """What people do with a shared catalogue: keys, commands, backups, several servers."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -94,6 +95,25 @@ def test_a_key_can_end_by_itself_and_be_taken_back(shared, tmp_path):
         make_key(shared.uri, "guessed", write=True, note="nobody")
 
 
+def test_a_key_that_writes_may_write_anew_what_went_in_by_halves(shared, tmp_path):
+    documents = list(made_run(91, 0, 3))
+    with as_user(shared, shared.write_key, tmp_path / "instrument") as catalog:
+        feed = RunFeed(catalog.client, 1)
+        for name, doc in documents[:-3]:
+            feed(name, doc)
+        uid, _ = put(catalog, documents)
+        assert journals(catalog.journal) == []
+        assert same(documents, catalog.documents(uid)) and once(documents, catalog)
+
+
+def test_a_key_cannot_make_one_that_may_more(shared):
+    headers = {"Authorization": f"Apikey {shared.read_key}"}
+    for scopes, allowed in ((["read:data"], True), (["write:data"], False)):
+        asked = {"scopes": scopes, "expires_in": 60}
+        answer = httpx.post(f"{shared.uri}/auth/apikey", json=asked, headers=headers)
+        assert answer.is_success == allowed, answer.text
+
+
 def test_the_command_for_keys_prints_one(shared):
     env = {**os.environ, **shared.environment}
     command = [sys.executable, "-m", "curiosity_bluesky.shared", "key", shared.uri]
@@ -157,6 +177,19 @@ def test_images_are_indexed_and_found_and_the_index_is_no_run(shared, tmp_path, 
     curiosity("similar", uids[0], "--catalog", shared.uri, "--json")
     hits = json.loads(capsys.readouterr().out)["hits"]
     assert uids[1] in {hit["uid"] for hit in hits}
+
+
+def test_a_run_with_an_infinite_number_keeps_nobody_from_listing_the_others(shared, tmp_path):
+    documents = list(made_run(65, 0, 1))
+    documents[0][1] |= {"sample": "endless", "limit": math.inf, "small": 5e-324, "large": 2**60}
+    with as_user(shared, shared.write_key, tmp_path / "home") as catalog:
+        uid, _ = put(catalog, documents)
+        assert journals(catalog.journal) == []
+        [run] = catalog.runs(sample="endless")
+        start = catalog[uid].start
+    assert run.uid == uid
+    assert isinstance(start["limit"], float) and start["limit"] > 1e308
+    assert start["small"] == 5e-324 and isinstance(start["large"], int)
 
 
 def test_files_of_detectors_are_registered_and_read(shared, instrument, tmp_path):
@@ -246,7 +279,7 @@ def test_what_was_backed_up_is_read_from_another_postgresql(shared, tmp_path, mo
                 reader = from_uri(server.uri, api_key=shared.read_key)
                 with pytest.raises(Exception, match="50[0-9]|40[0-9]"):
                     reader[uid]["survey/image_height"].read()
-                shutil.copytree(backup / "files" / uid, files / uid)
+                shutil.copytree(backup / "files" / uid, files / uid, dirs_exist_ok=True)
                 monkeypatch.setenv("TILED_API_KEY", shared.read_key)
                 with connect(server.uri, create=False) as catalog:
                     assert same(documents, catalog.documents(uid)) and once(documents, catalog)

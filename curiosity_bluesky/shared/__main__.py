@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.shared.serving import SharedCatalogue, make_key
+from curiosity_bluesky.shared.serving import SharedCatalogue, make_key, prepare
 
 app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
 
@@ -39,6 +39,16 @@ def serve(
         except KeyboardInterrupt:
             return
     raise InputError(f"the Tiled server has ended; {shared.directory / 'tiled.log'} says why")
+
+
+@app.command(name="prepare")
+def prepare_databases() -> None:
+    """Make what Tiled needs in the databases of PGHOST, PGPORT, PGUSER, PGPASSWORD."""
+    lacking = [n for n in ("PGHOST", "PGPORT", "PGUSER") if not os.environ.get(n)]
+    if lacking:
+        raise InputError(f"{', '.join(lacking)} must be set; docs/shared-catalogue.md says to what")
+    prepare(os.environ)
+    typer.echo("tiled_catalog and tiled_authn are ready")
 
 
 @app.command()

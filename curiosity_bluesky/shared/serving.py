@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import signal
@@ -13,16 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy.engine import URL
 
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.shared.cluster import Cluster, free_port
 
-READ = ("read:metadata", "read:data")
-"""Scopes of a key that reads."""
+_READ = ("read:metadata", "read:data")
+_WRITE = (
+    *(*_READ, "create:node", "write:metadata", "write:data"),
+    *("delete:node", "delete:revision"),  # a run that went in by halves is written anew
+    "register",  # detectors may write files of their own
+)
+_SUBSCRIBE = ("create:apikeys", "revoke:apikeys")
+# Tiled's client makes itself a key for each subscription. It may allow all that the role of
+# the service does, whatever the key that it was made with allowed: hence roles of our own.
 
-WRITE = (*READ, "create:node", "write:metadata", "write:data", "delete:node", "register")
-"""Scopes of a key that writes: `delete:node`, since a run that went in by halves is written
-anew; `register`, since detectors may write files of their own."""
+ROLES = {"reader": _READ, "writer": _WRITE}
+"""What services of each role may do; besides, to subscribe to what is being written."""
 
 _SECONDS = 90.0
 """How long the server may take to start."""
@@ -36,12 +44,12 @@ def configuration() -> Path:
 
 
 def prepare(environment: Mapping[str, str]) -> None:
-    """Make what is lacking in the two databases that Tiled wants made beforehand.
+    """Make what is lacking in the two databases that Tiled wants made beforehand; and `ROLES`.
 
     Parameters
     ----------
     environment
-        With ``PGHOST``, ``PGPORT``, ``PGUSER`` and a password.
+        With ``PGHOST``, ``PGPORT``, ``PGUSER``, ``PGPASSWORD``.
 
     Raises
     ------
@@ -69,6 +77,33 @@ def prepare(environment: Mapping[str, str]) -> None:
             raise InputError(
                 f"`tiled {' '.join(command)} {database}` failed: {' '.join(text.split())}"
             )
+    asyncio.run(_make_roles(environment))
+
+
+async def _make_roles(environment: Mapping[str, str]) -> None:
+    from sqlalchemy import select
+    from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+    from tiled.authn_database.orm import Role
+
+    where = URL.create(
+        "postgresql+asyncpg",
+        environment["PGUSER"],
+        environment.get("PGPASSWORD"),
+        environment["PGHOST"],
+        int(environment["PGPORT"]),
+        "tiled_authn",
+    )
+    engine = create_async_engine(where)
+    try:
+        async with AsyncSession(engine) as session:
+            there = set((await session.execute(select(Role.name))).scalars())
+            for name, scopes in ROLES.items():
+                if name not in there:
+                    role = Role(name=name, description="A service.", scopes=[*scopes, *_SUBSCRIBE])
+                    session.add(role)
+            await session.commit()
+    finally:
+        await engine.dispose()
 
 
 class TiledServer:
@@ -169,7 +204,8 @@ def make_key(
     note
         What it is for.
     expires_in
-        Seconds until it is worth nothing; default: never.
+        Seconds until it is worth nothing; default: never. With one that ends nobody can
+        subscribe to what is being written.
 
     Raises
     ------
@@ -179,11 +215,11 @@ def make_key(
     form = {"grant_type": "password", "username": "admin", "password": password}
     token = _asked(f"{uri}/auth/provider/local/token", data=form)["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
-    # The role is the most that a key of a service can be allowed: of Tiled's two, only that of
-    # administrators may register files. What this key is allowed is less.
-    role = {"role": "admin" if write else "user"}
-    service = _asked(f"{uri}/auth/principal", params=role, headers=headers)
-    body = {"scopes": list(WRITE if write else READ), "note": note, "expires_in": expires_in}
+    role = "writer" if write else "reader"
+    service = _asked(f"{uri}/auth/principal", params={"role": role}, headers=headers)
+    # One that ends must not make one that does not.
+    scopes = ROLES[role] if expires_in else (*ROLES[role], *_SUBSCRIBE)
+    body = {"scopes": list(scopes), "note": note, "expires_in": expires_in}
     made = _asked(f"{uri}/auth/principal/{service['uuid']}/apikey", json=body, headers=headers)
     return made["secret"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -56,7 +57,24 @@ def shared_runs(
     # As for the tables: no request is to fail because PostgreSQL was restarted before it.
     context.database_settings = dataclasses.replace(context.database_settings, pool_pre_ping=True)
     context.engine = get_database_engine(context.database_settings)
+    dialect: Any = context.engine.sync_engine.dialect
+    dialect._json_deserializer = from_json
     for storage in context.writable_storage.values():
         if isinstance(storage, RemoteSQLStorage):
             ask_before_use(storage)
     return RunsAlone(context, plain.node)
+
+
+def from_json(text: str) -> Any:
+    """Return what PostgreSQL has as JSON; a float comes back as one.
+
+    PostgreSQL writes out 1e300 with all its zeros, and Python takes that for an integer, which
+    no answer of Tiled can hold: one run with such a number, as which Tiled's writer puts down
+    infinity, and nobody could list the runs any more.
+    """
+    return json.loads(text, parse_int=_number)
+
+
+def _number(digits: str) -> int | float:
+    value = int(digits)
+    return value if -(2**63) <= value < 2**64 else float(digits)
