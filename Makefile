@@ -19,7 +19,7 @@ SHARED := -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-slow test-all lint format clean $(VENV)
+.PHONY: help venv demo catalogue test test-slow test-all lint format clean $(VENV)
 
 help:  ## what there is
 	@echo "usage: make TARGET [ARGS=\"...\"] [PYTHON=python3.12]"
@@ -44,6 +44,9 @@ venv: $(STAMP)  ## the environment alone (.venv)
 
 demo: $(STAMP)  ## the main job on a recorded sample; ARGS go to `curiosity demo`
 	@$(BIN)/curiosity demo $(ARGS)
+
+catalogue: $(STAMP)  ## a shared catalogue to try, in ARGS or ./shared-catalogue; needs PostgreSQL
+	@$(BIN)/python -m curiosity_bluesky.shared serve $(or $(ARGS),shared-catalogue)
 
 test: $(STAMP)  ## the tests, without the slow ones; ARGS go to pytest
 	@$(BIN)/python -m pytest $(SHARED) $(ARGS)

@@ -98,7 +98,7 @@ class EmbeddedServer:
         from tiled.server.app import build_app_from_config
 
         _make(self.directory / "catalog.db")
-        _over_what_is_left()
+        over_what_is_left()
         listening = _listen(port)
         app = build_app_from_config(_config(self.directory, self.api_key, anonymous_read))
         _settings_of_its_own(app, self.api_key, anonymous_read)
@@ -343,7 +343,7 @@ def _make(database: Path) -> None:
     new.replace(database)
 
 
-def _over_what_is_left() -> None:
+def over_what_is_left() -> None:
     """Let Tiled make an array where a server that was killed has left files of one.
 
     Tiled 0.2.20 makes the files of an array, and then commits the node they belong to. Of a

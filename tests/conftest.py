@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from bluesky import RunEngine
 
 from curiosity_bluesky.session import SimulatedInstrument, simulated_instrument
+from curiosity_bluesky.shared.cluster import programs
+from curiosity_bluesky.shared.serving import SharedCatalogue
 from sim_devices import SyntheticSample
 
 torch.set_num_threads(1)  # networks as small as those in the tests are quickest so
@@ -55,3 +58,24 @@ def authors_file() -> Path:
     if not AUTHORS_FILE.exists():
         pytest.skip(f"the authors' recording is not at {AUTHORS_FILE}; it may not be shipped")
     return AUTHORS_FILE
+
+
+@pytest.fixture(scope="session")
+def shared_once() -> Iterator[SharedCatalogue]:
+    """Yield Tiled on a PostgreSQL of its own, once for all tests of a process."""
+    from sharing import open_directory
+
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    with open_directory() as directory, SharedCatalogue(directory) as catalogue:
+        yield catalogue
+
+
+@pytest.fixture
+def shared(
+    shared_once: SharedCatalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> SharedCatalogue:
+    """Return it, to whoever has no key yet, and a place of his own for journals."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("TILED_API_KEY", raising=False)
+    return shared_once

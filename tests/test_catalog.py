@@ -22,6 +22,7 @@ import httpx
 import numpy as np
 import pyarrow
 import pytest
+import xarray as xr
 from bluesky import RunEngine
 from bluesky.plan_stubs import null
 from ophyd.sim import SynAxis, SynSignalWithRegistry
@@ -234,6 +235,19 @@ def test_a_point_that_a_pause_repeated_counts_once_for_reader_and_agent(RE, cata
     np.testing.assert_array_equal(ds["spectrometer_response"], points)
     explorer = CuriosityAgent.from_documents(catalog[-1].documents()).explorer
     np.testing.assert_array_equal([o.spectrum for o in explorer.observations], points)
+
+
+def test_rows_that_a_server_gives_in_another_order_are_read_in_theirs(RE, catalog, instrument):
+    # As PostgreSQL may; here SQLite does after what it goes by is turned round.
+    RE.subscribe(catalog.writer())
+    uid, _ = collected_run(RE, instrument, num_points=8)
+    expected = read(catalog[uid])
+    with closing(sqlite3.connect(Path(catalog.where) / "tables.db")) as tables, tables:
+        for (name,) in tables.execute("SELECT name FROM sqlite_master WHERE name LIKE 'table_%'"):
+            tables.execute(f'UPDATE "{name}" SET rowid = -rowid')
+    numbers = catalog[uid]["primary"].base["internal"].read()["seq_num"]
+    assert list(numbers) == list(range(8, 0, -1))
+    xr.testing.assert_identical(read(catalog[uid]), expected)
 
 
 def test_the_channels_of_a_survey_read_back_in_their_order(RE, catalog, film):

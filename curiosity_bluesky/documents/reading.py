@@ -203,6 +203,10 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
     # A row is written a second time when the answer to the first got lost; its time tells it
     # from the event of a message that was repeated.
     table = table.drop_duplicates(ignore_index=True)
+    # Tiled does not ask PostgreSQL for any order of rows; arrays have theirs. (Of what a pause
+    # repeated, older versions wrote both: there the rows are in the order of the arrays.)
+    if table["seq_num"].is_unique:
+        table = table.sort_values("seq_num", ignore_index=True)
     filed = set(external_keys(data_keys))
     columns = {
         key: _from_file(stream, key, data_keys[key])

@@ -1,0 +1,1 @@
+"""A catalogue that several machines share: Tiled on PostgreSQL, arrays in files."""

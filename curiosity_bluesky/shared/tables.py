@@ -1,0 +1,92 @@
+"""Tiled's tables in PostgreSQL, with what Tiled 0.2.20 lacks where several write at once."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
+from tiled.adapters.sql import SQLAdapter
+from tiled.storage import RemoteSQLStorage, SQLStorage
+
+_ORDER = "_order"
+"""Column that says in which order rows came; what SQLite and DuckDB call ``rowid``."""
+
+_making = threading.Lock()
+_made: set[tuple[str, str]] = set()
+"""Databases and tables that this process has seen to."""
+
+
+class Tables(SQLAdapter):
+    """A table of a stream, whose rows come back in the order in which they were written.
+
+    Tiled asks PostgreSQL for rows in no order but that of partitions, of which a stream has
+    one. Each of its connections fills a page of its own, and pages from which rows were deleted
+    are filled again: rows come back mixed up, while Tiled's arrays, which belong to them by
+    number, do not. So each row gets a number from PostgreSQL here.
+
+    Tiled also gives the index of every table the same name, so that only the first table of
+    a database has one; here each has.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if isinstance(self.storage, RemoteSQLStorage):
+            _see_to(self.storage, self.table_name)
+            # Not among the columns of the structure, which the base class would insist on.
+            self.order_by_args = [*self.order_by_args, {"column": _ORDER, "direction": "asc"}]
+
+    @classmethod
+    def init_storage(cls, storage: SQLStorage, data_source: Any, path_parts: Any = None) -> Any:
+        """Make the table of a new stream, if there is none of its columns yet."""
+        # Two that make the same one at once: PostgreSQL tells one of them that it is there,
+        # IF NOT EXISTS or not.
+        with _making:
+            made = super().init_storage(storage, data_source, path_parts)
+        if isinstance(storage, RemoteSQLStorage):
+            _see_to(storage, made.parameters["table_name"])
+        return made
+
+
+def _see_to(storage: RemoteSQLStorage, table: str) -> None:
+    """Give a table the column and the index that it lacks; asked once."""
+    if (storage.uri, table) in _made:
+        return
+    index = f"{table[:50]}_in_order"
+    with _making, closing(storage.connect()) as connection:
+        with connection.cursor() as cursor:
+            # Of several servers the first does it, the others wait and find it done.
+            cursor.execute(f"SELECT pg_advisory_xact_lock(hashtext('{table}'))")
+            cursor.execute(
+                f"SELECT attname FROM pg_attribute WHERE attrelid = '\"{table}\"'::regclass "
+                f"AND attname = '{_ORDER}'"
+            )
+            # Asked first: ALTER TABLE waits for all who read, for a backup too, and all others
+            # wait for it, whether there is something to do or not.
+            if cursor.fetchone() is None:
+                cursor.execute(f'ALTER TABLE "{table}" ADD COLUMN "{_ORDER}" bigserial')
+            cursor.execute(
+                f'CREATE INDEX IF NOT EXISTS "{index}" ON "{table}" (_dataset_id, "{_ORDER}")'
+            )
+        connection.commit()
+        _made.add((storage.uri, table))
+
+
+def ask_before_use(storage: RemoteSQLStorage) -> None:
+    """Let no request have a connection to a server that was restarted meanwhile.
+
+    Tiled 0.2.20 would hand out each of them once more, and answer 500 each time.
+    """
+
+    def ask(connection: Any, record: Any, proxy: Any) -> None:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+                cursor.fetchone()
+            connection.rollback()
+        except Exception as error:  # whatever the driver calls it
+            raise DisconnectionError(str(error)) from error
+
+    event.listen(storage._connection_pool, "checkout", ask)
