@@ -45,8 +45,8 @@ class Choosing:
         self._crowding = Crowding(patches.survey, limit, taken)
         barred = history.masked | history.out_of_reach | self._crowding.full
         self.available: NDArray[np.bool_] = patches.allowed & ~patches.flatten(barred)
-        for pixel in history.taken:
-            self._close(pixel)
+        taken_already = patches.indices(history.taken)
+        self.available[taken_already[taken_already >= 0]] = False
 
     @property
     def crowded(self) -> str:

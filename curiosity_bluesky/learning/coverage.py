@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from curiosity_bluesky.learning.gaussian_process import Posterior
+from curiosity_bluesky.learning.posterior import Conditioned, Posterior
 
 
 class Coverage:
@@ -40,11 +40,15 @@ class Coverage:
         self.references = references
         self.posterior = posterior
         # A row for each observation; whatever grows has room for some more.
-        self._cross = _Rows(kernel.covariance(inputs, posterior.indices, pool))
-        self._whitened = _Rows(solve_triangular(posterior.factor, self._cross.rows, lower=True))
-        self._reference_cross = _Rows(kernel.covariance(inputs, posterior.indices, references))
+        self._cross = GrowingRows(kernel.covariance(inputs, posterior.indices, pool))
+        self._whitened = GrowingRows(
+            solve_triangular(posterior.factor, self._cross.rows, lower=True)
+        )
+        self._reference_cross = GrowingRows(
+            kernel.covariance(inputs, posterior.indices, references)
+        )
         known = solve_triangular(posterior.factor, self._reference_cross.rows, lower=True)
-        self._known = _Rows(known)
+        self._known = GrowingRows(known)
         self._prior = kernel.variance(inputs, pool)
         self._reference_prior = kernel.variance(inputs, references)
         squares = np.einsum("nj,nj->j", self._whitened.rows, self._whitened.rows)
@@ -53,8 +57,9 @@ class Coverage:
         self._between = kernel.covariance(inputs, references, pool)
         self._between -= known.T @ self._whitened.rows
 
-    def grow(self, posterior: Posterior) -> None:
+    def grow(self, posterior: Conditioned) -> None:
         """Follow a posterior that was extended by one observation, in O(n candidates)."""
+        assert isinstance(posterior, Posterior)
         kernel, inputs, new = posterior.kernel, posterior.inputs, posterior.indices[-1:]
         row, own = posterior.factor[-1, :-1], posterior.factor[-1, -1]
         column = kernel.covariance(inputs, self.pool, new)[:, 0]
@@ -104,23 +109,35 @@ class Coverage:
         )
 
 
-class _Rows:
-    """A matrix that grows by rows without being copied each time."""
+class GrowingRows:
+    """A matrix that grows by rows without being copied each time.
 
-    def __init__(self, rows: NDArray) -> None:
-        self._n = len(rows)
-        self._room = np.empty((self._n + 32, rows.shape[1]))
+    Parameters
+    ----------
+    rows
+        What it begins with.
+    spare
+        Room for so many more, each time that there is none left.
+    """
+
+    def __init__(self, rows: NDArray, spare: int = 32) -> None:
+        self._n, self._spare = len(rows), spare
+        self._room = np.empty((self._n + spare, rows.shape[1]))
         self._room[: self._n] = rows
 
     @property
     def rows(self) -> NDArray:
+        """The matrix."""
         return self._room[: self._n]
 
-    def append(self, row: NDArray) -> None:
-        if self._n == len(self._room):
-            self._room = np.vstack([self._room, np.empty((32, len(row)))])
-        self._room[self._n] = row
-        self._n += 1
+    def append(self, rows: NDArray) -> None:
+        """Append one row, or some."""
+        rows = np.atleast_2d(rows)
+        if (n := self._n + len(rows)) > len(self._room):
+            self._room = np.vstack([self.rows, np.empty((len(rows) + self._spare, rows.shape[1]))])
+        self._room[self._n : n] = rows
+        self._n = n
 
-    def copy(self) -> _Rows:
-        return _Rows(self.rows)
+    def copy(self) -> GrowingRows:
+        """Return a copy."""
+        return GrowingRows(self.rows)

@@ -12,11 +12,11 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.gaussian_process import (
     Inputs,
     Kernel,
-    Posterior,
     principal_components,
 )
 from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.posterior import Posterior
 from curiosity_bluesky.learning.survey import Survey
 
 LEAST = 10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.random import Generator
@@ -12,6 +12,8 @@ from curiosity_bluesky.learning.acquisition import AnyPixel, ByValue
 from curiosity_bluesky.learning.coverage import Coverage
 from curiosity_bluesky.learning.flags import flagged
 from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.large_coverage import LargeCoverage
+from curiosity_bluesky.learning.large_posterior import LargePosterior
 from curiosity_bluesky.learning.out_of_sample import Excess, Neighbours
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.records import Flag, Observed, Reason, Scores
@@ -49,6 +51,8 @@ class ExpectedDrop(ByValue):
         variance of the spectra; an expected drop of it by less than this share. None: never.
     """
 
+    follows: ClassVar[bool] = True
+
     def __init__(
         self,
         predictor: GaussianProcessPredictor,
@@ -70,15 +74,20 @@ class ExpectedDrop(ByValue):
 
     def start(self, observed: Observed) -> float:
         """Learn the errors from the start; return the loss of the error model."""
-        self._coverage = Coverage(self._predictor.posterior, self._pool, self._references)
+        posterior = self._predictor.posterior
+        large = isinstance(posterior, LargePosterior)
+        kind: Any = LargeCoverage if large else Coverage
+        self._coverage: Coverage = kind(posterior, self._pool, self._references)
         return self._learn_errors(None)
 
     def update(self, observed: Observed) -> float:
         """Learn the errors as they are now; return the loss of the error model."""
         known, posterior = self._coverage.posterior, self._predictor.posterior
         n = len(known.indices)
-        if posterior.kernel is not known.kernel or not np.array_equal(
-            posterior.noise[:n], known.noise
+        if (
+            posterior.kernel is not known.kernel
+            or len(posterior.indices) != n + 1
+            or not np.array_equal(posterior.noise[:n], known.noise)
         ):
             return self.start(observed)
         self._coverage.grow(posterior)

@@ -144,7 +144,7 @@ class Explorer:
     @property
     def decisions(self) -> list[Proposal]:
         """All decisions in their order, measured or not."""
-        return self._history.decisions
+        return list(self._history.decisions)
 
     @property
     def observations(self) -> list[Observation]:
@@ -153,12 +153,12 @@ class Explorer:
         An observation that came without a decision's number belongs to the decision for
         its pixel, if there is one.
         """
-        return self._history.observations
+        return list(self._history.observations)
 
     @property
     def pending(self) -> list[Proposal]:
         """Decisions that were neither measured well enough nor given up."""
-        return self._history.pending
+        return list(self._history.pending)
 
     @property
     def n_observed(self) -> int:
@@ -485,14 +485,13 @@ class Explorer:
     def _observed(self, history: History | None = None) -> Observed:
         """Return what can be learned from: good spectra of whole patches at unmasked pixels."""
         good = (history or self._history).good
-        known = [(self.patches.index(o.pixel), o.spectrum) for o in good]
-        usable = [(i, s) for i, s in known if i is not None and self.patches.allowed[i]]
-        indices = np.array([i for i, _ in usable], dtype=np.intp)
+        indices = self.patches.indices([o.pixel for o in good])
+        usable = np.flatnonzero((indices >= 0) & self.patches.allowed[indices])
         points = self._history.points or 0
-        spectra = np.array([s for _, s in usable]).reshape(len(usable), points)
+        spectra = np.array([good[k].spectrum for k in usable]).reshape(len(usable), points)
         axes = (o.axis for o in good if o.axis is not None)
         axis = next((axis for axis in axes if len(axis) == points), None)
-        return Observed(indices, spectra, axis)
+        return Observed(indices[usable], spectra, axis)
 
     def _with_scores(self, proposal: Proposal, scores: Scores, spectrum: NDArray) -> Proposal:
         index = self.patches.index(proposal.pixel)

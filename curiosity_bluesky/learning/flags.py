@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import DBSCAN
 
-from curiosity_bluesky.learning.gaussian_process import Posterior
+from curiosity_bluesky.learning.gaussian_process import thinned
 from curiosity_bluesky.learning.out_of_sample import Neighbours, nearest
 from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.posterior import Conditioned, Posterior
 from curiosity_bluesky.learning.records import Flag
 
 FACTOR = 6.0
@@ -22,14 +23,15 @@ LEFT_OUT = 0.25
 
 
 def flagged(
-    posterior: Posterior, outputs: NDArray, neighbours: Neighbours, patches: Patches
+    posterior: Conditioned, outputs: NDArray, neighbours: Neighbours, patches: Patches
 ) -> list[Flag]:
     """Find the regions where spectra are not what the same structure gives elsewhere.
 
     Each spectrum is predicted without a quarter of all others, the nearest: by its structure,
-    hardly by its place. Those whose squared error, relative to its expected variance, is
-    many times the median of all are clustered by position (DBSCAN, Ester et al. 1996). They
-    have to be so with the most striking one of all left out for good, too: a single spoilt
+    hardly by its place. Of very many, evenly spread ones stand for all. Those whose squared
+    error, relative to its expected variance, is many times the median of all are clustered by
+    position (DBSCAN, Ester et al. 1996). They have to be so with the most striking one of all
+    left out for good, too: a single spoilt
     spectrum is no region, nor is what it spoils around it.
 
     Parameters
@@ -48,17 +50,18 @@ def flagged(
     list of Flag
         The most striking first.
     """
-    n = len(posterior.indices)
-    places = np.array([patches.survey.position(patches.pixel(k)) for k in posterior.indices])
+    known = np.arange(len(posterior.indices))[thinned(len(posterior.indices))]
+    n, observed = len(known), posterior.indices[known]
+    places = np.array([patches.survey.position(patches.pixel(k)) for k in observed])
     across = np.ptp(places, axis=0)
     spacing = float(np.sqrt(across.prod() / n) if across.all() else across.max() / n)
     if n <= 2 * TOGETHER or not spacing > 0:
         return []
-    excess = _by_structure(posterior, outputs, np.arange(n))
+    excess = _by_structure(posterior, outputs, known)
     most = int(np.argmax(excess))
     others = np.delete(np.arange(n), most)
     without_it = np.full(n, np.inf)
-    without_it[others] = _by_structure(posterior, outputs, others)
+    without_it[others] = _by_structure(posterior, outputs, known[others])
     striking = np.flatnonzero(np.minimum(excess, without_it) > FACTOR)
     if len(striking) < TOGETHER:
         return []
@@ -69,7 +72,7 @@ def flagged(
         x, y = places[members].mean(axis=0)
         # Of a disc that is evenly filled the radius is the root mean square times root 2.
         reach = math.sqrt(2 * ((places[members] - (x, y)) ** 2).sum(axis=1).mean())
-        learnable = float(neighbours.learnable(neighbours.position[members]).mean())
+        learnable = float(neighbours.learnable(neighbours.position[known[members]]).mean())
         found.append(
             Flag(
                 x=float(x),
@@ -84,7 +87,7 @@ def flagged(
     return sorted(found, key=lambda flag: -flag.excess * flag.n_observed)
 
 
-def _by_structure(posterior: Posterior, outputs: NDArray, kept: NDArray[np.intp]) -> NDArray:
+def _by_structure(posterior: Conditioned, outputs: NDArray, kept: NDArray[np.intp]) -> NDArray:
     """Squared errors without the nearest others, relative to what is typical, ``(kept,)``."""
     doubt = posterior.noise[kept] / posterior.kernel.noise
     indices, outputs = posterior.indices[kept], outputs[kept] - outputs[kept].mean(axis=0)

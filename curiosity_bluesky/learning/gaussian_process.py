@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import eigh
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 from torch import Tensor
@@ -55,6 +54,15 @@ ITERATIONS = 40
 """Steps of a search for the hyper-parameters at most."""
 BLOCK = 2**20
 """Elements of a covariance that are computed at once, where there are many."""
+
+
+LARGE = 1000
+"""More observations than these are learned from without what takes too long for so many."""
+
+
+def thinned(n: int) -> slice:
+    """Return which of `n` observations stand for all: every one, or evenly spread ones."""
+    return slice(None, None, max(1, -(-n // LARGE)))
 
 
 def blocks(indices: NDArray[np.intp], width: int) -> list[NDArray[np.intp]]:
@@ -226,7 +234,7 @@ class Kernel:
         """
         weights = (outputs**2).sum(axis=0)
         if len(indices) < 3 or not weights.sum() > 0:
-            return self
+            return dataclasses.replace(self)  # another one, as after every search
         evidence = _Evidence(inputs, indices, outputs, weights / weights.sum(), on_epoch)
         free = np.array([name not in self.fixed for name in NAMES])
         free = np.r_[free, np.ones(len(self.logs) - len(NAMES), bool)]
@@ -322,156 +330,6 @@ class _Evidence:
         return fit + torch.log(torch.diagonal(factor)).sum() + 0.5 * prior
 
 
-@dataclass(frozen=True, eq=False)
-class Posterior:
-    """What is known after some observations, under one kernel.
-
-    Parameters
-    ----------
-    kernel
-        The hyper-parameters.
-    inputs
-        Where every candidate lies.
-    indices
-        ``(n,)`` observed candidates.
-    noise
-        ``(n,)`` variance of the noise of each.
-    factor
-        ``(n, n)`` lower Cholesky factor of their covariance with the noise.
-    """
-
-    kernel: Kernel
-    inputs: Inputs
-    indices: NDArray[np.intp]
-    noise: NDArray
-    factor: NDArray
-
-    @staticmethod
-    def after(
-        kernel: Kernel, inputs: Inputs, indices: NDArray[np.intp], doubt: NDArray | None = None
-    ) -> Posterior:
-        """Condition on some observations.
-
-        Parameters
-        ----------
-        kernel, inputs, indices
-            As for the class.
-        doubt
-            ``(n,)`` how many times the usual noise each has; default 1.
-        """
-        prior = kernel.covariance(inputs, indices, indices)
-        noise = kernel.noise * (np.ones(len(indices)) if doubt is None else doubt)
-        return Posterior(
-            kernel, inputs, indices, noise, cholesky(prior + np.diag(noise), lower=True)
-        )
-
-    def extended(self, index: int) -> Posterior:
-        """Condition on one candidate more, in O(n^2)."""
-        new = np.array([index], dtype=np.intp)
-        column = self.kernel.covariance(self.inputs, self.indices, new)[:, 0]
-        row = solve_triangular(self.factor, column, lower=True)
-        own = self.kernel.variance(self.inputs, new)[0] + self.kernel.noise - row @ row
-        n = len(row)
-        factor = np.zeros((n + 1, n + 1))
-        factor[:n, :n], factor[n, :n] = self.factor, row
-        factor[n, n] = np.sqrt(max(own, 1e-9))
-        return Posterior(
-            self.kernel,
-            self.inputs,
-            np.append(self.indices, new),
-            np.append(self.noise, self.kernel.noise),
-            factor,
-        )
-
-    def doubted(self, outputs: NDArray, freedom: float = 4.0) -> Posterior:
-        r"""Trust those observations less that the others contradict.
-
-        The noise of each becomes :math:`s\,(\nu + z^2) / (\nu + 1)`, never less than s, with its
-        leave-one-out error z in units of what is expected: five steps of the fixed point of
-        a likelihood that is Student's t with nu degrees of freedom (Lange, Little and Taylor
-        1989). One spoilt spectrum then does not spoil what is predicted around it.
-        """
-        prior = self.kernel.covariance(self.inputs, self.indices, self.indices)
-        posterior = self
-        for _ in range(5):
-            error = posterior.leave_one_out(outputs)
-            z2 = (error**2).sum(axis=1) / posterior.leave_one_out_variance
-            if not (typical := float(np.median(z2))) > 0:
-                return self
-            # The median of what is expected to be 1 in the mean is about 0.6.
-            doubt = np.maximum(1.0, (freedom + 0.6 * z2 / typical) / (freedom + 1))
-            noise = self.kernel.noise * doubt
-            factor = cholesky(prior + np.diag(noise), lower=True)
-            posterior = dataclasses.replace(self, noise=noise, factor=factor)
-        return posterior
-
-    @cached_property
-    def precision(self) -> NDArray:
-        """Inverse of the covariance of the observations, ``(n, n)``."""
-        return cho_solve((self.factor, True), np.eye(len(self.indices)))
-
-    def mean(self, outputs: NDArray, candidates: NDArray[np.intp]) -> NDArray:
-        """Return the expected outputs of some candidates, ``(candidates, outputs)``."""
-        weights = cho_solve((self.factor, True), outputs)
-        return self.kernel.covariance(self.inputs, candidates, self.indices) @ weights
-
-    def prior(self, columns: NDArray[np.intp]) -> NDArray:
-        """Prior covariance between every candidate and some, ``(candidates, columns)``."""
-        return self.kernel.covariance(self.inputs, np.arange(len(self.inputs)), columns)
-
-    @cached_property
-    def variance(self) -> NDArray:
-        """Variance of every candidate before the noise, ``(candidates,)``."""
-        everyone = np.arange(len(self.inputs))
-        variance = self.kernel.variance(self.inputs, everyone)
-        for some in blocks(everyone, len(self.indices)):
-            across = self.kernel.covariance(self.inputs, self.indices, some)
-            variance[some] -= (solve_triangular(self.factor, across, lower=True) ** 2).sum(axis=0)
-        return np.maximum(variance, 0.0)
-
-    @property
-    def leave_one_out_variance(self) -> NDArray:
-        """Variance of what is left out, with its noise, ``(n,)`` (equation 5.12 as below)."""
-        return 1.0 / np.diag(self.precision)
-
-    def leave_one_out(self, outputs: NDArray) -> NDArray:
-        """Return outputs minus what the other observations predict, ``(n, outputs)``.
-
-        In closed form (Rasmussen and Williams 2006, equation 5.12).
-        """
-        return self.precision @ outputs * self.leave_one_out_variance[:, None]
-
-    def leave_groups_out(
-        self, outputs: NDArray, groups: NDArray[np.intp]
-    ) -> tuple[NDArray, NDArray]:
-        r"""Error and variance of observations that are predicted without their group.
-
-        With the precision matrix Q, the error of a group G that is left out is
-        :math:`Q_{GG}^{-1} (Q y)_G` and its covariance :math:`Q_{GG}^{-1}`: the block form of
-        leaving one out.
-
-        Parameters
-        ----------
-        outputs
-            ``(n, outputs)``.
-        groups
-            ``(n, members)``: who is left out when an observation is predicted; the first is
-            the observation itself.
-
-        Returns
-        -------
-        errors, variances
-            ``(n, outputs)`` and ``(n,)``, of the first of each group.
-        """
-        covariance = np.empty(groups.shape)
-        for some in blocks(np.arange(len(groups)), groups.shape[1] ** 2):
-            members = groups[some]
-            inner = self.precision[members[:, :, None], members[:, None, :]]
-            covariance[some] = np.linalg.inv(inner)[:, 0]
-        pulled = (self.precision @ outputs)[groups]
-        return np.einsum("nm,nmk->nk", covariance, pulled), covariance[:, 0]
-
-
 def principal_components(rows: NDArray, components: int) -> tuple[NDArray, NDArray]:
     """Scores and axes of the leading principal components of centred rows.
 
@@ -481,9 +339,20 @@ def principal_components(rows: NDArray, components: int) -> tuple[NDArray, NDArr
         ``(n, k)`` and ``(k, columns)`` with k at most `components`; their product
         approximates the rows.
     """
+    columns = rows.shape[1]
+    if len(rows) > max(LARGE, columns):
+        # The same from the square of the columns, which does not grow with the rows.
+        _, axes = eigh(rows.T @ rows, subset_by_index=(max(0, columns - components), columns - 1))
+        axes = axes[:, ::-1].T * _sign(axes[:, ::-1].T)[:, None]
+        return rows @ axes.T, axes
     left, values, axes = np.linalg.svd(rows, full_matrices=False)
     k = min(components, len(values))
-    # The sign of a component is arbitrary; make it the same on every machine.
-    sign = np.sign(axes[np.arange(k), np.abs(axes[:k]).argmax(axis=1)])
-    sign[sign == 0] = 1.0
+    sign = _sign(axes[:k])
     return left[:, :k] * values[:k] * sign, axes[:k] * sign[:, None]
+
+
+def _sign(axes: NDArray) -> NDArray:
+    """Sign of the largest entry of each axis: it is arbitrary, and shall be the same everywhere."""
+    sign = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])
+    sign[sign == 0] = 1.0
+    return sign

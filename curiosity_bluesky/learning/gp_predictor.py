@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.gaussian_process import (
+    LARGE,
     Inputs,
     Kernel,
-    Posterior,
     blocks,
     principal_components,
+    thinned,
 )
+from curiosity_bluesky.learning.large_posterior import LargePosterior
 from curiosity_bluesky.learning.networks import EpochHook
+from curiosity_bluesky.learning.posterior import Conditioned, Posterior
 from curiosity_bluesky.learning.predictors import mean_square
 from curiosity_bluesky.learning.records import Observed, Training
 
@@ -28,7 +31,8 @@ class GaussianProcessPredictor:
 
     The outputs are the leading principal components of the measured spectra. The
     hyper-parameters are those of the largest marginal likelihood, found anew after so many
-    further spectra; in between the posterior grows by one observation at a time.
+    further spectra; in between the posterior grows by one observation at a time. After `LARGE`
+    spectra they are searched whenever there are a tenth more, by spectra that stand for all.
 
     Parameters
     ----------
@@ -51,8 +55,11 @@ class GaussianProcessPredictor:
 
     Attributes
     ----------
-    posterior : Posterior
+    posterior : Conditioned
         What is known where.
+    anew : int
+        With so many spectra it will learn from all of them, whatever it knew before but the
+        hyper-parameters: who replays a run need not stop in between.
     scores : (n, outputs)
         Principal components of the spectra.
     points : int
@@ -90,7 +97,8 @@ class GaussianProcessPredictor:
         """Forget everything and learn from these observations."""
         self._kernel = self._first_kernel
         self.searches = 0
-        self._first = len(observed)
+        self.anew = len(observed)
+        self._doubt = np.ones(0)
         self.share = 0.0
         if self._ask is not None and self._expected is None:
             self._expected = self._ask()
@@ -99,8 +107,11 @@ class GaussianProcessPredictor:
     def update(self, observed: Observed) -> Training:
         """Take in all observations; now and then look for better hyper-parameters."""
         started = time.perf_counter()
-        refits = (len(observed) - self._first) % self._refit_every == 0
+        n = len(observed)
+        refits = n == self.anew
         if refits:
+            few = n + self._refit_every
+            self.anew = max(few, n + n // 10) if n > LARGE else min(few, max(n, LARGE) + 1)
             self.searches += 1
             self.share = 0.0
             self._centre(observed)
@@ -115,7 +126,7 @@ class GaussianProcessPredictor:
             self.posterior = self.posterior.extended(int(observed.indices[-1]))
         recorded = np.isfinite(observed.spectra)
         # What the prediction leaves of each spectrum.
-        residual = self.posterior.noise[:, None] * (self.posterior.precision @ self.scores)
+        residual = self.posterior.noise[:, None] * self.posterior.pulled(self.scores)
         return Training(
             model="gp",
             architecture=f"kernel on patch, position and level, {self.scores.shape[1]} outputs",
@@ -148,12 +159,18 @@ class GaussianProcessPredictor:
 
     def _search(self, observed: Observed) -> None:
         """Find the hyper-parameters, and condition on all observations."""
+        n = len(observed)
+        some = thinned(n)
         self._kernel = self._kernel.fitted(
-            self.inputs, observed.indices, self.scores, self._on_epoch
+            self.inputs, observed.indices[some], self.scores[some], self._on_epoch
         )
-        self.posterior = Posterior.after(self._kernel, self.inputs, observed.indices)
-        if self._robust:
-            self.posterior = self.posterior.doubted(self.scores)
+        if n > LARGE:
+            doubt = np.append(self._doubt, np.ones(n - len(self._doubt)))
+            posterior = LargePosterior.after(self._kernel, self.inputs, observed.indices, doubt)
+        else:
+            posterior = Posterior.after(self._kernel, self.inputs, observed.indices)
+        self.posterior: Conditioned = posterior.doubted(self.scores) if self._robust else posterior
+        self._doubt = self.posterior.noise / self._kernel.noise
 
     def _found_share(self, observed: Observed) -> float:
         r"""Return the share of what is expected that the spectra bear out.
@@ -186,7 +203,7 @@ class GaussianProcessPredictor:
         The outputs' own, by the marginal likelihood: :math:`y^T K^{-1} y / n`, summed over
         the outputs and divided by the points of a spectrum; never quite 0.
         """
-        energy = (self.scores * (self.posterior.precision @ self.scores)).sum()
+        energy = (self.scores * self.posterior.pulled(self.scores)).sum()
         return max(float(energy / len(self.scores) / self.points), 1e-300)
 
     def predict(self, indices: NDArray[np.intp] | None = None) -> NDArray:

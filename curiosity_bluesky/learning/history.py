@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections import Counter
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from curiosity_bluesky.learning.survey import Pixel, Survey
 
 NOTHING = -1.0
 """Quality of a spectrum without any number."""
+DERIVED = ("decisions", "observations", "good", "n_good", "pending", "taken", "_decided")
+"""What is worked out once for each state: a long run is asked for it many times a decision."""
 
 
 class History:
@@ -39,7 +42,7 @@ class History:
     """
 
     def __init__(self, survey: Survey, min_quality: float) -> None:
-        self.min_quality = min_quality
+        self._min_quality = min_quality
         self.points: int | None = None
         self._survey = survey
         self._decisions: dict[int, Proposal] = {}
@@ -50,6 +53,20 @@ class History:
         self._acts: dict[int, Act] = {}
         self._reach: dict[int, Reach] = {}
         self._resumed_at = 0
+
+    @property
+    def min_quality(self) -> float:
+        """What a spectrum must have to be learned from."""
+        return self._min_quality
+
+    @min_quality.setter
+    def min_quality(self, least: float) -> None:
+        self._changed()
+        self._min_quality = least
+
+    def _changed(self) -> None:
+        for name in DERIVED:
+            self.__dict__.pop(name, None)
 
     # ---- what comes in
 
@@ -64,6 +81,7 @@ class History:
             )
         if decision.reason not in REASONS:
             raise InputError(f"reason {decision.reason!r} is none of {', '.join(REASONS)}")
+        self._changed()
         self._decisions.setdefault(decision.decision_id, decision)
 
     def observe(self, observation: Observation) -> None:
@@ -86,6 +104,7 @@ class History:
             quality = NOTHING  # never good, whatever is asked for
         spectrum[~np.isfinite(spectrum)] = np.nan  # an overflow is a gap like any other
         self.points = spectrum.size
+        self._changed()
         number, repeat = observation.decision_id, observation.repeat
         key = (*pixel, repeat) if number is None else (number, repeat)
         self._observations.setdefault(
@@ -95,6 +114,7 @@ class History:
 
     def fail(self, failure: Failure) -> None:
         """Take in that a decision could not be measured, or not in one attempt."""
+        self._changed()
         number, tried = failure.decision_id, failure.attempt + 1
         self._wasted[number, failure.attempt] = failure.doses
         self._tried[number] = max(self._tried.get(number, 0), tried)
@@ -112,6 +132,7 @@ class History:
                 f"the mask has shape {unpacked(act.arguments).shape}, "
                 f"the survey {self._survey.shape}"
             )
+        self._changed()
         self._acts.setdefault(act.act_id, act)
 
     def limit(self, reach: Reach) -> None:
@@ -121,6 +142,7 @@ class History:
                 f"out_of_reach has shape {reach.out_of_reach.shape}, "
                 f"the survey {self._survey.shape}"
             )
+        self._changed()
         self._reach.setdefault(reach.number, reach)
 
     def _inside(self, pixel: Pixel) -> Pixel:
@@ -135,6 +157,7 @@ class History:
         Of a batch that was not written to its end nothing was measured, and it is proposed
         again.
         """
+        self._changed()
         self._resumed_at = self.n_acts
         following = self.decisions[-1].to_come if self._decisions else 0
         for decision in reversed(self.decisions if following else []):
@@ -142,10 +165,11 @@ class History:
                 break
             del self._decisions[decision.decision_id]
             following += 1
+        self._changed()
 
     # ---- what there is
 
-    @property
+    @cached_property
     def decisions(self) -> list[Proposal]:
         """All decisions in their order."""
         return [self._decisions[key] for key in sorted(self._decisions)]
@@ -160,7 +184,7 @@ class History:
                 batches.append([])
         return [batch for batch in batches if batch]
 
-    @property
+    @cached_property
     def observations(self) -> list[Observation]:
         """All spectra in their canonical order: by decision, those without one first.
 
@@ -181,20 +205,20 @@ class History:
             key=lambda o: (-1 if o.decision_id is None else o.decision_id, o.pixel, o.repeat),
         )
 
-    @property
+    @cached_property
     def _decided(self) -> dict[Pixel, int]:
         """The first decision for each pixel."""
         return {p.pixel: p.decision_id for p in reversed(self.decisions)}
 
-    @property
+    @cached_property
     def good(self) -> list[Observation]:
         """The spectra that are good enough to learn from, in their canonical order."""
         return [o for o in self.observations if o.quality >= self.min_quality]
 
-    @property
+    @cached_property
     def n_good(self) -> int:
         """Number of the spectra that are good enough."""
-        return sum(o.quality >= self.min_quality for o in self._observations.values())
+        return len(self.good)
 
     @property
     def doses(self) -> list[Pixel]:
@@ -211,7 +235,7 @@ class History:
             if not isinstance(where, int) or where in places
         ]
 
-    @property
+    @cached_property
     def pending(self) -> list[Proposal]:
         """Decisions that were neither measured well enough nor given up."""
         done = {o.decision_id for o in self.good} | self.given_up
@@ -233,7 +257,7 @@ class History:
         """Numbers of the decisions that failed or were vetoed."""
         return set(self._failed) | {a.arguments["decision_id"] for a in self.acts_of("veto")}
 
-    @property
+    @cached_property
     def taken(self) -> set[Pixel]:
         """Pixels that are not to be proposed: measured, decided on, barred.
 
@@ -306,6 +330,7 @@ class History:
         newest = set(sorted(self._decisions)[-n:])
         decided = self._decided
         twin = copy.copy(self)
+        twin._changed()
         twin._observations = {
             key: o
             for key, o in self._observations.items()

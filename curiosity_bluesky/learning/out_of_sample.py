@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve
+from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
-from curiosity_bluesky.learning.gaussian_process import Posterior
+from curiosity_bluesky.learning.gaussian_process import LARGE, thinned
+from curiosity_bluesky.learning.posterior import Conditioned
 
 SHARES = np.linspace(0.0, 0.9, 10)
 NEIGHBOURS = 5
@@ -35,7 +37,8 @@ class Excess:
     share
         rho.
     weights
-        ``(n,)``: the logarithm at a candidate is ``mean + weights @ correlation``.
+        ``(n,)``: the logarithm at a candidate is ``mean + weights @ correlation``; of many
+        observations those that stand for all, see `thinned`.
     loss
         Mean square of what is left of the logarithms.
     """
@@ -47,7 +50,7 @@ class Excess:
 
     @staticmethod
     def of(
-        posterior: Posterior,
+        posterior: Conditioned,
         squared_errors: NDArray,
         share: float | None = None,
         expected: NDArray | None = None,
@@ -66,10 +69,12 @@ class Excess:
             ``(n,)`` what they are in units of; default the leave-one-out variance.
         """
         expected = posterior.leave_one_out_variance if expected is None else expected
+        some = thinned(len(expected))
+        squared_errors, expected = squared_errors[some], expected[some]
         floor = max(1e-12 * float(squared_errors.max()), 1e-300)
         squared_errors = np.maximum(squared_errors, floor)
         logs = np.log(squared_errors / expected)
-        prior = posterior.factor @ posterior.factor.T - np.diag(posterior.noise)
+        prior = posterior.between(some)
         deviation = np.sqrt(np.diag(prior))
         correlation = prior / np.outer(deviation, deviation)
         if share is None:
@@ -105,6 +110,13 @@ def _share(correlation: NDArray, logs: NDArray) -> float:
 
 def nearest(position: NDArray, others: int) -> NDArray[np.intp]:
     """Return each of some places ``(n, 2)``, then the others nearest to it, ``(n, 1 + others)``."""
+    if len(position) > LARGE:
+        found = np.asarray(KDTree(position).query(position, 1 + others)[1])
+        itself = np.arange(len(position))[:, None]
+        crowded = ~(found == itself).any(axis=1)  # so many at the same place
+        found[crowded, -1] = itself[crowded, 0]
+        first = np.argsort(found != itself, axis=1, kind="stable")
+        return np.take_along_axis(found, first, axis=1)
     apart = cdist(position, position)
     np.fill_diagonal(apart, -1.0)  # itself first, whatever lies at the same place
     return np.argsort(apart, axis=1, kind="stable")[:, : 1 + others]
@@ -132,7 +144,7 @@ class Neighbours:
     variance_without: NDArray
 
     @staticmethod
-    def of(posterior: Posterior, outputs: NDArray, scale: float) -> Neighbours:
+    def of(posterior: Conditioned, outputs: NDArray, scale: float) -> Neighbours:
         """Leave each observation out alone, and with its nearest neighbours.
 
         Parameters

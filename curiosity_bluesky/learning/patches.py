@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -104,6 +105,13 @@ class Patches:
         row, col = pixel[0] - self.size // 2, pixel[1] - self.size // 2
         down, across = self.grid
         return row * across + col if 0 <= row < down and 0 <= col < across else None
+
+    def indices(self, pixels: Collection[Pixel]) -> NDArray[np.intp]:
+        """Return the candidate number of each pixel, -1 where it has no whole patch."""
+        row, col = np.array([*pixels], dtype=np.intp).reshape(-1, 2).T - self.size // 2
+        down, across = self.grid
+        inside = (row >= 0) & (row < down) & (col >= 0) & (col < across)
+        return np.where(inside, row * across + col, -1)
 
     def flatten(self, image: NDArray) -> NDArray:
         """Take the candidates out of an image: ``(rows, cols, ...)`` to ``(candidates, ...)``."""

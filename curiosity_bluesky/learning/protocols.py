@@ -54,6 +54,16 @@ class Predictor(Protocol):
         ...
 
 
+@runtime_checkable
+class Leaping(Protocol):
+    """A predictor that now and then learns from all spectra, whatever it knew before."""
+
+    @property
+    def anew(self) -> int:
+        """With how many spectra it will do so next."""
+        ...
+
+
 class LatentPredictor(Predictor, Protocol):
     """A predictor that curiosity can ask how wrong it is and what looks alike to it."""
 

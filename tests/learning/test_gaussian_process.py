@@ -11,10 +11,10 @@ from curiosity_bluesky.learning.gaussian_process import (
     RELEVANCE,
     Inputs,
     Kernel,
-    Posterior,
     principal_components,
 )
 from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.posterior import Posterior
 from curiosity_bluesky.learning.records import Observed
 
 # b, c, d, e, noise, window, patch length, alpha, position length, and two relevances

@@ -56,6 +56,8 @@ class LargestCluster:
         Whose kernel says what is near.
     """
 
+    follows: ClassVar[bool] = True
+
     def __init__(self, predictor: GaussianProcessPredictor) -> None:
         self._predictor = predictor
         self._pending: NDArray[np.intp] = np.array([], dtype=np.intp)

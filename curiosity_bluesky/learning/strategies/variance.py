@@ -48,6 +48,8 @@ class Variance(GaussianProcessStrategy):
 class PosteriorVariance:
     """The variance as the map that is maximised."""
 
+    follows: ClassVar[bool] = True
+
     predictor: GaussianProcessPredictor
 
     def start(self, observed: Observed) -> float:

@@ -1,0 +1,243 @@
+"""After thousands of spectra: the same Gaussian process, by matrices that grow in place."""
+
+import numpy as np
+import pytest
+
+from curiosity_bluesky.learning import Explorer, Observation, Patches, Strategy, Survey
+from curiosity_bluesky.learning import gaussian_process as gp
+from curiosity_bluesky.learning.coverage import Coverage, GrowingRows
+from curiosity_bluesky.learning.gaussian_process import Inputs, Kernel, principal_components
+from curiosity_bluesky.learning.large_coverage import LargeCoverage
+from curiosity_bluesky.learning.large_posterior import LargePosterior
+from curiosity_bluesky.learning.out_of_sample import Excess, Neighbours, nearest
+from curiosity_bluesky.learning.posterior import Posterior
+from sim_devices import SyntheticSample
+
+KERNEL = Kernel((0.3, -0.7, -1.0, 0.2, -1.5, -0.2, 0.2, 0.4, -1.0))
+SIDE = 20
+CANDIDATES = 16 * 16
+MEASURED = np.arange(0, CANDIDATES, 3)
+MODULES = ("gp_predictor", "out_of_sample", "gaussian_process")
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    film = SyntheticSample((SIDE, SIDE), points=16)
+    return Inputs(Patches(Survey(film.images, film.x, film.y), 5))
+
+
+@pytest.fixture
+def outputs():
+    return np.random.default_rng(1).normal(size=(CANDIDATES, 3))
+
+
+@pytest.fixture
+def both(inputs):
+    """The same observations, some at once and some one after the other: exact, and large."""
+    doubt = np.linspace(1, 3, len(MEASURED))
+    grown = LargePosterior.after(KERNEL, inputs, MEASURED, doubt)
+    exact = Posterior.after(KERNEL, inputs, MEASURED, doubt)
+    for index in range(1, CANDIDATES, 3):  # more than there was room for
+        grown, exact = grown.extended(index), exact.extended(index)
+    return exact, grown
+
+
+def test_it_knows_what_the_exact_one_knows(both, outputs):
+    exact, grown = both
+    y = outputs[exact.indices]
+    np.testing.assert_array_equal(grown.indices, exact.indices)
+    np.testing.assert_allclose(grown.precision, exact.precision, atol=1e-9)
+    np.testing.assert_allclose(grown.variance, exact.variance, atol=1e-9)
+    everyone = np.arange(CANDIDATES)
+    np.testing.assert_allclose(grown.mean(y, everyone), exact.mean(y, everyone), atol=1e-8)
+    np.testing.assert_allclose(grown.leave_one_out(y), exact.leave_one_out(y), atol=1e-8)
+    for k in (slice(None), slice(None, None, 3)):
+        np.testing.assert_allclose(grown.between(k), exact.between(k), atol=1e-10)
+
+
+def test_its_precision_is_an_inverse(inputs):
+    doubt = np.linspace(1, 3, len(MEASURED))
+    covariance = KERNEL.covariance(inputs, MEASURED, MEASURED) + np.diag(KERNEL.noise * doubt)
+    precision = LargePosterior.after(KERNEL, inputs, MEASURED, doubt).precision
+    np.testing.assert_allclose(precision @ covariance, np.eye(len(MEASURED)), atol=1e-9)
+    np.testing.assert_array_equal(precision, precision.T)
+
+
+def test_doubt_goes_on_from_where_it_was(inputs, outputs):
+    y = 0.3 * outputs[MEASURED]
+    y[7] += 30  # spoilt
+    exact = Posterior.after(KERNEL, inputs, MEASURED).doubted(y)
+    large = LargePosterior.after(KERNEL, inputs, MEASURED)
+    for _ in range(5):
+        large = large.doubted(y)
+    np.testing.assert_allclose(large.noise, exact.noise, rtol=1e-7)
+    assert np.argmax(large.noise) == 7
+
+
+def test_coverage_is_the_same_grown_and_supposed(both, outputs):
+    exact, grown = both
+    pool, references = np.arange(0, CANDIDATES, 2), np.arange(5, CANDIDATES, 20)
+    weights = np.linspace(1, 2, len(references))
+    one, two = Coverage(exact, pool, references), LargeCoverage(grown, pool, references)
+
+    def compared(one, two, supposed=False):
+        np.testing.assert_allclose(two.variance, one.variance, atol=1e-9)
+        np.testing.assert_allclose(two.reference_variance, one.reference_variance, atol=1e-9)
+        np.testing.assert_allclose(two.drop(weights), one.drop(weights), atol=1e-9)
+        both = () if supposed else zip(two.correlations(), one.correlations(), strict=True)
+        for a, b in both:
+            np.testing.assert_allclose(a, b, atol=1e-12)
+
+    compared(one, two)
+    before = two.drop(weights)
+    # 5 is not in the pool, as a pixel that somebody asked for.
+    supposed = [known.supposing(2).supposing(5).supposing(8) for known in (one, two)]
+    compared(*supposed, supposed=True)
+    np.testing.assert_array_equal(two.drop(weights), before)
+    for index in (2, 5, 8):
+        exact, grown = exact.extended(index), grown.extended(index)
+        one.grow(exact)
+        two.grow(grown)
+    compared(one, two)
+
+
+def test_errors_out_of_sample_are_the_same(both, outputs):
+    exact, grown = both
+    y = outputs[exact.indices]
+    one, two = (Neighbours.of(posterior, y, 3.0) for posterior in both)
+    np.testing.assert_allclose(two.without, one.without, rtol=1e-6)
+    np.testing.assert_allclose(two.variance_without, one.variance_without, rtol=1e-6)
+    a, b = (Excess.of(posterior, known.with_) for posterior, known in ((exact, one), (grown, two)))
+    np.testing.assert_allclose(b.weights, a.weights, atol=1e-7)
+    assert b.mean == pytest.approx(a.mean, abs=1e-7) and b.share == pytest.approx(a.share)
+
+
+def test_the_nearest_of_thousands_are_the_nearest(monkeypatch):
+    position = np.random.default_rng(0).random((300, 2))
+    position[200:203] = position[100]  # one place, several times
+    few = nearest(position, 6)
+    monkeypatch.setattr("curiosity_bluesky.learning.out_of_sample.LARGE", 100)
+    many = nearest(position, 6)
+    np.testing.assert_array_equal(many[:, 0], np.arange(300))
+    apart = np.linalg.norm(position[:, None] - position, axis=2)
+    for one, two in zip(few, many, strict=True):
+        assert len(set(two)) == 7
+        np.testing.assert_allclose(
+            np.sort(apart[two[0], two]), np.sort(apart[one[0], one]), atol=1e-12
+        )
+
+
+def test_principal_components_of_thousands_are_the_same(monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(200, 12)) * np.geomspace(3, 0.1, 12)
+    for components in (4, 30):
+        scores, axes = principal_components(rows, components)
+        monkeypatch.setattr(gp, "LARGE", 50)
+        many_scores, many_axes = principal_components(rows, components)
+        monkeypatch.undo()
+        np.testing.assert_allclose(many_scores, scores, atol=1e-9)
+        np.testing.assert_allclose(many_axes, axes, atol=1e-9)
+
+
+def test_rows_grow_by_many_at_once():
+    rows = GrowingRows(np.zeros((0, 3)), 2)
+    for n in (1, 5, 2):
+        rows.append(np.full((n, 3), n))
+    np.testing.assert_array_equal(rows.rows[:, 0], [1, 5, 5, 5, 5, 5, 2, 2])
+
+
+# ---- the explorer, with what is large made small
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Have 24 spectra count as many."""
+    for module in MODULES:
+        monkeypatch.setattr(f"curiosity_bluesky.learning.{module}.LARGE", 24)
+
+
+@pytest.fixture(scope="module")
+def film():
+    film = SyntheticSample((SIDE, SIDE), points=16, seed=2)
+    return Survey(film.images, film.x, film.y), film.target()
+
+
+def driven(film, n, name="curious", batch=1, **parameters):
+    survey, truth = film
+    given = {"patch_size": 5, "n_seeds": 8, "refit_every": 5, "budget": n + 8, **parameters}
+    explorer = Explorer(survey, Strategy.named(name, **given), 0)
+    while explorer.n_observed < n:
+        for proposal in explorer.propose(batch):
+            measured(explorer, proposal, truth)
+    return explorer
+
+
+def measured(explorer, proposal, truth):
+    number = proposal.decision_id
+    explorer.observe(Observation(proposal.pixel, truth[proposal.pixel], decision_id=number))
+
+
+def replayed(film, explorer):
+    again = Explorer(explorer.survey, explorer.strategy, explorer.seed)
+    for decision in explorer.decisions:
+        again.record(decision)
+    for observation in explorer.observations[::-1]:
+        again.observe(observation)
+    return again
+
+
+@pytest.mark.parametrize("name", ["curious", "variance", "lcmd", "grid"])
+@pytest.mark.parametrize("n", [24, 25, 33, 47])
+def test_a_replay_of_many_leaps_and_comes_to_the_same_bit_for_bit(soon, film, n, name, exactly):
+    explorer = driven(film, n, name)
+    again = replayed(film, explorer)
+    assert exactly(*explorer.propose()) == exactly(*again.propose())
+    for key, values in explorer.maps().items():
+        np.testing.assert_array_equal(values, again.maps()[key])
+    np.testing.assert_array_equal(explorer.predict().spectra, again.predict().spectra)
+    assert explorer.flags() == again.flags()
+
+
+def test_a_replay_learns_only_where_it_has_to(soon, film):
+    explorer = driven(film, 47)
+    explorer.propose()
+    live = explorer.take_trainings()
+    again = replayed(film, explorer)
+    again.propose()
+    trainings = again.take_trainings()
+    assert len(live) == 47 - 8 + 1 and len(trainings) < 15
+    searched = [t.n_observed for t in live if t.epochs]
+    assert (
+        [t.n_observed for t in trainings if t.epochs]
+        == searched
+        == [8, 13, 18, 23, 25, 30, 35, 40, 45]
+    )
+    assert trainings[-1].model_version == live[-1].model_version
+
+
+def test_a_batch_of_many_is_chosen_as_one_of_few_is(film, monkeypatch):
+    few = driven(film, 40, batch=4)
+    for module in MODULES:
+        monkeypatch.setattr(f"curiosity_bluesky.learning.{module}.LARGE", 39)
+    many = replayed(film, few)
+    chosen = [p.pixel for p in many.propose(4)]
+    assert len(set(chosen)) == 4
+
+
+@pytest.mark.parametrize("points", [60, 120])
+def test_what_is_predicted_from_many_is_as_good(film, monkeypatch, points):
+    """Hyper-parameters by a part of the spectra cost little on what was never measured."""
+    survey, truth = film
+    patches = Patches(survey, 5)
+    rng = np.random.default_rng(3)
+    order = rng.permutation(len(patches))
+    errors = []
+    for large in (1000, points // 2):
+        for module in MODULES:
+            monkeypatch.setattr(f"curiosity_bluesky.learning.{module}.LARGE", large)
+        explorer = Explorer(survey, Strategy.named("curious", patch_size=5, n_seeds=20), 0)
+        for index in order[:points]:
+            pixel = patches.pixel(index)
+            explorer.observe(Observation(pixel, truth[pixel]))
+        spectra = patches.flatten(explorer.predict().spectra)[order[points:]]
+        errors.append(np.mean((spectra - patches.flatten(truth)[order[points:]]) ** 2))
+    assert errors[1] < 1.1 * errors[0]
