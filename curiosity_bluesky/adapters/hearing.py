@@ -18,6 +18,8 @@ from curiosity_bluesky.adapters.store import Store
 from curiosity_bluesky.adapters.wire import deserializer
 from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Earlier
+from curiosity_bluesky.similarity.earlier import recorded
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -106,6 +108,20 @@ class Reader:
                     self._read(catalog, uid, "catalogue")
                 except Exception as error:  # Tiled's many ways
                     logger.warning("run %s cannot be read from %s: %s", uid, self._where, error)
+
+    def earlier(self, start: Mapping[str, Any]) -> Earlier | None:
+        """Return the run that one started from, by its start document; None for a cold start.
+
+        Raises
+        ------
+        InputError
+            If it is not there any more.
+        """
+        if start.get(documents.WARM_START) is None:
+            return None
+        with ExitStack() as stack:
+            catalog = self._open or stack.enter_context(connect(self._where, create=False))
+            return recorded(catalog, start)
 
     def _read(self, catalog: Catalog, uid: str, source: str) -> None:
         for name, doc in catalog.documents(uid):

@@ -9,11 +9,11 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import zmq
 
@@ -32,6 +32,7 @@ from curiosity_bluesky.adapters.store import Store
 from curiosity_bluesky.adapters.wire import packed, sealed, unpacked, unsealed
 from curiosity_bluesky.agent import Cancelled
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Earlier
 from curiosity_bluesky.learning.threads import settle_for_one_thread
 
 logger = logging.getLogger("curiosity_bluesky")
@@ -40,8 +41,17 @@ DEFAULT_ADDRESS = "tcp://127.0.0.1:5577"
 _RUNS_FOR_EACH = 4
 """Documents are kept of so many times more runs than there are agents."""
 
-Fetch = Callable[[Sequence[str]], None]
-"""Puts what a catalogue has of some runs into the store."""
+
+class Fetch(Protocol):
+    """Reads in a catalogue, see `hearing.Reader`."""
+
+    def __call__(self, uids: Sequence[str], /) -> None:
+        """Put what it has of some runs into the store."""
+        ...
+
+    def earlier(self, start: Mapping[str, Any], /) -> Earlier | None:
+        """Return the run that one started from."""
+        ...
 
 
 @dataclass
@@ -390,7 +400,9 @@ class AgentServer:
             runs.insert(0, str(start[documents.RESUMES]))
         keys = [key for uid in runs for key in self.store.keys(uid)]
         if work.session is None or not work.session.begins_with(keys):
-            work.session = Session(None, None, None, keys)
+            first = self.store.start(runs[0]) or {}
+            earlier = None if self.fetch is None else self.fetch.earlier(first)
+            work.session = Session(None, None, earlier, keys)
         else:
             work.session.extend(0, keys)
         return runs
