@@ -112,13 +112,44 @@ class AgentProcess:
             self.end()
 
 
+def _forward(ports: Path) -> None:
+    from bluesky.callbacks.zmq import Proxy
+
+    proxy = Proxy("tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
+    ports.with_suffix(".new").write_text(f"{proxy.in_port} {proxy.out_port}")
+    ports.with_suffix(".new").replace(ports)
+    proxy.start()
+
+
+class ProxyProcess:
+    """bluesky's 0MQ proxy on free ports; ends with the context."""
+
+    def __init__(self, ports: Path) -> None:
+        self._process = _CONTEXT.Process(target=_forward, args=(ports,))
+        self._process.start()
+        deadline = time.monotonic() + START
+        while not ports.exists():
+            assert self._process.is_alive() and time.monotonic() < deadline
+            time.sleep(0.01)
+        self.addresses = ports.read_text().split()
+
+    def __enter__(self) -> ProxyProcess:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._process.kill()
+        self._process.join(10)
+
+
 class Plan:
     """A curiosity plan on a film, with whatever agent; its documents."""
 
-    def __init__(self, name: str, agent: str | None = None, points: int | None = POINTS, **given):
+    def __init__(self, name: str, agent: str | None = None, points: int | None = POINTS, *,
+                 signals: bool = False, **given):  # fmt: skip
         self.documents: Documents = []
         self.steering = Steering()
-        self.RE = RunEngine({})
+        # Signals come to the main thread alone; without them a plan runs in any.
+        self.RE = RunEngine({}) if signals else RunEngine({}, context_managers=[])
         self.ins = simulated_instrument(SAMPLE, speed=math.inf)
         self.callbacks: list[Callable] = []
         if "resume" not in given:

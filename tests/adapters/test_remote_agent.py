@@ -146,9 +146,6 @@ def test_two_plans_ask_it_at_once_and_neither_notices(agent):
     names = ("curious", "vatsavai2025-latent")
     local = {name: Plan(name)() for name in names}
     remote = {name: Plan(name, agent.address) for name in names}
-    # A RunEngine belongs to the main thread, where signals come.
-    for plan in remote.values():
-        plan.RE.context_managers = []
     threads = [threading.Thread(target=plan) for plan in remote.values()]
     for thread in threads:
         thread.start()
@@ -168,7 +165,7 @@ def gate(tmp_path):
 
 def held(agent, gate, act):
     """A run whose agent is in the middle of a training when something is done to it."""
-    plan = Plan("gated", agent.address, parameters={"gate": str(gate)})
+    plan = Plan("gated", agent.address, parameters={"gate": str(gate)}, signals=True)
     failed = []
 
     def wait():
