@@ -169,18 +169,11 @@ class Follower(Reader):
         client = catalog.client
         newest = self._newest(catalog)
         since = newest["time"] if newest else 0.0
-
-        def ours(start: Mapping[str, Any]) -> bool:
-            wanted = "curiosity_strategy" in start and start["time"] >= since
-            if wanted:
-                self._ring(start["uid"])
-            return wanted
-
-        subscription = subscribe_to_streams(
-            client, lambda update: self._ring(update.run_uid), streams=_BELLS, metadata_filter=ours
-        )
-        with subscription:
-            self.ready.set()
+        ended = threading.Event()
+        threading.Thread(
+            target=self._subscribe, args=(client, since, ended), name="subscribe", daemon=True
+        ).start()
+        try:
             if newest:
                 self._ring(newest["uid"])
             while catalog.client is client:
@@ -194,6 +187,31 @@ class Follower(Reader):
                 while self._rung:
                     self._read(catalog, self._rung.pop(), "Tiled")
                 time.sleep(max(_REST, 4 * (time.monotonic() - began)))
+        finally:
+            ended.set()
+
+    def _subscribe(self, client: Any, since: float, ended: threading.Event) -> None:
+        """Ring the bell until it is over; a server that does not stream keeps nobody waiting."""
+
+        def ours(start: Mapping[str, Any]) -> bool:
+            wanted = "curiosity_strategy" in start and start["time"] >= since
+            if wanted:
+                self._ring(start["uid"])
+            return wanted
+
+        try:
+            with subscribe_to_streams(
+                client,
+                lambda update: self._ring(update.run_uid),
+                streams=_BELLS,
+                metadata_filter=ours,
+            ):
+                self.ready.set()
+                ended.wait()
+        except Exception as error:
+            logger.warning(
+                "%s does not stream (%s); it is looked at every %g s", self._where, error, _LOOK
+            )
 
     def _ring(self, uid: str) -> None:
         self._rung.add(uid)
