@@ -122,6 +122,7 @@ class AgentServer:
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
+        self._socket.setsockopt(zmq.RCVHWM, 16)  # messages of one sender that may wait
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
         try:
             self._socket.bind(f"tcp://{'127.0.0.1' if host == 'localhost' else host}:{port}")
@@ -278,7 +279,8 @@ class AgentServer:
             raise _Error("full", "somebody else asks about this run just now; ask again")
         if before is not None:
             self._cancel(client)
-        if client not in self._sessions and len(self._sessions) >= self._keep:
+        held = {*self._sessions, *self._works}
+        if client not in held and len(held) >= self._keep:
             self._let_go()
         work = _Work(client, number, about, identity, self._sessions.get(client))
         self._works[client] = work
