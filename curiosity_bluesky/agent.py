@@ -10,7 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -74,6 +74,79 @@ class Cancelled(Exception):
     """The training was broken off because nobody waits for it any more."""
 
 
+class AgentAway(Exception):
+    """An agent elsewhere does not answer, and nobody takes its place."""
+
+
+class Agent(Protocol):
+    """What the plan needs of an agent, be it here or elsewhere; see `CuriosityAgent`."""
+
+    strategy: Strategy | None
+    seed: int | None
+    earlier: Earlier | None
+
+    @property
+    def address(self) -> str | None:
+        """Where it is asked, None: in this process."""
+        ...
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it knows the documents of a run."""
+        ...
+
+    @property
+    def explorer(self) -> Explorer:
+        """What is known, all documents so far taken in; only to look at."""
+        ...
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Take in one document, in next to no time."""
+        ...
+
+    def suggest(self, num_points: int = 1) -> list[Proposal]:
+        """Propose where to measure next."""
+        ...
+
+    def decide(self, num_points: int = 1, *, lookahead: int = 0, maps: bool = False) -> Decided:
+        """Propose what is next, or say why there is nothing.
+
+        Raises
+        ------
+        AgentAway
+            If it is not there: it is to be asked again.
+        """
+        ...
+
+    def outstanding(self) -> list[tuple[Proposal, int, float | None]]:
+        """Return what a run that was broken off still has to measure."""
+        ...
+
+    def pending(self) -> list[Proposal]:
+        """Return what was decided and neither measured well enough nor given up."""
+        ...
+
+    def maps(self) -> dict[str, NDArray]:
+        """Return the maps; none where they cannot be had."""
+        ...
+
+    def flags(self) -> list[Flag]:
+        """Return what structure does not explain."""
+        ...
+
+    def should_stop(self) -> tuple[bool, str]:
+        """Say whether the run has reached its end, and why."""
+        ...
+
+    def take_trainings(self) -> list[Training]:
+        """Return the trainings since the last call, for the record."""
+        ...
+
+    def cancel(self) -> None:
+        """Break off a training under way: nobody waits for it."""
+        ...
+
+
 _AGENTS: weakref.WeakSet[CuriosityAgent] = weakref.WeakSet()
 
 
@@ -125,6 +198,9 @@ class CuriosityAgent:
         agent = CuriosityAgent.from_documents(run.documents())
         [proposal] = agent.suggest()
     """
+
+    address: str | None = None
+    """It is in this process."""
 
     def __init__(
         self,
@@ -235,13 +311,14 @@ class CuriosityAgent:
         """Whether it knows the documents of a run."""
         return bool(self._translate.start)
 
-    def outstanding(self) -> list[tuple[Proposal, int, float | None]]:
+    def outstanding(self, *, expected: bool = True) -> list[tuple[Proposal, int, float | None]]:
         """Return what a run that was broken off still has to measure, and in which attempt.
 
-        It may train for that, see `Explorer.outstanding`.
+        It may train for that, unless what is `expected` there is left out; see
+        `Explorer.outstanding`.
         """
         with self._busy:
-            return self._updated().outstanding()
+            return self._updated().outstanding(expected=expected)
 
     def pending(self) -> list[Proposal]:
         """Return what was decided and neither measured well enough nor given up."""

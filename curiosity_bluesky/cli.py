@@ -17,6 +17,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from curiosity_bluesky.cli_agent import LoadOption, load_strategies
+from curiosity_bluesky.cli_agent import app as about_agents
 from curiosity_bluesky.cli_explore import app as about_maps
 from curiosity_bluesky.cli_similar import CatalogOption, JsonOption, parameters
 from curiosity_bluesky.cli_similar import app as about_images
@@ -30,11 +32,6 @@ app = typer.Typer(
 )
 console = Console()
 DEFAULT_SAMPLE = "PTO_BEPS_1d3um"
-
-LoadOption = Annotated[
-    list[Path] | None,
-    typer.Option("--load", metavar="FILE.py", help="A file with a strategy of your own."),
-]
 
 
 @app.command()
@@ -118,7 +115,7 @@ def demo(
     from curiosity_bluesky.demo import Setting, outline_demo, run_demo
     from curiosity_bluesky.outline import printed
 
-    _load(load)
+    load_strategies(load)
     setting = Setting(
         sample=sample,
         image_slice=image_slice,
@@ -166,7 +163,7 @@ def resume(
     """Go on with a demo that was interrupted: what it had decided comes first."""
     from curiosity_bluesky.demo import resume_demo
 
-    _load(load)
+    load_strategies(load)
     with _json_alone(as_json):
         result = resume_demo(uid, points=points, catalog=catalog, plot=plot, picture=picture)
     _show_result(result, as_json)
@@ -326,7 +323,7 @@ def strategies(load: LoadOption = None, as_json: JsonOption = False) -> None:
     """List the strategies with their parameters."""
     from curiosity_bluesky.learning import Strategy
 
-    _load(load)
+    load_strategies(load)
     known = {name: Strategy.named(name) for name in Strategy.names()}
     about = {name: _first_line(strategy) for name, strategy in known.items()}
     if as_json:
@@ -403,7 +400,7 @@ def benchmark(
     from curiosity_bluesky.benchmark.campaign import TrialsFailed
     from curiosity_bluesky.benchmark.command import run_benchmark
 
-    _load(load)
+    load_strategies(load)
     try:
         summary = run_benchmark(
             samples=samples,
@@ -556,31 +553,11 @@ def ioc(
 
 app.add_typer(about_images)
 app.add_typer(about_maps)
+app.add_typer(about_agents)
 
 
 def _end(number: int, frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def _load(files: list[Path] | None) -> None:
-    """Run files that register strategies; workers get their classes with the trials."""
-    import importlib.util
-
-    for file in files or []:
-        # A name of its own, so that nobody's random.py takes the place of Python's.
-        spec = importlib.util.spec_from_file_location(f"curiosity_own_{file.stem}", file)
-        if spec is None or spec.loader is None or not file.is_file():
-            raise InputError(f"--load {file}: there is no such Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module.__name__] = module
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            raise InputError(f"--load {file}: {type(error).__name__}: {error}") from error
-        with contextlib.suppress(ImportError):
-            import cloudpickle
-
-            cloudpickle.register_pickle_by_value(module)
 
 
 def _print_table(rows: list[tuple[str, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
@@ -16,7 +17,7 @@ from bluesky.protocols import Movable, Readable
 from bluesky.utils import MsgGenerator
 
 from curiosity_bluesky import documents, plan_stubs, safety
-from curiosity_bluesky.agent import CuriosityAgent, Decided
+from curiosity_bluesky.agent import Agent, AgentAway, Decided
 from curiosity_bluesky.documents import Record
 from curiosity_bluesky.drift import Tracker
 from curiosity_bluesky.errors import InputError
@@ -111,7 +112,7 @@ class Run:
         Lifted between two points.
     """
 
-    agent: CuriosityAgent
+    agent: Agent
     detectors: Sequence[Readable]
     x: Movable
     y: Movable
@@ -253,7 +254,8 @@ def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
     run.steering.close()
     yield from safety.lift(run.tip, run.course.timeout)
     if run.ahead is not None:  # of no use any more, but it may be training, and did train
-        yield from _save_trainings((yield from run.ahead.result()).trainings)
+        with contextlib.suppress(AgentAway):
+            yield from _save_trainings((yield from run.ahead.result()).trainings)
     maps = yield from plan_stubs.call_in_thread(run.agent.maps)
     yield from _save_trainings((yield from plan_stubs.call_in_thread(run.agent.take_trainings)))
     yield from _save_maps(maps)
@@ -304,7 +306,18 @@ def _asked(run: Run) -> plan_stubs.Work[Decided]:
 def _decided(run: Run) -> MsgGenerator[None]:
     """Wait for the decision under way and write it, before the tip moves."""
     assert run.ahead is not None
-    decided = yield from run.ahead.result()
+    while True:
+        try:
+            decided = yield from run.ahead.result()
+            break
+        except AgentAway as error:
+            logger.error(
+                "%s. The plan pauses: see to the agent, then RE.resume() asks it again and "
+                "RE.stop() ends the run and keeps everything", error,
+            )  # fmt: skip
+        yield from safety.lift(run.tip, run.course.timeout)
+        yield from bps.pause()
+        run.ahead = run.ahead.again()
     run.ahead = None
     yield from _save_trainings(decided.trainings)
     if decided.maps is not None:

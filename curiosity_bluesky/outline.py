@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from curiosity_bluesky.agent import CuriosityAgent
+from curiosity_bluesky.agent import Agent
 from curiosity_bluesky.learning import Explorer, Proposal, Survey
 from curiosity_bluesky.timing import Costs, Pace, spectra_in
 
@@ -48,7 +48,7 @@ class Outline:
 
     @staticmethod
     def of(
-        agent: CuriosityAgent,
+        agent: Agent,
         survey: Survey | None,
         detectors: Sequence[Any],
         x: Any,

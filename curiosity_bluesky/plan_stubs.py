@@ -65,6 +65,7 @@ class Work(Generic[T]):
     """
 
     def __init__(self, func: Callable[..., T], *args: Any) -> None:
+        self._func, self._args = func, args
         self._future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         def run() -> None:
@@ -75,6 +76,10 @@ class Work(Generic[T]):
 
         # A daemon: an interpreter that exits does not wait for a training.
         threading.Thread(target=run, name=f"call {func!r}", daemon=True).start()
+
+    def again(self) -> Work[T]:
+        """Begin the same work once more."""
+        return Work(self._func, *self._args)
 
     def result(self) -> MsgGenerator[T]:
         """Wait for the work and return what came of it, or raise what it raised.

@@ -14,16 +14,17 @@ from bluesky.protocols import Movable, NamedMovable, Readable
 from bluesky.utils import MsgGenerator
 
 from curiosity_bluesky import documents, plan_stubs, safety
-from curiosity_bluesky.agent import CuriosityAgent
+from curiosity_bluesky.agent import Agent, CuriosityAgent
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exploring import Course, Run, fill
-from curiosity_bluesky.learning import Act, Explorer, Strategy, Survey, withheld_pixels
+from curiosity_bluesky.learning import Act, Earlier, Explorer, Strategy, Survey, withheld_pixels
 from curiosity_bluesky.outline import Outline, printed
 from curiosity_bluesky.past import Past
 from curiosity_bluesky.steering import Steering, steer
 from curiosity_bluesky.timing import Costs, spectra_in
 
 if TYPE_CHECKING:
+    from curiosity_bluesky.adapters.remote import RemoteExplorer
     from curiosity_bluesky.warm import Warm
 
 logger = logging.getLogger("curiosity_bluesky")
@@ -65,6 +66,9 @@ def curiosity_plan(
     max_per_area: list | None = None,
     tip: Movable | None = None,
     dry_run: bool = False,
+    agent: str | None = None,
+    agent_lost: str | None = None,
+    agent_patience: float = 15.0,
     md: dict | None = None,
     steering: Any = None,
 ) -> MsgGenerator[Any]:
@@ -144,6 +148,14 @@ def curiosity_plan(
     dry_run : bool
         Move nothing, measure nothing: show limits, planned seeds and how long it will take.
         The seeds depend on the survey: on what the imager holds from the last time.
+    agent : str
+        Address of a `curiosity agent` that learns and decides, such as ``tcp://127.0.0.1:5577``;
+        default: this process does. See docs/remote-agent.md.
+    agent_lost : str
+        What to do while that agent is away: ``pause``, or the name of the strategy that decides
+        in its place; default ``farthest``, which needs no training.
+    agent_patience : float
+        Seconds without a word from that agent until it is away.
     md : dict
         Metadata for the start document; ``sample`` is what runs are searched by.
     steering : Steering
@@ -223,24 +235,30 @@ def curiosity_plan(
         resurvey_every=resurvey_every or 0,
         resurvey_minutes=resurvey_minutes or 0.0,
     )
-    agent = CuriosityAgent(chosen, seed or 0, earlier=None if past is None else past.earlier)
+    earlier = None if past is None else past.earlier
+    if agent is None and agent_lost is not None:
+        raise InputError("agent_lost is given without agent; give the agent's address, too")
+    one: Agent = CuriosityAgent(chosen, seed or 0, earlier=earlier)
+    if agent is not None and not dry_run:  # what a run would do is worked out here
+        one = remote = _remote(agent, agent_lost, agent_patience, chosen, seed or 0, earlier)
+        yield from plan_stubs.call_in_thread(remote.hello)
     allowed = None if mask is None else np.asarray(mask, bool)
     if dry_run:
         return (
             yield from _outlined(
-                agent, detectors, x, y, imager, allowed, course, past, num_points, tip
+                one, detectors, x, y, imager, allowed, course, past, num_points, tip
             )
         )
     return (
         yield from explore(
-            agent, detectors, x, y, imager, allowed, course=course, md=md, past=past,
+            one, detectors, x, y, imager, allowed, course=course, md=md, past=past,
             num_points=None if past is None else num_points, steering=steering, tip=tip, warm=warm,
         )
     )  # fmt: skip
 
 
 def explore(
-    agent: CuriosityAgent,
+    agent: Agent,
     detectors: Sequence[Readable],
     x: Movable,
     y: Movable,
@@ -378,6 +396,7 @@ def _start_document(
             None if past is None else past.uid,
         ),
         **_limits(run),
+        **({} if run.agent.address is None else {documents.AGENT: run.agent.address}),
         documents.RESURVEY_EVERY: run.course.resurvey_every,
         documents.RESURVEY_MINUTES: run.course.resurvey_minutes,
         **md,
@@ -411,6 +430,27 @@ def _fetched(uid: str, catalog: str | None) -> Past:
         return past_of(runs, uid)
 
 
+def _remote(
+    address: str,
+    lost: str | None,
+    patience: float,
+    strategy: Strategy,
+    seed: int,
+    earlier: Earlier | None,
+) -> RemoteExplorer:
+    """Return what asks an agent elsewhere."""
+    try:
+        from curiosity_bluesky.adapters.remote import FALLBACK, RemoteExplorer  # seldom needed
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"an agent elsewhere needs {error.name}: pip install curiosity-bluesky[remote]"
+        ) from None
+    fallback = None if lost == "pause" else lost or FALLBACK
+    return RemoteExplorer(
+        address, strategy, seed, fallback=fallback, patience=patience, earlier=earlier
+    )
+
+
 def _warm(
     strategy: Strategy, asked: str | None, gate: float | None, catalog: str | None
 ) -> Warm | None:
@@ -427,7 +467,7 @@ def _warm(
 
 
 def _outlined(
-    agent: CuriosityAgent,
+    agent: Agent,
     detectors: Sequence[Readable],
     x: Movable,
     y: Movable,

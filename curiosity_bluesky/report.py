@@ -94,6 +94,8 @@ class RunReport:
         """Return the measured points as a table."""
         table = Table()
         columns = ("decision_id", "row", "col", "reason", "predicted_error", "novelty", "seconds")
+        if self.points is not None and "decided_by" in self.points:
+            columns += ("decided_by",)
         for column in columns:
             table.add_column(column.replace("_", " "), justify="right")
         for decision in [] if self.points is None else _decisions(self.points):

@@ -29,6 +29,9 @@ _START_SECONDS = 30.0
 _TURN_SECONDS = 120.0
 """How long a request waits for its turn at the tables."""
 
+_STREAMING = {"uri": "memory", "data_ttl": 60, "seq_ttl": 86400, "maxsize": 1000}
+"""Whoever subscribes is told of what was written, for a minute after; so much is kept, s."""
+
 
 class DirectoryTaken(InputError):
     """Another process serves the directory."""
@@ -222,6 +225,8 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
                     ],
                     "readable_storage": [*_older_tables(directory), *_readable(directory)],
                     "specs": [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}],
+                    # Tiled hands `streaming_cache` on to trees of its own alone.
+                    "cache_config": dict(_STREAMING),
                 },
             }
         ],
@@ -232,7 +237,7 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
             }
         },
         "file_extensions": {"json-seq": "application/json-seq"},
-        "streaming_cache": {"uri": "memory"},
+        "streaming_cache": {"uri": _STREAMING["uri"]},
     }
 
 

@@ -12,6 +12,7 @@ from curiosity_bluesky.documents.earlier import (
 )
 from curiosity_bluesky.documents.files import Files, in_order
 from curiosity_bluesky.documents.keys import (
+    AGENT,
     DECISION_KEYS,
     DECISIONS,
     DRIFT,
@@ -74,6 +75,7 @@ from curiosity_bluesky.learning import Act, Failure, Flag, Observation, Proposal
 from curiosity_bluesky.learning.acts import packed, unpacked
 
 __all__ = [
+    "AGENT",
     "DECISIONS",
     "DECISION_KEYS",
     "DRIFT",

@@ -43,6 +43,9 @@ RESURVEY_EVERY = "curiosity_resurvey_every"
 RESURVEY_MINUTES = "curiosity_resurvey_minutes"
 """Keys of the start document: when the survey is taken anew, in points and in minutes."""
 
+AGENT = "curiosity_agent"
+"""Key of the start document: address of the agent that decides, absent if it is in the plan."""
+
 WARM_ASKED = "curiosity_warm_asked"
 """Key of the start document: ``similar`` or the uid that was asked for, absent for neither."""
 
@@ -67,7 +70,7 @@ INTEGERS = (
     *("attempt", "given_up", "barred", "act_id", "n_decisions", "resurvey", "trusted"),
     "doses",
 )
-STRINGS = ("reason", "model", "architecture", "remark", "kind", "arguments")
+STRINGS = ("reason", "decided_by", "model", "architecture", "remark", "kind", "arguments")
 UNITS = {
     **{"x": "um", "y": "um", "radius": "um", "seconds": "s", "remaining": "s"},
     **{"drift_x": "um", "drift_y": "um", "expected_x": "um", "expected_y": "um"},
@@ -90,6 +93,7 @@ DECISION_KEYS = (
     "model_version",
     "seconds",
     "to_come",
+    "decided_by",
 )
 LEARNING_KEYS = (
     "model",

@@ -49,10 +49,10 @@ def read(run: Any, *, whole: bool = True) -> xr.Dataset:
     -------
     xarray.Dataset
         Dims ``(point, <axis>)``, for PFM ``(point, bias)``. Coordinates along `point`:
-        ``decision_id``, ``row``, ``col``, ``x``, ``y`` (um, of the pixel), ``reason`` and
-        ``time`` (s since 1970); along the axis its values. Variables: the spectra as they
-        were measured, what was predicted beforehand (``..._predicted``), the stage's
-        read-back, scalars, and the scores of the decisions. Units are in each variable's
+        ``decision_id``, ``row``, ``col``, ``x``, ``y`` (um, of the pixel), ``reason``,
+        ``decided_by`` and ``time`` (s since 1970); along the axis its values. Variables: the
+        spectra as they were measured, what was predicted beforehand (``..._predicted``), the
+        stage's read-back, scalars, and the scores of the decisions. Units are in each variable's
         ``attrs``, the keys of the start document in those of the dataset.
 
     Raises
@@ -77,9 +77,14 @@ def read(run: Any, *, whole: bool = True) -> xr.Dataset:
     flat = {k: v for k, v in run.start.items() if isinstance(v, str | int | float)}
     if len(pieces) == 1:
         return _points(pieces[0]).assign_attrs(flat)
-    points = xr.concat(
-        [_points(piece) for piece in pieces], "point", combine_attrs="drop", join="outer"
-    )
+    parts = [_points(piece) for piece in pieces]
+    if any("decided_by" in part for part in parts):  # an older version did not write it
+        parts = [
+            part if "decided_by" in part
+            else part.assign_coords(decided_by=("point", [""] * part.sizes["point"]))
+            for part in parts
+        ]  # fmt: skip
+    points = xr.concat(parts, "point", combine_attrs="drop", join="outer")
     if "decision_id" in points:  # a message that was repeated, in one run or over both
         keys = [points[key].values for key in ("decision_id", "attempt") if key in points]
         _, first = np.unique(np.stack(keys), axis=1, return_index=True)
@@ -125,7 +130,9 @@ def _points(run: Any) -> xr.Dataset:
         # A motor may be called x: its read-back must not be taken for the pixel's position.
         clash = (set(points.data_vars) & set(scores.variables)) - {"decision_id"}
         points = points.rename({key: f"{key}_readback" for key in clash}).merge(scores)
-        coordinates = [key for key in ("row", "col", "x", "y", "reason") if key in points]
+        coordinates = [
+            key for key in ("row", "col", "x", "y", "reason", "decided_by") if key in points
+        ]
         points = points.set_coords(["decision_id", *coordinates])
     else:
         _warn_of_missing(run, points.sizes["point"], 0)

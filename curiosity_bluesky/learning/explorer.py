@@ -328,6 +328,7 @@ class Explorer:
                 n_observed=history.n_good,
                 seconds=seconds,
                 to_come=len(chosen) - 1 - k,
+                decided_by=self.strategy.name,
             )
             if scores is not None and spectra is not None and k >= blind:
                 proposal = self._with_scores(proposal, scores, spectra[k - blind])
@@ -336,11 +337,16 @@ class Explorer:
         return proposals
 
     @one_thread()
-    def outstanding(self) -> list[tuple[Proposal, int, float | None]]:
+    def outstanding(self, *, expected: bool = True) -> list[tuple[Proposal, int, float | None]]:
         """Return what was decided in a run that was broken off and still has to be measured.
 
         To be called after a replay; see `resume`. What the model expected at each pixel, which
         no decision records, is predicted anew, from the spectra that it knew.
+
+        Parameters
+        ----------
+        expected
+            False: without that, so that nothing is learned for it.
 
         Returns
         -------
@@ -356,7 +362,8 @@ class Explorer:
                 continue
             # All that were chosen by the model at once, as then: alone, they come out the same
             # but for rounding.
-            at = {p.decision_id: self.patches.index(p.pixel) for p in batch if p.model_version}
+            modelled = [p for p in batch if p.model_version and expected]
+            at = {p.decision_id: self.patches.index(p.pixel) for p in modelled}
             indices = {number: index for number, index in at.items() if index is not None}
             spectra = {}
             if indices:
@@ -366,8 +373,8 @@ class Explorer:
             for proposal in batch:
                 number = proposal.decision_id
                 if number in pending:
-                    expected = spectra.get(number)
-                    proposal = dataclasses.replace(proposal, predicted_spectrum=expected)
+                    spectrum = spectra.get(number)
+                    proposal = dataclasses.replace(proposal, predicted_spectrum=spectrum)
                     outstanding.append((proposal, *self._history.attempts(number)))
         return outstanding
 

@@ -77,6 +77,8 @@ class Proposal:
         Time that the decision took, training included.
     to_come
         How many more were decided together with it, after it.
+    decided_by
+        Name of the strategy that decided, or who did in its place; "" where nobody says.
     predicted_spectrum
         ``(points,)`` what the model expects there, None where there is no model. It is
         recorded with the measured spectrum, not with the decision.
@@ -96,6 +98,7 @@ class Proposal:
     model_version: int = 0
     seconds: float = 0.0
     to_come: int = 0
+    decided_by: str = ""
     predicted_spectrum: NDArray | None = field(default=None, repr=False)
 
 

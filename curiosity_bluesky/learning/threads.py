@@ -32,3 +32,13 @@ def one_thread() -> Iterator[None]:
 def _controller() -> ThreadpoolController:
     # Looking for the loaded libraries takes milliseconds; they do not change.
     return ThreadpoolController()
+
+
+def settle_for_one_thread() -> None:
+    """Use one thread for good, in a process where several explorers learn at the same time.
+
+    `one_thread` alone does not do there: the first that is done would give the others back as
+    many threads as there were before, in the middle of their sums.
+    """
+    torch.set_num_threads(1)
+    _controller().limit(limits=1)
