@@ -206,12 +206,17 @@ def open_environment(address: AddressOption = None) -> None:
 
 
 @queue.command("close")
-def close_environment(address: AddressOption = None) -> None:
+def close_environment(
+    force: Annotated[
+        bool, typer.Option("--force", help="Kill the worker, where it hangs or has died.")
+    ] = False,
+    address: AddressOption = None,
+) -> None:
     """Close the environment."""
     from curiosity_bluesky.adapters.manager import Queue
 
     with Queue(address) as opened:
-        opened.shut()
+        opened.shut(force=force)
     _say("the environment is closed")
 
 
@@ -340,14 +345,14 @@ def _value(text: str) -> Any:
 @queue.command()
 def proxy(
     incoming: Annotated[str, typer.Argument(help="Where publishers connect to.")] = (
-        "127.0.0.1:5567"
+        "tcp://127.0.0.1:5567"
     ),
     outgoing: Annotated[str, typer.Argument(help="Where listeners connect to.")] = (
-        "127.0.0.1:5568"
+        "tcp://127.0.0.1:5568"
     ),
 ) -> None:
     """Pass documents on over 0MQ, to all who listen."""
-    from curiosity_bluesky.adapters.publishing import run_proxy
+    from curiosity_bluesky.adapters.zeromq import run_proxy
 
     run_proxy(incoming, outgoing)
 
@@ -384,7 +389,7 @@ def serve(
         catalog=catalog or os.environ.get("CURIOSITY_CATALOG") or DEFAULT,
         profile=profile or PROFILE,
         sample=sample,
-        token=os.environ.get("CURIOSITY_TOKEN"),
+        token=os.environ.get("CURIOSITY_AGENT_TOKEN"),
         redis=redis,
         control=control,
         info=info,

@@ -113,7 +113,7 @@ class Facility:
             for name in ("control", "info", "documents_in", "documents_out")
         }
         self.address = f"tcp://127.0.0.1:{self._ports['control']}"
-        self.documents = f"127.0.0.1:{self._ports['documents_out']}"
+        self.documents = f"tcp://127.0.0.1:{self._ports['documents_out']}"
 
     @property
     def catalog(self) -> str:
@@ -151,7 +151,7 @@ class Facility:
 
     def greeting(self) -> str:
         """Return what to type now."""
-        exports = [f"export CURIOSITY_TOKEN={self.token}"]
+        exports = [f"export CURIOSITY_AGENT_TOKEN={self.token}"]
         if self.address != DEFAULT_ADDRESS:
             exports.append(f"export {ADDRESS}={self.address}")
         if self.site.catalog != DEFAULT:
@@ -229,7 +229,7 @@ Ctrl-C ends all of it.
         self._start("tiled", command, lambda: listens(port))
 
     def _start_proxy(self) -> None:
-        ends = [f"127.0.0.1:{self._ports[name]}" for name in ("documents_in", "documents_out")]
+        ends = [f"tcp://127.0.0.1:{self._ports[name]}" for name in ("documents_in", "documents_out")]
         command = [*_CURIOSITY, "queue", "proxy", *ends]
         ports = self._ports["documents_in"], self._ports["documents_out"]
         self._start("proxy", command, lambda: all(map(listens, ports)))
@@ -238,8 +238,8 @@ Ctrl-C ends all of it.
         site = self.site
         environment = {
             "CURIOSITY_CATALOG": self.catalog,
-            "CURIOSITY_DOCUMENTS": f"127.0.0.1:{self._ports['documents_in']}",
-            "CURIOSITY_TOKEN": self.token,
+            "CURIOSITY_DOCUMENTS": f"tcp://127.0.0.1:{self._ports['documents_in']}",
+            "CURIOSITY_AGENT_TOKEN": self.token,
             **({} if site.sample is None else {"CURIOSITY_SAMPLE": site.sample}),
         }
         options = {

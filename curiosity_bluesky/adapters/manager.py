@@ -233,16 +233,23 @@ class Queue:
                 "manager's console or log says why"
             )
 
-    def shut(self, timeout: float = 60.0) -> None:
+    def shut(self, timeout: float = 60.0, *, force: bool = False) -> None:
         """Close the environment of the worker, unless it is closed.
+
+        Parameters
+        ----------
+        timeout
+            How long it may take, s.
+        force
+            Kill the worker, which hangs, or has died: the manager does not notice by itself.
 
         Raises
         ------
         InputError
-            If a plan runs, or it takes longer.
+            If a plan runs (unless `force`), or it takes longer.
         """
         if self.status()["worker_environment_exists"]:
-            self.ask("environment_close")
+            self.ask("environment_destroy" if force else "environment_close")
             self.wait("idle", timeout=timeout)
 
     def pause(self, now: bool = False, timeout: float = 120.0) -> dict[str, Any]:

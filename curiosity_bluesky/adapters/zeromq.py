@@ -16,7 +16,7 @@ from curiosity_bluesky.errors import InputError
 
 logger = logging.getLogger("curiosity_bluesky")
 
-TOKEN = "CURIOSITY_TOKEN"
+TOKEN = "CURIOSITY_AGENT_TOKEN"
 """Environment variable with the token that documents are sealed with."""
 
 _LINGER_MS = 1000
@@ -32,9 +32,9 @@ class SealedPublisher(Publisher):
     Parameters
     ----------
     address
-        Of the proxy's side for publishers, such as ``127.0.0.1:5567``.
+        Of the proxy's side for publishers, such as ``tcp://127.0.0.1:5567``.
     token
-        What listeners know, too. Default: ``$CURIOSITY_TOKEN``.
+        What listeners know, too. Default: ``$CURIOSITY_AGENT_TOKEN``.
 
     Raises
     ------
@@ -83,9 +83,9 @@ def listening(
     Parameters
     ----------
     address
-        Of the proxy's side for listeners, such as ``127.0.0.1:5568``.
+        Of the proxy's side for listeners, such as ``tcp://127.0.0.1:5568``.
     token
-        Default: ``$CURIOSITY_TOKEN``.
+        Default: ``$CURIOSITY_AGENT_TOKEN``.
     *callbacks
         Each is called with name and document.
 
@@ -112,7 +112,7 @@ def run_proxy(incoming: str, outgoing: str) -> None:
     Parameters
     ----------
     incoming, outgoing
-        Where to listen for publishers and for listeners, such as ``127.0.0.1:5567``.
+        Where to listen for publishers and for listeners, such as ``tcp://127.0.0.1:5567``.
 
     Raises
     ------
