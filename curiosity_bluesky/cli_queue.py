@@ -343,6 +343,47 @@ def _value(text: str) -> Any:
 
 
 @queue.command()
+def drive(
+    strategy: Annotated[str, typer.Option(help="How to choose.")] = "curious",
+    points: Annotated[int, typer.Option(help="Spectra to measure.")] = 60,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the strategy."),
+    ] = None,
+    md: Annotated[
+        list[str] | None,
+        typer.Option("--md", metavar="NAME=VALUE", help="Metadata for the start documents."),
+    ] = None,
+    documents: Annotated[
+        str, typer.Option(metavar="TCP", help="The proxy's side for listeners.")
+    ] = "tcp://127.0.0.1:5568",
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide here, measure there: a survey, then point by point, each a queued plan."""
+    from curiosity_bluesky.adapters.driving import drive as run_driver
+    from curiosity_bluesky.adapters.manager import Queue
+
+    with Queue(address) as opened:
+        driven = run_driver(
+            opened,
+            documents,
+            strategy,
+            points,
+            seed,
+            parameters(settings or []),
+            md=parameters(md or [], "--md", "operator=anna"),
+            say=(lambda text: None) if as_json else _say,
+        )
+    if as_json:
+        found = {"survey": driven.survey, "runs": driven.runs, "reason": driven.reason}
+        print(json.dumps(found))
+    else:
+        _say(f"{len(driven.runs)} points; {driven.reason}")
+
+
+@queue.command()
 def proxy(
     incoming: Annotated[str, typer.Argument(help="Where publishers connect to.")] = (
         "tcp://127.0.0.1:5567"

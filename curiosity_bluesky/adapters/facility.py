@@ -229,7 +229,9 @@ Ctrl-C ends all of it.
         self._start("tiled", command, lambda: listens(port))
 
     def _start_proxy(self) -> None:
-        ends = [f"tcp://127.0.0.1:{self._ports[name]}" for name in ("documents_in", "documents_out")]
+        ends = [
+            f"tcp://127.0.0.1:{self._ports[name]}" for name in ("documents_in", "documents_out")
+        ]
         command = [*_CURIOSITY, "queue", "proxy", *ends]
         ports = self._ports["documents_in"], self._ports["documents_out"]
         self._start("proxy", command, lambda: all(map(listens, ports)))

@@ -136,6 +136,15 @@ class Queue:
             raise InputError(f"there is no plan {name!r}; expected one of {', '.join(plans)}")
         return plans[name]
 
+    def devices(self) -> dict[str, Any]:
+        """Return those of `CONVENTIONAL` that there are."""
+        there = self.ask("devices_allowed", reload=True)["devices_allowed"]
+        return {
+            name: called
+            for name, called in CONVENTIONAL.items()
+            if (called if isinstance(called, str) else called[0]).partition(".")[0] in there
+        }
+
     def listing(self) -> dict[str, Any]:
         """Return the item that runs (or None), those that wait, and those that are done."""
         queue = self.ask("queue_get", reload=True)
@@ -180,12 +189,7 @@ class Queue:
             raise InputError(
                 f"{plan} has no parameter {', '.join(unknown)}; expected some of {', '.join(known)}"
             )
-        there = self.ask("devices_allowed", reload=True)["devices_allowed"]
-        devices = {
-            name: value
-            for name, value in CONVENTIONAL.items()
-            if name in known and str(_listed(value)[0]).partition(".")[0] in there
-        }
+        devices = {name: value for name, value in self.devices().items() if name in known}
         items = [*before, self.item(plan, **{**devices, **kwargs})]
         return self.ask("item_add_batch", items)["items"]
 
@@ -337,10 +341,6 @@ def why(result: Mapping[str, Any]) -> str:
     if cause[1]:
         said = f"{said}: {cause[0].strip().splitlines()[-1]}"
     return " ".join(said.split())
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _reason(error: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -97,12 +98,22 @@ def listening(
     dispatcher = RemoteDispatcher(address, deserializer=wire.deserializer(token_given(token)))
     for callback in callbacks:
         dispatcher.subscribe(callback)
-    thread = threading.Thread(target=dispatcher.start, name="documents", daemon=True)
+
+    def listen() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            dispatcher.start()
+
+    def end() -> None:
+        for task in asyncio.all_tasks():
+            task.cancel()
+
+    thread = threading.Thread(target=listen, name="documents", daemon=True)
     thread.start()
     try:
         yield dispatcher
     finally:
-        dispatcher.stop()
+        # Its own `stop` is for the thread that listens, which closes all when this is cancelled.
+        dispatcher.loop.call_soon_threadsafe(end)
         thread.join(5.0)
 
 
