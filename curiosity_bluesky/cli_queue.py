@@ -81,9 +81,10 @@ def add(
     with Queue(address) as opened:
         before = []
         if sample is not None:
-            named["sample"] = sample
-            if "load_sample" in opened.plans():
+            if "load_sample" in opened.plans():  # which says its name to the runs that follow
                 before.append(opened.item("load_sample", sample=sample))
+            else:
+                named["sample"] = sample
         if named:
             wanted["md"] = named
         items = opened.add(plan, *before, **wanted)

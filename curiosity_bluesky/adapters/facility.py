@@ -78,8 +78,8 @@ class Facility:
     ----------
     address : str
         Of the Queue Server.
-    documents : str
-        Where documents are listened to.
+    incoming, documents : str
+        Where documents are published to, and where they are listened to.
     token : str
         What they are sealed with.
     children : list of Child
@@ -113,6 +113,7 @@ class Facility:
             for name in ("control", "info", "documents_in", "documents_out")
         }
         self.address = f"tcp://127.0.0.1:{self._ports['control']}"
+        self.incoming = f"tcp://127.0.0.1:{self._ports['documents_in']}"
         self.documents = f"tcp://127.0.0.1:{self._ports['documents_out']}"
 
     @property
@@ -240,7 +241,7 @@ Ctrl-C ends all of it.
         site = self.site
         environment = {
             "CURIOSITY_CATALOG": self.catalog,
-            "CURIOSITY_DOCUMENTS": f"tcp://127.0.0.1:{self._ports['documents_in']}",
+            "CURIOSITY_DOCUMENTS": self.incoming,
             "CURIOSITY_AGENT_TOKEN": self.token,
             **({} if site.sample is None else {"CURIOSITY_SAMPLE": site.sample}),
         }

@@ -7,14 +7,11 @@ from bluesky import RunEngine
 
 from curiosity_bluesky import connect
 from curiosity_bluesky.adapters.zeromq import SealedPublisher
-from curiosity_bluesky.similarity.indexer import Indexer
 
 catalog = connect()  # $CURIOSITY_CATALOG, else ./runs
 
 RE = RunEngine({})
 RE.subscribe(catalog.writer())
-# What a run looks like is there for `curiosity similar` when it has closed.
-RE.subscribe(Indexer(catalog))
 if "CURIOSITY_DOCUMENTS" in os.environ:  # address of a 0MQ proxy
     RE.subscribe(SealedPublisher(os.environ["CURIOSITY_DOCUMENTS"]))  # with $CURIOSITY_AGENT_TOKEN
 
