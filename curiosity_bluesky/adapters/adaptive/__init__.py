@@ -8,6 +8,7 @@ from curiosity_bluesky.adapters.adaptive.problem import (
     optimization_problem,
     survey_of,
 )
+from curiosity_bluesky.adapters.adaptive.queue import acquire_suggestions
 
 __all__ = [
     "CuriosityOptimizer",
@@ -17,6 +18,7 @@ __all__ = [
     "OffTheLoop",
     "Outcome",
     "Suggestion",
+    "acquire_suggestions",
     "optimization_problem",
     "survey_of",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import event_model
 import numpy as np
+import xarray as xr
 
 from curiosity_bluesky.adapters.adaptive.points import (
     ID,
@@ -211,14 +212,14 @@ class FromDocuments(_Evaluation):
             if run is None:
                 return [], ()
             return list(run.readings.values()), run.start.get(ORDER, ())
-        # What was measured since the last time in the run that is open.
-        for run in reversed(self._runs.values()):
-            new = [reading for n, reading in run.readings.items() if n > run.done]
-            if new and not run.stopped:
-                run.done = max(run.readings)
-                run.readings.clear()
-                return new, uid if isinstance(uid, Sequence) else ()
-        return [], ()
+        # What was measured since the last time in the run that is open: the newest.
+        run = next(reversed(self._runs.values()), None)
+        if run is None or run.stopped:
+            return [], ()
+        new = [reading for n, reading in run.readings.items() if n > run.done]
+        run.done = max([run.done, *run.readings])
+        run.readings.clear()
+        return new, uid if isinstance(uid, Sequence) else ()
 
 
 class FromTiled(_Evaluation):
@@ -255,14 +256,14 @@ class FromTiled(_Evaluation):
                 "FromDocuments with it, or optimize, which makes a run for each iteration"
             )
         deadline = time.monotonic() + self.timeout
-        while (run := self._whole(uid)) is None:
+        while (found := self._whole(uid)) is None:
             if time.monotonic() > deadline:
                 raise InputError(
                     f"run {uid} is not in the catalogue, or not to its end, after "
                     f"{self.timeout:g} s; see to who writes it, or give a longer timeout"
                 )
             time.sleep(_POLL)
-        events = read_stream(run, PRIMARY)
+        run, events = found
         descriptor = run[PRIMARY].metadata
         keys = [key for key in descriptor["data_keys"] if key in events]
         readings = [
@@ -271,8 +272,8 @@ class FromTiled(_Evaluation):
         ]
         return readings, run.start.get(ORDER, ())
 
-    def _whole(self, uid: str) -> Any:
-        """Return a run once all of it is in the catalogue, None before."""
+    def _whole(self, uid: str) -> tuple[Any, xr.Dataset] | None:
+        """Return a run and its events once all of it is in the catalogue, None before."""
         try:
             run = self.catalog[uid]
         except (KeyError, InputError):  # no run yet
@@ -284,10 +285,10 @@ class FromTiled(_Evaluation):
         if not expected:
             raise InputError(f"run {uid} holds no event of the stream {PRIMARY!r}")
         try:
-            there = read_stream(run, PRIMARY).sizes["event"] if PRIMARY in run else 0
+            events = read_stream(run, PRIMARY)
         except InputError:  # nothing of it yet
             return None
-        return run if there >= expected else None
+        return (run, events) if events.sizes["event"] >= expected else None
 
 
 def _matched(
