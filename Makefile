@@ -19,12 +19,12 @@ SHARED := -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo catalogue test test-slow test-all lint format clean $(VENV)
+.PHONY: help venv demo catalogue queueserver test test-slow test-all lint format clean $(VENV)
 
 help:  ## what there is
 	@echo "usage: make TARGET [ARGS=\"...\"] [PYTHON=python3.12]"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
@@ -56,6 +56,9 @@ test-slow: $(STAMP)  ## the slow tests alone
 
 test-all: $(STAMP)  ## all tests
 	@$(BIN)/python -m pytest $(SHARED) -m "slow or not slow" $(ARGS)
+
+queueserver: $(STAMP)  ## Redis, Tiled and a Queue Server; ARGS go to `curiosity queue serve`
+	@exec $(BIN)/curiosity queue serve $(ARGS)
 
 lint: $(STAMP)  ## ruff, pyright and the rooms' import contracts
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """The curiosity plan: an image, some seeds, then one pixel after the other."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: the Queue Server reads from the annotations, as they
+# are, which parameters are devices; strings would say nothing to it.
 
 import logging
 import time
@@ -271,7 +272,7 @@ def explore(
     num_points: int | None = None,
     steering: Steering = steer,
     tip: Movable | None = None,
-    warm: Warm | None = None,
+    warm: "Warm | None" = None,
 ) -> MsgGenerator[str]:
     """`curiosity_plan` with an agent of one's own, which must know its strategy and seed.
 
@@ -453,7 +454,7 @@ def _remote(
 
 def _warm(
     strategy: Strategy, asked: str | None, gate: float | None, catalog: str | None
-) -> Warm | None:
+) -> "Warm | None":
     """Return what the run is to start from, None for nothing."""
     if asked is None:
         if gate is not None:

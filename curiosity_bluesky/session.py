@@ -65,6 +65,18 @@ class SimulatedInstrument(Instrument):
         """What lies under the tip."""
         return self.microscope.sample
 
+    def load(self, sample: Sample) -> None:
+        """Put another sample under the tip; the stage may go wherever that one reaches.
+
+        Raises
+        ------
+        RuntimeError
+            If the tip moves or measures.
+        """
+        self.microscope.load(sample)
+        self.stage.x.set_limits(*self.microscope.limits("x"))
+        self.stage.y.set_limits(*self.microscope.limits("y"))
+
 
 def simulated_instrument(
     sample: Sample,

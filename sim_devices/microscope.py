@@ -118,7 +118,6 @@ class SimMicroscope:
                 f"speed_um_per_s is {speed_um_per_s!r}; expected a positive speed in um/s: "
                 "5 is usual, inf moves at once."
             )
-        self.sample = sample
         self.clock = Clock() if clock is None else clock
         self.faults = Faults() if faults is None else faults
         self.n_scans = 0
@@ -135,11 +134,28 @@ class SimMicroscope:
         self._noise = float(noise)
         self._seed = int(seed)
         self._lock = threading.RLock()
-        self._position = {"x": float(sample.x[0]), "y": float(sample.y[0])}
         self._moves: dict[str, _Move] = {}
         self._measuring: tuple[str, threading.Event] | None = None
-        self._repeats: dict[tuple[int, int], int] = {}
-        self._spread = {name: float(np.nanstd(a)) for name, a in sample.spectra.items()}
+        self.load(sample)
+
+    # --- sample ----------------------------------------------------------------------
+
+    def load(self, sample: Sample) -> None:
+        """Put another sample under the tip, which then is at its pixel (0, 0); drift begins anew.
+
+        Raises
+        ------
+        RuntimeError
+            If the tip moves or measures.
+        """
+        with self._lock:
+            if self._moves or self._measuring is not None:
+                raise RuntimeError("cannot change the sample under a tip that moves or measures.")
+            self.sample = sample
+            self._drift.began = None
+            self._position = {"x": float(sample.x[0]), "y": float(sample.y[0])}
+            self._repeats = {}
+            self._spread = {name: float(np.nanstd(a)) for name, a in sample.spectra.items()}
 
     # --- stage -----------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """SimMicroscope: replay identity, noise, and what it refuses."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -143,3 +144,29 @@ def test_bad_options(options):
 def test_bad_axis():
     with pytest.raises(InputError, match="expected 'x' or 'y'"):
         instant().position("z")  # type: ignore[arg-type]
+
+
+def test_another_sample_is_put_under_the_tip():
+    scope = SimMicroscope(SyntheticSample((16, 14), seed=1, points=16), Clock(math.inf))
+    scope.move("x", scope.limits("x")[1])
+    other = SyntheticSample((20, 24), seed=2, points=8)
+    scope.load(other)
+    assert (scope.position("x"), scope.position("y")) == (other.x[0], other.y[0])
+    assert scope.limits("x") == (other.x[0], other.x[-1])
+    assert scope.scan().keys() == other.images.keys()
+    for name, spectrum in scope.acquire().items():
+        assert np.array_equal(spectrum, other.spectra[name][0, 0])
+
+
+def test_the_sample_is_not_changed_under_a_tip_that_moves():
+    sample = SyntheticSample((16, 14), seed=1, points=16)
+    scope = SimMicroscope(sample, Clock(), speed_um_per_s=1e-3)
+    moving = threading.Thread(target=scope.move, args=("x", scope.limits("x")[1]))
+    moving.start()
+    while not scope._moves:
+        assert moving.is_alive()
+    with pytest.raises(RuntimeError, match="moves or measures"):
+        scope.load(sample)
+    scope.stop("x")
+    moving.join()
+    scope.load(sample)

@@ -1,0 +1,296 @@
+"""All the processes of a small facility on one machine, started in order and ended in reverse."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from curiosity_bluesky.adapters.children import Child, listens, usable_port
+from curiosity_bluesky.adapters.manager import ADDRESS, DEFAULT_ADDRESS, Queue
+from curiosity_bluesky.catalog import DEFAULT
+from curiosity_bluesky.errors import InputError
+
+_CURIOSITY = [sys.executable, "-m", "curiosity_bluesky.cli"]
+_START_MANAGER = "from bluesky_queueserver.manager.start_manager import start_manager as go; go()"
+
+PROFILE = Path(__file__).parents[2] / "profiles" / "queueserver"
+"""The profile in a checkout; an installed package has none."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a facility lives.
+
+    Parameters
+    ----------
+    directory
+        Of logs and of the queue itself, which Redis keeps there.
+    catalog
+        Directory of the catalogue, which is served; or the URI of a server, or a profile.
+    profile
+        Directory with ``startup/`` and ``config.yml``.
+    sample
+        What lies under the simulated microscope; default: as the profile has it.
+    token
+        What documents are sealed with. Default: a random one.
+    redis
+        Address of a Redis that runs already; default: one of its own is started.
+    control, info, documents_in, documents_out, tiled
+        Ports on 127.0.0.1: the manager's two, the proxy's two, and Tiled's; 0 takes a free one.
+    """
+
+    directory: Path
+    catalog: str
+    profile: Path = PROFILE
+    sample: str | None = None
+    token: str | None = None
+    redis: str | None = None
+    control: int = 60615
+    info: int = 60625
+    documents_in: int = 5567
+    documents_out: int = 5568
+    tiled: int = 8000
+
+
+class Facility:
+    """Redis, a Tiled server, a 0MQ proxy and a Queue Server with its environment open.
+
+    Use it in a ``with`` statement: all of them end with it, whatever ended it.
+
+    Parameters
+    ----------
+    site
+        Where.
+    say
+        Is told what goes on.
+
+    Attributes
+    ----------
+    address : str
+        Of the Queue Server.
+    incoming, documents : str
+        Where documents are published to, and where they are listened to.
+    token : str
+        What they are sealed with.
+    children : list of Child
+        What runs.
+
+    Raises
+    ------
+    InputError
+        If redis-server or an extra is missing, a port is taken, or something does not start.
+    """
+
+    def __init__(self, site: Site, say: Callable[[str], Any] = print) -> None:
+        self.site = site
+        self.token = site.token or secrets.token_hex(16)
+        self.children: list[Child] = []
+        self._say = say
+        if not (site.profile / "startup").is_dir():
+            raise InputError(
+                f"there is no profile at {site.profile}; expected a directory with startup/ and "
+                "config.yml, as profiles/queueserver of the repository: give it with --profile"
+            )
+        if site.redis is None and shutil.which("redis-server") is None:
+            raise InputError(
+                "the Queue Server keeps its queue in Redis, and there is no redis-server here; "
+                "install it (apt-get install redis-server), or name one that runs: --redis"
+            )
+        site.directory.mkdir(parents=True, exist_ok=True)
+        self._lock = filelock.FileLock(site.directory / ".lock", timeout=0)
+        self._ports = {
+            name: usable_port(getattr(site, name), name.replace("_", " "))
+            for name in ("control", "info", "documents_in", "documents_out")
+        }
+        self.address = f"tcp://127.0.0.1:{self._ports['control']}"
+        self.incoming = f"tcp://127.0.0.1:{self._ports['documents_in']}"
+        self.documents = f"tcp://127.0.0.1:{self._ports['documents_out']}"
+
+    @property
+    def catalog(self) -> str:
+        """Where the catalogue is, for processes that are started anywhere."""
+        where = self.site.catalog
+        return where if self._is_remote() else str(Path(where).expanduser().resolve())
+
+    def _is_remote(self) -> bool:
+        from tiled.profiles import list_profiles
+
+        where = self.site.catalog
+        return "://" in where or (not Path(where).exists() and where in list_profiles())
+
+    def __enter__(self) -> Facility:
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise InputError(
+                f"a facility runs in {self.site.directory} already; end that one, or choose "
+                "another directory: --directory"
+            ) from None
+        try:
+            redis = self.site.redis or self._start_redis()
+            self._start_tiled()
+            self._start_proxy()
+            self._start_manager(redis)
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def greeting(self) -> str:
+        """Return what to type now."""
+        exports = [f"export CURIOSITY_AGENT_TOKEN={self.token}"]
+        if self.address != DEFAULT_ADDRESS:
+            exports.append(f"export {ADDRESS}={self.address}")
+        if self.site.catalog != DEFAULT:
+            exports.append(f"export CURIOSITY_CATALOG={self.catalog}")
+        lines = "\n".join(f"    {line}" for line in exports)
+        return f"""
+queue server  {self.address}, its environment is open
+documents     {self.documents} (0MQ)
+catalogue     {self.site.catalog}
+logs          {self.site.directory}
+
+In another terminal:
+
+{lines}
+    curiosity queue add --strategy curious --points 60
+    curiosity queue start
+    curiosity queue steer budget 80
+    curiosity queue list
+    curiosity runs
+
+Ctrl-C ends all of it.
+"""
+
+    def wait(self) -> None:
+        """Watch until something ends that should not.
+
+        Raises
+        ------
+        InputError
+            If something does.
+        """
+        while True:
+            for child in self.children:
+                if not child.alive:
+                    raise InputError(
+                        f"{child.name} has ended ({child.last_words()}), and all the others are "
+                        f"ended now; {child.log} says more"
+                    )
+            time.sleep(0.5)
+
+    def close(self) -> None:
+        """End all of it, what was started last first; more than once is fine."""
+        if any(child.name == "manager" and child.alive for child in self.children):
+            with contextlib.suppress(InputError):
+                self._shut()
+        for child in reversed(self.children):
+            self._say(f"ending {child.name}")
+            child.end()
+        self.children.clear()
+        self._lock.release()
+
+    # ---- one after the other
+
+    def _start_redis(self) -> str:
+        port = usable_port(0, "redis")
+        store = self.site.directory / "redis"
+        store.mkdir(exist_ok=True)
+        options = {"--bind": "127.0.0.1", "--port": str(port), "--dir": str(store.resolve())}
+        options |= {"--save": "", "--appendonly": "yes"}
+        command = ["redis-server", *(word for option in options.items() for word in option)]
+        self._start("redis", command, lambda: _pings(port))
+        return f"127.0.0.1:{port}"
+
+    def _start_tiled(self) -> None:
+        from curiosity_bluesky.server import running_server, writable_directory
+
+        if self._is_remote():
+            return
+        directory = writable_directory(Path(self.site.catalog))
+        if running_server(directory) is not None:
+            self._say(f"{directory} is served by another process already, which is joined")
+            return
+        port = usable_port(self.site.tiled, "Tiled")
+        command = [*_CURIOSITY, "serve", "--catalog", str(directory), "--port", str(port)]
+        self._start("tiled", command, lambda: listens(port))
+
+    def _start_proxy(self) -> None:
+        ends = [
+            f"tcp://127.0.0.1:{self._ports[name]}" for name in ("documents_in", "documents_out")
+        ]
+        command = [*_CURIOSITY, "queue", "proxy", *ends]
+        ports = self._ports["documents_in"], self._ports["documents_out"]
+        self._start("proxy", command, lambda: all(map(listens, ports)))
+
+    def _start_manager(self, redis: str) -> None:
+        site = self.site
+        environment = {
+            "CURIOSITY_CATALOG": self.catalog,
+            "CURIOSITY_DOCUMENTS": self.incoming,
+            "CURIOSITY_AGENT_TOKEN": self.token,
+            **({} if site.sample is None else {"CURIOSITY_SAMPLE": site.sample}),
+        }
+        options = {
+            "--config": str(site.profile / "config.yml"),
+            "--startup-dir": str(site.profile / "startup"),
+            "--redis-addr": redis,
+            "--zmq-control-addr": self.address,
+            "--zmq-info-addr": f"tcp://127.0.0.1:{self._ports['info']}",
+        }
+        words = [word for option in options.items() for word in option]
+        command = [sys.executable, "-c", _START_MANAGER, *words]
+        with Queue(self.address, timeout=1.0) as queue:
+            self._start("manager", command, lambda: _answers(queue), environment)
+
+    def _start(
+        self,
+        name: str,
+        command: list[str],
+        ready: Callable[[], bool],
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self._say(f"starting {name}")
+        child = Child(name, command, self.site.directory / f"{name}.log", environment)
+        self.children.append(child)
+        child.wait_until(ready)
+
+    def _open(self) -> None:
+        self._say("opening the environment")
+        with Queue(self.address) as queue:
+            queue.open()
+
+    def _shut(self) -> None:
+        """End what runs, as a scientist would, so that the run is closed and in the catalogue."""
+        with Queue(self.address) as queue:
+            if queue.status()["manager_state"] not in ("idle", "initializing"):
+                self._say("ending the plan that runs; `curiosity queue add --resume UID` goes on")
+                queue.end("stop", timeout=30.0)
+            queue.shut(timeout=30.0)
+
+
+def _pings(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+        connection.sendall(b"PING\r\n")
+        return connection.recv(16).startswith(b"+PONG")
+
+
+def _answers(queue: Queue) -> bool:
+    try:
+        return queue.status()["manager_state"] == "idle"
+    except InputError:
+        return False

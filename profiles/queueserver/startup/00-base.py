@@ -1,0 +1,20 @@
+"""RunEngine, catalogue, and the documents for other processes."""
+
+import logging
+import os
+
+from bluesky import RunEngine
+
+from curiosity_bluesky import connect
+from curiosity_bluesky.adapters.zeromq import SealedPublisher
+
+catalog = connect()  # $CURIOSITY_CATALOG, else ./runs
+
+RE = RunEngine({})
+RE.subscribe(catalog.writer())
+if "CURIOSITY_DOCUMENTS" in os.environ:  # address of a 0MQ proxy
+    RE.subscribe(SealedPublisher(os.environ["CURIOSITY_DOCUMENTS"]))  # with $CURIOSITY_AGENT_TOKEN
+
+# A long training says how far it is.
+logging.basicConfig(format="%(message)s", level=logging.WARNING)
+logging.getLogger("curiosity_bluesky").setLevel(logging.INFO)

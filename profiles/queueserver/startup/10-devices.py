@@ -1,0 +1,12 @@
+"""A recorded film under the simulated microscope; replace these by your own devices."""
+
+from curiosity_bluesky.session import simulated_instrument
+from sim_devices import list_samples, open_sample
+
+_given = os.environ.get("CURIOSITY_SAMPLE", "PTO_BEPS_1d3um")
+_instrument = simulated_instrument(open_sample(_given))
+stage, tip, imager = _instrument.stage, _instrument.stage.tip, _instrument.imager
+spectrometer = _instrument.spectrometer
+
+RE.md["sample"] = _instrument.sample.name
+_samples = sorted({_given, *(info.name for info in list_samples())})

@@ -1,0 +1,54 @@
+"""Plans that are queued by name, and what may be asked of one that runs."""
+
+from bluesky.utils import MsgGenerator
+from bluesky_queueserver import parameter_annotation_decorator
+
+from curiosity_bluesky import curiosity_plan, plan_stubs, steer
+from curiosity_bluesky.learning import Strategy
+
+# Annotations say that a parameter is a device or a text; these say which, so that a name that
+# there is not is refused when it is queued, and not when its turn has come.
+_detector = {"Detector": ["__DETECTOR__:.*"]}
+_motor = {"Motor": ["__MOTOR__:?.*:depth=2"]}
+_strategies = [name for name in Strategy.names() if not Strategy.named(name).needs_truth]
+
+curiosity_plan = parameter_annotation_decorator(
+    {
+        "parameters": {
+            "detectors": {"annotation": "typing.List[Detector]", "devices": _detector},
+            "x": {"annotation": "Motor", "devices": _motor},
+            "y": {"annotation": "Motor", "devices": _motor},
+            "imager": {"annotation": "Detector", "devices": _detector},
+            "tip": {"annotation": "typing.Optional[Motor]", "devices": _motor},
+            "strategy": {
+                "annotation": "typing.Optional[Strategy]",
+                "enums": {"Strategy": _strategies},
+            },
+            "steering": {
+                "annotation": "NoneType",
+                "description": "Not from a queue; `curiosity queue steer` asks a plan that runs.",
+            },
+        }
+    }
+)(curiosity_plan)
+
+
+@parameter_annotation_decorator(
+    {"parameters": {"sample": {"annotation": "Sample", "enums": {"Sample": _samples}}}}
+)
+def load_sample(sample: str) -> MsgGenerator[None]:
+    """Put another sample under the simulated tip.
+
+    Parameters
+    ----------
+    sample : str
+        Its name; runs that follow have it in their start documents.
+    """
+    yield from plan_stubs.call_in_thread(lambda: _instrument.load(open_sample(sample)))
+    RE.md["sample"] = _instrument.sample.name
+
+
+# What `curiosity queue steer` calls while a plan runs.
+steer_add, steer_mask, steer_veto = steer.add, steer.mask, steer.veto
+steer_set, steer_budget, steer_strategy = steer.set, steer.budget, steer.strategy
+steer_stop = steer.stop
