@@ -9,6 +9,8 @@ import bluesky.preprocessors as bpp
 from bluesky.protocols import Movable, Readable
 from bluesky_adaptive import plans as adaptive
 
+from curiosity_bluesky.adapters.adaptive import acquire_suggestions
+
 
 def survey(imager: Readable, tip: Movable | None = None, md: dict | None = None) -> MsgGenerator:
     """Take the overview image.
@@ -35,7 +37,7 @@ def measure_suggestions(
     tip: Movable | None = None,
     labels: dict | None = None,
 ) -> MsgGenerator:
-    """Measure where an optimiser of bluesky-adaptive suggests it: its `default_acquire`.
+    """Measure where an optimiser suggests it: `acquire_suggestions`, with a tip to lift.
 
     Parameters
     ----------
