@@ -20,7 +20,7 @@ from rich.table import Table
 from curiosity_bluesky.cli_agent import LoadOption, load_strategies
 from curiosity_bluesky.cli_agent import app as about_agents
 from curiosity_bluesky.cli_explore import app as about_maps
-from curiosity_bluesky.cli_queue import app as about_queues
+from curiosity_bluesky.cli_facility import app as about_queues
 from curiosity_bluesky.cli_similar import CatalogOption, JsonOption, parameters
 from curiosity_bluesky.cli_similar import app as about_images
 from curiosity_bluesky.errors import InputError

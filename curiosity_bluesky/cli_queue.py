@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from curiosity_bluesky.cli_similar import CatalogOption, JsonOption, parameters
+from curiosity_bluesky.cli_similar import JsonOption, parameters
 from curiosity_bluesky.errors import InputError
 
 queue = typer.Typer(help="Queue runs on a Queue Server, and steer the one that runs.")
@@ -40,6 +38,10 @@ def add(
         typer.Option(help="What is measured; the simulated microscope loads it before."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(metavar="TCP", help="The `curiosity agent` that decides. [default: worker]"),
+    ] = None,
     time_budget: Annotated[
         float | None, typer.Option(metavar="S", help="Seconds that the run may take.")
     ] = None,
@@ -70,6 +72,7 @@ def add(
         "strategy": strategy,
         "num_points": points,
         "seed": seed,
+        "agent": agent,
         "time_budget": time_budget,
         "resume": resume,
         "parameters": parameters(settings or []) or None,
@@ -93,7 +96,7 @@ def add(
     if as_json:
         print(json.dumps(items))
     for item in [] if as_json else items:
-        _say(f"queued {one_line(item)}")
+        say(f"queued {one_line(item)}")
 
 
 def _check_strategy(name: str | None, settings: dict[str, Any]) -> None:
@@ -147,13 +150,11 @@ def status(address: AddressOption = None, as_json: JsonOption = False) -> None:
         print(json.dumps(state))
         return
     environment = "open" if state["worker_environment_exists"] else "closed"
-    _say(f"queue server  {where}, {state['manager_state'].replace('_', ' ')}")
-    _say(f"environment   {environment}, RunEngine {state['re_state'] or 'none'}")
-    _say(
-        f"queue         {state['items_in_queue']} items wait, {state['items_in_history']} are done"
-    )
+    say(f"queue server  {where}, {state['manager_state'].replace('_', ' ')}")
+    say(f"environment   {environment}, RunEngine {state['re_state'] or 'none'}")
+    say(f"queue         {state['items_in_queue']} items wait, {state['items_in_history']} are done")
     for run in runs:
-        _say(f"run           {run['uid']}, {'open' if run['is_open'] else run['exit_status']}")
+        say(f"run           {run['uid']}, {'open' if run['is_open'] else run['exit_status']}")
 
 
 @queue.command()
@@ -203,7 +204,7 @@ def open_environment(address: AddressOption = None) -> None:
 
     with Queue(address) as opened:
         opened.open()
-    _say("the environment is open")
+    say("the environment is open")
 
 
 @queue.command("close")
@@ -218,7 +219,7 @@ def close_environment(
 
     with Queue(address) as opened:
         opened.shut(force=force)
-    _say("the environment is closed")
+    say("the environment is closed")
 
 
 @queue.command()
@@ -241,7 +242,7 @@ def start(
         items = opened.listing()["history"][done:]
     _show_done(items, as_json)
     if state == "paused":
-        _say("a plan is paused: `curiosity queue resume`, `stop` or `abort`")
+        say("a plan is paused: `curiosity queue resume`, `stop` or `abort`")
         raise typer.Exit(1)
 
 
@@ -257,7 +258,7 @@ def pause(
 
     with Queue(address) as opened:
         state = opened.pause(now)["manager_state"]
-    _say("paused; `curiosity queue resume`, `stop` or `abort`" if state == "paused" else "it ended")
+    say("paused; `curiosity queue resume`, `stop` or `abort`" if state == "paused" else "it ended")
 
 
 @queue.command()
@@ -267,7 +268,7 @@ def resume(address: AddressOption = None) -> None:
 
     with Queue(address) as opened:
         opened.resume()
-    _say("it goes on")
+    say("it goes on")
 
 
 @queue.command()
@@ -284,7 +285,7 @@ def stop(
     with Queue(address) as opened:
         if after:
             opened.ask("queue_stop")
-            _say("no other plan will be started")
+            say("no other plan will be started")
             return
         ended = opened.end("stop")
     _show_done([ended], as_json)
@@ -307,7 +308,7 @@ def clear(address: AddressOption = None) -> None:
 
     with Queue(address) as opened:
         opened.ask("queue_clear")
-    _say("nothing is queued")
+    say("nothing is queued")
 
 
 @queue.command(context_settings={"ignore_unknown_options": True})  # numbers may be negative
@@ -330,7 +331,7 @@ def steer(
     }
     with Queue(address) as opened:
         opened.steer(wish, *args, **kwargs)
-    _say(f"asked: {wish} {' '.join(values or [])}".rstrip())
+    say(f"asked: {wish} {' '.join(values or [])}".rstrip())
 
 
 def _value(text: str) -> Any:
@@ -343,117 +344,6 @@ def _value(text: str) -> Any:
     return text
 
 
-@queue.command()
-def drive(
-    strategy: Annotated[str, typer.Option(help="How to choose.")] = "curious",
-    points: Annotated[int, typer.Option(help="Spectra to measure.")] = 60,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the strategy."),
-    ] = None,
-    md: Annotated[
-        list[str] | None,
-        typer.Option("--md", metavar="NAME=VALUE", help="Metadata for the start documents."),
-    ] = None,
-    documents: Annotated[
-        str, typer.Option(metavar="TCP", help="The proxy's side for listeners.")
-    ] = "tcp://127.0.0.1:5568",
-    address: AddressOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Decide here, measure there: a survey, then point by point, each a queued plan."""
-    from curiosity_bluesky.adapters.driving import drive as run_driver
-    from curiosity_bluesky.adapters.manager import Queue
-
-    with Queue(address) as opened:
-        driven = run_driver(
-            opened,
-            documents,
-            strategy,
-            points,
-            seed,
-            parameters(settings or []),
-            md=parameters(md or [], "--md", "operator=anna"),
-            say=(lambda text: None) if as_json else _say,
-        )
-    if as_json:
-        found = {"survey": driven.survey, "runs": driven.runs, "reason": driven.reason}
-        print(json.dumps(found))
-    else:
-        _say(f"{len(driven.runs)} points; {driven.reason}")
-
-
-@queue.command()
-def proxy(
-    incoming: Annotated[str, typer.Argument(help="Where publishers connect to.")] = (
-        "tcp://127.0.0.1:5567"
-    ),
-    outgoing: Annotated[str, typer.Argument(help="Where listeners connect to.")] = (
-        "tcp://127.0.0.1:5568"
-    ),
-) -> None:
-    """Pass documents on over 0MQ, to all who listen."""
-    from curiosity_bluesky.adapters.zeromq import run_proxy
-
-    run_proxy(incoming, outgoing)
-
-
-@queue.command()
-def serve(
-    directory: Annotated[
-        Path, typer.Option(metavar="DIR", help="Of the logs and of the queue.")
-    ] = Path("facility"),
-    catalog: CatalogOption = None,
-    profile: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="With startup/ and config.yml.")
-    ] = None,
-    sample: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Under the simulated microscope.")
-    ] = None,
-    redis: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A Redis that runs already.")
-    ] = None,
-    control: Annotated[int, typer.Option(help="Port of the Queue Server.")] = 60615,
-    info: Annotated[int, typer.Option(help="Port of its console.")] = 60625,
-    documents_in: Annotated[int, typer.Option(help="Port of the proxy for publishers.")] = 5567,
-    documents_out: Annotated[int, typer.Option(help="Port of the proxy for listeners.")] = 5568,
-    tiled: Annotated[int, typer.Option(help="Port of Tiled.")] = 8000,
-) -> None:
-    """Start Redis, Tiled, a 0MQ proxy and a Queue Server; Ctrl-C ends them all."""
-    import os
-
-    from curiosity_bluesky.adapters.facility import PROFILE, Facility, Site
-    from curiosity_bluesky.catalog import DEFAULT
-
-    site = Site(
-        directory=directory,
-        catalog=catalog or os.environ.get("CURIOSITY_CATALOG") or DEFAULT,
-        profile=profile or PROFILE,
-        sample=sample,
-        token=os.environ.get("CURIOSITY_AGENT_TOKEN"),
-        redis=redis,
-        control=control,
-        info=info,
-        documents_in=documents_in,
-        documents_out=documents_out,
-        tiled=tiled,
-    )
-    # Whoever started it, and however it is told to end: all of it ends.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
-    try:
-        with Facility(site, _say) as facility:
-            _say(facility.greeting())
-            facility.wait()
-    except KeyboardInterrupt:
-        _say("all of it has ended")
-
-
-def _end(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _show_done(items: list[dict[str, Any]], as_json: bool, failed_is_bad: bool = True) -> None:
     from curiosity_bluesky.adapters.manager import one_line, why
 
@@ -462,11 +352,12 @@ def _show_done(items: list[dict[str, Any]], as_json: bool, failed_is_bad: bool =
     for item in [] if as_json else items:
         result = item["result"]
         runs = " ".join(["run", *result["run_uids"]]) if result["run_uids"] else ""
-        _say(f"{result['exit_status']}: {one_line(item)} {runs} {why(result)}".rstrip())
+        say(f"{result['exit_status']}: {one_line(item)} {runs} {why(result)}".rstrip())
     bad = any(item["result"]["exit_status"] not in ("completed", "stopped") for item in items)
     if bad and failed_is_bad:
         raise typer.Exit(1)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line as it is."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)

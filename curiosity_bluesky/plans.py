@@ -438,7 +438,7 @@ def _remote(
     strategy: Strategy,
     seed: int,
     earlier: Earlier | None,
-) -> RemoteExplorer:
+) -> "RemoteExplorer":
     """Return what asks an agent elsewhere."""
     try:
         from curiosity_bluesky.adapters.remote import FALLBACK, RemoteExplorer  # seldom needed

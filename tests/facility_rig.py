@@ -11,7 +11,7 @@ import psutil
 from curiosity_bluesky.adapters.facility import Facility
 from curiosity_bluesky.catalog import Catalog
 
-FREE = {"control": 0, "info": 0, "documents_in": 0, "documents_out": 0, "tiled": 0}
+FREE = dict.fromkeys(("control", "info", "documents_in", "documents_out", "agent", "tiled"), 0)
 """Ports that nobody has."""
 
 PATIENCE = 120.0

@@ -45,8 +45,9 @@ class Site:
         What documents are sealed with. Default: a random one.
     redis
         Address of a Redis that runs already; default: one of its own is started.
-    control, info, documents_in, documents_out, tiled
-        Ports on 127.0.0.1: the manager's two, the proxy's two, and Tiled's; 0 takes a free one.
+    control, info, documents_in, documents_out, agent, tiled
+        Ports on 127.0.0.1: the manager's two, the proxy's two, the agent's and Tiled's; 0 takes a
+        free one.
     """
 
     directory: Path
@@ -59,11 +60,12 @@ class Site:
     info: int = 60625
     documents_in: int = 5567
     documents_out: int = 5568
+    agent: int = 5577
     tiled: int = 8000
 
 
 class Facility:
-    """Redis, a Tiled server, a 0MQ proxy and a Queue Server with its environment open.
+    """Redis, a Tiled server, a 0MQ proxy, an agent, a Queue Server with its environment open.
 
     Use it in a ``with`` statement: all of them end with it, whatever ended it.
 
@@ -80,6 +82,8 @@ class Facility:
         Of the Queue Server.
     incoming, documents : str
         Where documents are published to, and where they are listened to.
+    agent : str
+        Of the agent that plans can ask.
     token : str
         What they are sealed with.
     children : list of Child
@@ -110,11 +114,12 @@ class Facility:
         self._lock = filelock.FileLock(site.directory / ".lock", timeout=0)
         self._ports = {
             name: usable_port(getattr(site, name), name.replace("_", " "))
-            for name in ("control", "info", "documents_in", "documents_out")
+            for name in ("control", "info", "documents_in", "documents_out", "agent")
         }
         self.address = f"tcp://127.0.0.1:{self._ports['control']}"
         self.incoming = f"tcp://127.0.0.1:{self._ports['documents_in']}"
         self.documents = f"tcp://127.0.0.1:{self._ports['documents_out']}"
+        self.agent = f"tcp://127.0.0.1:{self._ports['agent']}"
 
     @property
     def catalog(self) -> str:
@@ -140,6 +145,7 @@ class Facility:
             redis = self.site.redis or self._start_redis()
             self._start_tiled()
             self._start_proxy()
+            self._start_agent()
             self._start_manager(redis)
             self._open()
         except BaseException:
@@ -161,16 +167,18 @@ class Facility:
         return f"""
 queue server  {self.address}, its environment is open
 documents     {self.documents} (0MQ)
+agent         {self.agent}
 catalogue     {self.site.catalog}
 logs          {self.site.directory}
 
 In another terminal:
 
 {lines}
-    curiosity queue add --strategy curious --points 60
+    curiosity queue add --strategy curious --points 60 --agent {self.agent}
     curiosity queue start
     curiosity queue steer budget 80
     curiosity queue list
+    curiosity agent status {self.agent}
     curiosity runs
 
 Ctrl-C ends all of it.
@@ -236,6 +244,12 @@ Ctrl-C ends all of it.
         command = [*_CURIOSITY, "queue", "proxy", *ends]
         ports = self._ports["documents_in"], self._ports["documents_out"]
         self._start("proxy", command, lambda: all(map(listens, ports)))
+
+    def _start_agent(self) -> None:
+        places = {"--bind": self.agent, "--documents": self.documents, "--catalog": self.catalog}
+        command = [*_CURIOSITY, "agent", *(word for place in places.items() for word in place)]
+        environment = {"CURIOSITY_AGENT_TOKEN": self.token}
+        self._start("agent", command, lambda: listens(self._ports["agent"]), environment)
 
     def _start_manager(self, redis: str) -> None:
         site = self.site

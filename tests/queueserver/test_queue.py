@@ -250,3 +250,18 @@ def test_without_the_extra_it_says_which_one(monkeypatch):
     monkeypatch.setitem(sys.modules, "bluesky_queueserver_api.zmq", None)
     with pytest.raises(InputError, match=r"curiosity-bluesky\[queueserver\]"):
         Queue()
+
+
+def test_an_agent_beside_the_worker_decides_for_a_queued_run(facility, queue, curiosity, catalog):
+    words = ["--strategy", "curious", "--points", "9", "--seed", "2", "--agent", facility.agent]
+    quick = ["--arg", f"parameters={json.dumps(QUICK)}"]
+    curiosity("queue", "add", *words, *quick, "--start", "--json")
+    [uid] = finished(queue)["run_uids"]
+    run = whole(catalog, uid)
+    assert run.start["curiosity_agent"] == facility.agent
+    # What was decided there is what this process decides of the same documents.
+    decided = events(catalog.documents(uid), "decisions")
+    assert [data["decided_by"] for data in decided] == ["curious"] * 9
+    assert {data["reason"] for data in decided} == {"seed", "curious"}
+    known = curiosity("agent", "status", facility.agent, "--json")
+    assert known["runs"][uid]["documents"] > 9 and known["refused"] == 0
