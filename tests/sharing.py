@@ -436,7 +436,13 @@ def put(catalog: Catalog, documents: Iterable[tuple[str, dict[str, Any]]]) -> tu
     for name, doc in emitted:
         writer(name, doc)
     catalog.flush()
-    return emitted[0][1]["uid"], emitted
+    uid = emitted[0][1]["uid"]
+    if emitted[-1][0] == "stop":  # whatever it had to try again
+        deadline = time.monotonic() + PATIENCE
+        while (catalog.journal / f"{uid}.jsonl").exists():
+            assert time.monotonic() < deadline, f"{uid} is not taken: {writer.offline}"
+            time.sleep(0.05)
+    return uid, emitted
 
 
 def _uids(shared: SharedCatalogue) -> list[str]:

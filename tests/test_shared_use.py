@@ -29,7 +29,7 @@ from sharing import (
     same,
     spectrum,
 )
-from support import collected_run, until
+from support import collected_run, events, until, whole_events
 from tiled.client import from_uri
 from tiled.mimetypes import TILED_SQL_TABLE_MIMETYPE
 from tiled.storage import parse_storage, register_storage, unregister_storage
@@ -137,14 +137,18 @@ def test_the_server_does_not_start_without_its_variables(shared):
     assert done.returncode and "CURIOSITY_SECRET_KEY must be set" in done.stderr
 
 
-def test_the_commands_work_as_with_a_directory(shared, tmp_path, capsys):
-    with as_user(shared, shared.write_key, tmp_path / "home") as catalog:
-        whole = []
-        measured_run(lambda *document: whole.append(document), 70)
-        # killed after its third spectrum: its journal is taken in, and says so
-        [primary] = [d["uid"] for n, d in whole if n == "descriptor" and d["name"] == "primary"]
-        third = [k for k, (n, d) in enumerate(whole) if d.get("descriptor") == primary][2]
+def interrupted(shared, home, seed):
+    """Write a run as far as its third spectrum; return its uid and what all of it would be."""
+    whole = []
+    measured_run(lambda *document: whole.append(document), seed)
+    third = whole.index(("event", whole_events(whole, "primary")[2]))
+    with as_user(shared, shared.write_key, home) as catalog:
         uid, _ = put(catalog, whole[: third + 1])
+    return uid, whole
+
+
+def test_the_commands_work_as_with_a_directory(shared, tmp_path, capsys):
+    uid, _ = interrupted(shared, tmp_path / "home", 70)
     where = ("--catalog", shared.uri, "--json")
     curiosity("recover", *where)
     [recovered] = json.loads(capsys.readouterr().out)
@@ -155,11 +159,15 @@ def test_the_commands_work_as_with_a_directory(shared, tmp_path, capsys):
     curiosity("show", uid[:8], *where)
     assert len(json.loads(capsys.readouterr().out)["points"]) == 3
 
-    one, two = resumed_by(shared, tmp_path, uid, 70, 2)
+
+@pytest.mark.slow
+def test_two_go_on_with_one_run_at_once(shared, tmp_path):
+    uid, whole = interrupted(shared, tmp_path / "home", 71)
+    with as_user(shared, shared.write_key, tmp_path / "home") as catalog:
+        assert [taken.uid for taken in catalog.recover()] == [uid]
+    one, two = resumed_by(shared, tmp_path, uid, 71, 2)
     assert one["uid"] != two["uid"] and one["status"] == two["status"] == "success"
-    spectra = [
-        d["data"]["spectrometer_response"] for n, d in whole if d.get("descriptor") == primary
-    ]
+    spectra = [point["spectrometer_response"] for point in events(whole, "primary")]
     for resumed in (one, two):
         np.testing.assert_array_equal(resumed["spectra"], spectra)
     assert one["pixels"] == two["pixels"]
@@ -181,7 +189,8 @@ def test_images_are_indexed_and_found_and_the_index_is_no_run(shared, tmp_path, 
 
 def test_a_run_with_an_infinite_number_keeps_nobody_from_listing_the_others(shared, tmp_path):
     documents = list(made_run(65, 0, 1))
-    documents[0][1] |= {"sample": "endless", "limit": math.inf, "small": 5e-324, "large": 2**60}
+    odd = {"limit": math.inf, "small": 5e-324, "large": 2**50}
+    documents[0][1].update(sample="endless", **odd)
     with as_user(shared, shared.write_key, tmp_path / "home") as catalog:
         uid, _ = put(catalog, documents)
         assert journals(catalog.journal) == []
@@ -217,6 +226,7 @@ def test_who_subscribes_hears_of_a_run_while_it_is_written(shared, tmp_path):
         assert heard.wait(20)
 
 
+@pytest.mark.slow
 def test_two_servers_share_one_catalogue_through_redis(shared, tmp_path):
     found = shutil.which("redis-server")
     if found is None:
@@ -259,6 +269,7 @@ def test_two_servers_share_one_catalogue_through_redis(shared, tmp_path):
         redis.wait(20)
 
 
+@pytest.mark.slow
 def test_what_was_backed_up_is_read_from_another_postgresql(shared, tmp_path, monkeypatch):
     with as_user(shared, shared.write_key, tmp_path / "home") as catalog:
         uid, documents = put(catalog, made_run(50, 0, 3))

@@ -96,11 +96,12 @@ async def _make_roles(environment: Mapping[str, str]) -> None:
     engine = create_async_engine(where)
     try:
         async with AsyncSession(engine) as session:
-            there = set((await session.execute(select(Role.name))).scalars())
+            found = (await session.execute(select(Role))).scalars()
+            there: dict[Any, Any] = {each.name: each for each in found}
             for name, scopes in ROLES.items():
-                if name not in there:
-                    role = Role(name=name, description="A service.", scopes=[*scopes, *_SUBSCRIBE])
-                    session.add(role)
+                role: Any = there.get(name) or Role(name=name, description="A service.")
+                role.scopes = [*scopes, *_SUBSCRIBE]  # of an earlier version, too
+                session.add(role)
             await session.commit()
     finally:
         await engine.dispose()

@@ -28,13 +28,17 @@ class Tables(SQLAdapter):
     number, do not. So each row gets a number from PostgreSQL here.
 
     Tiled also gives the index of every table the same name, so that only the first table of
-    a database has one; here each has.
+    a database has one; here each has. And it drops a table that it finds empty when it has
+    deleted a run, with the rows that somebody else wrote since it looked; here none is ever
+    empty.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if isinstance(self.storage, RemoteSQLStorage):
-            _see_to(self.storage, self.table_name)
+            # Of tables that Tiled's own adapter made.
+            if (self.storage.uri, self.table_name) not in _made:
+                _see_to(self.storage, self.table_name)
             # Not among the columns of the structure, which the base class would insist on.
             self.order_by_args = [*self.order_by_args, {"column": _ORDER, "direction": "asc"}]
 
@@ -51,24 +55,29 @@ class Tables(SQLAdapter):
 
 
 def _see_to(storage: RemoteSQLStorage, table: str) -> None:
-    """Give a table the column and the index that it lacks; asked once."""
-    if (storage.uri, table) in _made:
-        return
-    index = f"{table[:50]}_in_order"
+    """Give a table the column, the index and the row that it lacks."""
+    name = f"'\"{table}\"'::regclass"
     with _making, closing(storage.connect()) as connection:
         with connection.cursor() as cursor:
             # Of several servers the first does it, the others wait and find it done.
             cursor.execute(f"SELECT pg_advisory_xact_lock(hashtext('{table}'))")
             cursor.execute(
-                f"SELECT attname FROM pg_attribute WHERE attrelid = '\"{table}\"'::regclass "
-                f"AND attname = '{_ORDER}'"
+                f"SELECT 1 FROM pg_attribute WHERE attrelid = {name} AND attname = '{_ORDER}'"
             )
             # Asked first: ALTER TABLE waits for all who read, for a backup too, and all others
             # wait for it, whether there is something to do or not.
             if cursor.fetchone() is None:
                 cursor.execute(f'ALTER TABLE "{table}" ADD COLUMN "{_ORDER}" bigserial')
             cursor.execute(
-                f'CREATE INDEX IF NOT EXISTS "{index}" ON "{table}" (_dataset_id, "{_ORDER}")'
+                f'CREATE INDEX IF NOT EXISTS "{table[:50]}_in_order" '
+                f'ON "{table}" (_dataset_id, "{_ORDER}")'
+            )
+            # Data sets count from 1. (No column of a stream's table has to have a value.)
+            cursor.execute(
+                f'INSERT INTO "{table}" (_dataset_id, _partition_id) SELECT 0, 0 '
+                f'WHERE NOT EXISTS (SELECT FROM "{table}" WHERE _dataset_id = 0) '
+                f"AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = {name} "
+                f"AND attnum > 0 AND attnotnull AND attname <> '{_ORDER}')"
             )
         connection.commit()
         _made.add((storage.uri, table))
