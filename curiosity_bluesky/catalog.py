@@ -8,14 +8,12 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-from bluesky_tiled_plugins.queries import TimeRange
 from tiled.profiles import list_profiles
-from tiled.queries import Eq, SpecsQuery
+from tiled.queries import SpecsQuery
 
 from curiosity_bluesky.connection import (
     Connection,
@@ -30,7 +28,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.intake import Recovered, take_in_each
 from curiosity_bluesky.journal import Document, documents, first_document, journals
 from curiosity_bluesky.summary import RunSummary as RunSummary
-from curiosity_bluesky.summary import journalled, summary_of
+from curiosity_bluesky.summary import Wanted, journalled, summary_of
 from curiosity_bluesky.writer import JournaledWriter
 
 T = TypeVar("T")
@@ -253,8 +251,12 @@ class Catalog:
         strategy: str | None = None,
         plan_name: str | None = None,
         since: str | None = None,
+        last: int | None = None,
     ) -> list[RunSummary]:
         """Return one line about each run, the newest last.
+
+        Of a catalogue of thousands ask for the `last`: the server finds them, and no others
+        travel.
 
         Parameters
         ----------
@@ -263,42 +265,53 @@ class Catalog:
         since
             Only runs started at or after this time, such as ``2026-11-21`` or
             ``2026-11-21 14:30``.
+        last
+            Only so many, those started last. None: all.
 
         Raises
         ------
         InputError
-            If `since` is not a time.
+            If `since` is not a time, or `last` less than 1.
         """
-        moment = None
-        if since is not None:
-            try:
-                moment = datetime.fromisoformat(since).astimezone().timestamp()
-            except ValueError:
-                raise InputError(
-                    f"since is {since!r}; expected a time such as 2026-11-21 or '2026-11-21 14:30'"
-                ) from None
-        keys = {"sample": sample, "curiosity_strategy": strategy, "plan_name": plan_name}
-        given = {key: value for key, value in keys.items() if value is not None}
+        if last is not None and last < 1:
+            raise InputError(f"the last {last} runs are asked for; expected 1 or more")
+        wanted = Wanted.of(sample, strategy, plan_name, since)
 
-        def ask(client: Any) -> dict[str, RunSummary]:
-            for key, value in given.items():
-                client = client.search(Eq(f"start.{key}", value))
-            if moment is not None:
-                client = client.search(TimeRange(since=moment))
-            return {uid: summary_of(run, self.journal) for uid, run in client.items()}
+        def ask(client: Any) -> dict[str, tuple[float, RunSummary]]:
+            found = wanted.among(client).sort(("start.time", -1)).items()
+            found = found if last is None else found.head(last)
+            return {
+                uid: (run.metadata["start"]["time"], summary_of(run, self.journal))
+                for uid, run in found
+            }
 
         summaries = self._asked(ask)
+        for path, start in self._journals_of(wanted):
+            if path.stem not in summaries and (found := journalled(path)) is not None:
+                summaries[path.stem] = start["time"], found
+        by_time = sorted(summaries.values(), key=lambda each: each[0])
+        return [summary for _, summary in by_time][-(last or 0) :]
+
+    def count(
+        self,
+        *,
+        sample: str | None = None,
+        strategy: str | None = None,
+        plan_name: str | None = None,
+        since: str | None = None,
+    ) -> int:
+        """Return how many runs there are; the parameters are those of `runs`."""
+        wanted = Wanted.of(sample, strategy, plan_name, since)
+        alone = [path.stem for path, _ in self._journals_of(wanted)]
+        there = self._asked(lambda client: len(wanted.among(client)))
+        return there + sum(not self._asked(lambda c, uid=uid: uid in c) for uid in alone)
+
+    def _journals_of(self, wanted: Wanted) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Yield journals of runs that are wanted: one that Tiled has not heard of is a run too."""
         for path in journals(self.journal):
-            # A run that Tiled has not heard of yet is a run all the same.
-            start = first_document(path) if path.stem not in summaries else None
-            if (
-                start is not None
-                and all(start.get(key) == value for key, value in given.items())
-                and (moment is None or start["time"] >= moment)
-                and (found := journalled(path)) is not None
-            ):
-                summaries[path.stem] = found
-        return sorted(summaries.values(), key=lambda summary: summary.time)
+            start = first_document(path)
+            if start is not None and wanted.is_met_by(start):
+                yield path, start
 
     def status(self, run: Any) -> str:
         """Return how a run ended, or ``open`` or ``interrupted``; see `RunSummary`."""

@@ -33,6 +33,8 @@ app = typer.Typer(
 )
 console = Console()
 DEFAULT_SAMPLE = "PTO_BEPS_1d3um"
+LISTED = 50
+"""Runs that are listed unless more are asked for: a catalogue may hold thousands."""
 
 
 @app.command()
@@ -192,20 +194,34 @@ def runs(
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="Only runs since, such as 2026-11-21.")
     ] = None,
+    last: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Only the newest N. [default: 50, with --json all]"),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     catalog: CatalogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the runs in a catalogue, the newest last."""
     from curiosity_bluesky.catalog import connect
 
+    if every and last is not None:
+        raise InputError(f"--all and --last {last} are given; give one of them")
+    most = None if every or (as_json and last is None) else LISTED if last is None else last
+    wanted: dict[str, Any] = {
+        "sample": sample, "strategy": strategy, "plan_name": plan, "since": since,
+    }  # fmt: skip
     with connect(catalog, create=False) as opened:
-        found = opened.runs(sample=sample, strategy=strategy, plan_name=plan, since=since)
+        found = opened.runs(**wanted, last=most)
+        total = opened.count(**wanted) if len(found) == most else len(found)
         where = opened.where
     if as_json:
         print(json.dumps([run.to_dict() for run in found]))
         return
-    plural = "" if len(found) == 1 else "s"
-    table = Table(title=f"{len(found)} run{plural} in {where}", title_justify="left")
+    plural = "" if total == 1 else "s"
+    of = f"the newest {len(found)} of " if total > len(found) else ""
+    more = "; --all lists all" if of else ""
+    table = Table(title=f"{of}{total} run{plural} in {where}{more}", title_justify="left")
     for column in ("uid", "started", "sample", "strategy", "points", "status"):
         # Folded, not cut: the words are what one has to type to search.
         table.add_column(column, overflow="fold", no_wrap=column == "uid")

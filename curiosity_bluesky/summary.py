@@ -1,4 +1,4 @@
-"""One line about each run, wherever it is: in Tiled, in its journal, or in both."""
+"""One line about each run, wherever it is (in Tiled, in its journal, in both), and which."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bluesky_tiled_plugins.queries import TimeRange
+from tiled.queries import Eq
+
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.journal import is_held, lines, tally_of
 
 
@@ -41,6 +45,49 @@ class RunSummary:
     def to_dict(self) -> dict[str, Any]:
         """Return the summary, JSON-ready."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which runs are asked for.
+
+    Parameters
+    ----------
+    keys
+        What the start document has to hold.
+    since
+        Started at or after this time, s since 1970; None: at any.
+    """
+
+    keys: dict[str, str]
+    since: float | None
+
+    @staticmethod
+    def of(
+        sample: str | None, strategy: str | None, plan_name: str | None, since: str | None
+    ) -> Wanted:
+        """Understand what a user asks for, see `Catalog.runs`."""
+        keys = {"sample": sample, "curiosity_strategy": strategy, "plan_name": plan_name}
+        moment = None
+        if since is not None:
+            try:
+                moment = datetime.fromisoformat(since).astimezone().timestamp()
+            except ValueError:
+                raise InputError(
+                    f"since is {since!r}; expected a time such as 2026-11-21 or '2026-11-21 14:30'"
+                ) from None
+        return Wanted({key: value for key, value in keys.items() if value is not None}, moment)
+
+    def among(self, client: Any) -> Any:
+        """Search for them; returns a client."""
+        for key, value in self.keys.items():
+            client = client.search(Eq(f"start.{key}", value))
+        return client if self.since is None else client.search(TimeRange(since=self.since))
+
+    def is_met_by(self, start: dict[str, Any]) -> bool:
+        """Whether a run with this start document is one of them."""
+        met = all(start.get(key) == value for key, value in self.keys.items())
+        return met and (self.since is None or start["time"] >= self.since)
 
 
 def summary_of(run: Any, journal: Path) -> RunSummary:

@@ -32,6 +32,7 @@ from tiled.queries import Key
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.documents import Incomplete, read_stream
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.journal import RunJournal
 from curiosity_bluesky.report import show_run
 from curiosity_bluesky.server import EmbeddedServer, running_server
 from curiosity_bluesky.session import simulated_instrument
@@ -427,6 +428,36 @@ def test_runs_are_searched_with_tiled_queries(RE, catalog, instrument):
     assert [run.sample for run in catalog.runs(sample="B")] == ["B"]
     with pytest.raises(InputError, match="expected a time such as"):
         catalog.runs(since="yesterday-ish")
+
+
+def test_the_last_runs_are_those_started_last_wherever_they_are(RE, catalog, instrument):
+    emitted = []
+    for sample in "ABAB":
+        RE(bp.count([instrument.spectrometer], md={"sample": sample}), lambda *d: emitted.append(d))
+    starts = [k for k, (name, _) in enumerate(emitted) if name == "start"]
+    runs = [emitted[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
+    uids = [run[0][1]["uid"] for run in runs]
+    writer = catalog.writer()
+    for run in (runs[2], runs[0], runs[3]):  # written in another order than they began in
+        for name, doc in run:
+            writer(name, doc)
+    catalog.flush()
+    journal = RunJournal(catalog.journal, uids[1])  # Tiled has not heard of this one
+    for name, doc in runs[1][:-1]:
+        journal.append(name, doc)
+
+    def listed(**asked):
+        return [run.uid for run in catalog.runs(**asked)]
+
+    assert listed() == listed(last=9) == uids
+    for n in (1, 2, 3):
+        assert listed(last=n) == uids[-n:]
+    assert listed(sample="A", last=1) == uids[2:3] and listed(sample="B", last=2) == uids[1::2]
+    assert (catalog.count(), catalog.count(sample="B"), catalog.count(sample="C")) == (4, 2, 0)
+    assert catalog.count(since="2999-01-01") == 0 == len(listed(since="2999-01-01", last=5))
+    journal.close()
+    with pytest.raises(InputError, match="the last 0 runs"):
+        catalog.runs(last=0)
 
 
 def test_the_journal_is_gone_once_tiled_has_the_run(RE, catalog, instrument):

@@ -8,8 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import bluesky.plans as bp
 import numpy as np
 import pytest
+from bluesky import RunEngine
+from ophyd.sim import SynAxis
 from support import collected_run
 
 from curiosity_bluesky import connect, read
@@ -33,6 +36,43 @@ def curiosity(*arguments: object) -> None:
         assert not end.code, f"exit code {end.code}"
     finally:
         sys.argv = saved
+
+
+@pytest.fixture
+def counted(tmp_path):
+    """A catalogue with three runs."""
+    where = tmp_path / "three"
+    with connect(where) as catalog:
+        RE = RunEngine({})
+        RE.subscribe(catalog.writer())
+        uids = [RE(bp.count([SynAxis(name="motor")], md={"sample": s}))[0] for s in "ABB"]
+    return where, uids
+
+
+def test_runs_lists_the_newest_and_says_of_how_many(counted, capsys, monkeypatch):
+    where, uids = counted
+
+    def listed(*options):
+        curiosity("runs", "--catalog", where, *options)
+        return capsys.readouterr().out
+
+    def named(out):
+        return [uid for uid in uids if uid[:8] in out]
+
+    assert named(listed()) == uids and listed().startswith("3 runs in")
+    out = listed("--last", 2)
+    assert named(out) == uids[1:] and out.startswith("the newest 2 of 3 runs in")
+    assert listed("--last", 1, "--sample", "B").startswith("the newest 1 of 2 runs in")
+    assert [run["uid"] for run in json.loads(listed("--last", 1, "--json"))] == uids[2:]
+    monkeypatch.setattr("curiosity_bluesky.cli.LISTED", 2)
+    assert named(listed()) == uids[1:] and "--all lists all" in listed().replace("\n", " ")
+    assert named(listed("--all")) == uids == [r["uid"] for r in json.loads(listed("--json"))]
+
+
+def test_runs_takes_no_two_ways_to_say_how_many(counted, capsys):
+    with pytest.raises(AssertionError, match="exit code 2"):
+        curiosity("runs", "--catalog", counted[0], "--all", "--last", 1)
+    assert "--all and --last 1 are given" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_demo_measures_and_a_new_process_reads_it_back(film_file, tmp_path, capsys):

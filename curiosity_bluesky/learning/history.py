@@ -195,9 +195,9 @@ class History:
         # Numbered ones first, so that where both have one decision the order is the same again.
         given = sorted(self._observations.values(), key=lambda o: o.decision_id is None)
         matched = [
-            o
-            if o.decision_id is not None
-            else dataclasses.replace(o, decision_id=decided.get(o.pixel))
+            dataclasses.replace(o, decision_id=decided[o.pixel])
+            if o.decision_id is None and o.pixel in decided
+            else o
             for o in given
         ]
         return sorted(
