@@ -312,7 +312,9 @@ class AgentServer:
             if work.cancelled or self._works.get(work.client) is not work:
                 continue
             del self._works[work.client]
-            if work.session is not None:
+            self._sessions.pop(work.client, None)
+            # One that failed in the middle of a document may have missed it: it is made anew.
+            if work.session is not None and "result" in reply:
                 work.session.used = time.monotonic()
                 work.session.doing = ""
                 self._sessions[work.client] = work.session

@@ -204,6 +204,21 @@ def test_a_restarted_agent_that_has_forgotten_the_token_is_away(home, tmp_path, 
     assert "does not know this token" in caplog.text
 
 
+def test_a_strategy_that_it_cannot_follow_in_the_middle_of_a_run_does_not_end_it(home, caplog):
+    def ask(plan, name, doc):
+        told = plan.steering._waiting or plan.events("steering")
+        if len(plan.events("primary")) == 5 and not told:
+            plan.steering.strategy("gated")  # this process knows it
+
+    with AgentProcess(home) as agent:
+        plan = Plan("random", agent.address)(ask)
+    check_whole(plan)
+    assert plan.deciders()[:5] == ["random"] * 5
+    away = f"farthest, in place of gated at {agent.address}"
+    assert plan.deciders()[-2:] == [away] * 2
+    assert "cannot follow: " in caplog.text
+
+
 def test_the_one_that_is_forgotten_is_rebuilt(home):
     with AgentProcess(home, "--keep", "1") as agent:
         others = []
