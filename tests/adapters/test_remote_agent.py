@@ -11,7 +11,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import gated  # noqa: F401
 import numpy as np
 import pytest
 from agents import GATED, POINTS, Plan, check_same, same_maps, trainings
@@ -173,7 +172,7 @@ def test_two_plans_ask_it_at_once_and_neither_notices(agent):
 
 
 @pytest.fixture
-def gate(tmp_path):
+def gate(tmp_path, gated_here):
     path = tmp_path / "gate"
     path.touch()
     yield path
