@@ -200,6 +200,8 @@ class AgentServer:
         if self._noted:
             tokens.take_note_away(self._port, self._token)
         self._context.destroy(linger=200)
+        self._alarm.close()
+        self._awake.close()
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
