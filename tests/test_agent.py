@@ -18,9 +18,9 @@ import pytest
 from bluesky import RunEngine
 from bluesky.run_engine import TransitionError
 from bluesky.utils import RunEngineInterrupted
-from support import events, few, measurable, normal, paused_run, whole_events
+from support import collected_run, events, few, measurable, normal, paused_run, whole_events
 
-from curiosity_bluesky import CuriosityAgent, curiosity_plan
+from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import Course, explore
@@ -417,7 +417,7 @@ import math, sys, threading, time
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
 from support import few
-from curiosity_bluesky import CuriosityAgent, curiosity_plan
+from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import Course, explore
 from curiosity_bluesky.session import simulated_instrument
@@ -501,3 +501,48 @@ def test_an_error_in_a_training_is_the_error_of_the_run(caplog):
         gc.collect()
     assert documents[-1][1]["exit_status"] == "fail"
     assert [record.message for record in caplog.records if record.name == "asyncio"] == []
+
+
+def without_decided_by(documents):
+    """Documents as versions before wrote them, without who decided."""
+    for name, doc in documents:
+        if name == "descriptor" and doc["name"] == "decisions":
+            keys = {key: about for key, about in doc["data_keys"].items() if key != "decided_by"}
+            object_keys = {"decision": [k for k in doc["object_keys"]["decision"] if k in keys]}
+            doc = {**doc, "data_keys": keys, "object_keys": object_keys}
+        if name == "event" and "decided_by" in doc["data"]:
+            kept = {
+                part: {k: v for k, v in doc[part].items() if k != "decided_by"}
+                for part in ("data", "timestamps")
+            }
+            doc = {**doc, **kept}
+        yield name, doc
+
+
+def test_a_run_of_an_older_version_does_not_say_who_decided(RE, instrument):
+    _, documents = collected_run(RE, instrument)
+    assert {e["decided_by"] for e in events(documents, "decisions")} == {"curious"}
+    older = CuriosityAgent.from_documents(list(without_decided_by(documents)))
+    newer = CuriosityAgent.from_documents(documents)
+    assert {p.decided_by for p in older.explorer.decisions} == {""}
+    assert older.suggest()[0].pixel == newer.suggest()[0].pixel
+
+
+@pytest.mark.slow
+def test_a_run_of_an_older_version_is_resumed_and_read_as_one(RE, instrument, tmp_path):
+    where = str(tmp_path / "runs")
+    with connect(where) as catalog:
+        uid, documents = collected_run(RE, instrument, num_points=7)
+        write = catalog.writer()
+        for name, doc in without_decided_by(documents):
+            write(name, doc)
+        catalog.flush()
+        assert "decided_by" not in read(catalog[uid])
+        RE.subscribe(write)
+        plan = curiosity_plan(
+            *([instrument.spectrometer], instrument.stage.x, instrument.stage.y),
+            *(instrument.imager, 9), resume=uid, catalog=where,
+        )  # fmt: skip
+        RE(plan)
+        points = read(catalog[-1])
+    assert list(points["decided_by"].values) == [""] * 7 + ["curious"] * 2

@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import zmq
@@ -19,15 +19,17 @@ from curiosity_bluesky.errors import InputError
 
 _AGAIN = 2.5 * HEARTBEAT
 """After so many seconds without a word a request is sent again: the agent may be a new one."""
+_SLOWEST = 2**20
+"""Bytes a second at which a message is taken to be under way still."""
 _LOOK_MS = 50
 """Milliseconds between two looks whether somebody has cancelled."""
 
 
 class Line:
-    """Asks one agent, each time over a connection of its own.
+    """Asks one agent, each question over a connection of its own.
 
-    A connection that is kept would deliver what was asked of an agent that died to the one that
-    takes its place.
+    One that is kept would deliver what was asked of an agent that died, and that nobody waits for
+    any more, to the one that takes its place.
 
     Parameters
     ----------
@@ -85,19 +87,20 @@ class Line:
         number = secrets.token_hex(8)
         body = packed({"protocol": PROTOCOL, "id": number, **message})
         limit, last = patience if first is None else first, time.monotonic()
-        while True:
-            left = last + limit - time.monotonic()
-            if left <= 0:
-                raise AgentAway(
-                    f"the agent at {self.address} has not said a word for {limit:.3g} s"
-                )
-            token = self._token_now(must=False)
-            if token is None:  # it is not there, or not there yet
-                _wait(cancelled)
-                continue
-            again = time.monotonic() + min(left, _AGAIN)
-            with closing(self._connected()) as line:
+        limit += len(body) / _SLOWEST
+        line: zmq.Socket | None = None
+        sealed_with = ""
+        with ExitStack() as stack:
+            while (left := last + limit - time.monotonic()) > 0:
+                token = self._token_now()
+                if token is None:  # the agent is not there, or not there yet
+                    _wait(cancelled)
+                    continue
+                if line is None or token != sealed_with:
+                    line, sealed_with = stack.enter_context(closing(self._connected())), token
+                # Again over the same connection: a slow one need not begin anew.
                 line.send(sealed(body, token))
+                again = time.monotonic() + min(left, _AGAIN + len(body) / _SLOWEST)
                 while time.monotonic() < again:
                     if not line.poll(_LOOK_MS):
                         _wait(cancelled, 0.0)
@@ -110,15 +113,17 @@ class Line:
                     if "working" not in reply:
                         return self._result(reply)
                     heard(str(reply["working"]), float(reply["seconds"]))
-                    limit, last = patience, time.monotonic()
-                    again = last + min(patience, _AGAIN)
+                    # It speaks each second: less patience than for two words is none.
+                    limit, last = max(patience, _AGAIN), time.monotonic()
+                    again = last + _AGAIN
+        raise AgentAway(f"the agent at {self.address} has not said a word for {limit:.3g} s")
 
-    def _token_now(self, must: bool = True) -> str | None:
-        """Return the token; None where an agent on this machine may yet leave it, unless `must`."""
+    def _token_now(self) -> str | None:
+        """Return the token; None where an agent on this machine may yet leave it."""
         try:
             return tokens.token_for(self.address, self._token)
         except tokens.NoToken:
-            if must or not tokens.is_loopback(self.address):
+            if not tokens.is_loopback(self.address):
                 raise
             return None
 
@@ -141,7 +146,7 @@ class Line:
     def _read(self, data: bytes, token: str) -> dict[str, Any] | None:
         """Return a reply, empty if it is none; None if the agent has another token by now."""
         if data == REFUSED:
-            if self._token_now(must=False) != token:
+            if self._token_now() != token:
                 return None
             raise Refused(
                 f"the agent at {self.address} does not know this token; give both sides the same: "

@@ -33,7 +33,7 @@ PROTOCOL = 1
 HEARTBEAT = 1.0
 """Seconds between two words of an agent that is at work."""
 
-CHUNK = 8 * 2**20
+CHUNK = 2**20
 """Documents of about so many bytes go into one message."""
 
 LARGEST = 256 * 2**20

@@ -59,7 +59,8 @@ class _Run:
     uids: list[str] = field(default_factory=list)
     keys: dict[str, None] = field(default_factory=dict)
     log: list[tuple[str, bytes]] = field(default_factory=list)
-    streams: dict[str, str] = field(default_factory=dict)
+    descriptors: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    files: documents.Files = field(default_factory=documents.Files)
     client: str = field(default_factory=lambda: secrets.token_hex(8))
     number: int = 0
     sent: int = 0
@@ -149,22 +150,30 @@ class RemoteExplorer:
             self._take(self._run, one, content)
 
     def _take(self, run: _Run, name: str, doc: Mapping[str, Any]) -> None:
+        """Keep a document for the agent, if it learns from such."""
+        if name in ("stream_resource", "stream_datum"):
+            run.files(name, doc)  # files are read here: the agent may have other disks
+            return
         if name == "descriptor":
             if doc["run_start"] not in run.uids or doc["name"] not in LEARNED:
                 return
-            run.streams[doc["uid"]] = doc["name"]
-        elif name in ("event", "stream_datum"):
-            if doc["descriptor"] not in run.streams:
+            run.descriptors[doc["uid"]] = doc
+            if doc["name"] == documents.SURVEY:
+                doc = {**doc, "data_keys": _without_files(doc["data_keys"])}
+        elif name == "event":
+            if doc["descriptor"] not in run.descriptors:
                 return
-        elif name == "stream_resource":
-            doc = {"run_start": run.uids[-1] if run.uids else "", **doc}
+            descriptor = run.descriptors[doc["descriptor"]]
+            if descriptor["name"] == documents.SURVEY:
+                filed = run.files.data(descriptor, doc["seq_num"])
+                doc = {**doc, "data": {**doc["data"], **filed}}
+            elif descriptor["name"] == documents.DECISIONS:
+                run.given.discard(int(doc["data"]["decision_id"]))
         elif name != "start":
             return
         key = key_of(name, doc)
         if key is None or key in run.keys:
             return
-        if name == "event" and run.streams[doc["descriptor"]] == documents.DECISIONS:
-            run.given.discard(int(doc["data"]["decision_id"]))
         data = _packed(name, doc)
         run.keys[key] = None
         run.log.append((name, data))
@@ -316,7 +325,14 @@ class RemoteExplorer:
                 "documents": new,
                 "given": sorted(run.given),
             }
-            reply = self._say(run, message)
+            try:
+                reply = self._say(run, message)
+            except AWAY:
+                raise
+            except InputError as error:
+                # What is wrong with the documents, or the strategy, is wrong here, too.
+                assert self._local.explorer is not None
+                raise AgentAway(f"the agent at {self.address} cannot follow: {error}") from error
             if not reply.get("behind"):
                 run.sent = total
                 if reply["instance"] != run.instance:
@@ -404,6 +420,13 @@ class RemoteExplorer:
 
 def _root(run: _Run) -> str:
     return run.uids[0] if run.uids else ""
+
+
+def _without_files(data_keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return data keys as those of arrays that are in the event."""
+    return {
+        key: {k: v for k, v in about.items() if k != "external"} for key, about in data_keys.items()
+    }
 
 
 def _packed(name: str, doc: Mapping[str, Any]) -> bytes:

@@ -200,6 +200,8 @@ class AgentServer:
         if self._noted:
             tokens.take_note_away(self._port, self._token)
         self._context.destroy(linger=200)
+        self._alarm.close()
+        self._awake.close()
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
@@ -312,7 +314,9 @@ class AgentServer:
             if work.cancelled or self._works.get(work.client) is not work:
                 continue
             del self._works[work.client]
-            if work.session is not None:
+            self._sessions.pop(work.client, None)
+            # One that failed in the middle of a document may have missed it: it is made anew.
+            if work.session is not None and "result" in reply:
                 work.session.used = time.monotonic()
                 work.session.doing = ""
                 self._sessions[work.client] = work.session

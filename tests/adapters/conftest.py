@@ -26,3 +26,14 @@ def agent(shared, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(shared.home))
     monkeypatch.delenv("CURIOSITY_AGENT_TOKEN", raising=False)
     return shared
+
+
+@pytest.fixture
+def gated_here():
+    """The strategy of gated.py, in this process and for this test alone."""
+    import gated
+
+    from curiosity_bluesky.learning import register, strategy
+
+    yield register(gated.Gated)
+    strategy._REGISTRY.pop("gated", None)

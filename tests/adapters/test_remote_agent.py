@@ -11,7 +11,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import gated  # noqa: F401
 import numpy as np
 import pytest
 from agents import GATED, POINTS, Plan, check_same, same_maps, trainings
@@ -142,6 +141,23 @@ def test_what_a_run_starts_from_goes_along(agent):
     assert cold.suggest()[0].acquisition != here.acquisition
 
 
+def test_images_in_files_are_read_where_they_are(agent, tmp_path):
+    async_support = pytest.importorskip("async_support")
+    (tmp_path / "images").mkdir()
+    local = Plan("curious")()
+    remote = Plan("curious", agent.address)
+    async_support.with_async(remote.RE, remote.ins, "imager", files=tmp_path / "images")
+
+    def gone(plan, name, doc):  # as on another machine, where they never were
+        if plan.events("decisions"):
+            for file in (tmp_path / "images").iterdir():
+                file.unlink()
+
+    remote(gone)
+    assert "stream_resource" in [name for name, _ in remote.documents]
+    check_same(remote, local)
+
+
 def test_two_plans_ask_it_at_once_and_neither_notices(agent):
     names = ("curious", "vatsavai2025-latent")
     local = {name: Plan(name)() for name in names}
@@ -156,7 +172,7 @@ def test_two_plans_ask_it_at_once_and_neither_notices(agent):
 
 
 @pytest.fixture
-def gate(tmp_path):
+def gate(tmp_path, gated_here):
     path = tmp_path / "gate"
     path.touch()
     yield path

@@ -6,7 +6,6 @@ import threading
 import time
 from contextlib import suppress
 
-import gated  # noqa: F401
 import pytest
 from agents import (
     GATED,
@@ -23,8 +22,10 @@ from support import until
 
 from curiosity_bluesky import CuriosityAgent, connect
 from curiosity_bluesky.adapters.asking import ask_agent
+from curiosity_bluesky.adapters.hearing import Follower
 from curiosity_bluesky.adapters.publishing import publisher
 from curiosity_bluesky.adapters.remote import RemoteExplorer
+from curiosity_bluesky.adapters.store import Store
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import Course, explore
@@ -54,7 +55,7 @@ def test_killed_and_restarted_it_decides_as_if_nothing_had_been(home, n, lookahe
     assert status["from"] == {"request": status["documents"]}
 
 
-def test_killed_in_the_middle_of_a_training_and_restarted_later(home, tmp_path):
+def test_killed_in_the_middle_of_a_training_and_restarted_later(home, tmp_path, gated_here):
     gate = tmp_path / "gate"
     gate.touch()
     with AgentProcess(home, "--load", str(GATED)) as agent:
@@ -204,6 +205,23 @@ def test_a_restarted_agent_that_has_forgotten_the_token_is_away(home, tmp_path, 
     assert "does not know this token" in caplog.text
 
 
+def test_a_strategy_that_it_cannot_follow_in_the_middle_of_a_run_does_not_end_it(
+    home, caplog, gated_here
+):
+    def ask(plan, name, doc):
+        told = plan.steering._waiting or plan.events("steering")
+        if len(plan.events("primary")) == 5 and not told:
+            plan.steering.strategy("gated")  # this process knows it
+
+    with AgentProcess(home) as agent:
+        plan = Plan("random", agent.address)(ask)
+    check_whole(plan)
+    assert plan.deciders()[:5] == ["random"] * 5
+    away = f"farthest, in place of gated at {agent.address}"
+    assert plan.deciders()[-2:] == [away] * 2
+    assert "cannot follow: " in caplog.text
+
+
 def test_the_one_that_is_forgotten_is_rebuilt(home):
     with AgentProcess(home, "--keep", "1") as agent:
         others = []
@@ -332,3 +350,17 @@ def test_it_follows_a_catalogue_and_hears_the_same_by_all_ways(home, tmp_path, p
     check_same(plan, Plan("curious")())
     mine = CuriosityAgent.from_documents(first.documents).explorer.predict().spectra
     assert other.shape == mine.shape
+
+
+@pytest.mark.slow
+def test_the_server_of_a_directory_streams(tmp_path):
+    where = str(tmp_path / "runs")
+    with connect(where) as catalog:
+        store = Store(4)
+        follower = Follower(where, store)
+        assert follower.ready.wait(60)  # and not only looks at it from time to time
+        plan = Plan("random", points=5)
+        plan.RE.subscribe(catalog.writer())
+        plan()
+        catalog.flush()
+        until(lambda: store.counts().get(plan.uid, {}).get("documents") == 16)

@@ -67,8 +67,7 @@ def test_another_protocol_is_said_with_both_numbers(agent, monkeypatch):
         ask_agent(agent.address)
 
 
-def test_a_strategy_that_it_does_not_know_is_said_before_anything_moves(home):
-    import gated  # noqa: F401
+def test_a_strategy_that_it_does_not_know_is_said_before_anything_moves(home, gated_here):
 
     with AgentProcess(home) as agent:
         plan = Plan("gated", agent.address)
