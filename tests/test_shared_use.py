@@ -298,6 +298,7 @@ def test_what_was_backed_up_is_read_from_another_postgresql(shared, tmp_path, mo
                 server.close()
 
 
+@pytest.mark.slow
 def test_what_is_prepared_twice_is_prepared(shared):
     prepare(shared.environment)
     with pytest.raises(InputError, match="tiled catalog init"):

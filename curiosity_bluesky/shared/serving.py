@@ -214,18 +214,21 @@ def make_key(
         If the server does not answer, or it is not the password.
     """
     form = {"grant_type": "password", "username": "admin", "password": password}
-    token = _asked(f"{uri}/auth/provider/local/token", data=form)["access_token"]
-    headers = {"Authorization": f"Bearer {token}"}
+    session = _asked(f"{uri}/auth/provider/local/token", data=form).json()
+    headers = {"Authorization": f"Bearer {session['access_token']}"}
     role = "writer" if write else "reader"
-    service = _asked(f"{uri}/auth/principal", params={"role": role}, headers=headers)
+    service = _asked(f"{uri}/auth/principal", params={"role": role}, headers=headers).json()
     # One that ends must not make one that does not.
     scopes = ROLES[role] if expires_in else (*ROLES[role], *_SUBSCRIBE)
     body = {"scopes": list(scopes), "note": note, "expires_in": expires_in}
-    made = _asked(f"{uri}/auth/principal/{service['uuid']}/apikey", json=body, headers=headers)
-    return made["secret"]
+    where = f"{uri}/auth/principal/{service['uuid']}/apikey"
+    secret = _asked(where, json=body, headers=headers).json()["secret"]
+    ended = {"refresh_token": session["refresh_token"]}
+    _asked(f"{uri}/auth/session/revoke", json=ended, headers=headers)
+    return secret
 
 
-def _asked(uri: str, **options: Any) -> dict[str, Any]:
+def _asked(uri: str, **options: Any) -> httpx.Response:
     try:
         answer = httpx.post(uri, timeout=30, **options)
     except httpx.TransportError as error:
@@ -235,7 +238,7 @@ def _asked(uri: str, **options: Any) -> dict[str, Any]:
             f"the Tiled server refused {uri} ({answer.status_code}: {answer.text[:200]}); "
             "CURIOSITY_ADMIN_PASSWORD must be the one that it was started with"
         )
-    return answer.json()
+    return answer
 
 
 class SharedCatalogue:
