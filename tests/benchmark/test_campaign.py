@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -69,32 +70,98 @@ def test_killed_and_run_again_nothing_is_computed_twice(resumed):
     assert (out / "report.md").exists() and not list((out / "trials").glob("*.part"))
 
 
-@pytest.mark.slow
-def test_workers_elsewhere_give_the_same_table_number_for_number(resumed, film, tmp_path):
-    address, processes = tmp_path / "scheduler.json", []
-    common = ["--scheduler-file", str(address)]
-    dask = [sys.executable, "-m", "dask"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+@contextmanager
+def workers_elsewhere(folder, n=2):
+    """A scheduler and workers, each a process of its own: its address, and the workers."""
+    address, processes = folder / "scheduler.json", []
+    common = ["--scheduler-file", str(address), "--no-dashboard"]
+    # A folder of their own: what they know of strategies and samples has to travel.
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+    commands = [["scheduler", "--host", "127.0.0.1", "--port", "0"]]
+    worker = ["worker", "--nthreads", "1", "--no-nanny", "--local-directory", str(folder)]
+    commands += [worker] * n
     try:
-        scheduler = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-        processes.append(subprocess.Popen([*dask, *scheduler, *common], **quiet))
-        wait_for(address.exists)
-        for _ in range(2):
-            worker = ["worker", "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-            processes.append(subprocess.Popen([*dask, *worker, *common], **quiet))
-        uri = json.loads(address.read_text())["address"]
-        out = tmp_path / "out"
-        command = [*COMMAND, "--samples", str(film), "--out", str(out), *OPTIONS]
-        subprocess.run([*command, "--scheduler", uri], check=True, capture_output=True, timeout=200)
+        for command in commands:
+            command = [sys.executable, "-m", "dask", *command, *common]
+            processes.append(subprocess.Popen(command, **quiet))
+            wait_for(lambda: address.exists() and address.read_text().endswith("}"))
+        yield json.loads(address.read_text())["address"], processes[1:]
     finally:
-        for process in reversed(processes):
-            process.terminate()
+        for process in reversed(processes):  # a worker may take its time to say good-bye
+            process.kill()
         for process in processes:
             process.wait(30)
+
+
+def assert_same_tables(one, two, rows):
     for name in ("trials", "decisions"):
-        here, there = (pd.read_parquet(d / f"{name}.parquet") for d in (resumed[0], out))
+        here, there = (pd.read_parquet(d / f"{name}.parquet") for d in (one, two))
         pd.testing.assert_frame_equal(here, there, check_exact=True)
-    assert len(here) == TRIALS * 14
+    assert len(here) == rows
+
+
+@pytest.mark.slow
+def test_workers_elsewhere_give_the_same_table_number_for_number(resumed, film, tmp_path):
+    out = tmp_path / "out"
+    command = [*COMMAND, "--samples", str(film), "--out", str(out), *OPTIONS]
+    with workers_elsewhere(tmp_path) as (uri, _):
+        subprocess.run([*command, "--scheduler", uri], check=True, capture_output=True, timeout=200)
+    assert_same_tables(resumed[0], out, TRIALS * 14)
+
+
+def test_a_worker_elsewhere_gives_the_numbers_of_this_process(truth, arms, tmp_path):
+    campaign = Campaign([truth], arms("grid"), seeds=1)
+    with workers_elsewhere(tmp_path, n=1) as (uri, _):
+        run_campaign(campaign, tmp_path / "there", scheduler=uri)
+    (tmp_path / "here").mkdir()
+    results = [run_trial(*trial) for trial in campaign.trials()]
+    write_tables(json.loads(json.dumps(results)), tmp_path / "here")
+    assert_same_tables(tmp_path / "here", tmp_path / "there", 2 * 12)
+
+
+OWN = """
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+from curiosity_bluesky.learning.strategies.lcmd import LCMD
+from curiosity_bluesky.learning.strategy import register
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Slowly(LCMD):
+    name: ClassVar[str] = "slowly"
+
+    def build(self, patches, budget, seed, on_epoch):
+        time.sleep(0.3)  # so that there is a middle to be killed in
+        return super().build(patches, budget, seed, on_epoch)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_the_middle_costs_nothing(film, tmp_path):
+    """With a strategy out of a file of one's own, which no worker has."""
+    own = tmp_path / "own.py"
+    own.write_text(OWN)
+    options = [*OPTIONS[2:], "--strategies", "slowly", "--load", str(own)]
+    command = [*COMMAND, "--samples", str(film), *options]
+    here, there = tmp_path / "here", tmp_path / "there"
+    local = [*command, "--out", str(here), "--workers", "1"]
+    subprocess.run(local, check=True, capture_output=True, timeout=200)
+    (tmp_path / "cluster").mkdir()
+    with workers_elsewhere(tmp_path / "cluster") as (uri, workers):
+        elsewhere = [*command, "--out", str(there), "--scheduler", uri]
+        with subprocess.Popen(elsewhere, stdout=subprocess.DEVNULL) as campaign:
+            wait_for(lambda: len(list((there / "trials").glob("*.json"))) >= 3)
+            workers[0].send_signal(signal.SIGKILL)
+            done = {f: f.stat().st_mtime_ns for f in (there / "trials").glob("*.json")}
+            assert len(done) < TRIALS - 2, "it has to be killed in the middle"
+            assert campaign.wait(200) == 0
+        assert workers[0].wait(10) == -signal.SIGKILL and workers[1].poll() is None
+    assert all(file.stat().st_mtime_ns == time for file, time in done.items())  # done once
+    assert len(list((there / "trials").glob("*"))) == TRIALS
+    assert_same_tables(here, there, TRIALS * 14)
+    assert set(pd.read_parquet(there / "trials.parquet")["arm"]) == {"slowly", "random"}
 
 
 @pytest.mark.slow
