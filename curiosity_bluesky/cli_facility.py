@@ -96,6 +96,7 @@ def serve(
     """Start Redis, Tiled, a 0MQ proxy, an agent and a Queue Server; Ctrl-C ends them all."""
     import os
 
+    from curiosity_bluesky.adapters import tokens
     from curiosity_bluesky.adapters.facility import PROFILE, Facility, Site
     from curiosity_bluesky.catalog import DEFAULT
 
@@ -104,7 +105,7 @@ def serve(
         catalog=catalog or os.environ.get("CURIOSITY_CATALOG") or DEFAULT,
         profile=profile or PROFILE,
         sample=sample,
-        token=os.environ.get("CURIOSITY_AGENT_TOKEN"),
+        token=tokens.given_token(),
         redis=redis,
         control=control,
         info=info,

@@ -304,7 +304,11 @@ def _asked(run: Run) -> plan_stubs.Work[Decided]:
 
 
 def _decided(run: Run) -> MsgGenerator[None]:
-    """Wait for the decision under way and write it, before the tip moves."""
+    """Wait for the decision under way and write it, before the tip moves.
+
+    There is none where the agent is away and the scientist asks for something meanwhile: that
+    comes first, and then the agent is asked anew.
+    """
     assert run.ahead is not None
     while True:
         try:
@@ -317,6 +321,9 @@ def _decided(run: Run) -> MsgGenerator[None]:
             )  # fmt: skip
         yield from safety.lift(run.tip, run.course.timeout)
         yield from bps.pause()
+        if run.steering.waiting:  # such as to stop: not to wait for an agent that may stay away
+            run.ahead = None
+            return
         run.ahead = run.ahead.again()
     run.ahead = None
     yield from _save_trainings(decided.trainings)

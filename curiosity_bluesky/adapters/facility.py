@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import shutil
 import socket
@@ -15,6 +14,7 @@ from typing import Any
 
 import filelock
 
+from curiosity_bluesky.adapters import tokens
 from curiosity_bluesky.adapters.children import Child, listens, usable_port
 from curiosity_bluesky.adapters.manager import ADDRESS, DEFAULT_ADDRESS, Queue
 from curiosity_bluesky.catalog import DEFAULT
@@ -97,7 +97,8 @@ class Facility:
 
     def __init__(self, site: Site, say: Callable[[str], Any] = print) -> None:
         self.site = site
-        self.token = site.token or secrets.token_hex(16)
+        token = secrets.token_hex(16) if site.token is None else site.token
+        self.token = tokens.checked(token, "the facility")
         self.children: list[Child] = []
         self._say = say
         if not (site.profile / "startup").is_dir():
@@ -204,11 +205,13 @@ Ctrl-C ends all of it.
     def close(self) -> None:
         """End all of it, what was started last first; more than once is fine."""
         if any(child.name == "manager" and child.alive for child in self.children):
-            with contextlib.suppress(InputError):
+            try:
                 self._shut()
+            except (Exception, KeyboardInterrupt) as error:  # the processes end all the same
+                self._say(f"the plan could not be ended in order ({error or 'told to end again'})")
         for child in reversed(self.children):
             self._say(f"ending {child.name}")
-            child.end()
+            _ended(child)
         self.children.clear()
         self._lock.release()
 
@@ -295,6 +298,14 @@ Ctrl-C ends all of it.
                 self._say("ending the plan that runs; `curiosity queue add --resume UID` goes on")
                 queue.end("stop", timeout=30.0)
             queue.shut(timeout=30.0)
+
+
+def _ended(child: Child) -> None:
+    """End a process; whoever presses Ctrl-C again wants it at once, and gets no fewer."""
+    try:
+        child.end()
+    except KeyboardInterrupt:
+        child.end(timeout=0.0)
 
 
 def _pings(port: int) -> bool:

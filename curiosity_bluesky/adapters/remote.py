@@ -33,6 +33,7 @@ from curiosity_bluesky.adapters.standing_in import StandIn, stand_in
 from curiosity_bluesky.adapters.wire import packed, unpacked
 from curiosity_bluesky.agent import AgentAway, CuriosityAgent, Decided
 from curiosity_bluesky.documents import training_values
+from curiosity_bluesky.documents.files import external_keys
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.learning import Earlier, Explorer, Flag, Proposal, Strategy, Training
 
@@ -158,15 +159,17 @@ class RemoteExplorer:
             if doc["run_start"] not in run.uids or doc["name"] not in LEARNED:
                 return
             run.descriptors[doc["uid"]] = doc
-            if doc["name"] == documents.SURVEY:
-                doc = {**doc, "data_keys": _without_files(doc["data_keys"])}
+            if doc["name"] == documents.SURVEY and external_keys(doc["data_keys"]):
+                keys = _without_files(doc["data_keys"])
+                doc = {**doc, "uid": _filled(doc["uid"]), "data_keys": keys}
         elif name == "event":
             if doc["descriptor"] not in run.descriptors:
                 return
             descriptor = run.descriptors[doc["descriptor"]]
             if descriptor["name"] == documents.SURVEY:
-                filed = run.files.data(descriptor, doc["seq_num"])
-                doc = {**doc, "data": {**doc["data"], **filed}}
+                if filed := run.files.data(descriptor, doc["seq_num"]):
+                    whole, data = _filled(doc["descriptor"]), {**doc["data"], **filed}
+                    doc = {**doc, "descriptor": whole, "data": data}
             elif descriptor["name"] == documents.DECISIONS:
                 run.given.discard(int(doc["data"]["decision_id"]))
         elif name != "start":
@@ -331,7 +334,7 @@ class RemoteExplorer:
                 raise
             except InputError as error:
                 # What is wrong with the documents, or the strategy, is wrong here, too.
-                assert self._local.explorer is not None
+                self._local.explorer  # noqa: B018
                 raise AgentAway(f"the agent at {self.address} cannot follow: {error}") from error
             if not reply.get("behind"):
                 run.sent = total
@@ -420,6 +423,14 @@ class RemoteExplorer:
 
 def _root(run: _Run) -> str:
     return run.uids[0] if run.uids else ""
+
+
+def _filled(descriptor: str) -> str:
+    """Return the uid of a stream whose images are in its events.
+
+    By its own uid the agent may know the stream already, from a proxy or a catalogue, without them.
+    """
+    return f"{descriptor} filled"
 
 
 def _without_files(data_keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -136,6 +136,8 @@ class Session:
             written = self._decisions(new)
         for name, doc in new:
             self.agent(name, doc)
+        if self._cancelled:  # a run that begins has forgotten it
+            self.agent.cancel()
         self._fed = len(self._order)
         for number in written:
             self._promised.pop(number, None)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from bluesky.callbacks.zmq import Proxy, Publisher, RemoteDispatcher
 
-from curiosity_bluesky.adapters import wire
+from curiosity_bluesky.adapters import tokens, wire
 from curiosity_bluesky.errors import InputError
 
 logger = logging.getLogger("curiosity_bluesky")
-
-TOKEN = "CURIOSITY_AGENT_TOKEN"
-"""Environment variable with the token that documents are sealed with."""
 
 _LINGER_MS = 1000
 """How long a process that ends waits for the proxy to take the last documents."""
@@ -27,8 +23,8 @@ _LINGER_MS = 1000
 class SealedPublisher(Publisher):
     """A document callback that sends to a 0MQ proxy; it neither waits nor raises.
 
-    Nobody need listen. What cannot be sent is said once and is no trouble of the run: the
-    catalogue has it.
+    It is bluesky's own `Publisher`, with msgpack under a seal in place of pickle. Nobody need
+    listen. What cannot be sent is said once and is no trouble of the run: the catalogue has it.
 
     Parameters
     ----------
@@ -36,15 +32,26 @@ class SealedPublisher(Publisher):
         Of the proxy's side for publishers, such as ``tcp://127.0.0.1:5567``.
     token
         What listeners know, too. Default: ``$CURIOSITY_AGENT_TOKEN``.
+    agent
+        Address of an agent on this machine that listens: where no token is given, the one that it
+        has left for its owner is taken.
 
     Raises
     ------
     InputError
-        If there is no token.
+        If there is no token, or the address is none.
+
+    Examples
+    --------
+    ::
+
+        RE.subscribe(SealedPublisher("tcp://127.0.0.1:5567"))
     """
 
-    def __init__(self, address: str, token: str | None = None) -> None:
-        super().__init__(address, serializer=wire.serializer(token_given(token)))
+    def __init__(self, address: str, token: str | None = None, *, agent: str | None = None) -> None:
+        tokens.endpoint(address)
+        token = _given(token) if agent is None else tokens.token_for(agent, token)
+        super().__init__(address, serializer=wire.serializer(token))
         self._socket.linger = _LINGER_MS  # 0MQ's own default is to wait for ever
         self._said = False
 
@@ -58,21 +65,16 @@ class SealedPublisher(Publisher):
                 logger.warning("a %s document could not be published: %s", name, error)
 
 
-def token_given(token: str | None = None) -> str:
-    """Return the token, or that of the environment.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    token = token or os.environ.get(TOKEN)
-    if not token:
-        raise InputError(
-            f"documents for other processes are sealed with a token and there is none; set {TOKEN} "
-            "to the same words on both sides (`curiosity queue serve` says them)"
-        )
-    return token
+def _given(token: str | None) -> str:
+    """Return a token, or that of the environment."""
+    if token is not None:
+        return tokens.checked(token, "the documents")
+    if (found := tokens.given_token()) is not None:
+        return found
+    raise InputError(
+        "documents for other processes are sealed with a token and there is none; set "
+        f"{tokens.ENVIRONMENT} to the same words on both sides (`curiosity queue serve` says them)"
+    )
 
 
 @contextlib.contextmanager
@@ -95,7 +97,7 @@ def listening(
     InputError
         If there is no token.
     """
-    dispatcher = RemoteDispatcher(address, deserializer=wire.deserializer(token_given(token)))
+    dispatcher = RemoteDispatcher(address, deserializer=wire.deserializer(_given(token)))
     for callback in callbacks:
         dispatcher.subscribe(callback)
 
@@ -113,7 +115,8 @@ def listening(
         yield dispatcher
     finally:
         # Its own `stop` is for the thread that listens, which closes all when this is cancelled.
-        dispatcher.loop.call_soon_threadsafe(end)
+        with contextlib.suppress(RuntimeError):  # closed: the thread has ended by itself
+            dispatcher.loop.call_soon_threadsafe(end)
         thread.join(5.0)
 
 

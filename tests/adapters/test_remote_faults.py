@@ -23,9 +23,9 @@ from support import until
 from curiosity_bluesky import CuriosityAgent, connect
 from curiosity_bluesky.adapters.asking import ask_agent
 from curiosity_bluesky.adapters.hearing import Follower
-from curiosity_bluesky.adapters.publishing import publisher
 from curiosity_bluesky.adapters.remote import RemoteExplorer
 from curiosity_bluesky.adapters.store import Store
+from curiosity_bluesky.adapters.zeromq import SealedPublisher
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import Course, explore
@@ -153,6 +153,22 @@ def test_a_run_that_paused_for_it_can_be_ended(home):
     assert plan.documents[-1][0] == "stop" and len(plan.events("primary")) == 6
 
 
+def test_what_is_asked_for_while_it_is_away_does_not_wait_for_it(home):
+    with AgentProcess(home) as agent:
+        plan = Plan("curious", agent.address, agent_lost="pause", agent_patience=0.5)
+        plan(at_spectrum(6, agent.kill))
+        assert plan.RE.state == "paused"
+        plan.steering.budget(8)
+        plan.resume()
+        assert plan.RE.state == "paused" and len(plan.events("steering")) == 1
+        plan.steering.stop("enough")
+        plan.resume()
+        assert plan.RE.state == "idle"
+    stop = plan.documents[-1][1]
+    assert stop["exit_status"] == "success" and stop["reason"] == "manual: enough"
+    assert len(plan.events("primary")) == len(plan.events("decisions")) == 6
+
+
 def test_away_from_the_beginning_the_seeds_are_decided_here_too(home):
     nobody = "tcp://127.0.0.1:9"
     plan = Plan("curious", nobody, agent_patience=0.5)()
@@ -263,7 +279,7 @@ class Losing:
 
 def test_what_is_published_need_not_be_sent_and_what_is_lost_on_the_way_is(home, proxy):
     with AgentProcess(home, "--documents", proxy[1]) as agent:
-        publish = publisher(proxy[0], agent=agent.address)
+        publish = SealedPublisher(proxy[0], agent=agent.address)
         losing = Losing(publish, 5)
         first = Plan("random")
         first.RE.subscribe(publish)
@@ -283,7 +299,7 @@ def test_what_is_published_need_not_be_sent_and_what_is_lost_on_the_way_is(home,
 
 def test_it_learns_from_what_is_published_alone(home, proxy):
     with AgentProcess(home, "--documents", proxy[1]) as agent:
-        publish = publisher(proxy[0], agent=agent.address)
+        publish = SealedPublisher(proxy[0], agent=agent.address)
         plan = Plan("curious", points=7)()
         last = [k for k, (n, _) in enumerate(plan.documents) if n == "event"][-1]
 
@@ -304,6 +320,32 @@ def test_it_learns_from_what_is_published_alone(home, proxy):
     assert tuple(proposal["pixel"]) == own.pixel == tuple(again[0]["pixel"])
     assert proposal["acquisition"] == own.acquisition
     assert maps["error"].shape == (16, 14)
+
+
+def test_images_in_files_are_sent_where_it_has_heard_of_them_already(home, tmp_path, proxy):
+    async_support = pytest.importorskip("async_support")
+    (tmp_path / "images").mkdir()
+    with AgentProcess(home, "--documents", proxy[1]) as agent:
+        publish = SealedPublisher(proxy[0], agent=agent.address)
+
+        def connected():
+            publish("start", {"uid": "before", "time": 1.0})
+            return "before" in ask_agent(agent.address)["runs"]
+
+        until(connected)
+        plan = Plan("random", agent.address)
+        async_support.with_async(plan.RE, plan.ins, "imager", files=tmp_path / "images")
+        plan.RE.subscribe(publish)
+
+        def heard(plan, name, doc):
+            if name == "event" and not plan.events("decisions"):
+                ways = ask_agent(agent.address)["runs"].get
+                until(lambda: ways(plan.uid, {}).get("from", {}).get("0MQ", 0) >= 3)
+
+        plan(heard)
+        publish.close()
+    check_same(plan, Plan("random")())
+    assert plan.deciders() == ["random"] * POINTS
 
 
 @pytest.mark.slow
@@ -331,7 +373,7 @@ def test_it_follows_a_catalogue_and_hears_the_same_by_all_ways(home, tmp_path, p
     where = str(tmp_path / "runs")
     ways = ["--catalog", where, "--follow", "--documents", proxy[1]]
     with connect(where) as catalog, AgentProcess(home, *ways) as agent:
-        publish = publisher(proxy[0], agent=agent.address)
+        publish = SealedPublisher(proxy[0], agent=agent.address)
         first = Plan("random")
         first.RE.subscribe(catalog.writer())
         first()

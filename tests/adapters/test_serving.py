@@ -18,11 +18,11 @@ from support import until
 from curiosity_bluesky.adapters import asking, tokens
 from curiosity_bluesky.adapters.asking import Line, ask_agent
 from curiosity_bluesky.adapters.messages import LARGEST, PROTOCOL, REFUSED, Refused, key_of
-from curiosity_bluesky.adapters.publishing import publisher
 from curiosity_bluesky.adapters.remote import RemoteExplorer
 from curiosity_bluesky.adapters.serving import AgentServer
 from curiosity_bluesky.adapters.store import Store
 from curiosity_bluesky.adapters.wire import packed, sealed, unpacked, unsealed
+from curiosity_bluesky.adapters.zeromq import SealedPublisher
 from curiosity_bluesky.agent import AgentAway
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.errors import InputError
@@ -297,7 +297,7 @@ def test_documents_of_strangers_are_dropped_and_nonsense_breaks_nothing(home, tm
         AgentProcess(home, "--documents", proxy.addresses[1]) as agent,
     ):
         into = proxy.addresses[0]
-        mine, strange = publisher(into, agent=agent.address), publisher(into, OTHER)
+        mine, strange = SealedPublisher(into, agent=agent.address), SealedPublisher(into, OTHER)
         start = {"uid": "mine", "time": 1.0}
 
         def heard(uid):

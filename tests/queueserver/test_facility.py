@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,21 @@ def test_a_child_ends_with_all_that_it_has_started(tmp_path):
     assert not child.alive
     eventually(lambda: alive(processes) == [])
     child.end()
+
+
+def test_whoever_presses_ctrl_c_twice_leaves_nobody_behind(tmp_path):
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); "
+    command = [sys.executable, "-u", "-c", deaf + "time.sleep(600)"]
+    running = Facility(site(tmp_path), silent)
+    running.children = [Child(f"{n}", command, tmp_path / f"log{n}") for n in range(2)]
+    for child in running.children:
+        eventually(lambda log=child.log: "deaf" in log.read_text())
+    processes = everybody(running)
+    again = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
+    again.start()
+    running.close()  # waits 15 s for those who do not listen, unless it is told again
+    again.join()
+    assert alive(processes) == []
 
 
 def test_a_child_that_does_not_start_says_why(tmp_path):

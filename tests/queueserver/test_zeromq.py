@@ -10,26 +10,32 @@ import numpy as np
 import pytest
 from facility_rig import eventually
 
-from curiosity_bluesky.adapters.zeromq import TOKEN, SealedPublisher, listening
+from curiosity_bluesky.adapters.tokens import ENVIRONMENT
+from curiosity_bluesky.adapters.zeromq import SealedPublisher, listening
 from curiosity_bluesky.errors import InputError
 
 START = {"uid": "a", "time": 1.0}
 NOBODY = "tcp://127.0.0.1:9"
+ONE = "one token of some length"
 
 
 def test_without_a_token_nothing_is_published(monkeypatch):
-    monkeypatch.delenv(TOKEN, raising=False)
-    with pytest.raises(InputError, match=TOKEN):
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    with pytest.raises(InputError, match=ENVIRONMENT):
         SealedPublisher(NOBODY)
-    monkeypatch.setenv(TOKEN, "from the environment")
+    monkeypatch.setenv(ENVIRONMENT, "from the environment")
     SealedPublisher(NOBODY).close()
+    with pytest.raises(InputError, match="16 or more"):
+        SealedPublisher(NOBODY, "short")
+    with pytest.raises(InputError, match="is no address"):
+        SealedPublisher("nowhere")
 
 
 def test_only_who_knows_the_token_is_heard(facility):
-    publisher = SealedPublisher(facility.incoming, "one token")
-    stranger = SealedPublisher(facility.incoming, "another token")
+    publisher = SealedPublisher(facility.incoming, ONE)
+    stranger = SealedPublisher(facility.incoming, "another token altogether")
     heard = []
-    with listening(facility.documents, "one token", lambda name, doc: heard.append((name, doc))):
+    with listening(facility.documents, ONE, lambda name, doc: heard.append((name, doc))):
 
         def arrives() -> bool:
             stranger("start", {**START, "from": "stranger"})
@@ -47,7 +53,7 @@ def test_only_who_knows_the_token_is_heard(facility):
 
 
 def test_what_cannot_be_published_is_said_once_and_ends_no_run(caplog):
-    publisher = SealedPublisher(NOBODY, "token")
+    publisher = SealedPublisher(NOBODY, ONE)
     for _ in range(3):
         publisher("event", {"data": object()})
     [record] = caplog.records
@@ -58,7 +64,7 @@ def test_what_cannot_be_published_is_said_once_and_ends_no_run(caplog):
 def test_a_process_that_nobody_listens_to_ends_all_the_same():
     code = f"""
 from curiosity_bluesky.adapters.zeromq import SealedPublisher
-publisher = SealedPublisher("{NOBODY}", "token")
+publisher = SealedPublisher("{NOBODY}", "{ONE}")
 for n in range(5000):
     publisher("event", {{"n": n}})
 publisher.close()
