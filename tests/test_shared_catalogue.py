@@ -17,8 +17,8 @@ def check(outcome, runs):
 
 
 def test_four_write_while_two_read(shared, tmp_path):
-    outcome = campaign(shared, tmp_path, writers=4, runs=3, measured=1, readers=2, spectra=3)
-    check(outcome, 12)
+    outcome = campaign(shared, tmp_path, writers=4, runs=2, measured=1, readers=2, spectra=2)
+    check(outcome, 8)
     assert outcome.errors == 0
 
 
