@@ -67,6 +67,7 @@ def add(
     """Queue a plan by its name, `curiosity_plan` if none is given."""
     from curiosity_bluesky.adapters.manager import Queue, one_line
 
+    _check_numbers(points, seed, time_budget, agent)
     named = parameters(md or [], "--md", "operator=anna")
     given = {
         "strategy": strategy,
@@ -97,6 +98,22 @@ def add(
         print(json.dumps(items))
     for item in [] if as_json else items:
         say(f"queued {one_line(item)}")
+
+
+def _check_numbers(
+    points: int | None, seed: int | None, time_budget: float | None, agent: str | None
+) -> None:
+    """Refuse what no run can have now, and not when its turn has come."""
+    least = {"--points": (points, 1), "--seed": (seed, 0)}
+    for option, (value, smallest) in least.items():
+        if value is not None and value < smallest:
+            raise InputError(f"{option} is {value}; expected {smallest} or more")
+    if time_budget is not None and not time_budget > 0:
+        raise InputError(f"--time-budget is {time_budget:g}; expected seconds, more than 0")
+    if agent is not None:
+        from curiosity_bluesky.adapters.tokens import endpoint
+
+        endpoint(agent)
 
 
 def _check_strategy(name: str | None, settings: dict[str, Any]) -> None:

@@ -59,11 +59,17 @@ class Child:
             except OSError as error:
                 raise InputError(f"{name} cannot be started: {error}") from None
         self.pid = self._process.pid
+        self._began = time.monotonic()
 
     @property
     def alive(self) -> bool:
         """Whether it still runs."""
         return self._process.poll() is None
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._began
 
     def wait_until(self, ready: Callable[[], bool], timeout: float = 60.0) -> None:
         """Wait until it answers.

@@ -23,6 +23,9 @@ from curiosity_bluesky.errors import InputError
 _CURIOSITY = [sys.executable, "-m", "curiosity_bluesky.cli"]
 _START_MANAGER = "from bluesky_queueserver.manager.start_manager import start_manager as go; go()"
 
+_AT_ONCE = 2.0
+"""An agent that lives no longer than this (s) is not started again."""
+
 PROFILE = Path(__file__).parents[2] / "profiles" / "queueserver"
 """The profile in a checkout; an installed package has none."""
 
@@ -194,13 +197,32 @@ Ctrl-C ends all of it.
             If something does.
         """
         while True:
-            for child in self.children:
-                if not child.alive:
-                    raise InputError(
-                        f"{child.name} has ended ({child.last_words()}), and all the others are "
-                        f"ended now; {child.log} says more"
-                    )
+            self.look()
             time.sleep(0.5)
+
+    def look(self) -> None:
+        """Look once whether all of them run; an agent that has ended is started again.
+
+        It rebuilds itself from the catalogue and from the plan; meanwhile the plan does without it.
+
+        Raises
+        ------
+        InputError
+            If another one has ended, or the agent as soon as it was started.
+        """
+        for child in list(self.children):
+            if child.alive:
+                continue
+            if child.name == "agent" and child.age > _AT_ONCE:
+                self._say(f"agent has ended ({child.last_words()}); starting another")
+                self.children.remove(child)
+                child.end()
+                self._start_agent()
+                continue
+            raise InputError(
+                f"{child.name} has ended ({child.last_words()}), and all the others are "
+                f"ended now; {child.log} says more"
+            )
 
     def close(self) -> None:
         """End all of it, what was started last first; more than once is fine."""

@@ -11,9 +11,11 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 from facility_rig import FREE, alive, eventually, everybody, family
 
+from curiosity_bluesky.adapters.asking import ask_agent
 from curiosity_bluesky.adapters.children import Child, free_port, listens
 from curiosity_bluesky.adapters.facility import Facility, Site
 from curiosity_bluesky.errors import InputError
@@ -90,6 +92,17 @@ def test_what_keeps_it_from_starting_is_said_beforehand(tmp_path, facility, monk
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="apt-get install redis-server"):
         Facility(site(tmp_path))
+
+
+def test_an_agent_that_is_killed_is_started_again_where_it_was(facility):
+    [agent] = [child for child in facility.children if child.name == "agent"]
+    eventually(lambda: agent.age > 3.0)
+    psutil.Process(agent.pid).kill()
+    eventually(lambda: not agent.alive)
+    facility.look()
+    [another] = [child for child in facility.children if child.name == "agent"]
+    assert another.alive and another.pid != agent.pid
+    assert ask_agent(facility.agent, token=facility.token)["pid"] == another.pid
 
 
 @pytest.mark.slow

@@ -142,6 +142,9 @@ def test_another_sample_is_put_under_the_simulated_tip(queue, catalog, film_path
         (["--arg", "colour=red"], ["no parameter colour", "num_points"]),
         (["--sample", "butter"], ["sample", "'butter'", "'synthetic'"]),
         (["--strategy", "random", "--set", "nonsense=1"], ["'nonsense'"]),
+        (["--points", "0"], ["--points is 0", "1 or more"]),
+        (["--time-budget", "-3"], ["--time-budget is -3"]),
+        (["--agent", "http://foo:1"], ["'http://foo:1'", "tcp://HOST:PORT"]),
         (["make_coffee"], ["no plan 'make_coffee'", PLAN]),
     ],
 )
