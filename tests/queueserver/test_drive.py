@@ -58,7 +58,7 @@ def test_a_queue_that_is_not_free_is_left_alone(facility, queue):
 def test_documents_that_do_not_arrive_are_missed(facility, queue, monkeypatch, wrong):
     monkeypatch.setattr(driving, "_ARRIVE", 1.0)
     where = "tcp://127.0.0.1:9" if wrong == "address" else facility.documents
-    token = "somebody else's" if wrong == "token" else facility.token
+    token = "somebody else's token" if wrong == "token" else facility.token
     with pytest.raises(InputError, match="documents do not arrive"):
         drive(queue, where, token=token, **SMALL)
     assert queue.status()["manager_state"] == "idle"
