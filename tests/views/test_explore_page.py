@@ -38,6 +38,9 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 WAIT = 30_000
+# What the server changes reaches the page piece by piece: whatever is said of it is waited for.
+expect = sync_api.expect
+expect.set_options(timeout=WAIT)
 LONGEST = 180
 """Seconds for one test, below those after which pytest gives up."""
 
@@ -155,8 +158,19 @@ def until(page: Any, true: Callable[[], bool]) -> None:
         page.wait_for_timeout(50)
 
 
-def crumbs(page: Any) -> str:
-    return page.locator(".crumbs").inner_text().replace("\n", " ")
+def until_crumbs(page: Any, true: Callable[[str], bool]) -> None:
+    said = page.locator(".crumbs")
+    until(page, lambda: true(said.inner_text().replace("\n", " ")))
+
+
+def until_near(page: Any, before: dict[int, tuple[float, float]]) -> None:
+    """Wait until the images lie where they lay, which takes the axes too."""
+
+    def there() -> bool:
+        now = places(page)
+        return set(now) == set(before) and max(math.dist(before[r], now[r]) for r in now) < 1.5
+
+    until(page, there)
 
 
 def lasso(page: Any, share: float) -> set[int]:
@@ -184,12 +198,18 @@ def lasso(page: Any, share: float) -> set[int]:
         with contextlib.suppress(sync_api.TimeoutError):
             page.wait_for_function(f"{FRONT}.selected.indices.length > 0", timeout=1000)
     rows = page.evaluate(f"{FRONT}.selected.indices.map(i => {FRONT}.data.row[i])")
-    page.get_by_text(f"Selected · {len(rows)}").wait_for()
+    until_shown(page, len(rows), "Selected")
     return set(rows)
+
+
+def until_shown(page: Any, images: int, what: str = "On this map") -> None:
+    """Wait for the gallery of so many images, which comes after all else."""
+    page.get_by_role("heading", name=f"{what} · {images}", exact=True).wait_for()
 
 
 def project_these(page: Any, expected: int) -> None:
     page.get_by_role("button", name=f"Project these {expected}").click()
+    until_shown(page, expected)
     page.wait_for_function(f"{FRONT}.data.row.length == {expected}")
 
 
@@ -211,21 +231,21 @@ def test_a_lasso_makes_a_map_of_its_own_twice_and_back(page: Any) -> None:
     before = places(page)
     project_these(page, len(first))
     assert set(places(page)) == first
-    assert crumbs(page).startswith(f"All {IMAGES}›{len(first)}")
-    assert page.evaluate(f"{FRONT}.selected.indices") == []
+    until_crumbs(page, lambda said: said.startswith(f"All {IMAGES}›{len(first)}"))
+    page.wait_for_function(f"{FRONT}.selected.indices.length == 0")
     second = lasso(page, 0.5)
     assert second < first
     project_these(page, len(second))
-    assert crumbs(page).startswith(f"All {IMAGES}›{len(first)}›{len(second)}")
+    until_crumbs(page, lambda said: said.startswith(f"All {IMAGES}›{len(first)}›{len(second)}"))
     # One step back, with what was selected there; then to the start.
     page.locator(".crumbs button").nth(1).click()
     page.wait_for_function(f"{FRONT}.data.row.length == {len(first)}")
-    page.get_by_text(f"Selected · {len(second)}").wait_for()
+    until_shown(page, len(second), "Selected")
     page.locator(".crumbs button").first.click()
     page.wait_for_function(f"{FRONT}.data.row.length == {IMAGES}")
-    assert crumbs(page).startswith(f"All {IMAGES}") and "›" not in crumbs(page)
-    again = places(page)
-    assert max(math.dist(before[row], again[row]) for row in before) < 1.5
+    until_shown(page, len(first), "Selected")
+    until_crumbs(page, lambda said: said.startswith(f"All {IMAGES}") and "›" not in said)
+    until_near(page, before)
 
 
 def test_colours_and_filters_find_what_failed(page: Any) -> None:
@@ -234,23 +254,23 @@ def test_colours_and_filters_find_what_failed(page: Any) -> None:
     page.get_by_text("6 without are grey").wait_for()  # the failed ones have none
     colour.select_option("exit_status")
     page.locator(".legend button").get_by_text("fail").click()
-    page.wait_for_function(f"{FRONT}.data.row.length == 6")
+    until_shown(page, 6)
     assert set(places(page)) == {row for row in range(IMAGES) if row % 11 == 0}
-    assert page.locator(".chip").inner_text().startswith("exit_status: fail")
+    expect(page.locator(".chip")).to_contain_text("exit_status: fail")
     by.select_option("channel")
     page.locator(".choices__inner:visible").click()
     page.get_by_role("option", name="phase").click()
     page.wait_for_function(f"{FRONT}.data.row.length == 3")
-    assert page.locator(".chip").count() == 2
-    assert "3 pass the filters" in crumbs(page)
+    expect(page.locator(".chip")).to_have_count(2)
+    until_crumbs(page, lambda said: "3 pass the filters" in said)
     # What does not pass stays in grey until it is hidden.
     back = 'Bokeh.documents[0].get_model_by_name("back").data.x.length'
-    assert page.evaluate(back) == IMAGES - 3
+    page.wait_for_function(f"{back} == {IMAGES - 3}")
     page.get_by_text("hide what does not pass").click()
     page.wait_for_function(f"{back} == 0")
     page.get_by_text("clear all").click()
     page.wait_for_function(f"{FRONT}.data.row.length == {IMAGES}")
-    assert page.locator(".chip").count() == 0
+    expect(page.locator(".chip")).to_have_count(0)
 
 
 def test_a_range_of_numbers_is_dragged(page: Any) -> None:
@@ -279,7 +299,7 @@ def test_a_click_shows_the_nearest_and_the_way_to_the_run(page: Any, server: Pag
     distances = [float(text) for text in shown.locator("small").all_inner_texts()]
     assert distances == sorted(distances) and len(distances) == 12
     marks = 'Bokeh.documents[0].get_model_by_name("marks").data.x.length'
-    assert page.evaluate(marks) == 12
+    page.wait_for_function(f"{marks} == 12")
     uid = server.room.collection.entries[12].uid
     link = page.get_by_role("link", name="open in Tiled")
     assert link.get_attribute("href").endswith(f"/ui/browse/{uid}")
@@ -300,7 +320,7 @@ def test_an_image_from_elsewhere_is_searched_by(page: Any, tmp_path: Path) -> No
         first = page.locator(".grid").first.locator("button").first
         assert first.get_attribute("data-action") == "click:23"
         assert float(first.locator("small").inner_text()) < 0.1
-        assert page.evaluate(f"Array.from({spot}.marker)") == ["star"]
+        page.wait_for_function(f"String({spot}.marker) == 'star'")
 
 
 def test_a_bad_file_is_said_and_changes_nothing(page: Any, tmp_path: Path) -> None:
@@ -328,7 +348,7 @@ def test_a_selection_is_saved_and_opened_again(page: Any, server: PageServer, co
     project_these(page, len(chosen))
     page.locator("select").nth(1).select_option("operator")
     page.locator(".legend button").get_by_text("ben").click()
-    page.locator(".chip").wait_for()
+    until_shown(page, sum(row % 3 == 1 for row in chosen))  # those are ben's
     kept = lasso(page, 0.5)
     at = places(page)
     page.get_by_placeholder("name").fill("striped <b>films</b>")
@@ -342,15 +362,13 @@ def test_a_selection_is_saved_and_opened_again(page: Any, server: PageServer, co
 
     other = context.new_page()
     opened(other, link)
-    other.get_by_text(f"Selected · {len(kept)}").wait_for()
-    assert crumbs(other).startswith(f"All {IMAGES}›{len(chosen)}")
-    assert other.locator(".chip").inner_text().startswith("operator: ben")
-    again = places(other)
-    assert set(again) == set(at)
+    until_shown(other, len(kept), "Selected")
+    until_crumbs(other, lambda said: said.startswith(f"All {IMAGES}›{len(chosen)}"))
+    expect(other.locator(".chip")).to_contain_text("operator: ben")
+    # The message takes no room from the map, so that it lies where it lay.
+    until_near(other, at)
     rows = other.evaluate(f"{FRONT}.selected.indices.map(i => {FRONT}.data.row[i])")
     assert set(rows) == kept
-    # The message takes no room from the map, so that it lies where it lay.
-    assert max(math.dist(at[row], again[row]) for row in at) < 1.5
     other.close()
 
 
