@@ -139,17 +139,18 @@ def list_items(
         print(json.dumps(found))
         return
     table = Table()
-    for column in ("state", "plan", "runs", "remark"):
+    for column in ("item", "state", "plan", "runs", "remark"):
         table.add_column(column, overflow="fold")
     for item in found["history"][-history:] if history else []:
         result = item["result"]
         uids = " ".join(uid[:8] for uid in result["run_uids"])
-        table.add_row(result["exit_status"], one_line(item), uids, why(result))
+        table.add_row("", result["exit_status"], one_line(item), uids, why(result))
     if found["running"]:
-        table.add_row("running", one_line(found["running"]), "", "")
+        state = "paused" if found["state"] == "paused" else "running"
+        table.add_row("", state, one_line(found["running"]), "", "")
     for item in found["queue"]:
-        again = "result" in item  # it failed, and was put back
-        table.add_row("queued", one_line(item), "", "put back, `clear` forgets it" if again else "")
+        again = "put back, from its beginning" if "result" in item else ""  # it failed
+        table.add_row(item["item_uid"][:8], "queued", one_line(item), "", again)
     console.print(table)
 
 
@@ -316,6 +317,17 @@ def abort(address: AddressOption = None, as_json: JsonOption = False) -> None:
     with Queue(address) as opened:
         ended = opened.end("abort")
     _show_done([ended], as_json, failed_is_bad=False)
+
+
+@queue.command()
+def remove(
+    item: Annotated[str, typer.Argument(help="As `list` shows it.")], address: AddressOption = None
+) -> None:
+    """Take one item out of the queue."""
+    from curiosity_bluesky.adapters.manager import Queue, one_line
+
+    with Queue(address) as opened:
+        say(f"removed {one_line(opened.remove(item))}")
 
 
 @queue.command()

@@ -294,9 +294,7 @@ class Steering:
         if name is None:
             strategy = self._strategy.replace(**parameters)
         else:
-            kept = ("budget", "batch", "patch_size", "n_seeds", "min_quality", "max_per_area")
-            kept_ones = {key: getattr(self._strategy, key) for key in kept}
-            strategy = Strategy.named(name, **{**kept_ones, **parameters})
+            strategy = Strategy.named(name, **{**self._strategy.limits, **parameters})
             if "per_second" not in parameters:
                 strategy = _by_the_clock(strategy, self._strategy.per_second, survey)
         Explorer(survey, strategy, self._seed)  # says what cannot be

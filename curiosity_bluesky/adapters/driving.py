@@ -6,13 +6,14 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from curiosity_bluesky.adapters.adaptive import CuriosityOptimizer, FromDocuments, survey_of
 from curiosity_bluesky.adapters.manager import Queue, why
 from curiosity_bluesky.adapters.zeromq import listening
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.learning import Explorer, Strategy
 
 SURVEY, MEASURE = "survey", "measure_suggestions"
@@ -173,7 +174,8 @@ def drive(
                 over, driven.reason = optimizer.should_stop()
                 say(f"{driven.reason}; run {driven.runs[-1]}")
         finally:
-            queue.ask("queue_autostart", False)
+            with suppress(Unreachable):  # which the error under way says already
+                queue.ask("queue_autostart", False)
     return driven
 
 

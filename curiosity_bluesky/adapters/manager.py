@@ -31,6 +31,7 @@ WISHES = ("add", "mask", "veto", "set", "budget", "strategy", "stop")
 """What can be asked of a run; the profile has a function ``steer_<wish>`` for each."""
 
 _POLL = 0.2
+_SILENT = "Timeout occurred while processing the request"  # of the manager to its worker
 
 
 class Queue:
@@ -88,7 +89,7 @@ class Queue:
         Raises
         ------
         Unreachable
-            If no manager answers.
+            If no manager answers, or its worker does not.
         InputError
             If it refuses.
         """
@@ -100,7 +101,13 @@ class Queue:
                 f"or say where it is: --address or ${ADDRESS}"
             ) from None
         except self.api.RequestFailedError as error:
-            raise InputError(f"the Queue Server refuses: {_reason(error)}") from None
+            reason = _reason(error)
+            if _SILENT in reason:
+                raise Unreachable(
+                    "the worker does not answer the Queue Server: it hangs, or has died. What it "
+                    "measured is kept; `curiosity queue close --force`, then `curiosity queue open`"
+                ) from None
+            raise InputError(f"the Queue Server refuses: {reason}") from None
 
     # ---- what there is
 
@@ -146,11 +153,15 @@ class Queue:
         }
 
     def listing(self) -> dict[str, Any]:
-        """Return the item that runs (or None), those that wait, and those that are done."""
+        """Return the item that runs (or None), those that wait, and those that are done.
+
+        Whether the one that runs is paused is ``state``, see `status`: ``manager_state``.
+        """
+        state = self.status()["manager_state"]
         queue = self.ask("queue_get", reload=True)
         history = self.ask("history_get", reload=True)["items"]
         running = queue["running_item"] or None
-        return {"running": running, "queue": queue["items"], "history": history}
+        return {"running": running, "state": state, "queue": queue["items"], "history": history}
 
     # ---- what can be queued
 
@@ -192,6 +203,29 @@ class Queue:
         devices = {name: value for name, value in self.devices().items() if name in known}
         items = [*before, self.item(plan, **{**devices, **kwargs})]
         return self.ask("item_add_batch", items)["items"]
+
+    def remove(self, item: str) -> dict[str, Any]:
+        """Take an item out of the queue; return it.
+
+        Parameters
+        ----------
+        item
+            Its uid, or the first letters of it.
+
+        Raises
+        ------
+        InputError
+            If nothing that waits has this uid, or several items have.
+        """
+        waiting = self.listing()["queue"]
+        found = [one for one in waiting if item and one["item_uid"].startswith(item)]
+        if len(found) != 1:
+            uids = ", ".join(one["item_uid"][:8] for one in found or waiting) or "nothing"
+            raise InputError(
+                f"item {item!r} is {'not one' if found else 'none'} of those that wait: "
+                f"expected one of {uids} (`curiosity queue list`)"
+            )
+        return self.ask("item_remove", uid=found[0]["item_uid"])["item"]
 
     # ---- what can be done to what runs
 
@@ -358,9 +392,13 @@ def _reason(error: Any) -> str:
 
 
 def one_line(item: Mapping[str, Any]) -> str:
-    """Return what is queued, its plan and parameters, as one line."""
+    """Return what is queued, its plan and parameters, as one line.
+
+    Devices that are called as they always are need no saying.
+    """
     words: list[str] = [repr(arg) for arg in item.get("args", [])]
-    words += [f"{name}={_short(value)}" for name, value in item.get("kwargs", {}).items()]
+    kwargs = {k: v for k, v in item.get("kwargs", {}).items() if CONVENTIONAL.get(k) != v}
+    words += [f"{name}={_short(value)}" for name, value in kwargs.items()]
     return f"{item['name']}({', '.join(words)})"
 
 

@@ -10,9 +10,6 @@ from curiosity_bluesky import documents
 from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.learning import Strategy
 
-_SHARED = ("patch_size", "n_seeds", "budget", "batch", "min_quality", "max_per_area")
-"""Parameters that say what may be measured, and how much of it, whoever chooses."""
-
 
 def stand_in(strategy: Strategy, name: str) -> Strategy:
     """Return another strategy that measures as many spectra, under the same limits.
@@ -24,7 +21,7 @@ def stand_in(strategy: Strategy, name: str) -> Strategy:
     name
         Of the other one.
     """
-    return Strategy.named(name, **{key: getattr(strategy, key) for key in _SHARED})
+    return Strategy.named(name, **strategy.limits)
 
 
 class StandIn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +15,7 @@ from curiosity_bluesky.learning.gaussian_process import Inputs, Kernel, blocks
 
 
 @dataclass(frozen=True, eq=False)
-class Conditioned:
+class Conditioned(ABC):
     """A kernel and what was observed: all that follows from the precision matrix.
 
     Parameters
@@ -35,36 +36,36 @@ class Conditioned:
     noise: NDArray
 
     @cached_property
+    @abstractmethod
     def precision(self) -> NDArray:
         """Inverse of the covariance of the observations, ``(n, n)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def extended(self, index: int) -> Conditioned:
         """Condition on one candidate more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def doubted(self, outputs: NDArray, freedom: float = 4.0) -> Conditioned:
         """Trust those observations less that the others contradict."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mean(self, outputs: NDArray, candidates: NDArray[np.intp]) -> NDArray:
         """Return the expected outputs of some candidates, ``(candidates, outputs)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def between(self, some: slice) -> NDArray:
         """Prior covariance of some of the observations, ``(some, some)``."""
-        raise NotImplementedError
 
     @cached_property
+    @abstractmethod
     def variance(self) -> NDArray:
         """Variance of every candidate before the noise, ``(candidates,)``."""
-        raise NotImplementedError
 
     def pulled(self, outputs: NDArray) -> NDArray:
         """Precision times outputs, ``(n, outputs)``; of those asked for last it is kept."""
-        known = self.__dict__.get("_pulled")
+        known = vars(self).get("_pulled")
         if known is None or known[0] is not outputs:
-            known = self.__dict__["_pulled"] = outputs, self.precision @ outputs
+            known = vars(self)["_pulled"] = outputs, self.precision @ outputs
         return known[1]
 
     def doubts(self, outputs: NDArray, freedom: float) -> NDArray | None:

@@ -99,6 +99,15 @@ class Strategy:
         """All parameters, JSON-ready."""
         return dataclasses.asdict(self)
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """Parameters that say what may be measured, and how much of it, whoever chooses.
+
+        Those of all strategies but `per_second`, by which not every one can choose.
+        """
+        names = [field.name for field in dataclasses.fields(Strategy)]
+        return {name: getattr(self, name) for name in names if name != "per_second"}
+
     def replace(self, **parameters: Any) -> Self:
         """Return the same strategy with some parameters changed."""
         _known(type(self), parameters)

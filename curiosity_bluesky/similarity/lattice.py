@@ -6,8 +6,10 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.fft import next_fast_len
 from scipy.ndimage import gaussian_filter, maximum_filter
+
+from curiosity_bluesky.similarity.fourier import irfft2, rfft2
 
 _ALL = np.array(list(product((-1, 0, 1), repeat=4))).reshape(-1, 2, 2)
 OPERATIONS: NDArray[np.int64] = _ALL[np.abs(np.round(np.linalg.det(_ALL))) == 1]
@@ -82,8 +84,7 @@ def autocorrelation(values: NDArray) -> tuple[NDArray[np.float64], float]:
     m, n = int(_LAG * rows), int(_LAG * cols)
     values = values - values.mean()
     size = next_fast_len(rows + m, real=True), next_fast_len(cols + n, real=True)
-    spectrum = np.asarray(rfft2(values, size))
-    product = np.asarray(irfft2(np.abs(spectrum) ** 2, size))
+    product = irfft2(np.abs(rfft2(values, size)) ** 2, size)
     product = np.roll(product, (m, n), (0, 1))[: 2 * m + 1, : 2 * n + 1]
     # Power of the part that overlaps with the part at each lag: corners of an integral image.
     power = np.zeros((rows + 1, cols + 1))
@@ -130,8 +131,8 @@ def candidates(found: NDArray, largest: float) -> list[NDArray[np.float64]]:
     heights = found[tuple(at.T)]
     order = np.argsort(-heights)[:24]
     at, heights = at[order], heights[order]
-    shifts = np.array([_summit(found[r - 1 : r + 2, c - 1 : c + 2]) for r, c in at])
-    vectors = (at - (m, n) + shifts)[:, ::-1]  # (x, y)
+    around = np.stack([found[r - 1 : r + 2, c - 1 : c + 2] for r, c in at], axis=-1)
+    vectors = (at - (m, n) + _summits(around))[:, ::-1]  # (x, y)
     lengths = np.hypot(*vectors.T)
     cells: list[NDArray[np.float64]] = []
     for level in _LEVELS:
@@ -177,13 +178,21 @@ def _same(cell: NDArray, other: NDArray) -> bool:
     )
 
 
-def _summit(around: NDArray) -> NDArray[np.float64]:
-    """Where a parabola through 3 x 3 values has its top, (row, col), within a pixel."""
-    slope = np.array([around[2, 1] - around[0, 1], around[1, 2] - around[1, 0]]) / 2
+def _summits(around: NDArray) -> NDArray[np.float64]:
+    """Where parabolas through 3 x 3 values have their tops, (row, col), within a pixel, (n, 2).
+
+    Parameters
+    ----------
+    around
+        (3, 3, n).
+    """
+    slope_y, slope_x = (around[2, 1] - around[0, 1]) / 2, (around[1, 2] - around[1, 0]) / 2
     across = (around[2, 2] - around[2, 0] - around[0, 2] + around[0, 0]) / 4
     yy = around[2, 1] + around[0, 1] - 2 * around[1, 1]
     xx = around[1, 2] + around[1, 0] - 2 * around[1, 1]
-    curvature = np.array([[yy, across], [across, xx]])
-    if np.linalg.det(curvature) < 1e-12:
-        return np.zeros(2)
-    return np.clip(-np.linalg.solve(curvature, slope), -1, 1).astype(float)
+    determinant = xx * yy - across**2
+    known = determinant >= 1e-12
+    tops = np.stack([across * slope_x - xx * slope_y, across * slope_y - yy * slope_x], axis=1)
+    return np.where(
+        known[:, None], np.clip(tops / np.where(known, determinant, 1)[:, None], -1, 1), 0.0
+    )

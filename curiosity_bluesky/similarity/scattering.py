@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
-_FFT: Any = scipy.fft  # whose hints do not say that arrays come back
+from curiosity_bluesky.similarity.fourier import fft2, ifft2
 
 ANGLES = 8
 """Directions of wavelets, over half a turn."""
@@ -104,9 +102,7 @@ def _moduli(spectra: NDArray, shape: tuple[int, int], scale: int) -> NDArray:
     small = _small(shape, scale)
     factor = spectra.shape[-2] * spectra.shape[-1] / (shape[0] * shape[1])
     low = _low(spectra, small)[..., None, :, :] * np.float32(1 / factor)
-    waves = _FFT.ifft2(low * _bank(shape, small, scale), overwrite_x=True)
-    # Twice as quick as np.abs, which minds overflows.
-    return np.sqrt(waves.real**2 + waves.imag**2)
+    return np.abs(ifft2(low * _bank(shape, small, scale)))
 
 
 def periodic_part(values: NDArray) -> NDArray:
@@ -128,9 +124,9 @@ def periodic_part(values: NDArray) -> NDArray:
     rows, cols = (np.cos(2 * np.pi * np.fft.fftfreq(n)) for n in values.shape)
     laplacian = (2 * rows[:, None] + 2 * cols[None, :] - 4).astype(np.float32)
     laplacian[0, 0] = 1
-    jump = _FFT.fft2(edges) / laplacian
+    jump = fft2(edges) / laplacian
     jump[0, 0] = 0
-    smooth = _FFT.ifft2(jump)
+    smooth = ifft2(jump)
     return values - (smooth if np.iscomplexobj(values) else smooth.real)
 
 
@@ -153,10 +149,10 @@ def scattered(values: NDArray) -> Scattered:
     # Seen from the middle, so that coarser grids lie the same in a reflected image.
     middle = [np.exp(1j * np.pi * np.fft.fftfreq(n) * (n - 1)).astype(np.complex64) for n in shape]
     centred = middle[0][:, None] * middle[1][None, :]
-    spectra = [_FFT.fft2(values) * centred]
+    spectra = [fft2(values) * centred]
     if np.iscomplexobj(values):
         # A complex field has waves that go one way only; those of its conjugate go the other.
-        spectra.append(_FFT.fft2(values.conj()) * centred)
+        spectra.append(fft2(values.conj()) * centred)
     first = np.zeros((SCALES, ANGLES))
     second: dict[int, list[NDArray]] = {octaves: [] for octaves in OCTAVES}
     scales: dict[int, list[int]] = {octaves: [] for octaves in OCTAVES}
@@ -166,7 +162,7 @@ def scattered(values: NDArray) -> Scattered:
         parts = [_moduli(spectrum, shape, a) for spectrum in spectra]
         moduli = parts[0] if len(parts) == 1 else np.sqrt((parts[0] ** 2 + parts[1] ** 2) / 2)
         first[a] = moduli.mean(axis=(-2, -1))
-        again = _FFT.fft2(moduli)
+        again = fft2(moduli)
         maps.append(_low(again, coarse) * (np.prod(coarse) / np.prod(again.shape[-2:])))
         for b in range(max(a + 1, _SECOND), min(a + OCTAVES[-1], SCALES - 1) + 1):
             # A real field has the same moduli in both directions.
@@ -215,11 +211,11 @@ def _local(field: NDArray, maps: NDArray) -> NDArray[np.float64]:
         if maps.shape[axis] % 2 == 0:
             for spectra in (field, maps):
                 np.moveaxis(spectra, axis, 0)[maps.shape[axis] // 2] = 0
-    field = _FFT.ifft2(field)
+    field = ifft2(field)
     turn = np.exp(2j * np.pi * np.arange(ANGLES) / ANGLES)
-    level = np.maximum(_FFT.ifft2(maps.mean(axis=1)).real, 0)
+    level = np.maximum(ifft2(maps.mean(axis=1)).real, 0)
     # The modulus of the second moment over the angles: how much of a direction there is.
-    directed = _FFT.ifft2(np.einsum("sarc,a->src", maps, turn / ANGLES))
+    directed = ifft2(np.einsum("sarc,a->src", maps, turn / ANGLES))
     floor = 0.05 * level.mean(axis=(1, 2), keepdims=True) + _TINY
     share = np.abs(directed) / (level + floor)
     logs = np.log(level + floor)

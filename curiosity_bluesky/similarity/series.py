@@ -94,10 +94,8 @@ class Series:
         right = np.concatenate([right, right[len(self.px) :].conj()])
         return np.linalg.solve(gram, right), ex, ey
 
-    def _residual(self, k: NDArray, coefficients: NDArray) -> NDArray:
-        n, p = len(k), len(self.px)
-        ex = np.exp(2j * np.pi * np.outer(k[:, 0], self.x))
-        ey = np.exp(2j * np.pi * np.outer(k[:, 1], self.y))
+    def _residual(self, coefficients: NDArray, ex: NDArray, ey: NDArray) -> NDArray:
+        n, p = len(ex), len(self.px)
         model = (self.py * np.real(coefficients[:p, None])).T @ self.px
         model = model + 2 * np.real((ey * coefficients[p : p + n, None]).T @ ex)
         residual = self.values - model
@@ -123,10 +121,9 @@ class Series:
                 return self.fit(cell, 0)
         waves = _half_plane(inverse, self.limit)
         k = waves @ inverse
-        coefficients, _, _ = self._solved(k)
-        residual = self._residual(k, coefficients)
-        none = np.zeros((0, 2))
-        total = self._power(self._residual(none, self._solved(none)[0]))
+        coefficients, ex, ey = self._solved(k)
+        residual = self._residual(coefficients, ex, ey)
+        total = self._power(self._residual(*self._solved(np.zeros((0, 2)))))
         explained = 1 - self._power(residual) / max(total, 1e-30)
         # The mean over a block weakens a wave.
         weakened = np.sinc(self.block * k).prod(1)
@@ -144,7 +141,7 @@ class Series:
         waves = _half_plane(inverse, reach)
         k = waves @ inverse
         coefficients, ex, ey = self._solved(k)
-        residual = self._residual(k, coefficients)
+        residual = self._residual(coefficients, ex, ey)
         if last:
             self.lines = self._offsets(residual)
         a = 2j * np.pi * coefficients[len(self.px) : len(self.px) + len(k)]

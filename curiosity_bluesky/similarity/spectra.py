@@ -11,13 +11,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 from scipy.ndimage import map_coordinates
 from scipy.signal.windows import tukey
 from scipy.sparse import csr_array
 
-_FFT: Any = scipy.fft  # whose hints do not say that arrays come back
+from curiosity_bluesky.similarity.fourier import irfft2, rfft2
 
 HARMONICS = (0, 2, 4, 6)
 """Angular harmonics; odd ones are 0, since a spectrum is the same at k and -k."""
@@ -66,7 +66,7 @@ def _window(shape: tuple[int, int], padded: tuple[int, int]) -> tuple[NDArray, N
     """Return the taper of a field, and its autocorrelation."""
     taper = np.outer(*(tukey(n + 2, _TAPER)[1:-1] for n in shape)).astype(np.float32)
     taper /= np.sqrt(np.mean(taper**2))
-    overlap = _FFT.irfft2(np.abs(_FFT.rfft2(taper, padded)) ** 2, padded)
+    overlap = irfft2(np.abs(rfft2(taper, padded)) ** 2, padded)
     return taper, (overlap / overlap[0, 0]).astype(np.float32)
 
 
@@ -119,8 +119,8 @@ def spectrum(values: NDArray, *, periodic: bool = False) -> Spectrum:
     padded, overlap = shape, np.ones(1, np.float32)
     if not periodic:
         padded = (
-            _FFT.next_fast_len(shape[0] * 3 // 2, real=True),
-            _FFT.next_fast_len(shape[1] * 3 // 2, real=True),
+            next_fast_len(shape[0] * 3 // 2, real=True),
+            next_fast_len(shape[1] * 3 // 2, real=True),
         )
         taper, overlap = _window(shape, padded)
         values = values * taper
@@ -128,7 +128,7 @@ def spectrum(values: NDArray, *, periodic: bool = False) -> Spectrum:
     parts = [np.real(values), np.imag(values)] if np.iscomplexobj(values) else [values]
     # The spectrum of a complex field is not the same at k and -k; the mean of both is the sum
     # over its real and imaginary parts, and does not change with the sign of a phase.
-    power = np.sum([np.abs(_FFT.rfft2(part, padded)) ** 2 for part in parts], axis=0)
+    power = np.sum([np.abs(rfft2(part, padded)) ** 2 for part in parts], axis=0)
     matrix, turns, often, count = _polar(padded)
     total = float(often @ power.ravel())
     power = power / max(total, 1e-30)
@@ -143,7 +143,7 @@ def spectrum(values: NDArray, *, periodic: bool = False) -> Spectrum:
     weights = signal * 2.0 ** (_RINGS / 2)
     weights = weights / max(float(weights.sum()), 1e-30)
     log_length = -float(weights @ _RINGS)
-    correlation = _FFT.irfft2(np.maximum(power - floor, 0) if floor else power, padded)
+    correlation = irfft2(np.maximum(power - floor, 0) if floor else power, padded)
     correlation = correlation / np.maximum(overlap, 0.05)
     correlation = (correlation / max(float(correlation[0, 0]), 1e-30)).astype(np.float32)
     return Spectrum(rings, signal, 1 - left, log_length, correlation, _REACH * min(shape))

@@ -158,6 +158,7 @@ def test_a_run_is_paused_steered_and_resumed_through_the_queue(queue, catalog, c
     uid = started(queue, tip="tip")
     has_points(catalog, uid, 2)
     assert queue.pause(now=True)["manager_state"] == "paused"
+    assert "paused" in curiosity("queue", "list")
     before = len(events(catalog.documents(uid), "primary"))
     time.sleep(0.5)
     assert len(events(catalog.documents(uid), "primary")) == before
@@ -197,6 +198,22 @@ def test_abort_keeps_what_was_measured_and_puts_the_plan_back(queue, catalog):
     assert [item["name"] for item in queue.listing()["queue"]] == [PLAN]
 
 
+def test_one_item_is_taken_out_of_the_queue(queue, curiosity):
+    for seed in (1, 2, 3):
+        queue.add(PLAN, **SLOW, seed=seed)
+    first, second, third = queue.listing()["queue"]
+    listed = curiosity("queue", "list")
+    assert all(item["item_uid"][:8] in listed for item in (first, second, third))
+    assert "seed=2" in listed and "spectrometer" not in listed  # which is always meant
+    assert "seed=2" in curiosity("queue", "remove", second["item_uid"][:8])
+    assert queue.listing()["queue"] == [first, third]
+    line = curiosity("queue", "remove", "nosuch", fails=2)
+    assert "'nosuch'" in line and first["item_uid"][:8] in line
+    with pytest.raises(InputError, match="item '' is none of those that wait"):
+        queue.remove("")
+    assert queue.listing()["queue"] == [first, third]
+
+
 def test_nothing_is_steered_or_called_that_may_not_be(queue):
     for wish in ("stop", "budget"):
         with pytest.raises(InputError, match="nothing runs that could be steered"):
@@ -218,6 +235,9 @@ def test_a_run_whose_worker_was_killed_is_gone_on_with_from_the_queue(
     children = psutil.Process(manager.pid).children()
     worker = max(children, key=lambda process: process.create_time())
     worker.kill()
+    worker.wait()
+    with pytest.raises(Unreachable, match="queue close --force"):
+        queue.pause(now=True)
     curiosity("queue", "close", "--force")
     [item] = queue.listing()["queue"]  # the manager would begin anew
     assert item["result"]["exit_status"] == "failed"
