@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.learning import Scores, Strategy, Training, register
 from curiosity_bluesky.learning.acquisition import AnyPixel
-from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Observed
 
 __all__ = ["KINDS", "SlowNumpy", "SlowPython", "SlowSleeping"]

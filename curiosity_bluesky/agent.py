@@ -37,7 +37,7 @@ from curiosity_bluesky.learning import (
     Survey,
     Training,
 )
-from curiosity_bluesky.learning.networks import EpochHook
+from curiosity_bluesky.learning.protocols import EpochHook
 
 logger = logging.getLogger("curiosity_bluesky")
 

@@ -1,13 +1,13 @@
 """Where to measure next: learning without instruments, documents or pictures.
 
-Imports numpy, scipy, scikit-learn and torch only.
+Imports numpy, scipy, scikit-learn and torch only; the last two with the first strategy that is
+asked for, since they take seconds and most commands only read.
 """
 
-# Imported for its effect: it makes the strategies known by their names.
-from curiosity_bluesky.learning import strategies as strategies
+from typing import TYPE_CHECKING, Any
+
 from curiosity_bluesky.learning.earlier import Earlier
 from curiosity_bluesky.learning.explorer import Explorer
-from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.records import (
     OUT_OF_REACH,
@@ -25,6 +25,9 @@ from curiosity_bluesky.learning.records import (
 from curiosity_bluesky.learning.scoring import Score, Scorer, withheld_pixels
 from curiosity_bluesky.learning.strategy import Strategy, register
 from curiosity_bluesky.learning.survey import Survey
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.learning.learner import ModelLearner
 
 __all__ = [
     "OUT_OF_REACH",
@@ -49,3 +52,11 @@ __all__ = [
     "register",
     "withheld_pixels",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "ModelLearner":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from curiosity_bluesky.learning.learner import ModelLearner
+
+    return ModelLearner

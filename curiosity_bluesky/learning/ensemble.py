@@ -14,8 +14,8 @@ from torch.optim.swa_utils import update_bn
 
 from curiosity_bluesky.learning import architectures, networks
 from curiosity_bluesky.learning.architectures import Encoder
-from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.predictors import Scale, squared_error
+from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Observed, Training
 
 AVERAGED = 50

@@ -12,9 +12,8 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.choosing import Choosing
 from curiosity_bluesky.learning.earlier import Earlier
 from curiosity_bluesky.learning.history import History
-from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.protocols import Charging, Flagging, Stopping
+from curiosity_bluesky.learning.protocols import Charging, EpochHook, Flagging, Stopping
 from curiosity_bluesky.learning.records import (
     ACT_KINDS,
     Act,

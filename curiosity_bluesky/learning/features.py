@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning import architectures, networks
-from curiosity_bluesky.learning.networks import EpochHook
+from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Training
 
 REMEMBERED = 8

@@ -31,8 +31,8 @@ from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.protocols import EpochHook
 
 PRIOR = {
     # Mean and standard deviation of each logarithm: shares of the variance in units of that of

@@ -17,9 +17,9 @@ from curiosity_bluesky.learning.gaussian_process import (
     thinned,
 )
 from curiosity_bluesky.learning.large_posterior import LargePosterior
-from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.posterior import Conditioned, Posterior
 from curiosity_bluesky.learning.predictors import mean_square
+from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Observed, Training
 
 DOUBT = 2.0

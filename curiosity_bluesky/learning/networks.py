@@ -18,9 +18,6 @@ from torch import Tensor, nn
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
-EpochHook = Callable[[str, int, int], None]
-"""Called as ``hook(model, epoch, epochs)`` after every epoch; it may raise to end it."""
-
 
 def device() -> torch.device:
     """Return the GPU where torch finds one, else the CPU."""

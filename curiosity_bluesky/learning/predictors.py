@@ -13,7 +13,7 @@ from torch import Tensor
 
 from curiosity_bluesky.learning import architectures, networks
 from curiosity_bluesky.learning.architectures import Encoder
-from curiosity_bluesky.learning.networks import EpochHook
+from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Observed, Training
 
 

@@ -7,7 +7,7 @@ generator that it is given, so that a replay makes the same choices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -16,6 +16,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.records import Flag, Observed, Reason, Scores, Training
+
+EpochHook = Callable[[str, int, int], None]
+"""Called as ``hook(model, epoch, epochs)`` after every epoch; it may raise to end it."""
 
 
 class Features(Protocol):

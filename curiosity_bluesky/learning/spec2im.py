@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning import architectures, networks
-from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.predictors import Im2SpecPredictor, Scale
-from curiosity_bluesky.learning.protocols import Features
+from curiosity_bluesky.learning.protocols import EpochHook, Features
 from curiosity_bluesky.learning.records import Observed, Training
 
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.protocols import Learner
+from curiosity_bluesky.learning.protocols import EpochHook, Learner
 
 _REGISTRY: dict[str, type[Strategy]] = {}
 _Class = TypeVar("_Class", bound="type[Strategy]")
@@ -132,7 +131,7 @@ class Strategy:
         InputError
             If there is no such strategy or parameter; the message lists those there are.
         """
-        known = dict(sorted(_REGISTRY.items()))
+        known = _all()
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -143,7 +142,7 @@ class Strategy:
     @staticmethod
     def names() -> list[str]:
         """Names of all strategies."""
-        return sorted(_REGISTRY)
+        return list(_all())
 
     @property
     def takes_earlier(self) -> bool:
@@ -178,6 +177,14 @@ class Strategy:
             To be called after every epoch of a training.
         """
         raise TypeError(f"{type(self).__name__} has no build method; see Strategy")
+
+
+def _all() -> dict[str, type[Strategy]]:
+    """Return all strategies by name; those of this package are loaded now, which takes torch."""
+    own = dict(_REGISTRY)
+
+    _REGISTRY.update(own)  # whoever took a name of ours meant it
+    return dict(sorted(_REGISTRY.items()))
 
 
 def register(cls: _Class) -> _Class:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-import torch
 from threadpoolctl import ThreadpoolController
 
 
@@ -19,6 +18,8 @@ def one_thread() -> Iterator[None]:
     way for networks of this size: a second thread gains a third on an idle machine and
     costs a factor of ten and more where another process wants the same core.
     """
+    import torch  # here, since it takes seconds, and most commands do not learn
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -40,5 +41,7 @@ def settle_for_one_thread() -> None:
     `one_thread` alone does not do there: the first that is done would give the others back as
     many threads as there were before, in the middle of their sums.
     """
+    import torch
+
     torch.set_num_threads(1)
     _controller().limit(limits=1)

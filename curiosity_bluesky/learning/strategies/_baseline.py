@@ -9,12 +9,12 @@ from typing import Literal
 
 from numpy.typing import NDArray
 
+from curiosity_bluesky.learning.both_runs import expected
 from curiosity_bluesky.learning.gaussian_process import Inputs, Kernel
 from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
-from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.protocols import Choice, Learner, Predictor
+from curiosity_bluesky.learning.protocols import Choice, EpochHook, Learner, Predictor
 from curiosity_bluesky.learning.strategies._im2spec import Im2SpecStrategy
 from curiosity_bluesky.learning.strategy import Strategy
 
@@ -79,7 +79,7 @@ class GaussianProcessStrategy(Strategy):
         if earlier is None:
             return None
         start = Kernel.start(len(patches.survey.channels), window=self.window, level=self.level)
-        return lambda: earlier.expected(patches, self.outputs, start, on_epoch)
+        return lambda: expected(earlier, patches, self.outputs, start, on_epoch)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, replace
 
 from curiosity_bluesky.learning.architectures import TABLE_1
-from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.predictors import Im2SpecPredictor
+from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.strategy import Strategy
 
 

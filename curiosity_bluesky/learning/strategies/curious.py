@@ -11,9 +11,8 @@ from scipy.stats import qmc
 from curiosity_bluesky.learning.expected_drop import ExpectedDrop, Weights
 from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
-from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.protocols import Learner
+from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.seeding import RandomSeeding, RepresentativeSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
 from curiosity_bluesky.learning.strategies._design import planned

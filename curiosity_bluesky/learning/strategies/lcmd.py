@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
-from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.protocols import Learner
+from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.records import Observed, Reason, Scores
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy

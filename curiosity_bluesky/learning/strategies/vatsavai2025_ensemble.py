@@ -11,9 +11,8 @@ from curiosity_bluesky.learning.curiosity import LearnedError
 from curiosity_bluesky.learning.ensemble import EnsemblePredictor
 from curiosity_bluesky.learning.error_models import LatentErrorDecoder
 from curiosity_bluesky.learning.learner import ModelLearner
-from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.protocols import Learner
+from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._im2spec import LimitsStrategy
 from curiosity_bluesky.learning.strategy import Strategy, register

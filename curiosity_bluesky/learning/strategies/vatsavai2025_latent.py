@@ -10,9 +10,8 @@ from curiosity_bluesky.learning.curiosity import LearnedError
 from curiosity_bluesky.learning.error_models import ErrorNetwork
 from curiosity_bluesky.learning.features import AutoencoderFeatures
 from curiosity_bluesky.learning.learner import ModelLearner
-from curiosity_bluesky.learning.networks import EpochHook
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.protocols import Features, LatentPredictor, Learner
+from curiosity_bluesky.learning.protocols import EpochHook, Features, LatentPredictor, Learner
 from curiosity_bluesky.learning.seeding import KMeansSeeding, RandomSeeding
 from curiosity_bluesky.learning.strategies._im2spec import Im2SpecStrategy
 from curiosity_bluesky.learning.strategies.random import Random
