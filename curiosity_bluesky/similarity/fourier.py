@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 
 
-def _tensor(values: NDArray) -> torch.Tensor:
-    return torch.from_numpy(np.require(values, requirements="CW"))
+def _tensor(values: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
 
 
-def fft2(values: NDArray) -> NDArray:
+def fast(n: int) -> int:
+    """Return a length of at least `n` whose transform takes little time."""
+    return int(next_fast_len(n, real=True) or n)
+
+
+def fft2(values: NDArray[Any]) -> NDArray[Any]:
     """Return the transform over the last two axes, of the precision of the values.
 
     Parameters
@@ -22,7 +30,7 @@ def fft2(values: NDArray) -> NDArray:
     return torch.fft.fft2(_tensor(values)).numpy()
 
 
-def ifft2(spectrum: NDArray) -> NDArray:
+def ifft2(spectrum: NDArray[Any]) -> NDArray[Any]:
     """Return what `fft2` gives a spectrum of, complex.
 
     Parameters
@@ -33,7 +41,7 @@ def ifft2(spectrum: NDArray) -> NDArray:
     return torch.fft.ifft2(_tensor(spectrum)).numpy()
 
 
-def rfft2(values: NDArray, shape: tuple[int, int]) -> NDArray:
+def rfft2(values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
     """Return the half of the transform that the other half follows from.
 
     Parameters
@@ -46,7 +54,7 @@ def rfft2(values: NDArray, shape: tuple[int, int]) -> NDArray:
     return torch.fft.rfft2(_tensor(values), shape).numpy()
 
 
-def irfft2(spectrum: NDArray, shape: tuple[int, int]) -> NDArray:
+def irfft2(spectrum: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
     """Return what `rfft2` gives a half spectrum of.
 
     Parameters

@@ -6,10 +6,9 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
 from scipy.ndimage import gaussian_filter, maximum_filter
 
-from curiosity_bluesky.similarity.fourier import irfft2, rfft2
+from curiosity_bluesky.similarity.fourier import fast, irfft2, rfft2
 
 _ALL = np.array(list(product((-1, 0, 1), repeat=4))).reshape(-1, 2, 2)
 OPERATIONS: NDArray[np.int64] = _ALL[np.abs(np.round(np.linalg.det(_ALL))) == 1]
@@ -83,7 +82,7 @@ def autocorrelation(values: NDArray) -> tuple[NDArray[np.float64], float]:
     rows, cols = values.shape
     m, n = int(_LAG * rows), int(_LAG * cols)
     values = values - values.mean()
-    size = next_fast_len(rows + m, real=True), next_fast_len(cols + n, real=True)
+    size = fast(rows + m), fast(cols + n)
     product = irfft2(np.abs(rfft2(values, size)) ** 2, size)
     product = np.roll(product, (m, n), (0, 1))[: 2 * m + 1, : 2 * n + 1]
     # Power of the part that overlaps with the part at each lag: corners of an integral image.

@@ -127,7 +127,7 @@ def periodic_part(values: NDArray) -> NDArray:
     jump = fft2(edges) / laplacian
     jump[0, 0] = 0
     smooth = ifft2(jump)
-    return values - (smooth if np.iscomplexobj(values) else smooth.real)
+    return values - (smooth if np.iscomplexobj(values) else np.real(smooth))
 
 
 def scattered(values: NDArray) -> Scattered:
@@ -213,7 +213,7 @@ def _local(field: NDArray, maps: NDArray) -> NDArray[np.float64]:
                 np.moveaxis(spectra, axis, 0)[maps.shape[axis] // 2] = 0
     field = ifft2(field)
     turn = np.exp(2j * np.pi * np.arange(ANGLES) / ANGLES)
-    level = np.maximum(ifft2(maps.mean(axis=1)).real, 0)
+    level = np.maximum(np.real(ifft2(maps.mean(axis=1))), 0)
     # The modulus of the second moment over the angles: how much of a direction there is.
     directed = ifft2(np.einsum("sarc,a->src", maps, turn / ANGLES))
     floor = 0.05 * level.mean(axis=(1, 2), keepdims=True) + _TINY

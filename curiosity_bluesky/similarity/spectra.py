@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
 from scipy.ndimage import map_coordinates
 from scipy.signal.windows import tukey
 from scipy.sparse import csr_array
 
-from curiosity_bluesky.similarity.fourier import irfft2, rfft2
+from curiosity_bluesky.similarity.fourier import fast, irfft2, rfft2
 
 HARMONICS = (0, 2, 4, 6)
 """Angular harmonics; odd ones are 0, since a spectrum is the same at k and -k."""
@@ -118,10 +117,7 @@ def spectrum(values: NDArray, *, periodic: bool = False) -> Spectrum:
     shape = (int(values.shape[0]), int(values.shape[1]))
     padded, overlap = shape, np.ones(1, np.float32)
     if not periodic:
-        padded = (
-            next_fast_len(shape[0] * 3 // 2, real=True),
-            next_fast_len(shape[1] * 3 // 2, real=True),
-        )
+        padded = fast(shape[0] * 3 // 2), fast(shape[1] * 3 // 2)
         taper, overlap = _window(shape, padded)
         values = values * taper
         values = values - taper * (values.mean() / taper.mean())
