@@ -13,6 +13,7 @@ from typing import Any
 
 import event_model
 import numpy as np
+import pytest
 from bluesky import Msg, RunEngine
 from bluesky.utils import RunEngineInterrupted
 
@@ -22,6 +23,12 @@ from curiosity_bluesky.session import SimulatedInstrument
 
 WAIT = 20.0
 """How long a test waits for what has to happen, on a busy machine too (s)."""
+
+
+def slowly(*values: Any) -> list[Any]:
+    """Return parameters of a test that are tried with the slow tests alone."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
 
 QUICK = {"patch_size": 3, "n_seeds": 6}
 """Parameters that make any strategy quick enough for a test."""

@@ -138,6 +138,7 @@ def test_the_order_of_the_channels_survives_a_store_that_keeps_no_order():
     )
 
 
+@pytest.mark.slow
 def test_an_agent_subscribed_by_hand_knows_what_the_plans_own_knows():
     for name in measurable():
         agent = CuriosityAgent()
@@ -273,6 +274,7 @@ def timeless(documents, stream):
     ]
 
 
+@pytest.mark.slow
 def test_a_pause_at_any_message_changes_nothing():
     def run(where):
         documents = []

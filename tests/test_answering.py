@@ -516,6 +516,7 @@ def test_what_was_asked_for_waits_until_there_is_a_run():
     assert [(d["row"], d["col"]) for d in manual] == [(7, 8)]
 
 
+@pytest.mark.slow
 def test_an_aborted_run_is_closed_in_tiled_and_a_dry_run_of_its_rest_asks_for_nothing(tmp_path):
     where, steering = str(tmp_path / "runs"), Steering()
     place = Place("training")

@@ -323,7 +323,8 @@ class Foreign:
         self.x, self.y, self.blob, self.pattern = mx, my, blob, pattern
 
 
-@pytest.mark.parametrize("readable", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("readable", [True, False])
+@pytest.mark.slow
 def test_any_detector_that_writes_hdf5_takes_the_survey(tmp_path, monkeypatch, readable):
     images = tmp_path / "images"
     images.mkdir()
@@ -383,6 +384,7 @@ def test_what_tiled_does_not_know_of_a_file_is_written_again(catalog, RE):
     assert len(list(catalog.assets.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_the_image_that_counts_is_the_last_one_before_the_event(catalog, RE):
     """As where a pause had it taken again, by a camera that writes on into one file."""
     RE.subscribe(catalog.writer())

@@ -210,6 +210,7 @@ def test_who_is_behind_catches_up_with_one_request_a_stream(RE, catalog, film, t
     )
 
 
+@pytest.mark.slow
 def test_a_point_that_a_pause_repeated_counts_once_for_reader_and_agent(RE, catalog, film):
     noisy = simulated_instrument(film, speed=math.inf, noise=0.1)
     RE.subscribe(catalog.writer())
@@ -238,6 +239,7 @@ def test_a_point_that_a_pause_repeated_counts_once_for_reader_and_agent(RE, cata
     np.testing.assert_array_equal([o.spectrum for o in explorer.observations], points)
 
 
+@pytest.mark.slow
 def test_rows_that_a_server_gives_in_another_order_are_read_in_theirs(RE, catalog, instrument):
     # As PostgreSQL may; here SQLite does after what it goes by is turned round.
     RE.subscribe(catalog.writer())
@@ -251,6 +253,7 @@ def test_rows_that_a_server_gives_in_another_order_are_read_in_theirs(RE, catalo
     xr.testing.assert_identical(read(catalog[uid]), expected)
 
 
+@pytest.mark.slow
 def test_the_channels_of_a_survey_read_back_in_their_order(RE, catalog, film):
     image, cube = film.images["amplitude"], film.spectra["response"]
     sample = Sample(
@@ -297,6 +300,7 @@ def test_what_a_run_lacks_is_said_when_it_is_read(RE, catalog, instrument):
         assert read(catalog[uid]).sizes["point"] == 4
 
 
+@pytest.mark.slow
 def test_motors_called_x_and_y_are_not_taken_for_the_position_of_the_pixel(RE, catalog, instrument):
     RE.subscribe(catalog.writer())
     # Motors that stop a little short of where they are sent.
@@ -399,6 +403,7 @@ def test_whoever_was_slower_joins_the_server_of_whoever_was_quicker(tmp_path, mo
     others[0].close()
 
 
+@pytest.mark.slow
 def test_a_process_serves_two_catalogues_and_each_keeps_its_key(RE, catalog, tmp_path):
     token = RE.subscribe(catalog.writer())
     with connect(tmp_path / "others") as second:
@@ -430,6 +435,7 @@ def test_runs_are_searched_with_tiled_queries(RE, catalog, instrument):
         catalog.runs(since="yesterday-ish")
 
 
+@pytest.mark.slow
 def test_the_last_runs_are_those_started_last_wherever_they_are(RE, catalog, instrument):
     emitted = []
     for sample in "ABAB":

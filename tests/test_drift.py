@@ -126,6 +126,7 @@ def test_after_minutes_instead_of_points():
     assert gaps[0] < 100 and 9 * 60 < gaps.max() < 12 * 60 and len(gaps) < 10
 
 
+@pytest.mark.slow
 def test_on_the_clock_on_the_wall():
     tip = Tip(speed=100.0, spectrum_s=8.0).run(points=30, resurvey_every=5)
     last = tip.events("drift")[-1]

@@ -290,6 +290,7 @@ def test_the_demo_on_a_file_of_pycroscopy(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["points"] == 8
 
 
+@pytest.mark.slow
 def test_a_run_without_decisions(RE, catalog, tmp_path, capsys):
     instrument = film()
     stage = instrument.stage
@@ -342,6 +343,7 @@ class Spectrograms:
         return {"be_frequency": {**about, "dims": ["frequency"], "source": "none"}}
 
 
+@pytest.mark.slow
 def test_several_surveys_and_a_detector_of_two_axes(RE, catalog, tmp_path):
     instrument, raws = film(), Spectrograms()
     stage, imager = instrument.stage, instrument.imager
@@ -393,6 +395,7 @@ def test_refusals(tmp_path, monkeypatch):
         sample_to_sidpy(samples()["film"])
 
 
+@pytest.mark.slow
 def test_the_command_stays_quick():
     """Nothing of pycroscopy is imported until a file of it is met."""
     import subprocess

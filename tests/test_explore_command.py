@@ -81,6 +81,7 @@ def test_a_catalogue_is_explored_once_it_is_indexed(
             process.stdout.close()
 
 
+@pytest.mark.slow
 def test_an_archive_that_lacks_a_new_descriptor_is_shown_by_what_it_has(tmp_path: Path) -> None:
     files = [tmp_path / "old.npy", tmp_path / "new.npy"]
     for seed, file in enumerate(files):

@@ -20,7 +20,12 @@ def check(counts, kills):
     assert counts.spectra_acknowledged > kills
 
 
+def test_three_killed(tmp_path):
+    check(campaign(3, 0, tmp_path, faulty=False, at_once=3), 3)
+
+
 @pytest.mark.timeout(900)  # on a machine that is busy with other things
+@pytest.mark.slow
 def test_eight_killed(tmp_path):
     # Over two catalogues, so that of one the runs are recovered, and resumed after that.
     check(campaign(8, 0, tmp_path, faulty=False, at_once=4), 8)

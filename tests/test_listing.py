@@ -3,6 +3,7 @@
 import asyncio
 
 import numpy as np
+import pytest
 from event_model import compose_run
 from scans import Crude, put, scan
 
@@ -13,6 +14,7 @@ from curiosity_bluesky.similarity.images_of_runs import image_of
 from curiosity_bluesky.similarity.index import Index
 
 
+@pytest.mark.slow
 def test_what_a_run_calls_like_the_index_is_read_and_the_index_is_not_listed(tmp_path):
     values = scan(0)
     run = compose_run()

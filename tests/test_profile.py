@@ -155,6 +155,7 @@ print(run.start["uid"], len(run["primary"]["time"]))
     assert done.stdout.split() == [uid, uid, "7"], done.stderr
 
 
+@pytest.mark.slow
 def test_a_served_catalogue_is_read_by_anybody_here_and_written_with_the_key(
     served, RE, instrument, monkeypatch, tmp_path
 ):

@@ -116,6 +116,7 @@ def test_a_journal_of_a_whole_run_goes_in_and_once_only(catalog, run):
     same(emitted, catalog.documents(uid))
 
 
+@pytest.mark.slow
 def test_what_was_broken_off_in_the_middle_is_written_anew(catalog, run):
     uid, emitted = run
     path = journalled(catalog, run)
@@ -170,6 +171,7 @@ def test_nothing_is_taken_from_tiled_that_the_journal_does_not_hold(catalog, run
     assert kept.exists()
 
 
+@pytest.mark.slow
 def test_files_that_a_killed_server_left_of_an_array_are_in_nobodys_way(catalog, run):
     uid, emitted = run
     journalled(catalog, run)
@@ -184,6 +186,7 @@ def test_files_that_a_killed_server_left_of_an_array_are_in_nobodys_way(catalog,
 
 
 @pytest.mark.parametrize("by", [pytest.param("recover", marks=pytest.mark.slow), "writer"])
+@pytest.mark.slow
 def test_a_journal_that_the_server_refuses_keeps_no_other_waiting(
     catalog, RE, instrument, monkeypatch, by
 ):
@@ -238,6 +241,7 @@ def test_a_journal_that_nobody_can_read_keeps_no_other_waiting(catalog, run, by)
     same(emitted, catalog.documents(uid))
 
 
+@pytest.mark.slow
 def test_a_journal_with_events_that_nothing_describes_is_written_and_stays(catalog, run):
     uid, _ = run
     path = journalled(catalog, run, until=-1)
@@ -250,6 +254,7 @@ def test_a_journal_with_events_that_nothing_describes_is_written_and_stays(catal
     assert path.exists() and len(catalog.client[uid]["primary"].read()["time"]) == 6
 
 
+@pytest.mark.slow
 def test_a_new_writer_takes_in_by_itself_what_others_left(catalog, run):
     uid, emitted = run
     journalled(catalog, run, until=-1)

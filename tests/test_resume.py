@@ -4,7 +4,7 @@ import math
 
 import pytest
 from bluesky import RunEngine
-from support import events, facts, few, measurable
+from support import events, facts, few, measurable, slowly
 
 from curiosity_bluesky import CuriosityAgent
 from curiosity_bluesky.documents import RESUMES
@@ -74,7 +74,7 @@ def test_the_rest_is_as_it_would_have_been(name):
 
 
 @pytest.mark.parametrize("lookahead", [0, 1, 2])
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [3, *slowly(1)])
 @pytest.mark.parametrize("name", ["curious", "random"])
 def test_wherever_it_was_broken_off(name, batch, lookahead):
     settings = {"name": name, "batch": batch, "lookahead": lookahead}

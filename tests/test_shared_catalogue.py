@@ -16,6 +16,13 @@ def check(outcome, runs):
     assert outcome.read > 0
 
 
+def test_two_write_while_one_reads(shared, tmp_path):
+    outcome = campaign(shared, tmp_path, writers=2, runs=2, measured=0, readers=1, spectra=2)
+    check(outcome, 4)
+    assert outcome.errors == 0
+
+
+@pytest.mark.slow
 def test_four_write_while_two_read(shared, tmp_path):
     outcome = campaign(shared, tmp_path, writers=4, runs=2, measured=1, readers=2, spectra=2)
     check(outcome, 8)
@@ -53,6 +60,7 @@ def killed_in_between(shared, documents, times):
     return meanwhile
 
 
+@pytest.mark.slow
 def test_tiled_and_postgresql_are_killed_in_between(shared, tmp_path):
     # 9 documents a run, of which the writers emit one every so often
     outcome = campaign(

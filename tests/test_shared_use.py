@@ -95,6 +95,7 @@ def test_a_key_can_end_by_itself_and_be_taken_back(shared, tmp_path):
         make_key(shared.uri, "guessed", write=True, note="nobody")
 
 
+@pytest.mark.slow
 def test_a_key_that_writes_may_write_anew_what_went_in_by_halves(shared, tmp_path):
     documents = list(made_run(91, 0, 3))
     with as_user(shared, shared.write_key, tmp_path / "instrument") as catalog:
@@ -130,6 +131,7 @@ def test_the_command_for_keys_prints_one(shared):
     assert wrong.returncode == 2 and "expected such as 12h" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_the_server_does_not_start_without_its_variables(shared):
     env = {**os.environ, **shared.environment, "CURIOSITY_SECRET_KEY": ""}
     command = [sys.executable, "-m", "tiled", "serve", "config", str(configuration())]
@@ -147,6 +149,7 @@ def interrupted(shared, home, seed):
     return uid, whole
 
 
+@pytest.mark.slow
 def test_the_commands_work_as_with_a_directory(shared, tmp_path, capsys):
     uid, _ = interrupted(shared, tmp_path / "home", 70)
     where = ("--catalog", shared.uri, "--json")
@@ -173,6 +176,7 @@ def test_two_go_on_with_one_run_at_once(shared, tmp_path):
     assert one["pixels"] == two["pixels"]
 
 
+@pytest.mark.slow
 def test_images_are_indexed_and_found_and_the_index_is_no_run(shared, tmp_path, capsys):
     with as_user(shared, shared.write_key, tmp_path / "home") as catalog:
         uids = [put(catalog, made_run(80, number, 1))[0] for number in range(2)]
@@ -201,6 +205,7 @@ def test_a_run_with_an_infinite_number_keeps_nobody_from_listing_the_others(shar
     assert start["small"] == 5e-324 and isinstance(start["large"], int)
 
 
+@pytest.mark.slow
 def test_files_of_detectors_are_registered_and_read(shared, instrument, tmp_path):
     RE = RunEngine({})
     with as_user(shared, shared.write_key, tmp_path / "home") as catalog:

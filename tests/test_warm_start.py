@@ -81,6 +81,7 @@ def uid_of(catalog, **keys):
                 and all(run.start.get(k) == v for k, v in keys.items()))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_most_similar_run_along_the_same_axis_is_found_and_said(runs):
     start = start_of(measured(runs, FILM, seed=5, warm_start="similar", warm_gate=1e6))
     # The very film, and not the one that was measured along another axis.
@@ -132,6 +133,7 @@ def test_the_first_run_of_all_starts_cold(tmp_path):
         assert WARM_START not in start and "curiosity index" in start[WARM_REASON]
 
 
+@pytest.mark.slow
 def test_data_that_are_gone_are_a_reason_to_start_cold_and_other_axes_are_not_read(
     tmp_path, caplog
 ):
@@ -166,6 +168,7 @@ def interrupted(catalog, uid):
     return measured(catalog, FILM, keep=True, steering=steering, watch=stop, seed=8, warm_start=uid)
 
 
+@pytest.mark.slow
 def test_a_warm_run_goes_on_as_it_would_have(runs):
     first = interrupted(runs, uid_of(runs, curiosity_seed=1))
     whole = measured(runs, FILM, seed=8, warm_start=uid_of(runs, curiosity_seed=1))

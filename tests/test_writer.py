@@ -117,6 +117,7 @@ def in_tiled(uri: str, uid: str, emitted) -> None:
         assert ds["spectrometer_response"].dtype == emitted_spectra[0].dtype
 
 
+@pytest.mark.slow
 def test_down_at_the_start_it_goes_in_when_the_server_is_there(RE, instrument, proxy):
     proxy.cut()
     with pytest.warns(UserWarning, match="no Tiled server answers"):
@@ -268,6 +269,7 @@ def documents_of(uid: str, n: int = 4) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_second_writer_of_the_same_run_is_a_no_op_that_says_why(tmp_path, caplog):
     with connect(tmp_path / "runs") as catalog, connect(tmp_path / "runs") as other:
         writers = [catalog.writer(retry=QUICK_RETRY), other.writer(retry=QUICK_RETRY)]
@@ -453,6 +455,7 @@ with connect(sys.argv[2]) as catalog:
     assert not list((tmp_path / "runs" / "journal").glob("*.jsonl"))
 
 
+@pytest.mark.slow
 def test_whoever_joined_takes_over_when_the_owner_ends(RE, instrument, tmp_path):
     owner = EmbeddedServer(tmp_path / "runs")
     catalog = connect(tmp_path / "runs")

@@ -131,6 +131,7 @@ def test_several_points_at_once_each_with_its_own_spectrum(instrument, in_run):
 # ---- the record
 
 
+@pytest.mark.slow
 def test_one_run_is_in_the_catalogue_with_its_decisions(instrument, tmp_path):
     with connect(tmp_path) as catalog:
         RE = RunEngine({})
@@ -303,7 +304,12 @@ def test_a_training_does_not_keep_a_pause_waiting(instrument):
 
 
 @pytest.mark.parametrize(
-    ("plan", "n_points"), [(optimize_in_run, 1), (optimize_in_run, 2), (optimize, 2)]
+    ("plan", "n_points"),
+    [
+        (optimize_in_run, 2),
+        pytest.param(optimize_in_run, 1, marks=pytest.mark.slow),
+        pytest.param(optimize, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_pauses_anywhere_change_nothing(plan, n_points):
     in_run = plan is optimize_in_run

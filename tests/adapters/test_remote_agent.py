@@ -158,6 +158,7 @@ def test_images_in_files_are_read_where_they_are(agent, tmp_path):
     check_same(remote, local)
 
 
+@pytest.mark.slow
 def test_two_plans_ask_it_at_once_and_neither_notices(agent):
     names = ("curious", "vatsavai2025-latent")
     local = {name: Plan(name)() for name in names}

@@ -19,7 +19,7 @@ from agents import (
     check_whole,
     trainings,
 )
-from support import until
+from support import slowly, until
 
 from curiosity_bluesky import CuriosityAgent, connect
 from curiosity_bluesky.adapters.asking import ask_agent
@@ -43,7 +43,7 @@ def restarted(agent):
 
 
 @pytest.mark.parametrize("lookahead", [0, 1])
-@pytest.mark.parametrize("n", [1, 4, 7])
+@pytest.mark.parametrize("n", [4, *slowly(1, 7)])
 def test_killed_and_restarted_it_decides_as_if_nothing_had_been(home, n, lookahead):
     local = Plan("curious", lookahead=lookahead)()
     with AgentProcess(home) as agent:
@@ -62,6 +62,7 @@ def test_killed_and_restarted_it_decides_as_if_nothing_had_been(home, n, lookahe
     assert status["from"] == {"request": status["documents"]}
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_training_and_restarted_later(home, tmp_path, gated_here):
     gate = tmp_path / "gate"
     gate.touch()
@@ -102,6 +103,7 @@ def test_killed_and_not_restarted_another_strategy_goes_on_and_is_named(home, ca
     assert len(plan.events("maps")) == len(local.events("maps")) - 2  # nobody could draw them
 
 
+@pytest.mark.slow
 def test_what_was_decided_in_its_place_is_what_that_strategy_decides(home):
     with AgentProcess(home) as agent:
         plan = Plan("curious", agent.address, agent_patience=1.0)
@@ -176,6 +178,7 @@ def test_what_is_asked_for_while_it_is_away_does_not_wait_for_it(home):
     assert len(plan.events("primary")) == len(plan.events("decisions")) == 6
 
 
+@pytest.mark.slow
 def test_away_from_the_beginning_the_seeds_are_decided_here_too(home):
     nobody = "tcp://127.0.0.1:9"
     plan = Plan("curious", nobody, agent_patience=0.5)()
@@ -245,6 +248,7 @@ def test_a_strategy_that_it_cannot_follow_in_the_middle_of_a_run_does_not_end_it
     assert "cannot follow: " in caplog.text
 
 
+@pytest.mark.slow
 def test_the_one_that_is_forgotten_is_rebuilt(home):
     with AgentProcess(home, "--keep", "1") as agent:
         others = []

@@ -109,6 +109,7 @@ def test_workers_elsewhere_give_the_same_table_number_for_number(resumed, film, 
     assert_same_tables(resumed[0], out, TRIALS * 14)
 
 
+@pytest.mark.slow
 def test_a_worker_elsewhere_gives_the_numbers_of_this_process(truth, arms, tmp_path):
     campaign = Campaign([truth], arms("grid"), seeds=1)
     with workers_elsewhere(tmp_path, n=1) as (uri, _):
@@ -288,6 +289,7 @@ def test_what_does_not_fit_is_said_before_anything_is_computed_or_written(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of folders are POSIX's")
+@pytest.mark.slow
 def test_the_names_of_trials_are_the_same_in_another_process(truth, arms, tmp_path):
     """What makes a restart find what it did: no key depends on the process's hash seed."""
     code = (
@@ -308,6 +310,7 @@ def test_the_names_of_trials_are_the_same_in_another_process(truth, arms, tmp_pa
     assert there.stdout.split() == here
 
 
+@pytest.mark.slow
 def test_a_campaign_does_not_make_its_cluster_everybodys(truth, arms, tmp_path):
     # Tiled reads tables with Dask: through a default client it would wait for this cluster.
     defaults = []

@@ -196,6 +196,7 @@ def test_both_axes_go_there_in_one_move_of_the_tip(tmp_path):
         assert rigged.microscope.position("y") == pytest.approx(0.25)
 
 
+@pytest.mark.slow
 def test_the_plan_lifts_the_tip_by_its_setpoint_and_holds_to_the_largest_bias(tmp_path):
     with rig(tmp_path, setpoints_v=(1.0, -4.0), pixels=7) as rigged:
         told, set_control = [], rigged.panel.set
@@ -345,6 +346,7 @@ def test_a_waveform_other_than_declared_is_refused_and_the_loop_kept(tmp_path):
         assert driver.spectrum_settings["bias_source"] == "BEPyAE"
 
 
+@pytest.mark.slow
 def test_no_retry_of_the_plan_records_a_loop_along_an_axis_that_was_not_declared(tmp_path):
     documents, RE = [], RunEngine({})
     with rig(tmp_path, panel={"tells_waveform": False}, pixels=7) as rigged:

@@ -427,6 +427,7 @@ def test_a_run_that_follows_drift_pauses_when_its_ioc_is_gone_and_goes_on(mortal
     assert len(events(documents, "primary")) == 8
 
 
+@pytest.mark.slow
 def test_while_the_connection_is_lost_all_is_refused_at_once_and_works_again_after(mortal):
     instrument, start, running = mortal
     axis = instrument.stage.x

@@ -161,6 +161,7 @@ def with_noise(film, seed, amplitude, side=12):
     return (images, spectra, axis), square
 
 
+@pytest.mark.slow
 def test_a_patch_of_noise_is_no_trap(film):
     shares, trapped = [], []
     for seed in range(3):
@@ -258,6 +259,7 @@ def test_limits_that_make_no_sense_are_refused(parameters):
 # ---- regions that structure does not explain
 
 
+@pytest.mark.slow
 def test_a_region_of_other_spectra_is_flagged_and_nothing_else(film):
     images, spectra, axis = film
     odd = spectra.copy()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import slowly
 
 from curiosity_bluesky.learning import Explorer, Observation, Proposal
 
@@ -69,7 +70,7 @@ def test_observing_is_idempotent(name, survey, cheap, drive, exactly):
     assert exactly(*told.propose()) == exactly(*explorer.propose())
 
 
-@pytest.mark.parametrize("half", [0, 2, 4, 7])
+@pytest.mark.parametrize("half", [2, 7, *slowly(0, 4)])
 def test_a_run_thrown_away_half_way_and_rebuilt_goes_on_like_the_uninterrupted_one(
     name, half, survey, cheap, drive, exactly
 ):
@@ -111,7 +112,7 @@ class Stop(Exception):
     """What breaks a training off."""
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("epoch", [1, 4, *slowly(2, 3, 5, 9)])
 def test_a_training_broken_off_leaves_no_trace(name, epoch, survey, cheap, drive, exactly):
     calls = []
 

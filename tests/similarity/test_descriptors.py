@@ -235,6 +235,7 @@ def partners_found(texture, seed, each):
     return found[::2].mean(), found.mean()
 
 
+@pytest.mark.slow
 def test_another_place_of_the_same_structure_is_found_among_forty(texture):
     domains, both = partners_found(texture, 80_000, 20)
     assert domains >= 0.85 and both >= 0.9

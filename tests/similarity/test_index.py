@@ -21,7 +21,7 @@ from bluesky import RunEngine
 from bluesky.plan_stubs import null
 from bluesky.preprocessors import run_wrapper
 from scans import Crude, CrudeOfTomorrow, put, scan
-from support import collected_run
+from support import collected_run, slowly
 from tiled.client import from_uri
 from tiled.queries import Key
 
@@ -157,6 +157,7 @@ def ways_to_list(catalog):
     yield list(plain), len(plain), plain[-1].metadata["start"]["uid"], list(plain.v2)
 
 
+@pytest.mark.slow
 def test_no_client_takes_the_index_for_a_run(tmp_path):
     with connect(tmp_path / "runs") as catalog:
         uids = [put(catalog, scan(n)) for n in range(2)]
@@ -168,6 +169,7 @@ def test_no_client_takes_the_index_for_a_run(tmp_path):
         assert catalog.recover() == [] and len(catalog.documents(uids[0])) == 4
 
 
+@pytest.mark.slow
 def test_on_a_server_that_lists_the_index_our_catalogue_takes_it_for_no_run(tmp_path, monkeypatch):
     ours = server._config
 
@@ -261,6 +263,7 @@ def test_what_is_half_written_counts_for_nothing_and_is_removed_when_nobody_writ
         assert len(Index(catalog, [again]).collection()) == 1
 
 
+@pytest.mark.slow
 def test_an_array_that_was_damaged_is_not_used_and_done_again(tmp_path, caplog):
     with connect(tmp_path / "runs") as catalog:
         uids = [put(catalog, scan(n)) for n in range(2)]
@@ -298,6 +301,7 @@ class Unable(Crude):
         raise ZeroDivisionError("a defect")
 
 
+@pytest.mark.slow
 def test_what_some_images_lack_is_said_and_hides_no_image_that_has_what_is_required(
     tmp_path, caplog
 ):
@@ -350,6 +354,7 @@ def test_two_that_index_at_once_do_no_harm(tmp_path, monkeypatch):
         assert len(found) == 6 == len(sources(found))
 
 
+@pytest.mark.slow
 def test_small_batches_are_merged_and_nothing_is_lost(tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "MANY", 3)
     with connect(tmp_path / "runs") as catalog:
@@ -371,6 +376,7 @@ def test_small_batches_are_merged_and_nothing_is_lost(tmp_path, monkeypatch):
         assert set(store._folder("crude-1")) == used  # what was merged is gone
 
 
+@pytest.mark.slow
 def test_an_index_of_another_version_is_said_and_both_live_side_by_side(tmp_path):
     with connect(tmp_path / "runs") as catalog:
         put(catalog, scan(0), scan(1))
@@ -437,7 +443,7 @@ def test_a_run_is_indexed_as_it_closes(RE, tmp_path, instrument, monkeypatch):
         assert later == quick
 
 
-@pytest.mark.parametrize("pages", [False, True])
+@pytest.mark.parametrize("pages", [False, *slowly(True)])
 def test_an_event_that_a_pause_repeated_is_the_same_image_from_documents_as_from_tiled(
     tmp_path, monkeypatch, pages
 ):
@@ -506,6 +512,7 @@ def test_what_the_callback_cannot_do_is_said_and_done_later(tmp_path, monkeypatc
         )
 
 
+@pytest.mark.slow
 def test_all_kinds_are_indexed_as_a_run_closes_and_added_to_an_index_that_has_one(
     tmp_path, monkeypatch
 ):
@@ -550,6 +557,7 @@ class Busy(Crude):
         return super().__call__(image)
 
 
+@pytest.mark.slow
 def test_what_does_not_keep_up_is_left_for_later_and_nobody_waits_for_it(
     tmp_path, monkeypatch, caplog
 ):

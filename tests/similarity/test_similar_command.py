@@ -50,6 +50,7 @@ def files(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_same_place_comes_first_whatever_else_is_nearer(curiosity, files, runs, tmp_path):
     rng = np.random.default_rng(3)
     values = imread(files / "texture1.png").astype(float)
@@ -108,6 +109,7 @@ def test_what_looks_like_a_file_is_found_and_drawn(curiosity, files, runs, tmp_p
     assert json.loads(out)["hits"][0]["uid"] == uid
 
 
+@pytest.mark.slow
 def test_an_archive_comes_in_once_and_is_indexed(curiosity, files, tmp_path):
     runs = tmp_path / "runs"
     some = [files / "stripes.png", files / "flat.npy", files / "texture0.png"]
@@ -133,6 +135,7 @@ def test_an_archive_comes_in_once_and_is_indexed(curiosity, files, tmp_path):
         assert np.shape(image["data"]["file_image"]) == (64, 64)
 
 
+@pytest.mark.slow
 def test_a_channel_that_shows_nothing_keeps_no_other_out(curiosity, tmp_path):
     height = np.random.default_rng(0).normal(size=(20, 20))
     np.savez(tmp_path / "scan.npz", height=height, flat=np.ones((20, 20)), matrix=np.eye(2))
