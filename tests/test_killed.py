@@ -20,8 +20,8 @@ def check(counts, kills):
     assert counts.spectra_acknowledged > kills
 
 
-def test_three_killed(tmp_path):
-    check(campaign(3, 0, tmp_path, faulty=False, at_once=3), 3)
+def test_four_killed(tmp_path):
+    check(campaign(4, 0, tmp_path, faulty=False, at_once=2), 4)
 
 
 @pytest.mark.timeout(900)  # on a machine that is busy with other things

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import importlib
 import json
 import math
 import types
@@ -182,7 +183,7 @@ class Strategy:
 def _all() -> dict[str, type[Strategy]]:
     """Return all strategies by name; those of this package are loaded now, which takes torch."""
     own = dict(_REGISTRY)
-
+    importlib.import_module("curiosity_bluesky.learning.strategies")  # each makes itself known
     _REGISTRY.update(own)  # whoever took a name of ours meant it
     return dict(sorted(_REGISTRY.items()))
 

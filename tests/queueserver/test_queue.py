@@ -203,7 +203,7 @@ def test_one_item_is_taken_out_of_the_queue(queue, curiosity):
     for seed in (1, 2, 3):
         queue.add(PLAN, **SLOW, seed=seed)
     first, second, third = queue.listing()["queue"]
-    listed = curiosity("queue", "list")
+    listed = curiosity("queue", "list", "--history", "0")
     assert all(item["item_uid"][:8] in listed for item in (first, second, third))
     assert "seed=2" in listed and "spectrometer" not in listed  # which is always meant
     assert "seed=2" in curiosity("queue", "remove", second["item_uid"][:8])
@@ -236,7 +236,7 @@ def test_a_run_whose_worker_was_killed_is_gone_on_with_from_the_queue(
     children = psutil.Process(manager.pid).children()
     worker = max(children, key=lambda process: process.create_time())
     worker.kill()
-    worker.wait()
+    eventually(lambda: worker.status() == psutil.STATUS_ZOMBIE)
     with pytest.raises(Unreachable, match="queue close --force"):
         queue.pause(now=True)
     curiosity("queue", "close", "--force")
