@@ -35,7 +35,8 @@ GATED = Path(__file__).parent / "gated.py"
 # Imported once, in the server that the agents are forked from: each would take seconds.
 _PRELOADED = [
     *("torch", "bluesky", "event_model", "zmq", "tiled.server.app", "zarr", "websockets"),
-    *("curiosity_bluesky.cli", "curiosity_bluesky.plans", "curiosity_bluesky.learning"),
+    *("curiosity_bluesky.cli", "curiosity_bluesky.plans"),
+    "curiosity_bluesky.learning.strategies",
     *("curiosity_bluesky.adapters.hearing", "curiosity_bluesky.adapters.serving"),
 ]
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,14 @@ from curiosity_bluesky.shared.serving import SharedCatalogue
 from sim_devices import SyntheticSample
 
 torch.set_num_threads(1)  # networks as small as those in the tests are quickest so
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every collection of garbage: it is a gigabyte and stays."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
 
 AUTHORS_FILE = Path(__file__).parents[2] / "shared" / "data" / "norm_polarization.npy"
 
