@@ -123,6 +123,15 @@ def few(name: str, **parameters: Any) -> dict[str, Any]:
     return {**epochs, **small, "patch_size": 5, "n_seeds": 4, **parameters}
 
 
+COSTLY = ("vatsavai2025-ensemble", "vatsavai2025-mcd", "vatsavai2025-spec2im")
+"""Published variants that share all but their weights with `vatsavai2025-latent`, which stays."""
+
+
+def each(names: Sequence[str]) -> list[Any]:
+    """Return strategies as parameters of a test, the costly ones with the slow tests alone."""
+    return [*(name for name in names if name not in COSTLY), *slowly(*COSTLY)]
+
+
 def measurable() -> list[str]:
     """Names of the strategies that a run can have: all that need not know the truth."""
     return [name for name in Strategy.names() if not Strategy.named(name).needs_truth]

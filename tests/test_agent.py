@@ -18,7 +18,7 @@ import pytest
 from bluesky import RunEngine
 from bluesky.run_engine import TransitionError
 from bluesky.utils import RunEngineInterrupted
-from support import collected_run, events, few, measurable, normal, paused_run, whole_events
+from support import collected_run, each, events, few, measurable, normal, paused_run, whole_events
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.errors import InputError
@@ -64,7 +64,7 @@ def decided(data):
     return [data["decision_id"], repr((row, col)), *(repr(data[key]) for key in DECIDED[1:])]
 
 
-@pytest.fixture(scope="module", params=measurable())
+@pytest.fixture(scope="module", params=each(measurable()))
 def run(request):
     """Documents of one run of each strategy."""
     return documents_of(request.param)

@@ -49,6 +49,7 @@ def counted(tmp_path):
     return where, uids
 
 
+@pytest.mark.slow
 def test_runs_lists_the_newest_and_says_of_how_many(counted, capsys, monkeypatch):
     where, uids = counted
 

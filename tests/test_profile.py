@@ -74,6 +74,7 @@ def test_the_two_lines_of_the_readme_work_at_the_first_prompt(film_file, tmp_pat
         assert picture.stem == run.uid[:8]
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_in_ipython(tmp_path):
     code = """
 import math

@@ -213,6 +213,7 @@ def test_a_journal_that_the_server_refuses_keeps_no_other_waiting(
 
 
 @pytest.mark.parametrize("by", ["recover", "writer"])
+@pytest.mark.slow
 def test_a_journal_that_nobody_can_read_keeps_no_other_waiting(catalog, run, by):
     uid, emitted = run
     # Of a writer that was subscribed in the middle of a run, and one that is no run at all.

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from bluesky import RunEngine
-from support import events, facts, few, measurable, slowly
+from support import each, events, facts, few, measurable, slowly
 
 from curiosity_bluesky import CuriosityAgent
 from curiosity_bluesky.documents import RESUMES
@@ -65,7 +65,7 @@ def check(whole, cut, **settings):
     assert second[-1][1]["reason"] == whole[-1][1]["reason"]
 
 
-@pytest.mark.parametrize("name", measurable())
+@pytest.mark.parametrize("name", each(measurable()))
 def test_the_rest_is_as_it_would_have_been(name):
     whole = measured(name)
     cuts = cut_anywhere(whole)

@@ -92,6 +92,7 @@ def test_the_most_similar_run_along_the_same_axis_is_found_and_said(runs):
     assert "warm" not in str(sorted(start_of(measured(runs, FILM))))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_too_far_away_is_not_taken(runs):
     documents = measured(runs, NEW, seed=6, warm_start="similar", warm_gate=0.0)
     start = start_of(documents)
@@ -196,6 +197,7 @@ def test_an_agent_needs_the_earlier_run_to_follow_a_warm_one(runs):
     assert proposal.acquisition == last["acquisition"]
 
 
+@pytest.mark.slow
 def test_a_warm_run_whose_source_was_deleted_says_so(runs):
     source = start_of(measured(runs, LIKE, seed=3, **SOURCE))["uid"]
     uid = start_of(interrupted(runs, source))["uid"]

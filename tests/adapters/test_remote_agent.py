@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from agents import GATED, POINTS, Plan, check_same, same_maps, trainings
 from bluesky.utils import RunEngineInterrupted
-from support import WAIT, events, facts, measurable, until
+from support import WAIT, each, events, facts, measurable, until
 
 from curiosity_bluesky import CuriosityAgent, connect, read
 from curiosity_bluesky.adapters.asking import ask_agent
@@ -40,7 +40,7 @@ def test_every_digit_is_that_of_a_local_agent(agent, name, batch, lookahead):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", measurable())
+@pytest.mark.parametrize("name", each(measurable()))
 def test_every_strategy_decides_elsewhere_as_here(agent, name):
     local, remote = Plan(name)(), Plan(name, agent.address)()
     check_same(remote, local)

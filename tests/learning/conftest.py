@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from support import few
+from support import each, few
 
 from curiosity_bluesky.learning import Explorer, Observation, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.strategies import Oracle
@@ -21,7 +21,7 @@ def pytest_generate_tests(metafunc):
     if "name" in metafunc.fixturenames and not any(
         "name" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")
     ):
-        metafunc.parametrize("name", Strategy.names())
+        metafunc.parametrize("name", each(Strategy.names()))
 
 
 @pytest.fixture(scope="session")

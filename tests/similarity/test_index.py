@@ -235,6 +235,7 @@ def test_killed_in_the_middle_it_goes_on_with_what_was_not_committed(tmp_path, w
         np.testing.assert_allclose(means, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_half_written_counts_for_nothing_and_is_removed_when_nobody_writes_it(
     tmp_path, monkeypatch
 ):
