@@ -26,3 +26,13 @@ def test_a_strategy_of_ones_own_keeps_its_name_when_ours_are_loaded_after_it():
         "assert 'curious' in Strategy.names()\n"
         "assert type(Strategy.named('random')) is Mine"
     )
+
+
+def test_the_one_thread_of_the_learning_is_that_of_every_library_that_it_loads():
+    in_a_new_process(
+        "from threadpoolctl import ThreadpoolController\n"
+        "from curiosity_bluesky.learning import Strategy, threads\n"
+        "limited = {found['filepath'] for found in threads._controller().info()}\n"
+        "Strategy.names()\n"
+        "assert limited == {found['filepath'] for found in ThreadpoolController().info()}"
+    )

@@ -13,7 +13,7 @@ from typing import Any
 from curiosity_bluesky.adapters.adaptive import CuriosityOptimizer, FromDocuments, survey_of
 from curiosity_bluesky.adapters.manager import Queue, why
 from curiosity_bluesky.adapters.zeromq import listening
-from curiosity_bluesky.errors import InputError, Unreachable
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Strategy
 
 SURVEY, MEASURE = "survey", "measure_suggestions"
@@ -173,9 +173,11 @@ def drive(
                 driven.runs += _waited(queue, runner.run())
                 over, driven.reason = optimizer.should_stop()
                 say(f"{driven.reason}; run {driven.runs[-1]}")
-        finally:
-            with suppress(Unreachable):  # which the error under way says already
+        except BaseException:
+            with suppress(InputError):  # the error under way says more
                 queue.ask("queue_autostart", False)
+            raise
+        queue.ask("queue_autostart", False)
     return driven
 
 

@@ -104,8 +104,9 @@ class Queue:
             reason = _reason(error)
             if _SILENT in reason:
                 raise Unreachable(
-                    "the worker does not answer the Queue Server: it hangs, or has died. What it "
-                    "measured is kept; `curiosity queue close --force`, then `curiosity queue open`"
+                    "the worker has not answered the Queue Server in time: it is busy, hangs, or "
+                    "has died; try again. If it stays so: what it measured is kept; `curiosity "
+                    "queue close --force`, then `curiosity queue open`"
                 ) from None
             raise InputError(f"the Queue Server refuses: {reason}") from None
 
@@ -157,8 +158,8 @@ class Queue:
 
         Whether the one that runs is paused is ``state``, see `status`: ``manager_state``.
         """
-        state = self.status()["manager_state"]
         queue = self.ask("queue_get", reload=True)
+        state = self.status()["manager_state"]
         history = self.ask("history_get", reload=True)["items"]
         running = queue["running_item"] or None
         return {"running": running, "state": state, "queue": queue["items"], "history": history}
@@ -220,11 +221,11 @@ class Queue:
         waiting = self.listing()["queue"]
         found = [one for one in waiting if item and one["item_uid"].startswith(item)]
         if len(found) != 1:
-            uids = ", ".join(one["item_uid"][:8] for one in found or waiting) or "nothing"
-            raise InputError(
-                f"item {item!r} is {'not one' if found else 'none'} of those that wait: "
-                f"expected one of {uids} (`curiosity queue list`)"
-            )
+            if not waiting:
+                raise InputError(f"there is no item {item!r}: nothing waits in the queue")
+            uids = ", ".join(one["item_uid"][:8] for one in found or waiting)
+            said = f"is the beginning of {len(found)}" if found else "is none"
+            raise InputError(f"item {item!r} {said} of those that wait; expected one of {uids}")
         return self.ask("item_remove", uid=found[0]["item_uid"])["item"]
 
     # ---- what can be done to what runs
@@ -397,7 +398,11 @@ def one_line(item: Mapping[str, Any]) -> str:
     Devices that are called as they always are need no saying.
     """
     words: list[str] = [repr(arg) for arg in item.get("args", [])]
-    kwargs = {k: v for k, v in item.get("kwargs", {}).items() if CONVENTIONAL.get(k) != v}
+    kwargs = {
+        k: v
+        for k, v in item.get("kwargs", {}).items()
+        if not (k in CONVENTIONAL and CONVENTIONAL[k] == v)
+    }
     words += [f"{name}={_short(value)}" for name, value in kwargs.items()]
     return f"{item['name']}({', '.join(words)})"
 

@@ -117,8 +117,8 @@ class AgentServer:
                 f"token (--token-file FILE or ${tokens.ENVIRONMENT}); what is sent can be read on "
                 "its way, see docs/remote-agent.md"
             )
-        settle_for_one_thread()
         Strategy.names()  # loads them: whoever asks first need not wait for torch
+        settle_for_one_thread()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)

@@ -39,6 +39,7 @@ class Conditioned(ABC):
     @abstractmethod
     def precision(self) -> NDArray:
         """Inverse of the covariance of the observations, ``(n, n)``."""
+        raise NotImplementedError  # no class is kept from being one by an abstract cached property
 
     @abstractmethod
     def extended(self, index: int) -> Conditioned:
@@ -60,6 +61,7 @@ class Conditioned(ABC):
     @abstractmethod
     def variance(self) -> NDArray:
         """Variance of every candidate before the noise, ``(candidates,)``."""
+        raise NotImplementedError
 
     def pulled(self, outputs: NDArray) -> NDArray:
         """Precision times outputs, ``(n, outputs)``; of those asked for last it is kept."""

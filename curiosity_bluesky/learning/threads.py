@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -31,7 +32,9 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def _controller() -> ThreadpoolController:
-    # Looking for the loaded libraries takes milliseconds; they do not change.
+    # Looking for the loaded libraries takes milliseconds; they do not change once all strategies
+    # are there, of which some bring their own.
+    importlib.import_module("curiosity_bluesky.learning.strategies")
     return ThreadpoolController()
 
 

@@ -217,12 +217,14 @@ def _chunks(tasks: Iterator[Task[T]]) -> Iterator[list[Task[T]]]:
 
 
 def _alone(descriptors: Mapping[str, Descriptor]) -> None:
+    import torch
     from threadpoolctl import threadpool_limits
 
     # Ctrl-C reaches all processes of a terminal; the one that asks ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     threadpool_limits(1)
+    torch.set_num_threads(1)  # its first sum would undo the limit
     _begin(descriptors)
 
 

@@ -11,6 +11,10 @@ from scipy.fft import next_fast_len
 
 
 def _tensor(values: NDArray[Any]) -> torch.Tensor:
+    # Whole numbers would be transformed in single precision, and torch knows this machine's byte
+    # order alone.
+    kind = values.dtype.newbyteorder("=") if values.dtype.kind in "fc" else np.dtype(float)
+    values = values.astype(kind, copy=False)
     return torch.from_numpy(np.require(values, requirements=["C", "W"]))
 
 

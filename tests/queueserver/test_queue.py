@@ -210,7 +210,7 @@ def test_one_item_is_taken_out_of_the_queue(queue, curiosity):
     assert queue.listing()["queue"] == [first, third]
     line = curiosity("queue", "remove", "nosuch", fails=2)
     assert "'nosuch'" in line and first["item_uid"][:8] in line
-    with pytest.raises(InputError, match="item '' is none of those that wait"):
+    with pytest.raises(InputError, match="item '' is none of those that wait; expected"):
         queue.remove("")
     assert queue.listing()["queue"] == [first, third]
 
