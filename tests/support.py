@@ -129,7 +129,9 @@ COSTLY = ("vatsavai2025-ensemble", "vatsavai2025-mcd", "vatsavai2025-spec2im")
 
 def each(names: Sequence[str]) -> list[Any]:
     """Return strategies as parameters of a test, the costly ones with the slow tests alone."""
-    return [*(name for name in names if name not in COSTLY), *slowly(*COSTLY)]
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in names
+    ]
 
 
 def measurable() -> list[str]:

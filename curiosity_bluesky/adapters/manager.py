@@ -218,7 +218,7 @@ class Queue:
         InputError
             If nothing that waits has this uid, or several items have.
         """
-        waiting = self.listing()["queue"]
+        waiting = self.ask("queue_get", reload=True)["items"]
         found = [one for one in waiting if item and one["item_uid"].startswith(item)]
         if len(found) != 1:
             if not waiting:
@@ -398,12 +398,9 @@ def one_line(item: Mapping[str, Any]) -> str:
     Devices that are called as they always are need no saying.
     """
     words: list[str] = [repr(arg) for arg in item.get("args", [])]
-    kwargs = {
-        k: v
-        for k, v in item.get("kwargs", {}).items()
-        if not (k in CONVENTIONAL and CONVENTIONAL[k] == v)
-    }
-    words += [f"{name}={_short(value)}" for name, value in kwargs.items()]
+    for name, value in item.get("kwargs", {}).items():
+        if name not in CONVENTIONAL or value != CONVENTIONAL[name]:
+            words.append(f"{name}={_short(value)}")
     return f"{item['name']}({', '.join(words)})"
 
 

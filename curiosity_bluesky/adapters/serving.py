@@ -32,7 +32,7 @@ from curiosity_bluesky.adapters.store import Store
 from curiosity_bluesky.adapters.wire import packed, sealed, unpacked, unsealed
 from curiosity_bluesky.agent import Cancelled
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Earlier, Strategy
+from curiosity_bluesky.learning import Earlier
 from curiosity_bluesky.learning.threads import settle_for_one_thread
 
 logger = logging.getLogger("curiosity_bluesky")
@@ -117,8 +117,7 @@ class AgentServer:
                 f"token (--token-file FILE or ${tokens.ENVIRONMENT}); what is sent can be read on "
                 "its way, see docs/remote-agent.md"
             )
-        Strategy.names()  # loads them: whoever asks first need not wait for torch
-        settle_for_one_thread()
+        settle_for_one_thread()  # loads the strategies: whoever asks first need not wait for torch
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)

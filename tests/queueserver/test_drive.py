@@ -44,7 +44,7 @@ def test_an_experiment_is_driven_point_by_point_and_is_in_the_catalogue(
         keys = ("survey", "curiosity_strategy", "curiosity_seed", "operator", "sample")
         assert [run.start[key] for key in keys] == [driven["survey"], "curious", 4, "anna", "film"]
         again.ingest(FromTiled(catalog)(uid, [suggestion]))
-    assert abs(read(run)["stage_x"].item() - suggestion["stage_x"]) < 1e-6
+        assert abs(read(run)["stage_x"].item() - suggestion["stage_x"]) < 1e-6
     assert again.should_stop()[0]
 
 
