@@ -25,6 +25,7 @@ from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.crowding import Crowding
 from curiosity_bluesky.learning.survey import Pixel
 from curiosity_bluesky.past import Past
+from curiosity_bluesky.readings import Spectra
 from curiosity_bluesky.steering import VETOED, Steering
 from curiosity_bluesky.timing import Costs, Pace
 
@@ -147,8 +148,17 @@ class Run:
     ended: str | None = None
     tracker: Tracker = field(init=False)
     """Knows where the survey's pixels are by now."""
+    spectra: Spectra = field(init=False)
+    """Knows what the spectra before were like."""
+    visits: int = 0
+    """How often a spectrum was taken in this run, or begun: a pause that repeats one adds none."""
+    wishes: int = 0
+    """Pixels that somebody added, beyond the budget."""
+    before: int = 0
+    """Spectra of the runs that this one goes on with."""
 
     def __post_init__(self) -> None:
+        self.spectra = Spectra(self.detectors)
         every, minutes = self.course.resurvey_every, self.course.resurvey_minutes
         devices = self.x, self.y, self.imager
         self.tracker = Tracker(*devices, every, minutes, self.course.clock, self.tip)
@@ -174,7 +184,8 @@ class Run:
         self.pace = Pace(costs, explorer.reach, explorer.strategy.batch, began, every, minutes)
         self.current = explorer.strategy
         self.n_decisions = self.mapped = len(explorer.decisions)
-        self.n_measured = explorer.n_observed
+        self.n_measured = self.before = explorer.n_observed
+        self.wishes = len(explorer.wishes)
         self.most = int(explorer.patches.allowed.sum())
         self.budget = explorer.budget
         steps = (np.diff(axis) if len(axis) > 1 else [np.inf] for axis in (survey.x, survey.y))
@@ -215,6 +226,21 @@ class Run:
         if why is None:
             self.doses.append(proposal.pixel)
         return why
+
+    def spent(self) -> str | None:
+        """Say so if the sample was visited as often as it may be, whatever came of it.
+
+        It does not depend on what was learned: what nobody understands must not go on and on.
+        """
+        asked = max(0, (self.current.budget or self.budget) - self.before) + self.wishes
+        most = asked * (1 + self.course.retries)
+        if self.visits < most:
+            return None
+        return (
+            f"visits: the sample was measured {self.visits} times for {asked} spectra, as often "
+            f"as {self.course.retries} retries allow, and {self.n_measured - self.before} are good "
+            "enough; look at the instrument and at what min_quality asks for"
+        )
 
     def late(self) -> str | None:
         """Say so if the next point would not be done in time; None if there is time for it."""
@@ -379,6 +405,10 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             yield from bps.sleep(run.course.retry_wait)
         if (yield from _refused(run, proposal, attempt, run.refusal(proposal))):
             return
+        if (spent := run.spent()) is not None:
+            logger.error("%s. The run ends", spent)
+            run.ended = run.ended or spent
+            return
         target, away = yield from run.tracker.aim(proposal, run.detectors)
         if away is not None:  # no fault of the instrument: given back, until it is within reach
             logger.warning("pixel %s: %s; given back", proposal.pixel, away)
@@ -391,8 +421,9 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             timeout=run.course.timeout, tolerance=run.tolerance,
             refusal=functools.partial(run.steering.refusal, proposal), target=target,
             dose=functools.partial(run.dose, proposal), tip=run.tip,
-            remaining=run.remaining,
+            remaining=run.remaining, spectra=run.spectra,
         )  # fmt: skip
+        run.visits += len(run.doses) > doses
         seconds, wasted = time.monotonic() - started, len(run.doses) - doses
         run.pace.point(proposal)
         yield from safety.lift(run.tip, run.course.timeout)
@@ -448,6 +479,7 @@ def _steered(run: Run) -> MsgGenerator[None]:
 
 
 def _obeyed(run: Run, act: Act) -> None:
+    run.wishes += act.kind == "add"
     if act.kind == "stop":
         run.ended = f"manual: {act.arguments['reason'] or 'ended by hand'}"
     elif act.kind == "set":

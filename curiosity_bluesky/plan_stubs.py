@@ -28,7 +28,7 @@ from curiosity_bluesky.documents import Record
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.filed import Filed, standing_for
 from curiosity_bluesky.learning import Proposal, Survey
-from curiosity_bluesky.learning.history import NOTHING
+from curiosity_bluesky.readings import Spectra, answer, configuration, read, values
 from curiosity_bluesky.timing import stated
 
 __all__ = [
@@ -120,9 +120,7 @@ def save(stream: str, devices: Sequence[Readable]) -> MsgGenerator[None]:
     ``seq_num``. It counts once, the first time: so the explorer, `JournaledWriter` and
     `documents.read` have it.
     """
-    yield from bps.create(name=stream)
-    for device in devices:
-        yield from bps.read(standing_for(device))
+    yield from _gathered(stream, [standing_for(device) for device in devices])
     yield from bps.save()
     yield from bps.checkpoint()
 
@@ -216,7 +214,7 @@ def last_look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Sur
     """
     if isinstance(imager, WritesStreamAssets):  # what it wrote the last time is in its files
         return None
-    reading = yield from _read(imager)
+    reading = yield from read(imager)
     images = {key: value for key, value in reading.items() if np.ndim(value) == 2}
     if not images or not all(np.isfinite(image).all() for image in images.values()):
         return None
@@ -235,7 +233,7 @@ def image_of(imager: Readable) -> MsgGenerator[tuple[dict[str, NDArray], dict[st
 def _seen(imager: Readable) -> MsgGenerator[dict[str, Any]]:
     """Return what an imager reads, what it has written to files included."""
     taken = standing_for(imager)
-    reading = yield from _read(taken)
+    reading = yield from read(taken)
     if isinstance(taken, Filed):
         reading |= yield from answer(taken.arrays)
     return reading
@@ -322,6 +320,7 @@ def visit(
     tip: Movable | None = None,
     remaining: float = np.nan,
     target: tuple[float, float] | None = None,
+    spectra: Spectra | None = None,
 ) -> MsgGenerator[str | None]:
     """Go to a proposed pixel, measure there and write one event of the primary stream.
 
@@ -350,17 +349,19 @@ def visit(
         Seconds that the run is expected to go on after this point, for the record.
     target
         Where the pixel is by now, x and y in um; default: where it was in the survey.
+    spectra
+        Knows what the spectra before were like; default: there were none.
 
     Returns
     -------
     str or None
         What failed: a device that raised or did not answer in time, a target that was not
-        reached, a spectrum of low quality. None if all is well.
+        reached, a spectrum of low quality or unlike those before. None if all is well.
 
     Raises
     ------
     InputError
-        If the detectors read no spectrum.
+        If the detectors read no spectrum, or one that cannot be learned or recorded.
     """
     to_x, to_y = (proposal.x, proposal.y) if target is None else target
     doses = 0
@@ -393,17 +394,19 @@ def visit(
         failed = yield from _astray(moves, tolerance)
         if failed:
             return failed
-        failed = yield from faults.together(triggers, timeout)
+        # What is only read is measured by reading it.
+        failed = (yield from faults.together(triggers, timeout)) if triggers else dosed()
         if failed:
             return failed
         seen += [job.outcome for job in triggers]
         about = {
             "decision_id": proposal.decision_id,
             "attempt": attempt,
-            "doses": doses if triggers else 1,
+            "doses": doses,
             "remaining": remaining,
         }
-        poor = yield from _bundled(proposal, [*detectors, x, y], detectors, about, min_quality)
+        spectra = Spectra(detectors) if spectra is None else spectra
+        poor = yield from _bundled(proposal, detectors, [x, y], spectra, about, min_quality)
         # After a pause the RunEngine moved and measured again, behind the plan's back.
         if seen != [job.outcome for job in jobs]:
             failed = "; ".join(faults.failures(jobs)) or (yield from _astray(moves, tolerance))
@@ -424,53 +427,37 @@ def visit(
 
 def _bundled(
     proposal: Proposal,
-    devices: Sequence[Any],
-    detectors: Sequence[Readable],
+    detectors: Sequence[Any],
+    motors: Sequence[Any],
+    spectra: Spectra,
     about: Mapping[str, Any],
     min_quality: float,
 ) -> MsgGenerator[str | None]:
     """Put one event of the primary stream together; say what is wrong with its spectrum."""
-    reading: dict[str, Any] = {}
-    channels: dict[str, NDArray] = {}
+    devices = [*detectors, *motors]
+    readings = []
     for device in devices:
-        read = yield from _read(device)
-        reading |= read
-        channels |= _learned(device, read)
-    if not channels:
-        raise InputError(
-            f"{', '.join(device.name for device in detectors) or 'nothing'} reads no spectrum; "
-            "give a detector that reads a 1-D array, or there is nothing to learn"
-        )
-    values = {**about, **documents.prediction_values(proposal, channels)}
-    expectation = Record("expectation", values, channels=channels)
-    yield from bps.create(name=documents.PRIMARY)
+        readings.append((yield from read(device)))
+    everything = {key: value for reading in readings for key, value in reading.items()}
+    # Judged before the event is begun: what is refused leaves nothing behind.
+    spectrum = yield from spectra.of(readings[: len(detectors)], everything)
+    expected = {**about, **documents.prediction_values(proposal, spectrum.channels)}
+    expectation = Record("expectation", expected, channels=spectrum.channels)
+    yield from _gathered(documents.PRIMARY, [*devices, expectation])
+    return too_bad(spectrum.quality, min_quality)
+
+
+def _gathered(stream: str, devices: Sequence[Any]) -> MsgGenerator[None]:
+    """Begin an event and read devices into it; where one fails, drop it and say what failed."""
+    yield from bps.create(name=stream)
     try:
-        for device in [*devices, expectation]:
+        for device in devices:
             yield from bps.read(device)
     except Exception:
         # Where a pause had it repeated, it may have failed before there was anything to drop.
         with contextlib.suppress(IllegalMessageSequence):
             yield from bps.drop()
         raise
-    quality = documents.quality_of(reading, list(channels.values()))
-    if not any(np.isfinite(values).any() for values in channels.values()):
-        quality = NOTHING
-    return too_bad(quality, min_quality)
-
-
-def _learned(device: Any, read: Mapping[str, Any]) -> dict[str, NDArray]:
-    """Return what is to be learned of a reading: all 1-D arrays, unless the device says which."""
-    arrays = {key: np.asarray(value) for key, value in read.items() if np.ndim(value) == 1}
-    wanted = getattr(device, "learned", None)
-    if wanted is None:
-        return arrays
-    unknown = [key for key in wanted if key not in arrays]
-    if unknown:
-        raise InputError(
-            f"{device.name} says that {', '.join(unknown)} is to be learned, but reads only "
-            f"{', '.join(arrays) or 'no 1-D array'}; correct its `learned`"
-        )
-    return {key: arrays[key] for key in wanted}
 
 
 def too_bad(quality: float, min_quality: float) -> str | None:
@@ -491,8 +478,8 @@ def _astray(
         if not isinstance(motor, Readable) or np.isinf(allowed):
             continue
         # Not by a message "read", which would be part of the event that is put together.
-        values = _values((yield from answer(motor.read)))
-        position = values.get(fields(motor)[0], move.target)
+        found = values((yield from answer(motor.read)))
+        position = found.get(fields(motor)[0], move.target)
         away = abs(float(position) - move.target) if np.ndim(position) == 0 else 0.0
         if away > allowed:
             return f"{move.name} ended {away:.3g} um from its target {move.target:.4g} um"
@@ -502,38 +489,3 @@ def _astray(
 def fields(motor: Any) -> list[str]:
     """Return the data keys that say where a motor is, the most telling one first."""
     return list(getattr(motor, "hints", {}).get("fields") or [motor.name])
-
-
-def _read(device: Readable) -> MsgGenerator[dict[str, Any]]:
-    # A message that a pause interrupts is repeated, but its answer never reaches the plan.
-    reading = None
-    while reading is None:
-        reading = yield from bps.read(device)
-    return _values(reading)
-
-
-def configuration(device: Any) -> MsgGenerator[dict[str, Any]]:
-    """Return the values of a device's configuration by data key; no message "read" is sent."""
-    return _values((yield from answer(device.read_configuration)))
-
-
-def answer(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
-    """Ask a device something; it may answer at once (ophyd) or be awaited (ophyd-async)."""
-    answer: dict[str, Any] = {}
-    failed: list[Exception] = []
-
-    async def ask() -> None:
-        failed.clear()
-        try:
-            answer.update(await maybe_await(question()))
-        except Exception as error:  # wait_for itself raises nothing
-            failed.append(error)
-
-    yield from bps.wait_for([ask])
-    if failed:
-        raise failed[0]
-    return answer
-
-
-def _values(reading: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {key: signal["value"] for key, signal in (reading or {}).items()}

@@ -48,6 +48,7 @@ from curiosity_bluesky.documents.keys import (
     WARM_START,
 )
 from curiosity_bluesky.documents.reading import Incomplete, flags_of, read, read_stream
+from curiosity_bluesky.documents.spectra import Spectrum, quality_of, spectrum_of
 from curiosity_bluesky.documents.translate import (
     Item,
     Translator,
@@ -55,7 +56,6 @@ from curiosity_bluesky.documents.translate import (
     channel_keys,
     decision_from,
     flag_from,
-    quality_of,
     strategy_from,
     survey_from,
 )
@@ -119,6 +119,7 @@ __all__ = [
     "Observation",
     "Proposal",
     "Record",
+    "Spectrum",
     "Survey",
     "Translator",
     "act_values",
@@ -140,6 +141,7 @@ __all__ = [
     "quality_of",
     "read",
     "read_stream",
+    "spectrum_of",
     "start_keys",
     "strategy_from",
     "survey_from",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import event_model
@@ -20,11 +20,16 @@ from curiosity_bluesky.documents.keys import (
     FLAG_KEYS,
     MASK,
     OUT_OF_REACH,
-    PREDICTED,
     PRIMARY,
     RESUMES,
     STEERING,
     SURVEY,
+)
+from curiosity_bluesky.documents.spectra import (
+    is_spectrum,
+    learnable,
+    real,
+    spectrum_of,
 )
 from curiosity_bluesky.documents.writing import as_plain
 from curiosity_bluesky.errors import InputError
@@ -172,20 +177,20 @@ class Translator:
             out = np.asarray(data[OUT_OF_REACH], bool)
             return Reach(int(data["resurvey"]), out, int(data["n_decisions"]))
         if stream == PRIMARY:
-            spectrum = [np.asarray(data[key], float) for key in channel_keys(descriptor)]
+            keys = channel_keys(descriptor)
             number = data.get("decision_id")
             pixel = None if number is None else self._decided.get(number)
             pixel = pixel or self._pixel(data)
-            if spectrum and pixel is not None:
-                keys = channel_keys(descriptor)
+            if keys and pixel is not None:
+                spectrum = spectrum_of(data, keys)
                 found = configured_axis(descriptor, keys[0]) if len(keys) == 1 else None
                 return Observation(
                     pixel,
-                    np.concatenate(spectrum),
+                    spectrum.values,
                     repeat=int(data.get("attempt", 0)),
-                    quality=quality_of(data, spectrum),
+                    quality=spectrum.quality,
                     decision_id=number,
-                    axis=None if found is None else np.asarray(found[1], float),
+                    axis=None if found is None else real(keys[0], found[1]),
                     doses=int(data.get("doses", 1)),
                 )
         return None
@@ -200,29 +205,6 @@ class Translator:
         if self._survey is None or len(fields) < 2 or any(f not in data for f in fields[:2]):
             return None
         return self._survey.pixel(data[fields[0]], data[fields[1]])
-
-
-def quality_of(data: Mapping[str, Any], spectrum: Sequence[NDArray]) -> float:
-    """Return the quality of a spectrum, 0 to 1.
-
-    Parameters
-    ----------
-    data
-        Everything that was read with it: the least of the scalars whose keys end in
-        ``_quality``, NaN for 0, is its quality.
-    spectrum
-        Its channels, ``(points,)`` each. Where nothing says its quality, it is 0 if a
-        channel holds no number or is constant, and else 1.
-    """
-    said = [
-        float(v)
-        for key, v in data.items()
-        if key.endswith(("_quality", "-quality")) and np.ndim(v) == 0
-    ]
-    if said:
-        return float(np.nan_to_num(np.array(said), nan=0.0).min())
-    finite = [values[np.isfinite(values)] for values in spectrum]
-    return float(all(values.size and np.ptp(values) > 0 for values in finite))
 
 
 def axis_of(descriptor: Mapping[str, Any], key: str) -> tuple[str, str, NDArray]:
@@ -272,18 +254,17 @@ def flag_from(data: Mapping[str, Any]) -> Flag:
 
 
 def channel_keys(descriptor: Mapping[str, Any]) -> list[str]:
-    """Return the data keys of the spectra that are learned: 1-D arrays, less what was predicted.
+    """Return the data keys of the spectra that are learned.
 
-    Where the run says which channels it learned from, only those.
+    Where the run says which channels it learned from, those. Else all 1-D arrays of real numbers
+    with two points or more, less what was predicted.
     """
     described = descriptor["data_keys"]
     said = _said(descriptor)
     return [
         key
         for key in said or described
-        if len(described[key]["shape"]) == 1
-        and not key.endswith(PREDICTED)
-        and not described[key].get("external")
+        if learnable(key, described[key]) and (said or is_spectrum(described[key]))
     ]
 
 

@@ -170,6 +170,11 @@ class Explorer:
         return self._history.doses
 
     @property
+    def wishes(self) -> list[Pixel]:
+        """Pixels that somebody added and that were not decided on yet, in their order."""
+        return self._history.wishes
+
+    @property
     def n_acts(self) -> int:
         """Number of the next act."""
         return self._history.n_acts

@@ -1,0 +1,219 @@
+"""What devices say: their readings, descriptions and configuration, and the spectra in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import bluesky.plan_stubs as bps
+import numpy as np
+from bluesky.protocols import Readable, Triggerable
+from bluesky.utils import MsgGenerator, maybe_await
+from numpy.typing import NDArray
+
+from curiosity_bluesky.documents import Spectrum, spectrum_of
+from curiosity_bluesky.documents.spectra import (
+    LEAST,
+    as_array,
+    complex_in_words,
+    kind_of,
+    real,
+)
+from curiosity_bluesky.errors import InputError
+
+
+def answer(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
+    """Ask a device something; it may answer at once (ophyd) or be awaited (ophyd-async)."""
+    answer: dict[str, Any] = {}
+    failed: list[Exception] = []
+
+    async def ask() -> None:
+        failed.clear()
+        try:
+            answer.update(await maybe_await(question()))
+        except Exception as error:  # wait_for itself raises nothing
+            failed.append(error)
+
+    yield from bps.wait_for([ask])
+    if failed:
+        raise failed[0]
+    return answer
+
+
+def configuration(device: Any) -> MsgGenerator[dict[str, Any]]:
+    """Return the values of a device's configuration by data key; no message "read" is sent."""
+    return values((yield from answer(device.read_configuration)))
+
+
+def values(reading: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the values of what a device answered, by data key."""
+    return {key: signal["value"] for key, signal in (reading or {}).items()}
+
+
+def read(device: Readable) -> MsgGenerator[dict[str, Any]]:
+    """Read a device by a message and return the values by data key."""
+    # A message that a pause interrupts is repeated, but its answer never reaches the plan.
+    reading = None
+    while reading is None:
+        reading = yield from bps.read(device)
+    return values(reading)
+
+
+class Spectra:
+    """Knows which data keys of the detectors are the spectrum, and whether a reading fits them.
+
+    Channels are the 1-D arrays of numbers with two points or more that a detector reads, or those
+    that its ``learned`` names. The first reading settles them: one that is not as its detector
+    describes it would be recorded otherwise than it is learned, and ends the run. A later
+    one that differs from the first is a measurement that failed.
+
+    Parameters
+    ----------
+    detectors
+        Only they have spectra; a motor's reading is none.
+    """
+
+    def __init__(self, detectors: Sequence[Readable]) -> None:
+        self._detectors = detectors
+        self._channels: dict[str, int] = {}
+        self._described: dict[str, Mapping[str, Any]] = {}
+
+    def check(self) -> MsgGenerator[None]:
+        """Refuse, before anything moves, what is known already to be no spectrum.
+
+        That is what a detector describes, and what it holds where it is only read and not
+        measured by that. A detector that does not answer yet is looked at when it is first read.
+
+        Raises
+        ------
+        InputError
+            If a detector reads complex numbers.
+        """
+        for detector in self._detectors:
+            described: Mapping[str, Any] = {}
+            held: Mapping[str, Any] = {}
+            try:
+                described = yield from answer(detector.describe)
+                if isinstance(detector, Triggerable):
+                    held = values((yield from answer(detector.read)))
+            except Exception:  # it answers once it was triggered, or somebody else finds out why
+                pass
+            wanted = getattr(detector, "learned", None)
+            for key in wanted if wanted is not None else [*described, *held]:
+                about = described.get(key, {})
+                said = about.get("dtype_numpy")
+                if isinstance(said, str) and said.lstrip("<>|=")[:1] == "c":
+                    found = len(about.get("shape", ())) == 1
+                else:
+                    found = np.iscomplexobj(held.get(key, 0.0)) and np.ndim(held[key]) == 1
+                if found:
+                    raise InputError(f"{detector.name}: {complex_in_words(key)}")
+
+    def of(
+        self, readings: Sequence[Mapping[str, Any]], everything: Mapping[str, Any]
+    ) -> MsgGenerator[Spectrum]:
+        """Return the spectrum in a reading, judged as the agent will judge it.
+
+        Parameters
+        ----------
+        readings
+            What each detector read, data key to value.
+        everything
+            What goes into the event.
+
+        Raises
+        ------
+        InputError
+            If there is no spectrum, it is not made of real numbers, or the first one is not as
+            its detector describes it.
+        ValueError
+            If a later one differs from the first.
+        """
+        if not self._channels:
+            yield from self._settle(readings)
+        for key, points in self._channels.items():
+            if key not in everything:
+                raise ValueError(f"{key} was not read")
+            misfit = _misfit(as_array(key, everything[key]), self._described[key], points)
+            if misfit:
+                raise ValueError(f"{key} {misfit}")
+        return spectrum_of(everything, self._channels)
+
+    def _settle(self, readings: Sequence[Mapping[str, Any]]) -> MsgGenerator[None]:
+        channels: dict[str, int] = {}
+        for detector, read in zip(self._detectors, readings, strict=True):
+            described = yield from answer(detector.describe)
+            expected = {k for k, about in described.items() if about.get("external") != "STREAM:"}
+            if odd := sorted(expected ^ set(read)):
+                raise InputError(
+                    f"{detector.name} reads {', '.join(read) or 'nothing'} and describes "
+                    f"{', '.join(described) or 'nothing'}; correct its read() or describe(): "
+                    f"{', '.join(odd)} must be in both or in neither"
+                )
+            for key, array in _channels(detector, read).items():
+                if misfit := _misfit(array, described[key], array.size):
+                    raise InputError(
+                        f"{key} {misfit}, so it would not be recorded as it was measured; correct "
+                        f"describe() of {detector.name}"
+                    )
+                channels[key] = array.size
+                self._described[key] = described[key]
+        if not channels:
+            names = ", ".join(detector.name for detector in self._detectors) or "nothing"
+            found = [_in_words(key, value) for read in readings for key, value in read.items()]
+            raise InputError(
+                f"{names} reads no spectrum ({', '.join(found) or 'it reads nothing'}); give a "
+                f"detector that reads a 1-D array of {LEAST} or more real numbers, or there is "
+                "nothing to learn"
+            )
+        self._channels = channels
+
+
+def _channels(detector: Any, read: Mapping[str, Any]) -> dict[str, NDArray]:
+    """Return what is to be learned of a reading, each with all its numbers."""
+    arrays = {key: as_array(key, value) for key, value in read.items()}
+    one = {key: array for key, array in arrays.items() if array.ndim == 1 and array.size >= LEAST}
+    wanted = getattr(detector, "learned", None)
+    if wanted is None:
+        wanted = [key for key, array in one.items() if array.dtype.kind in "iufc"]
+    unknown = [key for key in wanted if key not in one]
+    if unknown:
+        raise InputError(
+            f"{detector.name} says that {', '.join(unknown)} is to be learned, but reads only "
+            f"{', '.join(one) or 'no 1-D array'}; correct its `learned`"
+        )
+    for key in wanted:
+        real(key, one[key])
+    return {key: one[key] for key in wanted}
+
+
+def _misfit(array: NDArray, described: Mapping[str, Any], points: int) -> str:
+    """Say how an array differs from what its channel is described as; "" if it does not."""
+    shape, dtype = described["shape"], described["dtype"]
+    if array.ndim != 1 or array.size != points or list(shape) not in ([points], [None]):
+        return f"has shape {list(array.shape)} where {list(shape)} is described"
+    if dtype != "array" or described.get("external"):
+        return f"is an array where {described.get('external') or dtype!r} is described"
+    declared = described.get("dtype_numpy") or "<f8"
+    kept = np.dtype(declared) if isinstance(declared, str) else None
+    if kept is None or kept.kind not in "iuf" or not _lossless(array, kept):
+        return f"holds {array.dtype} where {declared} is described"
+    return ""
+
+
+def _lossless(array: NDArray, dtype: np.dtype) -> bool:
+    """Say whether an array keeps its values as another dtype."""
+    if np.can_cast(array.dtype, dtype):
+        return True
+    numbers = real("", array)
+    if dtype.kind != "f" and not np.isfinite(numbers).all():
+        return False
+    with np.errstate(all="ignore"):
+        return np.array_equal(numbers, array.astype(dtype).astype(float), equal_nan=True)
+
+
+def _in_words(key: str, value: Any) -> str:
+    array = as_array(key, value)
+    if not array.ndim:
+        return f"{key}: one value"
+    return f"{key}: {kind_of(array)}, shape {list(array.shape)}"
