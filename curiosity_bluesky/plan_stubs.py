@@ -15,6 +15,7 @@ import numpy as np
 from bluesky.protocols import Checkable, Movable, Readable, Triggerable, WritesStreamAssets
 from bluesky.utils import (
     IllegalMessageSequence,
+    Msg,
     MsgGenerator,
     RequestAbort,
     RequestStop,
@@ -34,6 +35,7 @@ from curiosity_bluesky.timing import stated
 __all__ = [
     "Work",
     "answer",
+    "answered",
     "call_in_thread",
     "check_reach",
     "configuration",
@@ -506,10 +508,25 @@ def fields(motor: Any) -> list[str]:
 
 def _read(device: Readable) -> MsgGenerator[dict[str, Any]]:
     # A message that a pause interrupts is repeated, but its answer never reaches the plan.
-    reading = None
+    reading = yield from bps.read(device)
     while reading is None:
+        if not (yield from answered()):
+            raise InputError(
+                f"nobody answers for {device.name}: the plan goes by what is read, so it cannot "
+                "be simulated without a RunEngine; curiosity_plan(..., dry_run=True) shows what "
+                "would be done, and bluesky.simulators.RunEngineSimulator takes answers to `read`"
+            )
         reading = yield from bps.read(device)
     return _values(reading)
+
+
+def answered() -> MsgGenerator[bool]:
+    """Say whether a RunEngine answers the messages, or a simulator only looks at them.
+
+    A RunEngine answers this one always, also where a pause falls just then: it takes no time,
+    so it cannot be interrupted.
+    """
+    return (yield Msg("RE_class")) is not None
 
 
 def configuration(device: Any) -> MsgGenerator[dict[str, Any]]:
