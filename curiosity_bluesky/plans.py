@@ -14,13 +14,14 @@ import numpy as np
 from bluesky.protocols import Movable, NamedMovable, Readable
 from bluesky.utils import MsgGenerator
 
-from curiosity_bluesky import documents, plan_stubs, safety
+from curiosity_bluesky import documents, plan_stubs, readings, safety
 from curiosity_bluesky.agent import Agent, CuriosityAgent
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exploring import Course, Run, fill
 from curiosity_bluesky.learning import Act, Earlier, Explorer, Strategy, Survey, withheld_pixels
 from curiosity_bluesky.outline import Outline, printed
 from curiosity_bluesky.past import Past
+from curiosity_bluesky.rehearsal import here, rehearsed
 from curiosity_bluesky.steering import Steering, steer
 from curiosity_bluesky.timing import Costs, spectra_in
 
@@ -165,7 +166,9 @@ def curiosity_plan(
     Returns
     -------
     str
-        uid of the run; with `dry_run` what was shown.
+        uid of the run; with `dry_run` what was shown. Where no RunEngine answers, as under
+        `bluesky.simulators` or ``list``, the plan yields the survey and the points that are
+        known from the survey that the imager holds, or ends with an `InputError`.
 
     Raises
     ------
@@ -196,6 +199,7 @@ def curiosity_plan(
     }
     steering = steer if steering is None else steering
     past = warm = None
+    answered = yield from readings.answered()
     if resume is not None:
         refused = [name for name, value in given.items() if value is not None]
         if refused:
@@ -240,16 +244,15 @@ def curiosity_plan(
     if agent is None and agent_lost is not None:
         raise InputError("agent_lost is given without agent; give the agent's address, too")
     one: Agent = CuriosityAgent(chosen, seed or 0, earlier=earlier)
-    if agent is not None and not dry_run:  # what a run would do is worked out here
+    if agent is not None and answered and not dry_run:  # what a run would do is worked out here
         one = remote = _remote(agent, agent_lost, agent_patience, chosen, seed or 0, earlier)
         yield from plan_stubs.call_in_thread(remote.hello)
     allowed = None if mask is None else np.asarray(mask, bool)
     if dry_run:
-        return (
-            yield from _outlined(
-                one, detectors, x, y, imager, allowed, course, past, num_points, tip
-            )
-        )
+        outlined = _outlined(one, detectors, x, y, imager, allowed, course, past, num_points, tip)
+        outline = (yield from outlined) if answered else here(outlined)
+        print(printed(outline))
+        return outline
     return (
         yield from explore(
             one, detectors, x, y, imager, allowed, course=course, md=md, past=past,
@@ -283,6 +286,13 @@ def explore(
     if agent.strategy is None or agent.seed is None:
         raise InputError("give the agent a strategy and a seed: CuriosityAgent(name, seed)")
     run = Run(agent, detectors, x, y, imager, course or Course(), steering, tip)
+    if not (yield from readings.answered()):
+        # An agent of its own: the given one may have a run before it still.
+        earlier = None if past is None else past.earlier
+        twin = CuriosityAgent(agent.strategy, agent.seed, earlier=earlier)
+        devices = detectors, x, y, imager
+        outline = here(_outlined(twin, *devices, mask, run.course, past, num_points, tip))
+        return (yield from rehearsed(outline, *devices, tip))
 
     strategy = agent.strategy
     # What a run starts from is looked up anew for each, and said in its start document.
@@ -479,7 +489,7 @@ def _outlined(
     num_points: int | None,
     tip: Movable | None,
 ) -> MsgGenerator[Outline]:
-    """Show what a run would do, or say why it would not."""
+    """Work out what a run would do, or say why it would not."""
     assert agent.strategy is not None
     yield from safety.check_bias(detectors, imager, course.max_bias)
     if past is None:
@@ -496,9 +506,9 @@ def _outlined(
             wanted = explorer.strategy.replace(budget=num_points)
             about = {"strategy": wanted.name, "parameters": wanted.parameters}
             explorer.steer(Act(explorer.n_acts, "set", about))
-    outline = yield from plan_stubs.call_in_thread(
-        Outline.of, agent, survey, detectors, x, y, imager, tip,
-        (course.resurvey_every, course.resurvey_minutes), course.time_budget,
+    return (
+        yield from plan_stubs.call_in_thread(
+            Outline.of, agent, survey, detectors, x, y, imager, tip,
+            (course.resurvey_every, course.resurvey_minutes), course.time_budget,
+        )
     )  # fmt: skip
-    print(printed(outline))
-    return outline

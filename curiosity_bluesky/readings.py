@@ -8,7 +8,7 @@ from typing import Any
 import bluesky.plan_stubs as bps
 import numpy as np
 from bluesky.protocols import Readable, Triggerable
-from bluesky.utils import MsgGenerator, maybe_await
+from bluesky.utils import Msg, MsgGenerator, maybe_await
 from numpy.typing import NDArray
 
 from curiosity_bluesky.documents import Spectrum, spectrum_of
@@ -50,11 +50,32 @@ def values(reading: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: signal["value"] for key, signal in (reading or {}).items()}
 
 
+def answered() -> MsgGenerator[bool]:
+    """Say whether a RunEngine answers the messages, or a simulator only looks at them.
+
+    A RunEngine answers this one always, also where a pause falls just then: it takes no time,
+    so it cannot be interrupted.
+    """
+    return (yield Msg("RE_class")) is not None
+
+
 def read(device: Readable) -> MsgGenerator[dict[str, Any]]:
-    """Read a device by a message and return the values by data key."""
+    """Read a device by a message and return the values by data key.
+
+    Raises
+    ------
+    InputError
+        If no RunEngine answers.
+    """
     # A message that a pause interrupts is repeated, but its answer never reaches the plan.
-    reading = None
+    reading = yield from bps.read(device)
     while reading is None:
+        if not (yield from answered()):
+            raise InputError(
+                f"nobody answers for {device.name}: the plan goes by what is read, so it cannot "
+                "be simulated without a RunEngine; curiosity_plan(..., dry_run=True) shows what "
+                "would be done, and bluesky.simulators.RunEngineSimulator takes answers to `read`"
+            )
         reading = yield from bps.read(device)
     return values(reading)
 
