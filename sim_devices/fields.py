@@ -76,7 +76,8 @@ class Field:
     dtype
         What `read` returns.
     read
-        Reads the array, whose shape is that of `dims`. Nothing is read before.
+        Reads the array, whose shape is that of `dims`. Nothing is read before. What was never
+        measured is NaN; whole numbers become float64 where there is such.
     role
         What `curiosity_bluesky.exchange` wrote it as: ``survey``, ``spectra``, ``mask``,
         another word, or "" in a file of somebody else.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
 from sim_devices.fields import SUFFIXES, UM, Dim, Field, read_fields
+from sim_devices.missing import Channel, usable
 from sim_devices.recorded import RecordedSample
 from sim_devices.sample import pixel_centres
 
@@ -72,33 +73,29 @@ def sample_from_file(
     x, y, order, where = _positions(first)
     notes += where
     if image == MEAN:
-        means = {MEAN: np.nanmean(curves[0][0].values, axis=2)}
-        images, units = means, {MEAN: first.units}
+        images = [Channel(MEAN, _mean(curves[0][0].values)[order], first.units)]
         notes.append("the image is the mean of the spectra and leaks what is to be predicted")
     else:
-        found = _images(path, fields, image, first)
-        images = {_key(field): _on_grid(field, field.read()) for field in found}
-        units = {_key(field): field.units for field in found}
+        images = [
+            Channel(field.name, _on_grid(field, field.read())[order], field.units)
+            for field in _images(path, fields, image, first)
+        ]
     mask = _mask(fields, first)
-    values = {_key(f): c.values for f, (c, _) in zip(chosen, curves, strict=True)}
-    if mask is None:  # positions that were never reached
-        nowhere = np.asarray(~np.isfinite(next(iter(values.values()))).any(axis=2))
-        mask = nowhere if nowhere.any() else None
-    optional: dict[str, Any] = {} if mask is None else {"mask": mask[order]}
+    spectra = [
+        Channel(field.name, curve.values[order], field.units)
+        for field, (curve, _) in zip(chosen, curves, strict=True)
+    ]
     axis = curves[0][0].axis
+    source = "; ".join([f"file {path.name}, {_digest(path)}", *notes])
     return RecordedSample(
         name=path.stem,
-        images={name: plane[order] for name, plane in images.items()},
-        spectra={name: cube[order] for name, cube in values.items()},
         axis=axis.values,
         x=x,
         y=y,
-        axis_name=axis.name,
         axis_units=axis.units,
-        image_units=units,
-        spectrum_units={_key(field): field.units for field in chosen},
-        source="; ".join([f"file {path.name}, {_digest(path)}", *notes]),
-        **optional,
+        **usable(
+            path.name, images, spectra, axis.name, source, None if mask is None else mask[order]
+        ),
     )
 
 
@@ -110,9 +107,11 @@ class _Curves:
     axis: Dim
 
 
-def _key(field: Field) -> str:
-    """Name of a channel that may become a data key: one part of a path."""
-    return field.name.replace("/", "_")
+def _mean(cube: NDArray) -> NDArray:
+    """Mean of each spectrum over its finite values, NaN where it has none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of spectra without any
+        return np.nanmean(np.where(np.isinf(cube), np.nan, cube), axis=2)
 
 
 def _listed(fields: list[Field]) -> str:

@@ -52,7 +52,15 @@ def hdf5_fields(path: Path) -> list[Field]:
             elif "main_data_name" in item.attrs and item.ndim > 0:
                 found.append(_nsid(path, name, item))
 
-        file.visititems(visit)
+        try:
+            file.visititems(visit)
+        except InputError:
+            raise
+        except Exception as error:  # whatever h5py stumbles over in a damaged file
+            raise InputError(
+                f"{path} cannot be read ({type(error).__name__}: {error}); expected whole NSID or "
+                "USID datasets: copy it again, or write it again with pyNSID or pyUSID."
+            ) from error
     return found
 
 
@@ -106,7 +114,7 @@ def _nsid(path: Path, name: str, dataset: Any) -> Field:
         plain_units(_text(dataset.attrs.get("units", ""))),
         tuple(dims),
         dataset.dtype,
-        lambda: _read(path, name, lambda data: data[()]),
+        lambda: _read(path, name, _measured),
         _text(dataset.attrs.get(ROLE, "")),
     )
 
@@ -115,10 +123,55 @@ def _read(path: Path, name: str, how: Callable[[Any], NDArray]) -> NDArray:
     with _opened(path) as file:
         try:
             return how(file[name])
-        except OSError as error:  # truncated, or a filter that this h5py lacks
+        except MemoryError as error:
+            raise InputError(
+                f"{path}: {name!r} is larger than the memory ({error}); expected an array that "
+                "fits: save the part that you want to an .npz file."
+            ) from error
+        except Exception as error:  # truncated, damaged, or a filter that this h5py lacks
             raise InputError(
                 f"{path}: {name!r} cannot be read ({error}); expected a whole file: copy it again."
             ) from error
+
+
+def _measured(dataset: Any, part: str | None = None) -> NDArray:
+    """Read a dataset, or a part of a compound one, with NaN where nothing was ever written.
+
+    Nothing was written to chunks that the file does not have, nor where the value is one that
+    the file states for that (a fill value other than 0, ``_FillValue``, ``missing_value``).
+    """
+    values = dataset[()] if part is None else dataset[part]
+    if values.dtype.kind not in "iuf":
+        return values
+    never = _unwritten(dataset)
+    fill = dataset.fillvalue
+    for stated in (
+        fill if part is None or not hasattr(fill, "dtype") else fill[part],
+        *(dataset.attrs.get(key) for key in ("_FillValue", "missing_value")),
+    ):
+        if np.size(stated) == 1 and np.asarray(stated).dtype.kind in "iuf" and np.all(stated):
+            same = values == np.asarray(stated).item()
+            never = same if never is None else never | same
+    return values if never is None or not never.any() else np.where(never, np.nan, values)
+
+
+def _unwritten(dataset: Any) -> NDArray[np.bool_] | None:
+    """Return where a dataset has no storage in its file; None if it has all."""
+    if dataset.is_virtual or dataset.external or not dataset.size:
+        return None
+    if dataset.chunks is None:
+        written = dataset.id.get_storage_size() > 0
+        return None if written else np.ones(dataset.shape, bool)
+    chunks = dataset.chunks
+    expected = np.prod([-(-n // c) for n, c in zip(dataset.shape, chunks, strict=True)], dtype=int)
+    count = dataset.id.get_num_chunks()
+    if count >= expected:
+        return None
+    never = np.ones(dataset.shape, bool)
+    for i in range(count):
+        begin = dataset.id.get_chunk_info(i).chunk_offset
+        never[tuple(slice(b, b + c) for b, c in zip(begin, chunks, strict=True))] = False
+    return never
 
 
 def _usid(path: Path, name: str, dataset: Any) -> list[Field]:
@@ -146,7 +199,7 @@ def _usid(path: Path, name: str, dataset: Any) -> list[Field]:
 
     def reader(part: str | None) -> Callable[[], NDArray]:
         def how(data: Any) -> NDArray:
-            values = data[()] if part is None else data[part]
+            values = _measured(data, part)
             if _in_order(positions[1], sizes[0]) and _in_order(spectral[1], sizes[1]):
                 return values.reshape(shape)
             full = values.shape[0] == np.prod(sizes[0])

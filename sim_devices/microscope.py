@@ -155,7 +155,7 @@ class SimMicroscope:
             self._drift.began = None
             self._position = {"x": float(sample.x[0]), "y": float(sample.y[0])}
             self._repeats = {}
-            self._spread = {name: float(np.nanstd(a)) for name, a in sample.spectra.items()}
+            self._spread = {name: _spread(cube) for name, cube in sample.spectra.items()}
 
     # --- stage -----------------------------------------------------------------------
 
@@ -485,3 +485,9 @@ class SimMicroscope:
         rng = np.random.default_rng((self._seed, *key))
         noise = self._noise * spread * rng.standard_normal(values.shape)
         return (values + noise).astype(values.dtype)
+
+
+def _spread(cube: NDArray) -> float:
+    """Return the standard deviation of all numbers in a cube."""
+    infinite = np.isinf(cube)
+    return float(np.nanstd(np.where(infinite, np.nan, cube) if infinite.any() else cube))

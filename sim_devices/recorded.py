@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Mapping
 from importlib import import_module, metadata
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.errors import InputError
+from sim_devices.missing import Channel, usable
 from sim_devices.sample import Sample, pixel_centres
 
 PRESET_EXTENT_UM = 1.0
@@ -92,8 +91,8 @@ class RecordedSample(Sample):
         The arrays in the file; others are ignored:
 
         ================== ========================================================
-        image              (rows, cols) or (channels, rows, cols)
-        spectra            (rows, cols, points) or (rows, cols, channels, points)
+        image              (rows, cols) or (channels, rows, cols); NaN: never measured
+        spectra            (rows, cols, points) or (rows, cols, channels, points); the same
         axis               (points,)
         extent_um          optional: (width, height); default square pixels, 1 um on
                            the longer side
@@ -136,22 +135,22 @@ class RecordedSample(Sample):
             (planes.shape[1], planes.shape[2]),
             None if extent is None else tuple(extent.ravel().tolist()),
         )
-        optional: dict[str, Any] = {}
-        if "mask" in data:
-            optional["mask"] = data["mask"]
+        images = map(Channel, image_names, planes, image_units)
+        curves = (Channel(n, cubes[:, :, i], units[i]) for i, n in enumerate(names))
         return cls(
             name=path.stem,
-            images=dict(zip(image_names, planes, strict=True)),
-            spectra={n: cubes[:, :, i] for i, n in enumerate(names)},
             axis=data["axis"],
             x=x,
             y=y,
-            axis_name=_texts(data, "axis_name", ["bias"])[0],
             axis_units=_texts(data, "axis_units", ["V"])[0],
-            image_units=dict(zip(image_names, image_units, strict=True)),
-            spectrum_units=dict(zip(names, units, strict=True)),
-            source=f"file {path.name}, sha256 {_digest(path)}",
-            **optional,
+            **usable(
+                path.name,
+                list(images),
+                list(curves),
+                _texts(data, "axis_name", ["bias"])[0],
+                f"file {path.name}, sha256 {_digest(path)}",
+                data.get("mask"),
+            ),
         )
 
     @classmethod
@@ -212,15 +211,18 @@ class RecordedSample(Sample):
         x, y = pixel_centres((cube.shape[0], cube.shape[1]), extent_um)
         return cls(
             name=path.stem,
-            images={"image": cube[:, :, image]},
-            spectra={"spectrum": cube[:, :, _slice(spectra)]},
             axis=np.arange(len(chosen), dtype=np.float64) if axis is None else np.asarray(axis),
             x=x,
             y=y,
-            axis_name="step" if axis is None else "bias",
             axis_units="" if axis is None else "V",
-            source=f"file {path.name}, sha256 {_digest(path)}, image slice {image}, "
-            f"spectra slices {chosen.start} to {chosen[-1]}",
+            **usable(
+                path.name,
+                [Channel("image", cube[:, :, image])],
+                [Channel("spectrum", cube[:, :, _slice(spectra)])],
+                "step" if axis is None else "bias",
+                f"file {path.name}, sha256 {_digest(path)}, image slice {image}, "
+                f"spectra slices {chosen.start} to {chosen[-1]}",
+            ),
         )
 
 
@@ -252,7 +254,7 @@ def _texts(data: Mapping[str, NDArray], key: str, default: list[str]) -> list[st
     if key not in data:
         return default
     texts = [str(text) for text in np.atleast_1d(data[key])]
-    distinct = not key.endswith("channels") or (len(set(texts)) == len(texts) and all(texts))
+    distinct = not key.endswith("channels") or len(set(texts)) == len(texts)
     if len(texts) != len(default) or data[key].dtype.kind != "U" or not distinct:
         what = "different names" if key.endswith("channels") else "texts"
         raise InputError(
@@ -293,7 +295,7 @@ def _load(path: Path, kind: str) -> Any:
     try:
         # Pickled objects could run code, so they are never read.
         return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # whatever numpy and zipfile stumble over
         # numpy takes any file that it does not know for a pickle and proposes to trust it.
         why = "it is not one, or holds Python objects" if "pickle" in str(error) else error
         raise InputError(
@@ -325,7 +327,7 @@ def _load_npz(path: Path) -> dict[str, NDArray]:
         for key in data.files:
             try:
                 arrays[key] = data[key]
-            except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            except Exception as error:  # whatever numpy and zipfile stumble over
                 raise InputError(
                     f"{path}: array {key!r} cannot be read ({error}); expected plain numbers: "
                     "save it again without object arrays."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.errors import InputError
+
+logger = logging.getLogger("curiosity_bluesky")
+
+_AN_ATOM_UM = 2e-4
+"""What is smaller is no scan; an extent in metres is, up to 200 um."""
 
 
 def pixel_centres(
@@ -105,7 +111,8 @@ class Sample:
         Channel name to (rows, cols, points). At a pixel that is not masked at least one
         value of each channel is finite.
     axis
-        (points,), what the spectra were taken against, in `axis_units`; finite.
+        (points,), what the spectra were taken against, in `axis_units`; finite, and not the
+        same everywhere.
     x, y
         (cols,) and (rows,): pixel centres in um, increasing. Pixel (0, 0) is at (0, 0),
         the last one at (width, height).
@@ -180,6 +187,7 @@ class Sample:
             object.__setattr__(self, key, value)
         self._check_sizes()
         self._check_values()
+        self._hint()
 
     def _check_sizes(self) -> None:
         rows, cols = self.shape
@@ -202,7 +210,8 @@ class Sample:
                     "these spectra."
                 )
         for name, centres, size in (("x", self.x, cols), ("y", self.y, rows)):
-            if centres.size != size or not np.all(np.diff(centres) > 0):
+            rising = np.isfinite(centres).all() and bool(np.all(np.diff(centres) > 0))
+            if centres.size != size or not rising:
                 raise InputError(
                     f"{name} has {centres.size} values from {centres[0]:g} to {centres[-1]:g} um; "
                     f"expected {size} increasing pixel centres: sort or recompute them."
@@ -217,6 +226,12 @@ class Sample:
                     f"{what} has {bad} NaN or infinite values of {array.size}; expected finite "
                     "numbers: fill them in first (to bar pixels from spectra, use mask)."
                 )
+        if self.axis.size > 1 and (self.axis == self.axis[0]).all():
+            raise InputError(
+                f"axis is {self.axis[0]:g} at all its {self.axis.size} points; expected what the "
+                f"spectra were taken against, such as a bias in {self.axis_units or 'V'}: give the "
+                "values, or 0, 1, 2, ... if they are not known."
+            )
         for name, cube in self.spectra.items():
             bad = ~np.isfinite(cube).any(axis=2) & ~self.mask
             if bad.any():
@@ -225,6 +240,23 @@ class Sample:
                     f"spectra {name!r} have no finite value at {int(bad.sum())} unmasked pixels, "
                     f"the first (row {row}, col {col}); expected a spectrum: mask these pixels."
                 )
+
+    def _hint(self) -> None:
+        """Say what is allowed, but can hardly be meant."""
+        for name, image in self.images.items():
+            if image.size > 1 and (image == image.flat[0]).all():
+                logger.warning(
+                    "image %r of sample %r is %g everywhere: it teaches nothing; leave it out, or "
+                    "give another image",
+                    *(name, self.name, image.flat[0]),
+                )
+        width, height = self.extent_um
+        if 0 < max(width, height) <= _AN_ATOM_UM:
+            logger.warning(
+                "sample %r is %.3g x %.3g um large, less than an atom: are these metres? Lengths "
+                "are in um here; multiply them by 1e6",
+                *(self.name, width, height),
+            )
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +139,7 @@ def _of_arrays(path: Path) -> list[FileImage]:
             return [FileImage("image", _grey(opened, path))]
         with opened:
             arrays = {name: opened[name] for name in opened.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except Exception as error:  # whatever numpy and zipfile stumble over
         raise InputError(f"{path} cannot be read as numpy arrays ({error})") from None
     extent = np.asarray(arrays.pop("extent_um", ()), float).reshape(-1)
     found = []
@@ -172,6 +171,6 @@ def _of_a_microscope(path: Path) -> list[FileImage]:
 
 
 def _step(values: NDArray[Any], units: str) -> float | None:
-    step = abs(float(values[-1] - values[0])) / max(len(values) - 1, 1)
+    step = abs(float(values[-1]) - float(values[0])) / max(len(values) - 1, 1)
     um = um_in(units)
     return step * um if um is not None and math.isfinite(step) and step > 0 else None
