@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from curiosity_bluesky.cli_agent import LoadOption, load_strategies
 from curiosity_bluesky.cli_agent import app as about_agents
@@ -23,6 +21,7 @@ from curiosity_bluesky.cli_explore import app as about_maps
 from curiosity_bluesky.cli_facility import app as about_queues
 from curiosity_bluesky.cli_similar import CatalogOption, JsonOption, parameters
 from curiosity_bluesky.cli_similar import app as about_images
+from curiosity_bluesky.display import WHOLE, Console, Table, plain
 from curiosity_bluesky.errors import InputError
 
 app = typer.Typer(
@@ -226,9 +225,9 @@ def runs(
         # Folded, not cut: the words are what one has to type to search.
         table.add_column(column, overflow="fold", no_wrap=column == "uid")
     for run in found:
-        points = str(run.points) + (f" of {run.num_points}" if run.num_points else "")
-        cells = (run.uid[:8], run.time[:16].replace("T", " "), run.sample, run.strategy, points)
-        table.add_row(*(cell or "" for cell in cells), run.status)
+        points = plain(run.points) + (f" of {plain(run.num_points)}" if run.num_points else "")
+        about = plain(run.sample), plain(run.strategy)
+        table.add_row(run.uid[:8], run.time[:16].replace("T", " "), *about, points, run.status)
     console.print(table)
 
 
@@ -592,7 +591,7 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(f"curiosity: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"curiosity: {plain(' '.join(str(error).split()), WHOLE)}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)
@@ -601,7 +600,7 @@ def main() -> None:
         httpx = sys.modules.get("httpx")
         if httpx is None or not isinstance(error, httpx.TransportError | httpx.HTTPStatusError):
             raise
-        said = " ".join(f"{type(error).__name__}: {error}".split())
+        said = plain(" ".join(f"{type(error).__name__}: {error}".split()), WHOLE)
         refused = isinstance(error, httpx.HTTPStatusError)
         print(
             f"curiosity: the Tiled server {'failed' if refused else 'went away'} ({said}); what "

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from curiosity_bluesky.cli_similar import JsonOption
+from curiosity_bluesky.display import Console, Table
 from curiosity_bluesky.errors import InputError
 
 app = typer.Typer()

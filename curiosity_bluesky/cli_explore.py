@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.console import Console
 
 from curiosity_bluesky.cli_similar import CatalogOption
+from curiosity_bluesky.display import Console
 from curiosity_bluesky.errors import InputError
 
 if TYPE_CHECKING:

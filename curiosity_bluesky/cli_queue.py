@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from curiosity_bluesky.cli_similar import JsonOption, parameters
+from curiosity_bluesky.display import Console, Table
 from curiosity_bluesky.errors import InputError
 
 queue = typer.Typer(help="Queue runs on a Queue Server, and steer the one that runs.")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from curiosity_bluesky.display import WHOLE, Console, Table, lines, plain
+from curiosity_bluesky.display import moment as local
 from curiosity_bluesky.errors import InputError
 
 app = typer.Typer()
@@ -148,16 +147,16 @@ def similar(
     for hit in found.hits:
         entry = hit.entry
         # An imported file is known by its name.
-        called = (entry.metadata.get("sample"), entry.metadata.get("file"))
+        called = [entry.metadata.get(key) for key in ("sample", "file")]
         table.add_row(
             f"{hit.distance:.3f}",
             "same" if found.same_place(hit) else "",
             entry.uid[:8],
-            "\n".join(str(word) for word in called if word),
-            entry.channel if entry.event == 0 else f"{entry.channel}[{entry.event}]",
-            _date(entry.metadata.get("time"))[:10],
-            str(entry.metadata.get("exit_status", "")),
-            str(entry.labels.get("symmetry", "")),
+            lines(*(word for word in called if word)),
+            plain(entry.channel) + (f"[{entry.event}]" if entry.event else ""),
+            _date(entry.metadata.get("time")),
+            plain(entry.metadata.get("exit_status")),
+            plain(entry.labels.get("symmetry")),
         )
     console.print(table)
     if picture is not None:
@@ -165,9 +164,7 @@ def similar(
 
 
 def _date(moment: Any) -> str:
-    if moment is None:
-        return ""
-    return datetime.fromtimestamp(moment).astimezone().isoformat(" ", "minutes")[:16]
+    return "" if moment is None else local(moment, "%Y-%m-%d")
 
 
 def _save_picture(path: Path, found: Any) -> None:
@@ -177,14 +174,16 @@ def _save_picture(path: Path, found: Any) -> None:
     hits = [
         (
             pictures[hit.row],
-            f"{hit.distance:.3f}  {hit.entry.uid[:8]}\n"
-            f"{hit.entry.metadata.get('file') or hit.entry.metadata.get('sample', '')} "
-            f"{hit.entry.channel}",
+            (
+                f"{hit.distance:.3f}  {hit.entry.uid[:8]}",
+                f"{plain(hit.entry.metadata.get('file') or hit.entry.metadata.get('sample'), 40)} "
+                f"{plain(hit.entry.channel, 40)}",
+            ),
         )
         for hit in found.hits
     ]
     try:
-        save_hits(path, (found.thumbnail, Path(found.query).name), hits)
+        save_hits(path, (found.thumbnail, (Path(found.query).name,)), hits)
     except OSError as error:
         raise InputError(f"the picture {path} cannot be written ({error})") from None
 
@@ -224,7 +223,7 @@ def import_command(
             console.print(f"`curiosity index --catalog {where}` indexes them", highlight=False)
     refused = [one for one in found if one.status == "refused"]
     for one in refused:
-        print(f"curiosity: {' '.join(one.detail.split())}", file=sys.stderr)
+        print(f"curiosity: {plain(' '.join(one.detail.split()), WHOLE)}", file=sys.stderr)
     if refused:
         raise typer.Exit(2)
 

@@ -15,12 +15,12 @@ from typing import Any, cast
 
 from bluesky import RunEngine
 from bluesky.utils import MsgGenerator, RunEngineInterrupted
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.catalog import Catalog, connect
+from curiosity_bluesky.display import Console
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Flag, Scorer, Strategy, withheld_pixels
 from curiosity_bluesky.outline import Outline, duration

@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from curiosity_bluesky.agent import Agent
+from curiosity_bluesky.display import Console, Table
 from curiosity_bluesky.learning import Explorer, Proposal, Survey
 from curiosity_bluesky.timing import Costs, Pace, spectra_in
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -13,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from rich.table import Table
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.catalog import Catalog
+from curiosity_bluesky.display import WHOLE, Table, moment, plain
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Flag
 from curiosity_bluesky.views import LiveView
@@ -71,17 +70,17 @@ class RunReport:
     def rows(self) -> list[tuple[str, str]]:
         """Return what one wants to know of the run."""
         start = self.start
-        streams = ", ".join(f"{name} {events}" for name, events in self.streams.items())
+        streams = ", ".join(f"{plain(name)} {events}" for name, events in self.streams.items())
         rows = [
-            ("uid", start["uid"]),
-            ("started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start["time"]))),
-            ("status", self.status),
-            ("plan", start.get("plan_name", "")),
-            ("sample", start.get("sample", "")),
-            ("strategy", start.get("curiosity_strategy", "")),
-            ("seed", str(start.get("curiosity_seed", ""))),
+            ("uid", plain(start["uid"])),
+            ("started", moment(start["time"])),
+            ("status", plain(self.status)),
+            ("plan", plain(start.get("plan_name"))),
+            ("sample", plain(start.get("sample"))),
+            ("strategy", plain(start.get("curiosity_strategy"))),
+            ("seed", plain(start.get("curiosity_seed"))),
             ("events", streams),
-            ("ended by", self.reason),
+            ("ended by", plain(self.reason, WHOLE)),
         ]
         rows += [("missing", self.missing)] if self.missing else []
         if self.points is not None and "seconds" in self.points:
@@ -159,7 +158,7 @@ def _decisions(points: xr.Dataset) -> list[dict[str, Any]]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else plain(value)
 
 
 def decision_seconds(measured: xr.Dataset) -> float:
@@ -179,7 +178,7 @@ def drift_in_words(run: Any) -> str:
     if not trusted.sizes["event"]:
         return words
     last = {key: float(trusted[key].values[-1]) for key in documents.DRIFT_KEYS}
-    speed = dict(run.start.get(DEMO) or {}).get("speed", 1.0)  # of a demo: simulated minutes
+    speed = _speed(run.start.get(DEMO))  # of a demo: simulated minutes
     minutes = speed * last["seconds"] / 60
     nm_per_min = 6e4 * math.hypot(last["rate_x"], last["rate_y"]) / speed
     return (
@@ -187,6 +186,13 @@ def drift_in_words(run: Any) -> str:
         f"{minutes:.3g}{' simulated' * (speed != 1)} min, at last {nm_per_min:.3g} nm/min; "
         f"residual {last['residual']:.2g}, overlap {100 * last['overlap']:.0f} %"
     )
+
+
+def _speed(demo: Any) -> float:
+    """Return the simulated seconds per second of a demo, 1 for any other run."""
+    speed = demo.get("speed") if isinstance(demo, Mapping) else None
+    known = isinstance(speed, int | float) and math.isfinite(speed) and speed > 0
+    return float(speed) if known else 1.0
 
 
 def flag_in_words(flag: Flag) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from bluesky_tiled_plugins.queries import TimeRange
 from tiled.queries import Eq
 
+from curiosity_bluesky.display import iso
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.journal import is_held, lines, tally_of
 
@@ -21,7 +22,8 @@ class RunSummary:
     Parameters
     ----------
     uid, sample, strategy, plan_name
-        From the start document; None where it does not say.
+        From the start document, as they are there: a sample may be a mapping. None where it
+        does not say.
     time
         Start, ISO 8601 with the local time zone.
     points
@@ -35,11 +37,11 @@ class RunSummary:
 
     uid: str
     time: str
-    sample: str | None
-    strategy: str | None
-    plan_name: str | None
+    sample: Any
+    strategy: Any
+    plan_name: Any
     points: int
-    num_points: int | None
+    num_points: Any
     status: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,10 +114,9 @@ def summary_of(run: Any, journal: Path) -> RunSummary:
 
 
 def _summary(start: dict[str, Any], status: str, points: int) -> RunSummary:
-    started = datetime.fromtimestamp(start["time"]).astimezone()
     return RunSummary(
         uid=start["uid"],
-        time=started.isoformat(timespec="seconds"),
+        time=iso(start["time"]),
         sample=start.get("sample"),
         strategy=start.get("curiosity_strategy"),
         plan_name=start.get("plan_name"),

@@ -16,6 +16,7 @@ from curiosity_bluesky.benchmark import published
 from curiosity_bluesky.benchmark.arms import Arm
 from curiosity_bluesky.benchmark.statistics import Curves, Frame, curves
 from curiosity_bluesky.benchmark.trial import Truth
+from curiosity_bluesky.display import figure as text
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -63,7 +64,7 @@ def draw_curves(table: Frame, arms: Sequence[Arm], title: str, file: Path) -> No
         panel.set_xlabel("spectra measured")
         # Below: ten curves leave no room inside.
         panel.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14))
-    figure.suptitle(title)
+    figure.suptitle(text(title))
     _save(figure, file)
 
 
@@ -74,7 +75,8 @@ def _band(panel: Axes, curve: Curves, arm: Arm, k: int) -> None:
         colour, style = "0.35", "--"
     low, high = curve.band()
     panel.fill_between(curve.n, low, high, color=colour, alpha=0.15, linewidth=0)
-    panel.plot(curve.n, curve.mean, color=colour, linestyle=style, linewidth=1.4, label=arm.label)
+    panel.plot(curve.n, curve.mean, color=colour, linestyle=style, linewidth=1.4,
+               label=text(arm.label))  # fmt: skip
 
 
 def draw_smallest(
@@ -168,8 +170,8 @@ def betas(table: Frame) -> dict[str, str]:
     """Find the arms of the first workflow: random, beta = 0 and beta = 1, as far as there."""
     found: dict[str, str] = {}
     rows = table[table["strategy"] == "vatsavai2025-ensemble"].drop_duplicates("arm")
-    for label, text in zip(rows["arm"], rows["parameters"], strict=True):
-        parameters = json.loads(text)
+    for label, given in zip(rows["arm"], rows["parameters"], strict=True):
+        parameters = json.loads(given)
         name = "random" if parameters["random"] else f"beta = {parameters['beta']:g}"
         found.setdefault(name, label)
     return dict(sorted(found.items(), key=lambda item: (item[0] != "random", item[0])))
@@ -197,7 +199,9 @@ def draw_patch_sizes(
             marker="o", markersize=4, capsize=3, label=name,
         )  # fmt: skip
     panel.axhline(1.0, color="0.6", linewidth=0.8, linestyle=":")
-    panel.set(xlabel="patch size (pixels)", ylabel="loss (nMSE; 1: the mean spectrum)", title=title)
+    panel.set(
+        xlabel="patch size (pixels)", ylabel="loss (nMSE; 1: the mean spectrum)", title=text(title)
+    )
     panel.legend()
     _save(figure, file)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from curiosity_bluesky.benchmark.statistics import (
     saving,
 )
 from curiosity_bluesky.benchmark.trial import Truth
+from curiosity_bluesky.display import code, markdown
 from curiosity_bluesky.learning.scoring import mean_deviation
 
 FEWEST = 6
@@ -73,7 +75,7 @@ def write_report(table: Frame, campaign: Campaign, out: Path, command: str) -> l
             part = _Part(truth, protocol, rows, campaign)
             said = part.verdicts()
             verdicts += said
-            lines += [f"## {truth.name}, {_PROTOCOLS[protocol]}", "", *said, ""]
+            lines += [f"## {markdown(truth.name)}, {_PROTOCOLS[protocol]}", "", *said, ""]
             lines += part.table(timings)
             lines += part.pictures(decisions, out)
             lines += part.beside_the_paper()
@@ -137,7 +139,7 @@ class _Part:
         best = self.best_baseline(self.last)
         judged = [arm for arm in self.arms if self._is_judged(arm)]
         sentences = [self._verdict(arm, best) for arm in judged]
-        lead = f"**{self.truth.name}** ({self.protocol}, {self.last} spectra): "
+        lead = f"**{markdown(self.truth.name)}** ({self.protocol}, {self.last} spectra): "
         for what, group in (
             ("Curiosity", [arm for arm in judged if not arm.is_baseline]),
             ("Of the baselines, choosing", [arm for arm in judged if arm.is_baseline]),
@@ -146,7 +148,7 @@ class _Part:
         fair = [arm for arm in self.arms if not arm.strategy.needs_truth]
         winner = min(fair, key=lambda arm: self.test[arm.label].at(self.last).mean())
         value = self.test[winner.label].at(self.last).mean()
-        lead += f"The smallest test nMSE has `{winner.label}`: {value:.3f}."
+        lead += f"The smallest test nMSE has {code(winner.label)}: {value:.3f}."
         return [lead, *sentences]
 
     def _answers(self, what: str, arms: Sequence[Arm]) -> str:
@@ -161,7 +163,7 @@ class _Part:
             mine, twin = self.test[arm.label].common(self.test[arm.twin or ""])
             result = compare(mine.at(self.last), twin.at(self.last))
             verdict = result.verdict if result.seeds >= FEWEST else ""
-            found.setdefault(verdict, []).append(f"`{arm.label}`")
+            found.setdefault(verdict, []).append(code(arm.label))
         parts = [f"{words[v]} with {', '.join(found[v])}" for v in words if v in found]
         return f"{what} {'; '.join(parts)}. " if parts else ""
 
@@ -185,16 +187,16 @@ class _Part:
             "no different": "no difference shown",
         }
         words = (
-            f"- `{arm.label}` has test nMSE {mine.at(n).mean():.3f}, random pixels with the same "
-            f"predictor {twin.at(n).mean():.3f} (p = {result.p:.2g}, {result.seeds} seeds): "
-            f"{answer[result.verdict]}"
+            f"- {code(arm.label)} has test nMSE {mine.at(n).mean():.3f}, random pixels with "
+            f"the same predictor {twin.at(n).mean():.3f} (p = {result.p:.2g}, "
+            f"{result.seeds} seeds): {answer[result.verdict]}"
         )
         if best is None or best.label == arm.label or not self._beside(arm, best.label):
             return words + "."
         mine, other = ours.common(self.test[best.label])
         result = compare(mine.at(n), other.at(n))
         return (
-            f"{words}; {result.verdict} than the best baseline, `{best.label}`, "
+            f"{words}; {result.verdict} than the best baseline, {code(best.label)}, "
             f"{other.at(n).mean():.3f} (p = {result.p:.2g})."
         ).replace("no different than", "no different from")
 
@@ -202,7 +204,7 @@ class _Part:
         marks = [n for n in MARKS if n in self.steps and n < self.last]
         marks.append(self.last)
         half, best = self.half, self.best_baseline(self.half)
-        against = "no baseline" if best is None else f"`{best.label}`"
+        against = "no baseline" if best is None else code(best.label)
         head = [
             "strategy",
             "seeds",
@@ -222,7 +224,7 @@ class _Part:
         seconds = own[own["reason"] != "seed"].groupby("arm")["seconds"].median()
         for arm in self.arms:
             label = arm.label
-            cells = [f"`{label}`", str(len(self.test[label].seeds))]
+            cells = [code(label), str(len(self.test[label].seeds))]
             cells += [_with_interval(self.test[label].at(n)) for n in marks]
             cells.append(_with_interval(self.hidden[label].at(self.last)))
             cells.append(_with_interval(self.worst[label].at(self.last) / self.deviation, 2))
@@ -258,7 +260,7 @@ class _Part:
             drawn.append(file.name)
         if self._like_the_paper():
             drawn += figures.draw_published(self._hundred(), out, stem)
-        return [line for name in drawn for line in (f"![{name}]({name})", "")]
+        return [line for name in drawn for line in (f"![{markdown(name)}]({quote(name)})", "")]
 
     def beside_the_paper(self) -> list[str]:
         """Put the published figures of merit beside ours, where they can be compared."""
@@ -292,7 +294,7 @@ class _Part:
             for arm in self.arms:
                 values = smallest[arm.label].to_numpy()
                 cell = f"{values.mean():.4g} ± {values.std():.2g} ({len(values)} trials)"
-                lines.append(_row([f"`{arm.label}`", cell]))
+                lines.append(_row([code(arm.label), cell]))
             lines.append("")
         lines += [
             f"The mean spectrum at every pixel has the score {published.MEAN_SPECTRUM_SCORE}.",
@@ -328,6 +330,8 @@ def _row(cells: Sequence[str]) -> str:
 def _parameters(arms: Sequence[Arm]) -> list[str]:
     lines = ["## Parameters", ""]
     for arm in arms:
-        given = ", ".join(f"{k}={v}" for k, v in arm.strategy.parameters.items() if v is not None)
-        lines.append(f"- `{arm.label}`: {given}")
+        given = ", ".join(
+            f"{k}={markdown(v)}" for k, v in arm.strategy.parameters.items() if v is not None
+        )
+        lines.append(f"- {code(arm.label)}: {given}")
     return lines

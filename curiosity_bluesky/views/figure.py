@@ -14,6 +14,7 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from curiosity_bluesky import documents
+from curiosity_bluesky.display import figure as text
 from curiosity_bluesky.documents import Act, Failure, Flag, Observation, Proposal, Survey
 
 SEED_COLOUR = "white"
@@ -164,10 +165,12 @@ class RunPicture:
         figure.clear()
         axes = figure.subplots(2, 2)
         start = self.start
+        asked = start.get("num_points")
         figure.suptitle(
-            f"{start.get('sample', 'sample not named')} · {start.get('curiosity_strategy', '')} · "
-            f"{len(set(self.spectra) - self.failed)} of {start.get('num_points', '?')} spectra · "
-            f"{start.get('uid', '')[:8]}",
+            f"{text(start.get('sample', 'sample not named'), 60)} · "
+            f"{text(start.get('curiosity_strategy'), 40)} · "
+            f"{len(set(self.spectra) - self.failed)} of {text(asked, 20) or '?'} spectra · "
+            f"{text(start.get('uid'))[:8]}",
             fontsize=11,
         )
         self._draw_path(axes[0, 0])
@@ -197,7 +200,7 @@ class RunPicture:
             axes.text(0.5, 0.5, "waiting for the survey", ha="center", transform=axes.transAxes)
             return
         channel, image = next(iter(self.survey.channels.items()))
-        self._image(axes, image, "gray", channel)
+        self._image(axes, image, "gray", text(channel, 60))
         good = sorted(set(self.spectra) - self.failed)
         done = [self.decisions[i] for i in good if i in self.decisions]
         seeds = [p for p in done if p.reason == "seed"]
@@ -271,7 +274,8 @@ class RunPicture:
             return
         number = max(self.spectra)
         measured, expected = self.spectra[number]
-        name, units, values = self.axis
+        values = self.axis[2]
+        name, units = (text(each, 60) for each in self.axis[:2])
         size = len(values)
         axes.plot(values, measured[:size], color="tab:blue", lw=1.5, label="measured")
         if np.isfinite(expected[:size]).any():
@@ -279,11 +283,14 @@ class RunPicture:
                       label="predicted beforehand")  # fmt: skip
         if (decision := self.decisions.get(number)) is not None:
             axes.set_title(
-                "Last spectrum: row {}, col {}, {}".format(*decision.pixel, decision.reason),
+                "Last spectrum: row {}, col {}, {}".format(
+                    *decision.pixel, text(decision.reason, 60)
+                ),
                 fontsize=10,
             )
         axes.set_xlabel(f"{name} ({units})" if units else name, fontsize=9)
-        axes.set_ylabel(f"response ({self.units})" if self.units else "response", fontsize=9)
+        units = text(self.units, 60)
+        axes.set_ylabel(f"response ({units})" if units else "response", fontsize=9)
         axes.ticklabel_format(axis="y", scilimits=(-2, 3))
         axes.legend(fontsize=7)
 
@@ -300,7 +307,8 @@ class RunPicture:
             if known:
                 axes.plot(*zip(*known, strict=True), color=colour, lw=1.8, label=name)
         axes.axhline(1, color="black", lw=0.6, ls=":")
-        axes.set_xlim(0, max(2, self.start.get("num_points", 2)))
+        asked = self.start.get("num_points")
+        axes.set_xlim(0, max(2, asked if isinstance(asked, int | float) else len(self.spectra)))
         axes.set_ylim(0, max(1.3, *np.percentile(errors, [90])) if len(errors) else 1.3)
         axes.set_xlabel("measured spectra", fontsize=9)
         axes.set_ylabel("error / that of the mean spectrum", fontsize=9)

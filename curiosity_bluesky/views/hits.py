@@ -8,12 +8,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from curiosity_bluesky.display import figure as text
+
 COLUMNS = 5
+Titled = tuple[NDArray, Sequence[str]]
 
 
-def save_hits(
-    path: str | Path, query: tuple[NDArray, str], hits: Sequence[tuple[NDArray, str]]
-) -> Path:
+def save_hits(path: str | Path, query: Titled, hits: Sequence[Titled]) -> Path:
     """Draw thumbnails with a few words each, the query first.
 
     Parameters
@@ -21,7 +22,7 @@ def save_hits(
     path
         Where the picture goes; its suffix says the format.
     query, hits
-        Pictures, (rows, cols), grey from 0 to 255, and what is written over them.
+        Pictures, (rows, cols), grey from 0 to 255, and the lines that are written over them.
     """
     shown = [query, *hits]
     rows = -(-len(shown) // COLUMNS)
@@ -29,7 +30,7 @@ def save_hits(
     for n, (picture, words) in enumerate(shown):
         axes = figure.add_subplot(rows, COLUMNS, n + 1)
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(words, fontsize=7)
+        axes.set_title("\n".join(text(line) for line in words), fontsize=7)
         axes.set_xticks([])
         axes.set_yticks([])
         for spine in axes.spines.values():

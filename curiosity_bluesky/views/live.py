@@ -13,6 +13,8 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from curiosity_bluesky.display import WHOLE
+from curiosity_bluesky.display import figure as text
 from curiosity_bluesky.views.figure import RunPicture
 from curiosity_bluesky.views.hand import Hand, Steers
 
@@ -111,10 +113,11 @@ class LiveView:
         self._copy().draw(figure)
         self._said = self._status()
         if self._said:
-            figure.supxlabel(self._said, color="red", fontsize=10)
+            words = "\n".join(text(line, WHOLE) for line in self._said.splitlines())
+            figure.supxlabel(words, color="red", fontsize=10)
         elif figure is self._figure and self._hand is not None:
             # In the window, so that what a click did is seen where it was made.
-            figure.supxlabel(self._hand.said, fontsize=8)
+            figure.supxlabel(text(self._hand.said, WHOLE), fontsize=8)
 
     def _draw_on(self) -> None:
         pause = threading.Event()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curiosity_bluesky.display import moment, plain
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.collection import Collection
 
@@ -64,13 +65,13 @@ class Column:
         self.codes = np.zeros(0, np.int32)
         self.numbers = np.zeros(0)
         if numeric:
-            self.numbers = np.array([np.nan if v is None else float(v) for v in values])
+            self.numbers = np.array([_float(value) for value in values])
             self.numbers[~np.isfinite(self.numbers)] = np.nan
             is_date = name == "time" or name.endswith("_time")
             self.kind: Kind = "date" if is_date and np.nanmin(self.numbers) > 1e8 else "number"
             return
         self.kind = "words"
-        said = [NONE if value is None else str(value) for value in values]
+        said = [NONE if value is None else plain(value) for value in values]
         counts = Counter(said)
         self.words = sorted(counts, key=lambda word: (word == NONE, -counts[word], word))
         place = {word: k for k, word in enumerate(self.words)}
@@ -89,12 +90,19 @@ class Column:
         return said(self.kind, float(self.numbers[row]))
 
 
+def _float(value: Any) -> float:
+    try:
+        return math.nan if value is None else float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.nan
+
+
 def said(kind: Kind, value: float) -> str:
     """Return a number, or a date in local time, as people read it."""
     if not np.isfinite(value):
         return NONE
     if kind == "date":
-        return datetime.fromtimestamp(value).strftime("%Y-%m-%d %H:%M")
+        return moment(value, "%Y-%m-%d %H:%M")
     return f"{value:.4g}" if abs(value) < 1e5 or value % 1 else f"{value:.0f}"
 
 
@@ -109,12 +117,15 @@ class Table:
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self.names = [name for name in collection.columns if name != "uid"] + ["uid"]
+        raw = [name for name in collection.columns if name != "uid"] + ["uid"]
+        self._raw = {plain(name): name for name in raw}
+        self.names = list(self._raw)
         self._made: dict[str, Column] = {}
 
     def __getitem__(self, name: str) -> Column:
         if name not in self._made:
-            self._made[name] = Column(name, self._collection.column(name))
+            values = self._collection.column(self._raw.get(name, name))
+            self._made[name] = Column(name, values)
         return self._made[name]
 
 

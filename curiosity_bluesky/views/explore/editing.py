@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from bokeh.models import DatetimeRangeSlider
 
+from curiosity_bluesky.display import html as escape
 from curiosity_bluesky.views.explore.columns import MANY, Column, Filter, Table
 from curiosity_bluesky.views.explore.layout import NOTHING, Parts
 

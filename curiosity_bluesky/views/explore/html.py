@@ -1,10 +1,11 @@
-"""The page's own HTML: whatever came from a run is escaped here, and nowhere else."""
+"""The page's own HTML; whatever came from a run is escaped as `display.html` does it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
+from curiosity_bluesky.display import WHOLE, plain
+from curiosity_bluesky.display import html as escape
 from curiosity_bluesky.views.explore.columns import Colours, Column, said
 from curiosity_bluesky.views.explore.state import Room, Visit
 
@@ -74,7 +75,7 @@ def _n(count: int, what: str = "") -> str:
 
 def header(room: Room) -> str:
     """Return the line at the top."""
-    remark = escape(room.remark)
+    remark = escape(room.remark, WHOLE)
     return (
         f"<h1>Explorer</h1> <span class=muted>&ensp;{escape(room.where)} · "
         f"{_n(len(room.collection), 'image')}</span>"
@@ -98,7 +99,7 @@ def crumbs(visit: Visit) -> str:
 
 def notice(text: str, bad: bool = False) -> str:
     """Return a message; nothing for no text."""
-    shown = escape(text)
+    shown = escape(text, WHOLE)
     kind = "notice bad" if bad else "notice"
     return f'<div class="{kind}" role=status title="{shown}">{shown}</div>' if text else ""
 
@@ -160,7 +161,7 @@ def _grid(room: Room, address: str, rows: Iterable[tuple[int, str]], across: int
 def _title(room: Room, row: int) -> str:
     entry = room.collection.entries[row]
     sample = entry.metadata.get("sample")
-    return f"{sample if sample is not None else entry.uid[:8]} · {entry.channel}"
+    return f"{plain(sample, 80) if sample is not None else entry.uid[:8]} · {entry.channel}"
 
 
 def neighbours(visit: Visit, address: str) -> str:
@@ -196,7 +197,11 @@ def detail(room: Room, address: str, row: int) -> str:
         for k, v in known
         if v != "(none)"
     ]
-    href = f'<a href="{escape(link)}" target=_blank rel=noopener>open in Tiled</a>' if link else ""
+    href = (
+        f'<a href="{escape(link, WHOLE)}" target=_blank rel=noopener>open in Tiled</a>'
+        if link
+        else ""
+    )
     return (
         f'<div class=detail><img src="{address}/{row}.png" alt="{escape(entry.channel)}">'
         f"<dl>{''.join(pairs[:6])}</dl>"
@@ -229,9 +234,10 @@ def gallery(
 
 def saved(link: str, name: str) -> str:
     """Return the link of a saved selection, to open and to copy."""
+    address = escape(link, WHOLE)
     return (
-        f'<div class=link><a href="{escape(link)}" title="{escape(link)}">{escape(name)}</a>'
-        f'<button data-copy="{escape(link)}">copy link</button></div>'
+        f'<div class=link><a href="{address}" title="{address}">{escape(name)}</a>'
+        f'<button data-copy="{address}">copy link</button></div>'
     )
 
 
