@@ -19,7 +19,7 @@ from curiosity_bluesky.cli_agent import LoadOption, load_strategies
 from curiosity_bluesky.cli_agent import app as about_agents
 from curiosity_bluesky.cli_explore import app as about_maps
 from curiosity_bluesky.cli_facility import app as about_queues
-from curiosity_bluesky.cli_similar import CatalogOption, JsonOption, parameters
+from curiosity_bluesky.cli_similar import CatalogOption, HostNameOption, JsonOption, parameters
 from curiosity_bluesky.cli_similar import app as about_images
 from curiosity_bluesky.display import WHOLE, Console, Table, plain
 from curiosity_bluesky.errors import InputError
@@ -487,6 +487,7 @@ def serve(
     private: Annotated[
         bool, typer.Option("--private", help="Let nobody read without the key.")
     ] = False,
+    host_name: HostNameOption = None,
 ) -> None:
     """Serve a catalogue directory to this machine, for Tiled and databroker clients."""
     import os
@@ -501,7 +502,11 @@ def serve(
     # Asked to end by whoever started it, it closes as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, _end)
     server = EmbeddedServer(
-        Path(where), port, os.environ.get("TILED_API_KEY"), anonymous_read=not private
+        Path(where),
+        port,
+        os.environ.get("TILED_API_KEY"),
+        anonymous_read=not private,
+        host_names=host_name or (),
     )
     console.print(f"serving at {server.uri}  (Ctrl-C ends it)", highlight=False)
     if port == 8000 and not private:

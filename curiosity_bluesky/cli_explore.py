@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import typer
 
-from curiosity_bluesky.cli_similar import CatalogOption
+from curiosity_bluesky.cli_similar import CatalogOption, HostNameOption
 from curiosity_bluesky.display import Console
 from curiosity_bluesky.errors import InputError
 
@@ -35,6 +35,7 @@ def explore(
     selection: Annotated[
         str | None, typer.Option(metavar="ID", help="Open a selection that was saved.")
     ] = None,
+    host_name: HostNameOption = None,
 ) -> None:
     """Explore all images of a catalogue on maps, in the browser."""
     run_explore(
@@ -43,6 +44,7 @@ def explore(
         by=by,
         browser=browser,
         selection=selection,
+        host_names=host_name or (),
         say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
     )
 
@@ -54,6 +56,7 @@ def run_explore(
     by: str | None = None,
     browser: bool = True,
     selection: str | None = None,
+    host_names: Sequence[str] = (),
     say: Callable[[str], Any] = print,
 ) -> None:
     """Serve the explorer page until Ctrl-C.
@@ -71,6 +74,8 @@ def run_explore(
         Whether to open the page in a browser.
     selection
         The key of a saved selection to open first.
+    host_names
+        Names that the page is reached by besides 127.0.0.1 and localhost.
     say
         Is told what goes on.
 
@@ -87,9 +92,11 @@ def run_explore(
             'the explorer page needs Bokeh: pip install "curiosity-bluesky[explore]"'
         ) from None
     from curiosity_bluesky.catalog import connect
+    from curiosity_bluesky.hosts import Hosts
     from curiosity_bluesky.views.explore.serving import PageServer
     from curiosity_bluesky.views.explore.state import Room
 
+    Hosts.of(extra=host_names)  # its error before anything is served
     with ExitStack() as stack:
         readable(catalog, stack)
         opened = stack.enter_context(connect(catalog, create=False))
@@ -105,7 +112,7 @@ def run_explore(
             run_link=run_links(opened),
             remark=remark,
         )
-        server = PageServer(room, port, descriptor=by)
+        server = PageServer(room, port, descriptor=by, host_names=host_names)
         link = server.link + (f"?selection={quote(selection)}" if selection else "")
 
         def ready() -> None:

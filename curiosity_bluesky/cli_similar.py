@@ -25,6 +25,10 @@ CatalogOption = Annotated[
         help="Directory, Tiled URI or Tiled profile. [default: $CURIOSITY_CATALOG or runs]",
     ),
 ]
+HostNameOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Another name of it, such as behind a reverse proxy."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 

@@ -13,6 +13,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import uvicorn
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.hdf5 import uri_of
+from curiosity_bluesky.hosts import HostCheck, Hosts
 
 INDEX, INDEX_SPEC = "similarity", "SimilarityIndex"
 """Key and spec of the container beside the runs that holds descriptors of their images."""
@@ -55,6 +57,9 @@ class EmbeddedServer:
         Key that allows everything. Default: a random one.
     anonymous_read
         Whether anybody on this machine may read without a key.
+    host_names
+        Names that the server is reached by besides 127.0.0.1 and localhost, such as through a
+        reverse proxy. It answers to no others.
 
     Attributes
     ----------
@@ -77,7 +82,9 @@ class EmbeddedServer:
         port: int = 0,
         api_key: str | None = None,
         anonymous_read: bool = False,
+        host_names: Sequence[str] = (),
     ) -> None:
+        hosts = Hosts.of("127.0.0.1", host_names)
         self.directory = writable_directory(directory)
         self.api_key = api_key or secrets.token_hex(16)
         self._lock = _lock(self.directory)
@@ -91,12 +98,12 @@ class EmbeddedServer:
         try:
             # Of a server that was killed: whoever waits for this one must not ask there.
             (self.directory / "server.json").unlink(missing_ok=True)
-            self._start(port, anonymous_read)
+            self._start(port, anonymous_read, hosts)
         except BaseException:
             self._lock.release()
             raise
 
-    def _start(self, port: int, anonymous_read: bool) -> None:
+    def _start(self, port: int, anonymous_read: bool, hosts: Hosts) -> None:
         # Imported here, since it takes seconds and reading from a remote server needs none of it.
         from tiled.server.app import build_app_from_config
 
@@ -105,7 +112,9 @@ class EmbeddedServer:
         listening = _listen(port)
         app = build_app_from_config(_config(self.directory, self.api_key, anonymous_read))
         _settings_of_its_own(app, self.api_key, anonymous_read)
-        config = uvicorn.Config(app, loop="asyncio", log_config=_logging(self.directory))
+        config = uvicorn.Config(
+            HostCheck(app, hosts), loop="asyncio", log_config=_logging(self.directory)
+        )
         self._server = _Server(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([listening],), name="tiled", daemon=True

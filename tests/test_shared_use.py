@@ -131,6 +131,13 @@ def test_the_command_for_keys_prints_one(shared):
     assert wrong.returncode == 2 and "expected such as 12h" in wrong.stderr
 
 
+def test_the_server_answers_to_its_own_names_alone(shared):
+    for path in ("", "metadata/", "nothing"):
+        for name, refused in (("evil.example", True), ("localhost", False), ("127.0.0.1:1", False)):
+            answer = httpx.get(f"{shared.uri}/{path}", headers={"Host": name})
+            assert (answer.status_code == 403) == refused
+
+
 @pytest.mark.slow
 def test_the_server_does_not_start_without_its_variables(shared):
     env = {**os.environ, **shared.environment, "CURIOSITY_SECRET_KEY": ""}

@@ -12,10 +12,19 @@ from typing import Annotated, Any
 import typer
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.shared.serving import SharedCatalogue, make_key, prepare
+from curiosity_bluesky.shared.serving import (
+    SharedCatalogue,
+    make_key,
+    prepare,
+    serve_configuration,
+)
 
 app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
 
+HostNameOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Another name of it, such as behind a reverse proxy."),
+]
 _UNITS = {"h": 3600, "d": 86400, "y": 365 * 86400}
 
 
@@ -23,11 +32,12 @@ _UNITS = {"h": 3600, "d": 86400, "y": 365 * 86400}
 def serve(
     directory: Annotated[Path, typer.Argument(help="Where all of it is; made if need be.")],
     port: Annotated[int, typer.Option(help="Of Tiled, on 127.0.0.1; 0: a free one.")] = 8000,
+    host_name: HostNameOption = None,
 ) -> None:
     """Serve a catalogue from PostgreSQL and Tiled in one directory until Ctrl-C."""
     signal.signal(signal.SIGTERM, _end)
     typer.echo("starting PostgreSQL and Tiled ...")
-    with SharedCatalogue(directory, port) as shared:
+    with SharedCatalogue(directory, port, host_name or ()) as shared:
         typer.echo(f"serving at {shared.uri}  (Ctrl-C ends it)")
         typer.echo("where runs are written:")
         typer.echo(f"  export CURIOSITY_CATALOG={shared.uri}")
@@ -39,6 +49,16 @@ def serve(
         except KeyboardInterrupt:
             return
     raise InputError(f"the Tiled server has ended; {shared.directory / 'tiled.log'} says why")
+
+
+@app.command()
+def tiled(
+    config: Annotated[Path, typer.Argument(help="Such as profiles/tiled-server/config.yml.")],
+    port: Annotated[int | None, typer.Option(help="[default: the configuration's]")] = None,
+    host_name: HostNameOption = None,
+) -> None:
+    """Serve a configuration as `tiled serve config` does, with a check of the host name."""
+    serve_configuration(config, port, host_name or ())
 
 
 @app.command(name="prepare")

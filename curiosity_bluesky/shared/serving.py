@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import httpx
 from sqlalchemy.engine import URL
 
 from curiosity_bluesky.errors import InputError, Unreachable
+from curiosity_bluesky.hosts import HostCheck, Hosts
 from curiosity_bluesky.shared.cluster import Cluster, free_port
 
 _READ = ("read:metadata", "read:data")
@@ -107,8 +108,41 @@ async def _make_roles(environment: Mapping[str, str]) -> None:
         await engine.dispose()
 
 
+def serve_configuration(path: Path, port: int | None = None, extra: Sequence[str] = ()) -> None:
+    """Serve a configuration as ``tiled serve config`` does, with a host check, until it ends.
+
+    Parameters
+    ----------
+    path
+        The configuration.
+    port
+        Default: the configuration's.
+    extra
+        Names that it is reached by besides the address that it listens on.
+
+    Raises
+    ------
+    InputError
+        If the configuration cannot be read.
+    """
+    import uvicorn
+    from tiled.config import parse_configs
+    from tiled.server.app import build_app_from_config
+    from tiled.server.logging_config import LOGGING_CONFIG
+
+    try:
+        config = parse_configs(path)
+    except Exception as error:  # of the file, of YAML, of what Tiled expects
+        raise InputError(f"{path} is no configuration of Tiled: {error}") from error
+    options: dict[str, Any] = {"host": "127.0.0.1", "log_config": LOGGING_CONFIG, **config.uvicorn}
+    if port is not None:
+        options["port"] = port
+    hosts = Hosts.of(options["host"], extra)
+    uvicorn.run(HostCheck(build_app_from_config(config), hosts), **options)
+
+
 class TiledServer:
-    """``tiled serve config`` in a process of its own, until it is closed.
+    """Tiled in a process of its own, until it is closed.
 
     Parameters
     ----------
@@ -118,6 +152,8 @@ class TiledServer:
         File for what it says.
     port
         On 127.0.0.1; 0 takes a free one.
+    host_names
+        Names that it is reached by besides 127.0.0.1 and localhost.
 
     Attributes
     ----------
@@ -132,8 +168,16 @@ class TiledServer:
         If it does not start.
     """
 
-    def __init__(self, environment: Mapping[str, str], log: Path, port: int = 0) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        log: Path,
+        port: int = 0,
+        host_names: Sequence[str] = (),
+    ) -> None:
+        Hosts.of(extra=host_names)  # its error before anything is started
         self._environment = {**os.environ, **environment}
+        self._host_names = host_names
         self._log = log
         self.port = port or free_port()
         self.uri = f"http://127.0.0.1:{self.port}/api/v1"
@@ -146,10 +190,11 @@ class TiledServer:
 
     def start(self) -> None:
         """Start it, on the same port as before."""
-        command = ["serve", "config", str(configuration()), "--port", str(self.port)]
+        command = ["tiled", str(configuration()), "--port", str(self.port)]
+        command += [word for name in self._host_names for word in ("--host-name", name)]
         with open(self._log, "a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tiled", *command],
+                [sys.executable, "-m", "curiosity_bluesky.shared", *command],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -254,6 +299,8 @@ class SharedCatalogue:
         ``secrets`` (readable by its owner alone). It is made if need be.
     port
         Of Tiled on 127.0.0.1; 0 takes a free one.
+    host_names
+        Names that Tiled is reached by besides 127.0.0.1 and localhost.
 
     Attributes
     ----------
@@ -272,7 +319,8 @@ class SharedCatalogue:
         If PostgreSQL is not installed, or one of the two does not start.
     """
 
-    def __init__(self, directory: Path, port: int = 0) -> None:
+    def __init__(self, directory: Path, port: int = 0, host_names: Sequence[str] = ()) -> None:
+        Hosts.of(extra=host_names)  # its error before anything is made
         self.directory = Path(directory).expanduser().resolve()
         self._secrets = self.directory / "secrets"
         for path in (self.directory, self.directory / "files", self.directory / "assets"):
@@ -289,7 +337,8 @@ class SharedCatalogue:
                 "CURIOSITY_STREAMING": "memory",
             }
             prepare(self.environment)
-            self.server = TiledServer(self.environment, self.directory / "tiled.log", port)
+            log = self.directory / "tiled.log"
+            self.server = TiledServer(self.environment, log, port, host_names)
         except BaseException:
             self.cluster.close()
             raise

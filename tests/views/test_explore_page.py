@@ -37,6 +37,8 @@ ARGUMENTS = [
     "--no-sandbox", "--headless=new", "--disable-gpu",
     "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
+    # What a page does that lets a name of its own point here (DNS rebinding).
+    "--host-resolver-rules=MAP evil.example 127.0.0.1",
 ]  # fmt: skip
 WAIT = 30_000
 # What the server changes reaches the page piece by piece: whatever is said of it is waited for.
@@ -135,6 +137,8 @@ def _page(server: PageServer, context: Any) -> Iterator[Any]:
     page = context.new_page()
     failed: list[str] = []
     page.on("pageerror", lambda error: failed.append(str(error)))
+    # What the policy forbids is said on the console alone.
+    page.on("console", lambda said: failed.append(said.text) if "Policy" in said.text else None)
     opened(page, server.link)
     yield page
     assert page.evaluate("window.hacked === undefined"), "what a run says was run as a script"
@@ -427,6 +431,39 @@ def test_thumbnails_are_served_and_nothing_else(server: PageServer) -> None:
     for wrong in (f"{IMAGES}.png", "-1.png", "..%2f..%2fetc%2fpasswd", "5.png.txt", "../5.png"):
         assert status(f"{address}/{wrong}")[0] == 404
     assert status(f"{address}/5.png", Host="evil.example")[0] == 403
+
+
+def test_a_page_whose_name_points_here_reads_nothing(server: PageServer, context: Any) -> None:
+    port = server.address.rpartition(":")[2]
+    page = context.new_page()
+    answer = page.goto(f"http://evil.example:{port}/explore")
+    assert answer.status == 403 and page.evaluate("location.hostname") == "evil.example"
+    assert page.evaluate("typeof Bokeh") == "undefined"
+    thumbnail = f"/thumbnail/{server.room.digest}/5.png"
+    tried = f"""async () => {{
+      const read = (path) => fetch(path).then((answer) => answer.status, () => "none")
+      const talk = (where) => new Promise((done) => {{
+        const socket = new WebSocket(where, ["bokeh", "token"])
+        socket.onopen = () => done("open")
+        socket.onerror = () => done("refused")
+      }})
+      return [await read("/explore"), await read("{thumbnail}"),
+              await read("/static/js/bokeh.min.js"),
+              await talk(`ws://${{location.host}}/explore/ws`),
+              await talk("ws://127.0.0.1:{port}/explore/ws")]
+    }}"""
+    found = page.evaluate(tried)
+    assert found == [403, 403, 403, "refused", "refused"]
+    page.close()
+
+
+def test_the_page_is_shown_in_no_frame(server: PageServer, context: Any) -> None:
+    page = context.new_page()
+    refused: list[str] = []
+    page.on("console", lambda said: refused.append(said.text))
+    page.set_content(f'<iframe src="{server.link}"></iframe>')
+    until(page, lambda: any("frame" in text for text in refused))
+    page.close()
 
 
 def test_a_port_that_is_taken_is_said(server: PageServer) -> None:

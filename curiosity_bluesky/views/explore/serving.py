@@ -6,7 +6,7 @@ import io
 import re
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,15 @@ import PIL.Image
 from bokeh.application import Application
 from bokeh.application.handlers import FunctionHandler
 from bokeh.document import Document
-from bokeh.server.server import Server
+from bokeh.server.server import BaseServer
+from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
+from tornado.netutil import bind_sockets
 from tornado.web import HTTPError, RequestHandler
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.hosts import Hosts
+from curiosity_bluesky.views.explore.checking import CheckedTornado
 from curiosity_bluesky.views.explore.page import Page
 from curiosity_bluesky.views.explore.projecting import Projections
 from curiosity_bluesky.views.explore.state import Room, Visit
@@ -46,6 +50,9 @@ class PageServer:
         By which images are compared, and how they are projected, first.
     cache
         Where maps are kept; default: the user's cache.
+    host_names
+        Names that the page is reached by besides `host`, 127.0.0.1 and localhost, such as through
+        a reverse proxy. It answers to no others.
 
     Attributes
     ----------
@@ -66,7 +73,9 @@ class PageServer:
         descriptor: str | None = None,
         method: str = "pca",
         cache: Path | None = None,
+        host_names: Sequence[str] = (),
     ) -> None:
+        hosts = Hosts.of(host, host_names)
         visit = Visit(room, descriptor, method)  # its errors before anything is started
         port = _free(host, port)
         self.address = f"http://{host}:{port}"
@@ -74,7 +83,6 @@ class PageServer:
         self.projections = Projections(cache)
         self._pool = ThreadPoolExecutor(1, "describe")
         self._first = self.projections.ask(visit.vectors(), "pca")
-        allowed = [f"{name}:{port}" for name in dict.fromkeys((host, "127.0.0.1", "localhost"))]
         thumbnails = f"thumbnail/{room.digest}"
 
         def show(document: Document) -> None:
@@ -90,26 +98,27 @@ class PageServer:
                 key = "?"  # nothing that a path could be made of
             page.open(key)
 
-        shared = {"room": room, "allowed": allowed}
+        loop = IOLoop()
         try:
-            self._server = Server(
-                {"/explore": Application(FunctionHandler(show))},
-                io_loop=IOLoop(),
-                port=port,
-                address=host,
-                allow_websocket_origin=allowed,
-                # An upload in base64, and what goes around it.
-                websocket_max_message_size=2 * LARGEST,
-                extra_patterns=[
-                    (r"/", _Home),
-                    (rf"/thumbnail/{room.digest}/(\d{{1,9}})\.png", _Thumbnail, shared),
-                ],
-                use_index=False,
-                # A page whose connection broke for a moment finds what it showed again.
-                unused_session_lifetime_milliseconds=60_000,
-            )
+            sockets = bind_sockets(port, host)
         except OSError as error:
             raise InputError(_taken(port, error)) from None
+        app = CheckedTornado(
+            {"/explore": Application(FunctionHandler(show))},
+            hosts=hosts,
+            # An upload in base64, and what goes around it.
+            websocket_max_message_size_bytes=2 * LARGEST,
+            extra_patterns=[
+                (r"/", _Home),
+                (rf"/thumbnail/{room.digest}/(\d{{1,9}})\.png", _Thumbnail, {"room": room}),
+            ],
+            use_index=False,
+            # A page whose connection broke for a moment finds what it showed again.
+            unused_session_lifetime_milliseconds=60_000,
+        )
+        served = HTTPServer(app)
+        served.add_sockets(sockets)
+        self._server = BaseServer(loop, app, served)
 
     def _here(self, request: Any) -> str:
         host = request.headers.get("Host") if request is not None else None
@@ -157,20 +166,16 @@ class _Home(RequestHandler):
 
 
 class _Thumbnail(RequestHandler):
-    def initialize(self, room: Room, allowed: list[str]) -> None:
-        self._room, self._allowed = room, allowed
+    def initialize(self, room: Room) -> None:
+        self._room = room
 
     def get(self, row: str) -> None:
-        # A page elsewhere could give this address a name of its own, and then read from it.
-        if self.request.host not in self._allowed:
-            raise HTTPError(403)
         thumbnails, number = self._room.collection.thumbnails, int(row)
         if thumbnails is None or number >= len(thumbnails):
             raise HTTPError(404)
         # The address changes with the collection: what lies there stays.
         self.set_header("Cache-Control", "private, max-age=31536000, immutable")
         self.set_header("Content-Type", "image/png")
-        self.set_header("X-Content-Type-Options", "nosniff")
         self.write(png_of(thumbnails[number]))
 
 
