@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from curiosity_bluesky.checks import PROCESSES, whole
 from curiosity_bluesky.errors import InputError
 
 app = typer.Typer()
@@ -46,6 +47,8 @@ def index(
     from curiosity_bluesky.catalog import connect
     from curiosity_bluesky.similarity.index import Index
 
+    if workers is not None:
+        whole("--workers", workers, 1, PROCESSES)
     columns = TextColumn("{task.description}"), TextColumn("{task.completed} images")
     with connect(catalog, create=False) as opened, Progress(
         *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True
