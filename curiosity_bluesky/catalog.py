@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 from tiled.profiles import list_profiles
@@ -32,6 +35,9 @@ from curiosity_bluesky.summary import Wanted, journalled, summary_of
 from curiosity_bluesky.writer import JournaledWriter
 
 T = TypeVar("T")
+
+_PAGE = 300
+"""Tiled gives no more of them at once."""
 
 DEFAULT = "runs"
 """Directory of the catalogue when ``CURIOSITY_CATALOG`` says nothing else."""
@@ -279,7 +285,9 @@ class Catalog:
 
         def ask(client: Any) -> dict[str, tuple[float, RunSummary]]:
             found = wanted.among(client).sort(("start.time", -1)).items()
-            found = found if last is None else found.head(last)
+            if last is not None:
+                one_page = last <= _PAGE  # no more travel than are wanted
+                found = found.head(last) if one_page else islice(found, min(last, sys.maxsize))
             return {
                 uid: (run.metadata["start"]["time"], summary_of(run, self.journal))
                 for uid, run in found
@@ -351,11 +359,9 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
         If the directory cannot be written to or holds no catalogue, or if the server does
         not answer (unless `create`) or refuses the key.
     """
-    where = os.fspath(where or os.environ.get("CURIOSITY_CATALOG") or DEFAULT)
-    # A name is a directory as soon as there is one; write ./name to mean one yet to be made.
-    is_profile = not Path(where).exists() and where == Path(where).name and where in list_profiles()
-    if where.startswith(("http://", "https://")) or is_profile:
-        connection = RemoteConnection(where)
+    place, elsewhere = _place(where)
+    if elsewhere:
+        connection = RemoteConnection(place)
         try:
             return Catalog(connection, connection.open())
         except Unreachable as error:
@@ -365,14 +371,51 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
                 f"{error}; what is measured meanwhile waits in {connection.journal}", stacklevel=2
             )
             return Catalog(connection)
-    directory = Path(where).expanduser().resolve()
-    if not create and not (directory / "catalog.db").exists():
+    if not create and not (Path(place).expanduser() / "catalog.db").exists():
         raise InputError(
-            f"no catalogue at {where}; expected a directory that a run was written to, a Tiled "
+            f"no catalogue at {place}; expected a directory that a run was written to, a Tiled "
             "URI or a Tiled profile: give one with --catalog, or make a run with `curiosity demo`"
         )
-    connection = DirectoryConnection(where)
+    connection = DirectoryConnection(place)
     return Catalog(connection, connection.open())
+
+
+def check_place(where: str | os.PathLike[str] | None = None) -> None:
+    """Make sure that a catalogue may be where `connect` is told, without making or asking it.
+
+    Raises
+    ------
+    InputError
+        If that is no URI, or no directory that can be written to.
+    """
+    place, elsewhere = _place(where)
+    if elsewhere:
+        return
+    path = Path(place).expanduser().absolute()
+    there = next(each for each in (path, *path.parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(
+            f"the catalogue directory {place} cannot be written to; choose another with "
+            "--catalog DIR"
+        )
+
+
+def _place(where: str | os.PathLike[str] | None) -> tuple[str, bool]:
+    """Return what the user calls a catalogue, and whether another server has it."""
+    place = os.fspath(where or os.environ.get("CURIOSITY_CATALOG") or DEFAULT)
+    expected = "a directory, a Tiled URI such as http://127.0.0.1:8000 or a Tiled profile"
+    try:
+        place.encode()
+        if place.startswith(("http://", "https://")):
+            # Both read it later, and neither complains of all that the other does.
+            if not httpx.URL(place).host or urlsplit(place).port == 0:
+                raise ValueError("it names no server")
+            return place, True
+        # A name is a directory as soon as there is one; write ./name to mean one yet to be made.
+        there = Path(place).expanduser().exists()
+    except (ValueError, OSError, RuntimeError, httpx.InvalidURL) as error:
+        raise InputError(f"the catalogue is {place!r} ({error}); expected {expected}") from None
+    return place, not there and place == Path(place).name and place in list_profiles()
 
 
 def _runs(client: Any) -> Any:

@@ -10,6 +10,7 @@ import json
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ import typer
 
 from curiosity_bluesky.cli_agent import LoadOption, load_strategies
 from curiosity_bluesky.cli_agent import app as about_agents
+from curiosity_bluesky.cli_errors import explained
 from curiosity_bluesky.cli_explore import app as about_maps
 from curiosity_bluesky.cli_facility import app as about_queues
 from curiosity_bluesky.cli_similar import CatalogOption, HostNameOption, JsonOption, parameters
@@ -114,7 +116,8 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Let the explorer measure a recorded sample on the simulated microscope."""
-    from curiosity_bluesky.demo import Setting, outline_demo, run_demo
+    from curiosity_bluesky.demo import outline_demo, run_demo
+    from curiosity_bluesky.demo_setting import Choice, Setting
     from curiosity_bluesky.outline import printed
 
     load_strategies(load)
@@ -127,24 +130,25 @@ def demo(
         drift=drift,
         devices=devices,
     )
-    how: dict[str, Any] = {
-        "strategy": strategy,
-        "points": 60 if points is None and time_budget is None else points,
-        "time_budget": time_budget,
-        "resurvey_every": resurvey_every,
-        "seed": seed,
-        "withhold": withhold,
-        "parameters": parameters(settings or []),
-    }
+    choice = Choice(
+        strategy=strategy,
+        points=60 if points is None and time_budget is None else points,
+        time_budget=time_budget,
+        resurvey_every=resurvey_every,
+        lookahead=lookahead,
+        seed=seed,
+        withhold=withhold,
+        parameters=parameters(settings or []),
+        catalog=catalog,
+        picture=picture,
+        warm_start=warm_start,
+    )
     if dry_run:
-        outline = outline_demo(setting, **how)
+        outline = outline_demo(setting, choice)
         print(json.dumps(outline.to_dict()) if as_json else printed(outline))
         return
     with _json_alone(as_json):
-        result = run_demo(
-            setting, catalog=catalog, plot=plot, picture=picture, lookahead=lookahead, index=index,
-            warm_start=warm_start, **how,
-        )  # fmt: skip
+        result = run_demo(setting, choice, plot=plot, index=index)
     _show_result(result, as_json)
 
 
@@ -295,8 +299,9 @@ def export(
 ) -> None:
     """Write a run as an NSID file, for pycroscopy."""
     from curiosity_bluesky.catalog import connect
-    from curiosity_bluesky.exchange.command import run_export
+    from curiosity_bluesky.exchange.command import check_export, run_export
 
+    check_export(file, force)  # before a catalogue is opened
     with connect(catalog, create=False) as opened:
         exported = run_export(opened[uid], file, grid=grid, force=force)
     if as_json:
@@ -591,28 +596,25 @@ def _print_table(rows: list[tuple[str, str]]) -> None:
     console.print(table)
 
 
-def main() -> None:
-    """Run the command; bad input ends with one line and exit code 2."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; what cannot be ends with one line, and exit code 2.
+
+    Parameters
+    ----------
+    arguments
+        Words of the command line; default: those of the process.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app()
-    except InputError as error:
-        print(f"curiosity: {plain(' '.join(str(error).split()), WHOLE)}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:
-        sys.exit(1)
+        if any("\0" in word for word in given):
+            raise InputError("an argument holds a NUL character; leave it out")
+        code = app(given, prog_name="curiosity", standalone_mode=False)
     except Exception as error:
-        # Only a command that talks to a server has httpx at all; none waits for its import.
-        httpx = sys.modules.get("httpx")
-        if httpx is None or not isinstance(error, httpx.TransportError | httpx.HTTPStatusError):
-            raise
-        said = plain(" ".join(f"{type(error).__name__}: {error}".split()), WHOLE)
-        refused = isinstance(error, httpx.HTTPStatusError)
-        print(
-            f"curiosity: the Tiled server {'failed' if refused else 'went away'} ({said}); what "
-            "was measured is in the catalogue or in its journal, try again",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+        # typer has a box of five lines for it, and a screen for a wrong value.
+        code, said = explained(error)
+        if said:
+            print(f"curiosity: {plain(' '.join(said.split()), WHOLE)}", file=sys.stderr)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

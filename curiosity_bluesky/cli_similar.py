@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from curiosity_bluesky.checks import PROCESSES, whole
 from curiosity_bluesky.display import WHOLE, Console, Table, lines, plain
 from curiosity_bluesky.display import moment as local
 from curiosity_bluesky.errors import InputError
@@ -49,6 +50,8 @@ def index(
     from curiosity_bluesky.catalog import connect
     from curiosity_bluesky.similarity.index import Index
 
+    if workers is not None:
+        whole("--workers", workers, 1, PROCESSES)
     columns = TextColumn("{task.description}"), TextColumn("{task.completed} images")
     with connect(catalog, create=False) as opened, Progress(
         *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -20,9 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.catalog import Catalog, connect
+from curiosity_bluesky.demo_setting import Choice, Setting, course_of
 from curiosity_bluesky.display import Console
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Explorer, Flag, Scorer, Strategy, withheld_pixels
+from curiosity_bluesky.learning import Flag, Scorer, Strategy, withheld_pixels
 from curiosity_bluesky.outline import Outline, duration
 from curiosity_bluesky.past import Past
 from curiosity_bluesky.plan_stubs import BY_HAND
@@ -33,24 +34,13 @@ from curiosity_bluesky.report import (
     decision_seconds,
     drift_in_words,
     flag_in_words,
-    number,
 )
-from curiosity_bluesky.session import (
-    SPEED,
-    Instrument,
-    served_instrument,
-    simulated_instrument,
-)
+from curiosity_bluesky.report import number as in_words
+from curiosity_bluesky.session import Instrument
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.steering import steer
 from curiosity_bluesky.views import LiveView
 from curiosity_bluesky.warm import Warm, past_of
-from sim_devices import Faults, open_sample
-from sim_devices.drift import askew
-from sim_devices.faults import KINDS
-
-DEVICES = ("simulated", "epics")
-"""What a demo can measure with."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +108,11 @@ class DemoResult:
             ("spectra", f"{self.points} in {self.seconds:.0f} s"),
             ("ended by", self.reason),
             ("a decision", f"{self.seconds_per_decision:.3g} s (median after the seeds)"),
-            ("test nMSE", f"{number(self.test_nmse)}  (withheld pixels; 1: the mean spectrum)"),
-            ("hidden nMSE", f"{number(self.hidden_nmse)}  (all pixels not measured)"),
+            ("test nMSE", f"{in_words(self.test_nmse)}  (withheld pixels; 1: the mean spectrum)"),
+            ("hidden nMSE", f"{in_words(self.hidden_nmse)}  (all pixels not measured)"),
             (
                 "published score",
-                f"{number(self.published_score)}  (sum of MSE over all pixels, least of the run)",
+                f"{in_words(self.published_score)}  (sum of MSE over all pixels, least of the run)",
             ),
         ]
         rows += [("drift", self.drift)] if self.drift else []
@@ -133,127 +123,53 @@ class DemoResult:
         return rows + ([("picture", self.picture)] if self.picture else [])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What lies under the simulated microscope; in the start document, for `resume_demo`.
+def run_demo(
+    setting: Setting, choice: Choice, *, plot: bool = True, index: bool = False
+) -> DemoResult:
+    """Explore a sample under the simulated microscope.
 
     Parameters
     ----------
-    sample, image_slice, spectra_slice
-        See `sim_devices.open_sample`.
-    speed
-        Simulated seconds per second.
-    faults
-        Probability of each kind of fault, see `sim_devices.Faults`.
-    drift
-        How fast the sample drifts, nm per simulated minute, 37 degrees off the x axis.
-    devices
-        ``simulated``, in this process, or ``epics``: over Channel Access, see
-        `served_instrument`.
-    """
-
-    sample: str
-    image_slice: int | str | None = None
-    spectra_slice: str | None = None
-    speed: float = SPEED
-    faults: Mapping[str, Any] = field(default_factory=dict)
-    drift: float = 0.0
-    devices: str = "simulated"
-
-    @contextmanager
-    def instrument(self, seed: int) -> Iterator[Instrument]:
-        """Put the sample under the microscope, for as long as the context lasts."""
-        if self.devices not in DEVICES:
-            raise InputError(f"there are no devices {self.devices!r}; expected {DEVICES}")
-        sample = open_sample(self.sample, image=self.image_slice, spectra=self.spectra_slice)
-        for name in self.faults:
-            if name not in KINDS:
-                raise InputError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
-        faults = Faults(**self.faults, seed=seed) if self.faults else None
-        if self.devices == "simulated":
-            yield simulated_instrument(
-                sample, speed=self.speed, faults=faults, drift_um_per_min=askew(self.drift)
-            )
-            return
-        with served_instrument(sample, *self._options(seed)) as instrument:
-            yield instrument
-
-    def _options(self, seed: int) -> list[str]:
-        """Return it as options of ``curiosity ioc``."""
-        given = {
-            "--sample": self.sample,
-            "--image-slice": self.image_slice,
-            "--spectra-slice": self.spectra_slice,
-            "--speed": self.speed,
-            "--seed": seed if self.faults else None,
-            "--drift": self.drift or None,
-        }
-        options = [f"{name}={value}" for name, value in given.items() if value is not None]
-        return options + [f"--fault={kind}={share}" for kind, share in self.faults.items()]
-
-
-def run_demo(
-    setting: Setting,
-    *,
-    strategy: str,
-    points: int | None,
-    seed: int,
-    catalog: str | None,
-    plot: bool,
-    picture: Path | None,
-    withhold: float,
-    lookahead: int,
-    parameters: Mapping[str, Any],
-    resurvey_every: int = 0,
-    time_budget: float | None = None,
-    index: bool = False,
-    warm_start: str | None = None,
-    warm_gate: float | None = None,
-) -> DemoResult:
-    """Explore a sample under the simulated microscope; the parameters are the command's.
+    setting, choice
+        What lies under the microscope, and how it is measured.
+    plot, index
+        Whether to draw, and whether the run is indexed for `similar`.
 
     Raises
     ------
     InputError
         If something cannot be used; nothing is written then.
     """
-    chosen = Strategy.named(strategy, **{"budget": points, **parameters})
-    warm = None if warm_start is None else Warm(warm_start, catalog, warm_gate)
-    if warm is not None:
-        warm.check(chosen)
-    if picture is not None:
-        check_picture(picture)
-    with setting.instrument(seed) as instrument:
-        course = _course(instrument, withhold, lookahead, resurvey_every, time_budget=time_budget)
-        Explorer(instrument.survey(withhold), chosen, seed)  # says what cannot be
-        with connect(catalog) as runs:
-            agent = CuriosityAgent(chosen, seed)
-            result = _explored(
-                runs, instrument, agent, course, setting, plot, picture, warm=warm
-            )  # fmt: skip
-            if index:
-                Index(runs).update([result.uid])
-            return result
+    with (
+        choice.ready(setting) as (instrument, chosen, course, warm),
+        connect(choice.catalog) as runs,
+    ):
+        agent = CuriosityAgent(chosen, choice.seed)
+        result = _explored(
+            runs, instrument, agent, course, setting, plot, choice.picture, warm=warm
+        )
+        if index:
+            Index(runs).update([result.uid])
+        return result
 
 
-def outline_demo(
-    setting: Setting, *, strategy: str, points: int | None, seed: int, withhold: float,
-    parameters: Mapping[str, Any], resurvey_every: int = 0, time_budget: float | None = None,
-) -> Outline:  # fmt: skip
+def outline_demo(setting: Setting, choice: Choice) -> Outline:
     """Return what `run_demo` would do; nothing is written.
 
     Raises
     ------
     InputError
-        If something cannot be used.
+        If something cannot be used: the same as `run_demo` refuses.
     """
-    agent = CuriosityAgent(Strategy.named(strategy, **{"budget": points, **parameters}), seed)
-    with setting.instrument(seed) as instrument:
+    with choice.ready(setting) as (instrument, chosen, course, _):
         stage = instrument.stage
         devices = [instrument.spectrometer], stage.x, stage.y, instrument.imager
-        survey = instrument.survey(withhold)
         return Outline.of(
-            agent, survey, *devices, resurvey=(resurvey_every, 0.0), time_budget=time_budget
+            CuriosityAgent(chosen, choice.seed),
+            instrument.survey(choice.withhold),
+            *devices,
+            resurvey=(course.resurvey_every, course.resurvey_minutes),
+            time_budget=course.time_budget,
         )
 
 
@@ -280,35 +196,13 @@ def resume_demo(
         check_picture(picture)
     with connect(catalog, create=False) as runs:
         past = past_of(runs, uid)
-        known = past.start.get(DEMO)
-        if not isinstance(known, Mapping):
-            raise InputError(
-                f"run {past.uid} was not made by `curiosity demo`; resume it where its devices "
-                f"are: RE(curiosity_plan(detectors, x, y, imager, resume={past.uid[:8]!r}))"
-            )
-        setting = Setting(**known)
+        setting = Setting.of(past)
         agent = CuriosityAgent(past.strategy, past.seed)
         with setting.instrument(past.seed) as instrument:
-            course = _course(instrument, past.withhold, past.lookahead, *past.resurvey)
+            course = course_of(instrument, past.withhold, past.lookahead, *past.resurvey)
             return _explored(
                 runs, instrument, agent, course, setting, plot, picture, past, points
             )  # fmt: skip
-
-
-def _course(
-    instrument: Instrument,
-    withhold: float,
-    lookahead: int,
-    resurvey_every: int = 0,
-    resurvey_minutes: float = 0.0,
-    time_budget: float | None = None,
-) -> Course:
-    # A simulated fault is over at once, and so is a spectrum that is not late.
-    timeout = 10 + 10 * (instrument.spectrometer.seconds or 0)
-    return Course(
-        withhold=withhold, lookahead=lookahead, retry_wait=0.1, timeout=timeout,
-        resurvey_every=resurvey_every, resurvey_minutes=resurvey_minutes, time_budget=time_budget,
-    )  # fmt: skip
 
 
 def _explored(

@@ -18,10 +18,10 @@ from bluesky.utils import MsgGenerator
 
 from curiosity_bluesky import documents, plan_stubs, safety
 from curiosity_bluesky.agent import Agent, AgentAway, Decided
+from curiosity_bluesky.checks import FEW, number, whole
 from curiosity_bluesky.documents import Record
 from curiosity_bluesky.drift import Tracker
-from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey, withheld_pixels
+from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.crowding import Crowding
 from curiosity_bluesky.learning.survey import Pixel
 from curiosity_bluesky.past import Past
@@ -83,18 +83,25 @@ class Course:
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
-        if self.time_budget is not None and not 0 < self.time_budget < np.inf:
-            raise InputError(f"time_budget is {self.time_budget}; expected seconds, more than 0")
-        least = {"max_failures": 1, "timeout": 1e-3}
-        for name in ("lookahead", "retries", "retry_wait", "timeout", "max_failures", "maps_every"):
-            value = getattr(self, name)
-            if not value >= least.get(name, 0):
-                raise InputError(f"{name} is {value}; expected {least.get(name, 0):g} or more")
-        for name in ("resurvey_every", "resurvey_minutes"):
-            value = getattr(self, name)
-            if not 0 <= value < np.inf:
-                raise InputError(f"{name} is {value}; expected 0 (never) or more")
-        withheld_pixels((1, 1), self.withhold)  # complains before anything moves
+        checked: dict[str, Any] = {
+            name: whole(name, getattr(self, name), least, FEW)
+            for name, least in (
+                ("lookahead", 0), ("retries", 0), ("max_failures", 1), ("maps_every", 0),
+                ("resurvey_every", 0),
+            )
+        }  # fmt: skip
+        for name, least in (("retry_wait", 0.0), ("timeout", 1e-3), ("resurvey_minutes", 0.0)):
+            what = "minutes" if name == "resurvey_minutes" else "seconds"
+            checked[name] = number(name, getattr(self, name), least, what=what)
+        if self.time_budget is not None:
+            checked["time_budget"] = number(
+                "time_budget", self.time_budget, open_low=True, what="seconds"
+            )
+        if self.max_bias is not None:
+            checked["max_bias"] = number("max_bias", self.max_bias, what="volts")
+        share = number("withhold", self.withhold, 0.0, 1.0, open_high=True, what="a share")
+        for name, value in (checked | {"withhold": share}).items():
+            object.__setattr__(self, name, value)  # plain, so that JSON takes it
 
 
 @dataclass

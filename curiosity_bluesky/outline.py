@@ -142,8 +142,11 @@ def printed(outline: Outline) -> str:
     for name, (limits, reach) in outline.limits.items():
         table.add_row(name, f"may go {_range(limits)}, the survey reaches {_range(reach)}")
     for name, seconds in outline.seconds.items():
-        words = {"survey": "time, survey", "planned": "time, planned", "all": "time, all"}[name]
-        table.add_row(words, "not known" if seconds is None else duration(seconds))
+        said = "not known" if seconds is None else duration(seconds)
+        if name == "all" and seconds is not None:
+            # What learning takes depends on what is measured: nothing is known of it yet.
+            said += ", and the learning: each decision after the seeds takes its time as well"
+        table.add_row(f"time, {name}", said)
     if outline.planned is None:
         planned = "not known before there is a survey: the imager holds none"
     else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curiosity_bluesky import documents
+from curiosity_bluesky.checks import number, whole
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Earlier, Strategy
 
@@ -35,10 +36,15 @@ class Past:
         Raises
         ------
         InputError
-            If it was not made by `curiosity_plan`, or ended before its survey was written.
+            If it was not made by `curiosity_plan`, if its start document says what no run can
+            have, or if it ended before its survey was written.
         """
         past = Past(list(runs))
-        past.strategy  # noqa: B018 (complains where there is none)
+        try:
+            # Each complains where it is of another kind.
+            _ = past.strategy, past.withhold, past.lookahead, past.resurvey
+        except InputError as error:
+            raise InputError(f"run {past.uid} cannot be resumed: {error}") from None
         if not _has_survey(past.documents):
             raise InputError(
                 f"run {past.uid} was interrupted before its survey was written; "
@@ -79,19 +85,21 @@ class Past:
     @property
     def withhold(self) -> float:
         """Share of the pixels that are never measured."""
-        return float(self.start.get("curiosity_withhold", 0.0))
+        share = self.start.get("curiosity_withhold", 0.0)
+        return number("curiosity_withhold", share, 0.0, 1.0, open_high=True, what="a share")
 
     @property
     def lookahead(self) -> int:
         """How many points ahead it decided."""
-        return int(self.start.get(documents.LOOKAHEAD, 0))
+        return whole(documents.LOOKAHEAD, self.start.get(documents.LOOKAHEAD, 0))
 
     @property
     def resurvey(self) -> tuple[int, float]:
         """After how many points and after how many minutes it took the survey anew."""
         start = self.start
-        every = int(start.get(documents.RESURVEY_EVERY, 0))
-        return every, float(start.get(documents.RESURVEY_MINUTES, 0.0))
+        every = whole(documents.RESURVEY_EVERY, start.get(documents.RESURVEY_EVERY, 0))
+        minutes = start.get(documents.RESURVEY_MINUTES, 0.0)
+        return every, number(documents.RESURVEY_MINUTES, minutes, what="minutes")
 
     @property
     def max_bias(self) -> float | None:

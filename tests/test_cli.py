@@ -194,7 +194,10 @@ BAD = {
     "fault that is none": (["--fault", "melts=0.1"], "there is no fault 'melts'; there are raises"),
     "fault without a share": (["--fault", "nan"], "--fault 'nan' is not NAME=VALUE"),
     "fault beyond one": (["--fault", "nan=3"], "nan is 3"),
-    "lookahead below zero": (["--lookahead", "-1"], "lookahead is -1; expected 0 or more"),
+    "lookahead below zero": (
+        ["--lookahead", "-1"],
+        "lookahead is -1; expected a whole",
+    ),
     "no such sample": (["--sample", "PTO"], "PTO_BEPS_1d3um"),
     "no such file": (["--sample", "none.npz"], "none.npz"),
     "not an archive": (["--sample", "text.npz"], "text.npz"),
@@ -412,3 +415,123 @@ def test_what_cannot_be_resumed_is_one_clear_line(RE, instrument, tmp_path, caps
             curiosity("resume", wanted, "--catalog", tmp_path / "runs", "--no-plot")
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
+
+
+# ---- what the run refuses, the dry run refuses
+
+REFUSED = {
+    "a time budget below zero": ["--time-budget", "-1"],
+    "no time": ["--time-budget", "0"],
+    "a time that is no number": ["--time-budget", "nan"],
+    "an endless time": ["--time-budget", "inf"],
+    "fewer re-surveys than none": ["--resurvey-every=-1"],
+    "no lookahead": ["--lookahead", "-1"],
+    "no catalogue": ["--catalog", "https://[::1"],
+    "a catalogue in a file": ["--catalog", "good.npz/runs"],
+    "no picture": ["--picture", "run.foo"],
+    "no warm start": ["--warm-start", "abc"],
+    "a drift that is no number": ["--drift", "nan"],
+    "a share that is no number": ["--withhold", "nan"],
+    "no such option": ["--nonsense", "3"],
+    "a word where a number is": ["--points", "many"],
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_dry_run_refuses_in_one_line_what_the_run_refuses(case, tmp_path, capsys, monkeypatch):
+    _broken_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    said = []
+    for dry in ([], ["--dry-run"]):
+        with pytest.raises(SystemExit) as end:
+            main(["demo", "--sample", "good.npz", "--set", "patch_size=3", *REFUSED[case], *dry])
+        out, err = capsys.readouterr()
+        assert end.value.code == 2 and out == "" and err.count("\n") == 1
+        said.append(err)
+    assert said[0] == said[1]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["index", "--workers", "0"], "--workers is 0; expected a whole number, 1 or more"),
+        (["export", "abcdef", "o.txt"], "o.txt is asked for; expected a file ending in .hf5"),
+        (["runs", "--catalog", "https://[::1"], "the catalogue is 'https://[::1'"),
+        (["show", "abcdef", "--catalog", "http://"], "it names no server"),
+        (["runs", "--catalog", "a\0b"], "NUL"),
+        (["runs", "--catalog", "x" * 300], "too long"),
+        (["runs", "--last"], "requires an argument"),
+        (["nonsense"], "No such command 'nonsense'"),
+    ],
+)
+def test_a_command_line_that_cannot_be_is_one_clear_line(
+    command, said, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(command)
+    out, err = capsys.readouterr()
+    assert end.value.code == 2 and out == ""
+    assert err.startswith("curiosity: ") and err.count("\n") == 1 and said in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_runs_are_asked_for_than_a_page_or_the_catalogue_holds(counted, capsys):
+    where, uids = counted
+    for last in (301, 10**25):  # Tiled gives at most 300 at once
+        curiosity("runs", "--catalog", where, "--last", last, "--json")
+        assert [run["uid"] for run in json.loads(capsys.readouterr().out)] == uids
+
+
+START = {
+    "sample": "synthetic", "image_slice": None, "spectra_slice": None, "speed": 1e4,
+    "faults": {}, "drift": 0.0, "devices": "simulated",
+}  # fmt: skip
+
+
+NOT_UNDERSTOOD = [
+    ({"demo": {**START, "laser": 3}}, "was made with the setting"),
+    ({"demo": {}}, "was made with the setting none"),
+    ({"demo": {**START, "sample": 3}}, "sample is 3"),
+    ({"demo": {**START, "speed": "fast"}}, "speed is 'fast'"),
+    ({"demo": {**START, "faults": [1]}}, "faults are [1]"),
+    ({"demo": {**START, "devices": ["x"]}}, "there are no devices ['x']"),
+    ({"demo": 3}, "was not made by `curiosity demo`"),
+    ({"curiosity_parameters": 3}, "curiosity_parameters is 3"),
+    ({"curiosity_parameters": {"patch_size": [3]}}, "patch_size is [3]"),
+    ({"curiosity_strategy": ["curious"]}, "no strategy named ['curious']"),
+    ({"curiosity_seed": "none"}, "curiosity_seed is 'none'"),
+    ({"curiosity_withhold": "some"}, "curiosity_withhold is 'some'"),
+    ({"curiosity_lookahead": {}}, "curiosity_lookahead is {}"),
+    ({"curiosity_resurvey_every": None}, "curiosity_resurvey_every is None"),
+]
+
+
+def test_a_start_document_that_cannot_be_understood_is_one_clear_line(tmp_path, capsys):
+    """Such as a later version may write, or somebody by hand."""
+    image = {"source": "x", "dtype": "array", "shape": [8, 8]}
+    descriptor = {
+        "uid": "d", "time": 1.0, "name": "survey", "object_keys": {},
+        "configuration": {}, "hints": {}, "data_keys": {"height": image},
+    }  # fmt: skip
+    event = {
+        "uid": "e", "descriptor": "d", "time": 1.0, "seq_num": 1, "filled": {},
+        "data": {"height": np.eye(8).tolist()}, "timestamps": {"height": 1.0},
+    }  # fmt: skip
+    with connect(tmp_path / "runs") as catalog:
+        for number, (changed, said) in enumerate(NOT_UNDERSTOOD):
+            uid = f"{number:08d}-fedc"
+            start = {
+                "uid": uid, "time": 1.0, "curiosity_strategy": "random", "curiosity_seed": 0,
+                "curiosity_parameters": {"patch_size": 3}, "demo": START, **changed,
+            }  # fmt: skip
+            there = [("start", start), ("descriptor", {**descriptor, "run_start": uid})]
+            lines = [json.dumps({"name": n, "doc": d}) for n, d in [*there, ("event", event)]]
+            (catalog.journal / f"{uid}.jsonl").write_text("\n".join(lines) + "\n")
+            with pytest.raises(SystemExit) as end:
+                main(["resume", uid[:8], "--catalog", str(tmp_path / "runs"), "--no-plot"])
+            err = capsys.readouterr().err
+            assert end.value.code == 2
+            assert err.startswith("curiosity: ") and err.count("\n") == 1 and said in err

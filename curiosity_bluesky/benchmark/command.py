@@ -18,6 +18,7 @@ from curiosity_bluesky.benchmark.campaign import Campaign, TrialsFailed, run_cam
 from curiosity_bluesky.benchmark.patch_sizes import patch_size_study
 from curiosity_bluesky.benchmark.report import write_report
 from curiosity_bluesky.benchmark.trial import Protocol, Truth
+from curiosity_bluesky.checks import PROCESSES, whole
 from curiosity_bluesky.errors import InputError
 from sim_devices import open_sample
 
@@ -101,8 +102,8 @@ def run_benchmark(
         every=every,
         withhold=withhold,
     )
-    if workers is not None and workers < 1:
-        raise InputError(f"--workers is {workers}; expected 1 or more")
+    if workers is not None:
+        whole("--workers", workers, 1, PROCESSES)
     _check_directory(out)
     failure: TrialsFailed | None = None
     with _bar() as progress:

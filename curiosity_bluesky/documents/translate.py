@@ -10,6 +10,7 @@ import event_model
 import numpy as np
 from numpy.typing import NDArray
 
+from curiosity_bluesky.checks import whole
 from curiosity_bluesky.documents.files import Files
 from curiosity_bluesky.documents.keys import (
     CHANNELS,
@@ -296,5 +297,8 @@ def strategy_from(start: Mapping[str, Any]) -> tuple[Strategy, int]:
             f"run {start.get('uid', '?')} has no curiosity_strategy in its start document; "
             "it was not made by curiosity_plan"
         )
-    strategy = Strategy.named(start["curiosity_strategy"], **start["curiosity_parameters"])
-    return strategy, int(start["curiosity_seed"])
+    parameters, seed = start.get("curiosity_parameters"), start.get("curiosity_seed")
+    if not isinstance(parameters, Mapping):
+        raise InputError(f"curiosity_parameters is {parameters!r}; expected parameters by name")
+    seed = whole("curiosity_seed", seed, most=2**63 - 1)
+    return Strategy.named(start["curiosity_strategy"], **parameters), seed

@@ -133,8 +133,8 @@ class Strategy:
             If there is no such strategy or parameter; the message lists those there are.
         """
         known = _all()
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+        if not isinstance(name, str) or name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise InputError(f"no strategy named {name!r}; there are {', '.join(known)}.{hint}")
         _known(known[name], parameters)
