@@ -14,7 +14,7 @@ import numpy as np
 from bluesky.protocols import Movable, NamedMovable, Readable
 from bluesky.utils import MsgGenerator
 
-from curiosity_bluesky import documents, plan_stubs, safety
+from curiosity_bluesky import checks, documents, plan_stubs, safety
 from curiosity_bluesky.agent import Agent, CuriosityAgent
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exploring import Course, Run, fill
@@ -245,6 +245,7 @@ def curiosity_plan(
         yield from plan_stubs.call_in_thread(remote.hello)
     allowed = None if mask is None else np.asarray(mask, bool)
     if dry_run:
+        checks.check_metadata(md or {})
         return (
             yield from _outlined(
                 one, detectors, x, y, imager, allowed, course, past, num_points, tip
@@ -333,9 +334,10 @@ def explore(
         if num_points is not None:
             steering.budget(num_points)
             run.budget = num_points
-        inner = plan_stubs.in_a_run(
-            fill(run, survey, past), _start_document(run, survey, {**md_warm, **(md or {})}, past)
-        )
+        start = _start_document(run, survey, {**md_warm, **(md or {})}, past)
+        checks.check_start(start)
+        yield from checks.check_devices(detectors, x, y, imager)  # the image is known by now
+        inner = plan_stubs.in_a_run(fill(run, survey, past), start)
         return (yield from bpp.subs_wrapper(inner, agent))
 
     def cancelled_at_the_end() -> MsgGenerator[str]:
@@ -349,6 +351,8 @@ def explore(
             steering.end()
 
     def checked() -> MsgGenerator[str]:
+        checks.check_metadata(md or {})
+        yield from checks.check_devices(detectors, x, y, imager)
         yield from safety.check_bias(detectors, imager, run.course.max_bias)
         if past is None:
             yield from safety.check_area(imager, run.strategy.patch_size, mask, x, y)
@@ -481,6 +485,7 @@ def _outlined(
 ) -> MsgGenerator[Outline]:
     """Show what a run would do, or say why it would not."""
     assert agent.strategy is not None
+    yield from checks.check_devices(detectors, x, y, imager)
     yield from safety.check_bias(detectors, imager, course.max_bias)
     if past is None:
         yield from safety.check_area(imager, agent.strategy.patch_size, mask, x, y)
