@@ -245,8 +245,8 @@ class Run:
             return None
         return (
             f"visits: the sample was measured {self.visits} times for {asked} spectra, as often "
-            f"as {self.course.retries} retries allow, and {self.n_measured - self.before} are good "
-            "enough; look at the instrument and at what min_quality asks for"
+            f"as {self.course.retries} retries allow, and {self.n_measured - self.before} of them "
+            "were good enough; look at the instrument, and at what min_quality asks for"
         )
 
     def late(self) -> str | None:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky import documents, faults
 from curiosity_bluesky.documents import Record
+from curiosity_bluesky.documents.spectra import as_array
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.filed import Filed, standing_for
 from curiosity_bluesky.learning import Proposal, Survey
@@ -215,8 +216,8 @@ def last_look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Sur
     if isinstance(imager, WritesStreamAssets):  # what it wrote the last time is in its files
         return None
     reading = yield from read(imager)
-    images = {key: value for key, value in reading.items() if np.ndim(value) == 2}
-    if not images or not all(np.isfinite(image).all() for image in images.values()):
+    images = _images(reading).values()
+    if not images or not all(np.isfinite(i).all() for i in images if _inexact(i)):
         return None
     return documents.survey_from(reading, (yield from configuration(imager)), mask)
 
@@ -225,9 +226,18 @@ def image_of(imager: Readable) -> MsgGenerator[tuple[dict[str, NDArray], dict[st
     """Return the image that an imager holds, channel to ``(rows, cols)``, and its axes (um)."""
     reading = yield from _seen(imager)
     known = yield from configuration(imager)
-    image = {key: np.asarray(value) for key, value in reading.items() if np.ndim(value) == 2}
+    image = _images(reading)
     axes = {k[-1]: np.asarray(v) for k, v in known.items() if k.endswith(("_x", "_y"))}
     return image, {axis: values for axis, values in axes.items() if values.ndim == 1}
+
+
+def _images(reading: Mapping[str, Any]) -> dict[str, NDArray]:
+    arrays = {key: as_array(key, value) for key, value in reading.items()}
+    return {key: array for key, array in arrays.items() if array.ndim == 2}
+
+
+def _inexact(array: NDArray) -> bool:
+    return np.issubdtype(array.dtype, np.inexact)
 
 
 def _seen(imager: Readable) -> MsgGenerator[dict[str, Any]]:

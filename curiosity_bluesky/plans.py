@@ -14,7 +14,7 @@ import numpy as np
 from bluesky.protocols import Movable, NamedMovable, Readable
 from bluesky.utils import MsgGenerator
 
-from curiosity_bluesky import documents, plan_stubs, readings, safety
+from curiosity_bluesky import device_checks, documents, plan_stubs, readings, safety
 from curiosity_bluesky.agent import Agent, CuriosityAgent
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exploring import Course, Run, fill
@@ -249,6 +249,7 @@ def curiosity_plan(
         yield from plan_stubs.call_in_thread(remote.hello)
     allowed = None if mask is None else np.asarray(mask, bool)
     if dry_run:
+        device_checks.check_metadata(md or {})
         outlined = _outlined(one, detectors, x, y, imager, allowed, course, past, num_points, tip)
         outline = (yield from outlined) if answered else here(outlined)
         print(printed(outline))
@@ -343,9 +344,10 @@ def explore(
         if num_points is not None:
             steering.budget(num_points)
             run.budget = num_points
-        inner = plan_stubs.in_a_run(
-            fill(run, survey, past), _start_document(run, survey, {**md_warm, **(md or {})}, past)
-        )
+        start = _start_document(run, survey, {**md_warm, **(md or {})}, past)
+        device_checks.check_start(start)
+        yield from device_checks.check_devices(detectors, x, y, imager)  # the image is known by now
+        inner = plan_stubs.in_a_run(fill(run, survey, past), start)
         return (yield from bpp.subs_wrapper(inner, agent))
 
     def cancelled_at_the_end() -> MsgGenerator[str]:
@@ -359,6 +361,8 @@ def explore(
             steering.end()
 
     def checked() -> MsgGenerator[str]:
+        device_checks.check_metadata(md or {})
+        yield from device_checks.check_devices(detectors, x, y, imager)
         yield from safety.check_bias(detectors, imager, run.course.max_bias)
         if past is None:
             yield from safety.check_area(imager, run.strategy.patch_size, mask, x, y)
@@ -491,6 +495,7 @@ def _outlined(
 ) -> MsgGenerator[Outline]:
     """Work out what a run would do, or say why it would not."""
     assert agent.strategy is not None
+    yield from device_checks.check_devices(detectors, x, y, imager)
     yield from safety.check_bias(detectors, imager, course.max_bias)
     if past is None:
         yield from safety.check_area(imager, agent.strategy.patch_size, mask, x, y)

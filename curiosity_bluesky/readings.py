@@ -22,8 +22,12 @@ from curiosity_bluesky.documents.spectra import (
 from curiosity_bluesky.errors import InputError
 
 
-def answer(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
-    """Ask a device something; it may answer at once (ophyd) or be awaited (ophyd-async)."""
+def answer(question: Callable[[], Any], *, quiet: bool = False) -> MsgGenerator[Mapping[str, Any]]:
+    """Ask a device something; it may answer at once (ophyd) or be awaited (ophyd-async).
+
+    With `quiet`, one that fails has nothing to say: it may answer only once it was triggered, or
+    whoever measures with it finds out why it does not.
+    """
     answer: dict[str, Any] = {}
     failed: list[Exception] = []
 
@@ -35,7 +39,7 @@ def answer(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
             failed.append(error)
 
     yield from bps.wait_for([ask])
-    if failed:
+    if failed and not quiet:
         raise failed[0]
     return answer
 
@@ -111,14 +115,10 @@ class Spectra:
             If a detector reads complex numbers.
         """
         for detector in self._detectors:
-            described: Mapping[str, Any] = {}
+            described = yield from answer(detector.describe, quiet=True)
             held: Mapping[str, Any] = {}
-            try:
-                described = yield from answer(detector.describe)
-                if isinstance(detector, Triggerable):
-                    held = values((yield from answer(detector.read)))
-            except Exception:  # it answers once it was triggered, or somebody else finds out why
-                pass
+            if isinstance(detector, Triggerable):
+                held = values((yield from answer(detector.read, quiet=True)))
             wanted = getattr(detector, "learned", None)
             for key in wanted if wanted is not None else [*described, *held]:
                 about = described.get(key, {})
@@ -170,6 +170,11 @@ class Spectra:
                     f"{detector.name} reads {', '.join(read) or 'nothing'} and describes "
                     f"{', '.join(described) or 'nothing'}; correct its read() or describe(): "
                     f"{', '.join(odd)} must be in both or in neither"
+                )
+            if empty := [key for key, value in read.items() if not np.size(value)]:
+                raise InputError(
+                    f"{', '.join(empty)} of {detector.name} is an array of no value, which the "
+                    "store cannot hold; let the detector read something, or leave it out"
                 )
             for key, array in _channels(detector, read).items():
                 if misfit := _misfit(array, described[key], array.size):

@@ -13,6 +13,7 @@ from bluesky.utils import MsgGenerator
 from numpy.typing import NDArray
 
 from curiosity_bluesky import faults, plan_stubs
+from curiosity_bluesky.documents.spectra import as_array, real
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Survey
 from curiosity_bluesky.learning.patches import Patches
@@ -55,7 +56,9 @@ def check_bias(
         for key, about in described.items():
             scale = _VOLTS.get(about.get("units") or "")
             if scale is not None and np.size(values[key]):
-                applied[key] = float(np.abs(np.asarray(values[key], float)).max()) * scale
+                # Of what is complex the amplitude is applied.
+                amplitude = np.abs(as_array(key, values[key]))
+                applied[key] = float(real(key, amplitude).max()) * scale
                 said |= detector is not imager
     if not said:
         names = ", ".join(detector.name for detector in detectors) or "no detector"

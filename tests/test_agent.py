@@ -463,12 +463,12 @@ def test_an_imager_whose_configuration_fails_once_costs_one_run(instrument):
     imager, failures = instrument.imager, [OSError("the controller does not answer")]
     read_configuration = imager.read_configuration
 
-    def once():
+    def at_first():
         if failures:
-            raise failures.pop()
+            raise failures[0]
         return read_configuration()
 
-    imager.read_configuration = once
+    imager.read_configuration = at_first
     RE, documents = RunEngine({}), []
 
     def run():
@@ -480,6 +480,7 @@ def test_an_imager_whose_configuration_fails_once_costs_one_run(instrument):
     with pytest.raises(OSError, match="the controller does not answer"):
         run()
     assert RE.state == "idle" and not documents
+    failures.clear()
     run()
     assert documents[-1][1]["exit_status"] == "success"
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.documents.keys import PRIMARY
+from curiosity_bluesky.documents.spectra import real
 from curiosity_bluesky.documents.translate import (
     Translator,
     channel_keys,
@@ -71,7 +72,7 @@ def channels_of(descriptor: Mapping[str, Any]) -> list[Channel]:
     found = []
     for key in channel_keys(descriptor):
         axis = configured_axis(descriptor, key)
-        units, values = ("", None) if axis is None else (axis[0], np.asarray(axis[1], float))
+        units, values = ("", None) if axis is None else (axis[0], real(key, axis[1]))
         found.append(Channel(key, int(descriptor["data_keys"][key]["shape"][-1]), units, values))
     return found
 

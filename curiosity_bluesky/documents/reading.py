@@ -127,16 +127,19 @@ def _points(run: Any) -> xr.Dataset:
         points = points.isel(point=decided)
         chosen = decisions.sel(event=points["decision_id"].rename({"point": "event"}).values)
         scores = chosen.drop_vars("event").rename({"event": "point"})
-        # A motor may be called x: its read-back must not be taken for the pixel's position.
-        clash = (set(points.data_vars) & set(scores.variables)) - {"decision_id"}
-        points = points.rename({key: f"{key}_readback" for key in clash}).merge(scores)
-        coordinates = [
-            key for key in ("row", "col", "x", "y", "reason", "decided_by") if key in points
-        ]
-        points = points.set_coords(["decision_id", *coordinates])
+        points = with_decisions(points, scores)
     else:
         _warn_of_missing(run, points.sizes["point"], 0)
     return points
+
+
+def with_decisions(points: xr.Dataset, scores: xr.Dataset) -> xr.Dataset:
+    """Return measured points with what was decided for each."""
+    # A motor may be called x: its read-back must not be taken for the pixel's position.
+    clash = (set(points.data_vars) & set(scores.variables)) - {"decision_id"}
+    points = points.rename({key: f"{key}_readback" for key in clash}).merge(scores)
+    coordinates = [key for key in ("row", "col", "x", "y", "reason", "decided_by") if key in points]
+    return points.set_coords(["decision_id", *coordinates])
 
 
 def _warn_of_missing(run: Any, points: int, undecided: int) -> None:
@@ -228,18 +231,40 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
     table = table[:n]
     # An event that a pause repeated counts once, the first time: so the explorer counts it.
     once = ~table["seq_num"].duplicated().to_numpy()
+    columns = {key: values[:n][once] for key, values in columns.items()}
+    times = np.asarray(table["time"])[once]
+    return dataset_of(data_keys, stream.metadata["configuration"], columns, times)
+
+
+def dataset_of(
+    data_keys: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+    columns: Mapping[str, NDArray],
+    times: NDArray,
+) -> xr.Dataset:
+    """Return the events of a stream with its declared dimensions.
+
+    Parameters
+    ----------
+    data_keys, configuration
+        As in the descriptor.
+    columns
+        ``(event, ...)`` by data key.
+    times
+        ``(event,)``, s since 1970.
+    """
     variables = {}
     for key, described in data_keys.items():
-        values = columns[key][:n][once]
+        values = columns[key]
         values = values.astype(str) if described["dtype"] == "string" else values
         dims = _dims(key, described, data_keys)[-values.ndim + 1 :] if values.ndim > 1 else []
         attrs = {"units": described["units"]} if described.get("units") else {}
         variables[key] = (("event", *dims), values, attrs)
-    coordinates: dict[str, Any] = {"time": ("event", np.asarray(table["time"])[once])}
+    coordinates: dict[str, Any] = {"time": ("event", times)}
     sizes: dict[str, int] = {}
     for dims, values, _ in variables.values():
         sizes |= zip(dims, values.shape, strict=True)
-    for name, device in stream.metadata["configuration"].items():
+    for name, device in configuration.items():
         for key, values in device["data"].items():
             described = device["data_keys"][key]
             dims = described.get("dims") or []

@@ -27,6 +27,7 @@ from curiosity_bluesky.documents.keys import (
     SURVEY,
 )
 from curiosity_bluesky.documents.spectra import (
+    as_array,
     is_spectrum,
     learnable,
     real,
@@ -69,10 +70,11 @@ def survey_from(
     Raises
     ------
     InputError
-        If there is no 2-D channel, or the channels and axes do not fit each other.
+        If there is no 2-D channel, one is not made of real numbers, or the channels and axes do
+        not fit each other.
     """
-    channels = {key: np.asarray(value) for key, value in data.items() if np.ndim(value) == 2}
-    channels.pop(MASK, None)
+    arrays = {key: as_array(key, value) for key, value in data.items() if key != MASK}
+    channels = {key: real(key, array) for key, array in arrays.items() if array.ndim == 2}
     if not channels:
         raise InputError(
             f"the imager read {', '.join(data) or 'nothing'}, and no 2-D image among it; "

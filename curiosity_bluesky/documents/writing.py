@@ -26,6 +26,7 @@ from curiosity_bluesky.documents.keys import (
     STRINGS,
     UNITS,
 )
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Act, Flag, Proposal, Strategy, Survey, Training
 
 
@@ -242,11 +243,21 @@ def prediction_values(proposal: Proposal, channels: Mapping[str, NDArray]) -> di
         What was proposed, with the spectrum that the model expected.
     channels
         The measured spectrum by data key, each ``(points,)``.
+
+    Raises
+    ------
+    InputError
+        If it has another length than those that the model learned from.
     """
     sizes = [len(values) for values in channels.values()]
     expected = proposal.predicted_spectrum
     if expected is None:
         expected = np.full(sum(sizes), np.nan)
+    if len(expected) != sum(sizes):
+        raise InputError(
+            f"the spectrum has {sum(sizes)} points, those that were learned before have "
+            f"{len(expected)}; measure with the channels and the points of the run so far"
+        )
     parts = np.split(expected, np.cumsum(sizes)[:-1])
     return {
         f"{key}{PREDICTED}": part.astype("<f4") for key, part in zip(channels, parts, strict=True)

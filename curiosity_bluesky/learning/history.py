@@ -87,6 +87,11 @@ class History:
     def observe(self, observation: Observation) -> None:
         """Take in a spectrum, see `Explorer.observe`."""
         pixel = self._inside(observation.pixel)
+        if np.iscomplexobj(observation.spectrum):
+            raise InputError(
+                f"the spectrum at pixel {pixel} is complex; give its real and imaginary parts, or "
+                "amplitude and phase, one behind the other"
+            )
         spectrum = np.array(observation.spectrum, dtype=float)
         if spectrum.ndim != 1 or not spectrum.size:
             raise InputError(f"the spectrum has shape {spectrum.shape}; expected (points,)")

@@ -43,6 +43,12 @@ class Survey:
     def __post_init__(self) -> None:
         if not self.channels:
             raise InputError("the survey has no image channel; at least one is needed")
+        for name, image in self.channels.items():
+            if np.iscomplexobj(image):
+                raise InputError(
+                    f"survey channel {name!r} is complex; give two channels in its place, such as "
+                    "amplitude and phase"
+                )
         channels = {name: np.asarray(image, dtype=float) for name, image in self.channels.items()}
         first, image = next(iter(channels.items()))
         if image.ndim != 2 or not image.size:

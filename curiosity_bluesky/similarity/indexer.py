@@ -173,7 +173,10 @@ class Indexer:
         run.counts[stream] = event + 1
         for channel, bias in run.loops[descriptor].items():
             if channel in data:
-                spectrum = np.asarray(data[channel], float)
+                spectrum = np.asarray(data[channel])
+                if spectrum.dtype.kind not in "iuf":  # no loop: what is complex has no imprint
+                    continue
+                spectrum = spectrum.astype(float)
                 if self._fits(run, spectrum.nbytes):
                     run.bias[channel] = bias
                     run.spectra.setdefault(channel, []).append(spectrum)

@@ -93,4 +93,10 @@ def measured_properties(run: Any, streams: Mapping[str, Any]) -> dict[str, float
         points = read_stream(run, PRIMARY)
     except InputError:  # nothing is measured yet, or its files are gone
         return {}
-    return properties_of({key: (bias, list(points[key].values)) for key, bias in channels.items()})
+    return properties_of(
+        {
+            key: (bias, list(points[key].values))
+            for key, bias in channels.items()
+            if points[key].dtype.kind in "iuf"  # what is complex has no imprint
+        }
+    )

@@ -17,7 +17,7 @@ from curiosity_bluesky.adapters.adaptive.points import (
     Outcome,
     prediction_error,
 )
-from curiosity_bluesky.documents import PRIMARY, channel_keys, quality_of, read_stream
+from curiosity_bluesky.documents import PRIMARY, channel_keys, read_stream, spectrum_of
 from curiosity_bluesky.documents.translate import configured_axis
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Proposal
@@ -137,12 +137,12 @@ class _Evaluation:
                 f"{wanted} not among what was read ({', '.join(data)}); expected a detector that "
                 "reads a spectrum, and its data keys as channels="
             )
-        spectra = [np.asarray(data[key], float) for key in keys]
+        spectrum = spectrum_of(data, keys)
         found = configured_axis(descriptor, keys[0]) if len(keys) == 1 else None
         return Measurement(
-            np.concatenate(spectra),
+            spectrum.values,
             None if found is None else np.asarray(found[1], float),
-            quality_of(data, spectra),
+            max(0.0, spectrum.quality),
             data,
         )
 
