@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 import numpy as np
 from bluesky.protocols import Movable, NamedMovable, Readable
-from bluesky.utils import MsgGenerator
+from bluesky.utils import MsgGenerator, RequestAbort
 
 from curiosity_bluesky import documents, plan_stubs, safety
 from curiosity_bluesky.agent import Agent, CuriosityAgent
@@ -344,9 +345,11 @@ def explore(
             steering.budget(num_points)
             run.budget = num_points
         inner = plan_stubs.in_a_run(
-            fill(run, survey, past), _start_document(run, survey, {**md_warm, **(md or {})}, past)
+            fill(run, survey, past),
+            _start_document(run, survey, {**md_warm, **(md or {})}, past),
+            lambda: run.trouble,
         )
-        return (yield from bpp.subs_wrapper(inner, agent))
+        return (yield from _heard_by(agent, inner))
 
     def cancelled_at_the_end() -> MsgGenerator[str]:
         try:
@@ -368,6 +371,24 @@ def explore(
 
     staged = [*detectors, x, y, imager, *([] if tip is None else [tip])]
     return (yield from bpp.stage_wrapper(checked(), staged))
+
+
+def _heard_by(agent: Agent, plan: MsgGenerator[str]) -> MsgGenerator[str]:
+    """Have an agent hear the documents, like `bluesky.preprocessors.subs_wrapper`.
+
+    After ``RE.abort()`` the stop document comes when the plan is over: the RunEngine itself forgets
+    the agent, with all that a plan subscribed.
+    """
+    token = yield from bps.subscribe("all", agent)
+
+    def failed(error: Exception) -> MsgGenerator[None]:
+        if not isinstance(error, RequestAbort):
+            yield from bps.unsubscribe(token)
+
+    def done() -> MsgGenerator[None]:
+        yield from bps.unsubscribe(token)
+
+    return (yield from bpp.contingency_wrapper(plan, except_plan=failed, else_plan=done))
 
 
 def _rates(costs: Costs) -> tuple[float, float]:
