@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.learning import Survey as Survey
     from curiosity_bluesky.plans import curiosity_plan as curiosity_plan
     from curiosity_bluesky.steering import steer as steer
+    from curiosity_bluesky.told_to_end import end_in_order as end_in_order
 
 _ROOMS = {
     "CuriosityAgent": "agent",
@@ -26,6 +27,7 @@ _ROOMS = {
     "Survey": "learning",
     "connect": "catalog",
     "curiosity_plan": "plans",
+    "end_in_order": "told_to_end",
     "read": "documents",
     "steer": "steering",
 }

@@ -187,6 +187,8 @@ def _show_result(result: Any, as_json: bool) -> None:
         _print_table(result.rows())
     if result.by_hand:
         raise typer.Exit(130)  # ended early by Ctrl-C; what was measured is kept
+    if result.trouble:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,11 +22,11 @@ from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.demo_setting import Choice, Setting, course_of
 from curiosity_bluesky.display import Console
+from curiosity_bluesky.ends import TROUBLE, End, Kind
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Flag, Scorer, Strategy, withheld_pixels
 from curiosity_bluesky.outline import Outline, duration
 from curiosity_bluesky.past import Past
-from curiosity_bluesky.plan_stubs import BY_HAND
 from curiosity_bluesky.plans import Course, explore
 from curiosity_bluesky.report import (
     DEMO,
@@ -39,6 +39,7 @@ from curiosity_bluesky.report import number as in_words
 from curiosity_bluesky.session import Instrument
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.steering import steer
+from curiosity_bluesky.told_to_end import OrderlyEnd, ToldToEnd, Tolerant
 from curiosity_bluesky.views import LiveView
 from curiosity_bluesky.warm import Warm, past_of
 
@@ -74,6 +75,8 @@ class DemoResult:
         What it started from, or why from nothing; "" where that was not asked for.
     by_hand
         Whether Ctrl-C ended it.
+    trouble
+        Whether it ended because an instrument failed again and again.
     """
 
     uid: str
@@ -93,6 +96,7 @@ class DemoResult:
     saving: str | None
     picture: str | None
     by_hand: bool = False
+    trouble: bool = False
     drift: str = ""
     warm_start: str = ""
 
@@ -252,7 +256,7 @@ def _explored(
             num_points=num_points,
             warm=warm,
         )
-        uid, reason = _run(RE, plan)
+        uid, end = _run(RE, plan)
     seconds = time.perf_counter() - started
     runs.flush()  # so that the picture does not speak of what waits only just now
     path = _saved(view, picture) if plot else None
@@ -266,14 +270,15 @@ def _explored(
         points=agent.explorer.n_observed,
         num_points=run.start["num_points"],
         seed=agent.seed,
-        reason=reason,
+        reason=end.words,
         seconds=round(seconds, 3),
         seconds_per_decision=decision_seconds(measured),
         **scorer.summary(),
         flags=documents.flags_of(run),
         saving=_saving(agent.strategy, opened.name),
         picture=None if path is None else str(path),
-        by_hand=reason.startswith(BY_HAND),
+        by_hand=end.kind is Kind.STOPPED,
+        trouble=end.kind in TROUBLE,
         drift=drift_in_words(run),
         warm_start=run.start.get(documents.WARM_REASON, ""),
     )
@@ -316,7 +321,7 @@ def _saved(view: LiveView, picture: Path | None) -> Path | None:
         return None
 
 
-def _run(RE: RunEngine, plan: MsgGenerator[str]) -> tuple[str, str]:
+def _run(RE: RunEngine, plan: MsgGenerator[str]) -> tuple[str, End]:
     """Run the plan; return uid of the run and why it ended."""
     found: dict[str, Mapping[str, Any]] = {}
 
@@ -324,10 +329,22 @@ def _run(RE: RunEngine, plan: MsgGenerator[str]) -> tuple[str, str]:
         found[name] = doc
 
     try:
-        RE(plan, note)
-    except RunEngineInterrupted:
-        RE.stop()  # Ctrl-C ends the run early and keeps what was measured
-    return found["start"]["uid"], found["stop"].get("reason") or found["stop"]["exit_status"]
+        with contextlib.redirect_stdout(Tolerant(sys.stdout)), OrderlyEnd(RE):
+            try:
+                RE(plan, note)
+            except RunEngineInterrupted:
+                RE.stop()  # Ctrl-C ends the run early and keeps what was measured
+    except ToldToEnd as told:
+        if "start" in found:
+            uid = found["start"]["uid"]
+            with contextlib.suppress(OSError):  # of a terminal that is closed
+                print(
+                    f"curiosity: run {uid} ended: {told.end}; what was measured is kept, and "
+                    f"`curiosity resume {uid[:8]}` goes on with it",
+                    file=sys.stderr,
+                )
+        raise
+    return found["start"]["uid"], End.of(found["stop"])
 
 
 class _Curves(Mapping):
@@ -347,7 +364,7 @@ class _Curves(Mapping):
         return 2
 
 
-@contextmanager
+@contextlib.contextmanager
 def _progress(agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
     """Show points, error and remaining time on standard error; yield a document callback."""
     columns = (
@@ -359,7 +376,7 @@ def _progress(agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
     )
     streams: dict[str, str] = {}
     measured: set[int] = set()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(file=Tolerant(sys.stderr))) as progress:
         points = progress.add_task("taking the survey", total=None, note="", left="")
 
         def on_epoch(model: str, epoch: int, epochs: int) -> None:

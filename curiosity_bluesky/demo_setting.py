@@ -187,4 +187,5 @@ def course_of(
     return Course(
         withhold=withhold, lookahead=lookahead, retry_wait=0.1, timeout=timeout,
         resurvey_every=resurvey_every, resurvey_minutes=resurvey_minutes, time_budget=time_budget,
+        attended=False,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from curiosity_bluesky.agent import Agent, AgentAway, Decided
 from curiosity_bluesky.checks import FEW, number, whole
 from curiosity_bluesky.documents import Record
 from curiosity_bluesky.drift import Tracker
+from curiosity_bluesky.ends import End, Kind
 from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.crowding import Crowding
 from curiosity_bluesky.learning.survey import Pixel
@@ -62,6 +63,9 @@ class Course:
         The survey is taken anew after so many points or minutes, see `drift.Tracker`; 0: never.
     clock
         What time it is (s), for the drift. Default: that on the wall.
+    attended
+        Whether somebody can answer at a prompt where the plan pauses because of trouble. Where
+        nobody can, the run ends instead.
 
     Raises
     ------
@@ -81,6 +85,7 @@ class Course:
     resurvey_every: int = 0
     resurvey_minutes: float = 0.0
     clock: Callable[[], float] = time.time
+    attended: bool = True
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
@@ -143,6 +148,8 @@ class Run:
     """Pixels that can be measured."""
     mapped: int = 0
     in_a_row: int = 0
+    trouble: End | None = None
+    """What the plan paused for, so that somebody looks at it."""
     ahead: plan_stubs.Work[Decided] | None = None
     """The decision under way."""
     budget: int = 0
@@ -152,7 +159,7 @@ class Run:
     doses: list[Pixel] = field(default_factory=list)
     """Where the sample took a spectrum so far."""
     tolerance: tuple[float, float] = (np.inf, np.inf)
-    ended: str | None = None
+    ended: End | None = None
     tracker: Tracker = field(init=False)
     """Knows where the survey's pixels are by now."""
     spectra: Spectra = field(init=False)
@@ -234,7 +241,7 @@ class Run:
             self.doses.append(proposal.pixel)
         return why
 
-    def spent(self) -> str | None:
+    def spent(self) -> End | None:
         """Say so if the sample was visited as often as it may be, whatever came of it.
 
         It does not depend on what was learned: what nobody understands must not go on and on.
@@ -243,13 +250,14 @@ class Run:
         most = asked * (1 + self.course.retries)
         if self.visits < most:
             return None
-        return (
-            f"visits: the sample was measured {self.visits} times for {asked} spectra, as often "
+        return End(
+            Kind.VISITS,
+            f"the sample was measured {self.visits} times for {asked} spectra, as often "
             f"as {self.course.retries} retries allow, and {self.n_measured - self.before} of them "
-            "were good enough; look at the instrument, and at what min_quality asks for"
+            "were good enough; look at the instrument, and at what min_quality asks for",
         )
 
-    def late(self) -> str | None:
+    def late(self) -> End | None:
         """Say so if the next point would not be done in time; None if there is time for it."""
         if self.course.time_budget is None:
             return None
@@ -258,7 +266,7 @@ class Run:
             needed += self.pace.costs.survey or 0.0
         if self.pace.elapsed + needed <= self.course.time_budget:
             return None
-        return f"time: {self.course.time_budget:g} s leave no time for another point"
+        return End(Kind.TIME, f"{self.course.time_budget:g} s leave no time for another point")
 
 
 def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
@@ -294,7 +302,33 @@ def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
     yield from _save_maps(maps)
     for flag in (yield from plan_stubs.call_in_thread(run.agent.flags)):
         yield from plan_stubs.save(documents.FLAGS, [Record("flag", documents.flag_values(flag))])
-    return run.ended or ""
+    return str(run.ended)
+
+
+def _in_trouble(run: Run, kind: Kind, what: str, then: str) -> MsgGenerator[None]:
+    """Pause, so that somebody sees to it; where nobody can, end the run.
+
+    Parameters
+    ----------
+    run
+        The run.
+    kind, what
+        The trouble.
+    then
+        What to do before ``RE.resume()``, and what that does.
+    """
+    end = End(kind, what)
+    if not run.course.attended:
+        logger.error("%s. The run ends, and keeps everything", what)
+        run.ended = end
+        return
+    logger.error(
+        "%s. The plan pauses: %s and RE.stop() ends the run and keeps everything", what, then
+    )
+    run.trouble = end
+    yield from safety.lift(run.tip, run.course.timeout)
+    yield from bps.pause()
+    run.trouble = None
 
 
 def _resurveyed(run: Run, survey: Survey) -> MsgGenerator[None]:
@@ -313,14 +347,14 @@ def _resurveyed(run: Run, survey: Survey) -> MsgGenerator[None]:
         run.pace.forget()
         if run.ended is not None or not run.tracker.blind:
             return
-        logger.error(
-            "nobody has seen for %.3g minutes where the sample drifted, and the survey could not "
-            "be taken anew, or does not show the same. The plan pauses: look at the instrument, "
-            "then RE.resume() takes the survey again and RE.stop() ends the run and keeps "
-            "everything", run.tracker.unseen / 60,
+        yield from _in_trouble(
+            run, Kind.DRIFT,
+            f"it is not known since {run.tracker.unseen / 60:.3g} minutes where the sample "
+            "drifted, and the survey could not be taken again, or does not show the same",
+            "look at the instrument, then RE.resume() takes the survey again",
         )  # fmt: skip
-        yield from safety.lift(run.tip, course.timeout)
-        yield from bps.pause()
+        if run.ended is not None:
+            return
         yield from _steered(run)
         run.ended = run.ended or run.late()
 
@@ -348,12 +382,12 @@ def _decided(run: Run) -> MsgGenerator[None]:
             decided = yield from run.ahead.result()
             break
         except AgentAway as error:
-            logger.error(
-                "%s. The plan pauses: see to the agent, then RE.resume() asks it again and "
-                "RE.stop() ends the run and keeps everything", error,
-            )  # fmt: skip
-        yield from safety.lift(run.tip, run.course.timeout)
-        yield from bps.pause()
+            away = str(error)
+        then = "see to the agent, then RE.resume() asks it again"
+        yield from _in_trouble(run, Kind.AGENT, away, then)
+        if run.ended is not None:
+            run.ahead = None
+            return
         if run.steering.waiting:  # such as to stop: not to wait for an agent that may stay away
             run.ahead = None
             return
@@ -367,19 +401,20 @@ def _decided(run: Run) -> MsgGenerator[None]:
     run.n_decisions += len(decided.proposals)
     run.pending.extend(decided.proposals)
     if not run.pending:
-        run.ended = None if _more_time(run, decided.reason) else decided.reason
+        end = None if decided.reason is None else End.read(decided.reason)
+        run.ended = None if _more_time(run, end) else end
     if not run.pending and run.ended is None:
         yield from _given_up(run)
 
 
-def _more_time(run: Run, reason: str | None) -> bool:
+def _more_time(run: Run, end: End | None) -> bool:
     """Have more spectra measured where the budget was only what the time seemed to allow."""
     budget, each = run.current.budget, run.pace.seconds_per_point
     if run.course.time_budget is None or run.points_given or budget is None or not each:
         return False
     more = int((run.course.time_budget - run.pace.elapsed) / each)
     more = min(more, run.most - budget)
-    if reason is None or not reason.startswith("budget") or more < 1:
+    if end is None or end.kind is not Kind.BUDGET or more < 1:
         return False
     run.raised = budget + more
     run.steering.budget(run.raised)
@@ -443,7 +478,7 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             return
         last = attempt == run.course.retries or run.crowded(proposal) is not None
         # A place that gives bad spectra does so again; an instrument may recover.
-        barred = last and failed.startswith("quality")
+        barred = last and isinstance(failed, plan_stubs.PoorSpectrum)
         logger.warning(
             "pixel %s, attempt %d: %s%s", proposal.pixel, attempt + 1, failed,
             "; given up" if last else "",
@@ -451,13 +486,10 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
         yield from _save_failure(proposal, attempt, failed, last, barred, seconds, wasted)
     run.in_a_row += 1
     if run.in_a_row >= run.course.max_failures:
-        logger.error(
-            "%d points failed in a row, the last one with: %s. The plan pauses: look at the "
-            "instrument, then RE.resume() goes on and RE.stop() ends the run and keeps everything",
-            run.in_a_row, failed,
-        )  # fmt: skip
-        run.in_a_row = 0
-        yield from bps.pause()
+        n, run.in_a_row = run.in_a_row, 0
+        what = f"{n} points failed in a row, the last one with: {failed}"
+        then = "look at the instrument, then RE.resume() goes on"
+        yield from _in_trouble(run, Kind.FAILURES, what, then)
 
 
 def _refused(
@@ -488,7 +520,7 @@ def _steered(run: Run) -> MsgGenerator[None]:
 def _obeyed(run: Run, act: Act) -> None:
     run.wishes += act.kind == "add"
     if act.kind == "stop":
-        run.ended = f"manual: {act.arguments['reason'] or 'ended by hand'}"
+        run.ended = End(Kind.MANUAL, act.arguments["reason"] or "ended by hand")
     elif act.kind == "set":
         wanted = Strategy.named(act.arguments["strategy"], **act.arguments["parameters"])
         # Whoever says how many spectra there are to be is not to be outbid by the clock.

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from curiosity_bluesky import documents, faults
 from curiosity_bluesky.documents import Record
 from curiosity_bluesky.documents.spectra import as_array
+from curiosity_bluesky.ends import End, Kind
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.filed import Filed, standing_for
 from curiosity_bluesky.learning import Proposal, Survey
@@ -49,9 +50,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-BY_HAND = "ended by hand"
-"""How the reason begins in the stop document where somebody ended the run at the prompt."""
 
 
 class Work(Generic[T]):
@@ -126,10 +124,22 @@ def save(stream: str, devices: Sequence[Readable]) -> MsgGenerator[None]:
     yield from bps.checkpoint()
 
 
-def in_a_run(plan: MsgGenerator[str], md: Mapping[str, Any]) -> MsgGenerator[str]:
+def in_a_run(
+    plan: MsgGenerator[str], md: Mapping[str, Any], trouble: Callable[[], End | None] = lambda: None
+) -> MsgGenerator[str]:
     """Enclose a plan in a run, like `bluesky.preprocessors.run_wrapper`.
 
-    What the plan returns becomes the ``reason`` in the stop document.
+    What the plan returns becomes the ``reason`` in the stop document. After ``RE.abort(reason)``
+    the RunEngine itself closes the run, with that reason, when the plan has cleaned up.
+
+    Parameters
+    ----------
+    plan
+        What is done in the run.
+    md
+        For the start document.
+    trouble
+        Asked on ``RE.stop()`` what the plan had paused for, None if it had not.
 
     Returns
     -------
@@ -143,9 +153,14 @@ def in_a_run(plan: MsgGenerator[str], md: Mapping[str, Any]) -> MsgGenerator[str
         reasons.append((yield from plan))
 
     def failed(error: Exception) -> MsgGenerator[None]:
-        if isinstance(error, RequestAbort | RequestStop):
-            how = "RE.stop()" if isinstance(error, RequestStop) else "RE.abort()"
-            yield from bps.close_run(exit_status=error.exit_status, reason=f"{BY_HAND}: {how}")
+        if isinstance(error, RequestAbort):
+            # Only the RunEngine knows the reason that it was given. What an event had begun with
+            # would forbid what comes before it closes the run, such as lifting the tip.
+            with contextlib.suppress(IllegalMessageSequence):
+                yield from bps.drop()
+        elif isinstance(error, RequestStop):
+            end = trouble() or End(Kind.STOPPED, "RE.stop()")
+            yield from bps.close_run(exit_status=error.exit_status, reason=str(end))
         else:
             yield from bps.close_run(exit_status="fail", reason=str(error))
 
@@ -366,7 +381,8 @@ def visit(
     -------
     str or None
         What failed: a device that raised or did not answer in time, a target that was not
-        reached, a spectrum of low quality or unlike those before. None if all is well.
+        reached, a spectrum of low quality (a `PoorSpectrum`) or unlike those before. None if all is
+        well.
 
     Raises
     ------
@@ -470,12 +486,16 @@ def _gathered(stream: str, devices: Sequence[Any]) -> MsgGenerator[None]:
         raise
 
 
-def too_bad(quality: float, min_quality: float) -> str | None:
+class PoorSpectrum(str):
+    """What is wrong with a spectrum that an instrument took without a fault."""
+
+
+def too_bad(quality: float, min_quality: float) -> PoorSpectrum | None:
     """Say what is wrong with a spectrum of some quality; None if it is good enough."""
     if quality < 0:
-        return "quality 0 of the spectrum: it holds no number"
+        return PoorSpectrum("quality 0 of the spectrum: it holds no number")
     if quality < min_quality:
-        return f"quality {quality:.2g} of the spectrum, less than {min_quality:.2g}"
+        return PoorSpectrum(f"quality {quality:.2g} of the spectrum, less than {min_quality:.2g}")
     return None
 
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 import numpy as np
 from bluesky.protocols import Movable, NamedMovable, Readable
-from bluesky.utils import MsgGenerator
+from bluesky.utils import MsgGenerator, RequestAbort
 
 from curiosity_bluesky import device_checks, documents, plan_stubs, readings, safety
 from curiosity_bluesky.agent import Agent, CuriosityAgent
@@ -347,8 +348,8 @@ def explore(
         start = _start_document(run, survey, {**md_warm, **(md or {})}, past)
         device_checks.check_start(start)
         yield from device_checks.check_devices(detectors, x, y, imager)  # the image is known by now
-        inner = plan_stubs.in_a_run(fill(run, survey, past), start)
-        return (yield from bpp.subs_wrapper(inner, agent))
+        inner = plan_stubs.in_a_run(fill(run, survey, past), start, lambda: run.trouble)
+        return (yield from _heard_by(agent, inner))
 
     def cancelled_at_the_end() -> MsgGenerator[str]:
         try:
@@ -372,6 +373,24 @@ def explore(
 
     staged = [*detectors, x, y, imager, *([] if tip is None else [tip])]
     return (yield from bpp.stage_wrapper(checked(), staged))
+
+
+def _heard_by(agent: Agent, plan: MsgGenerator[str]) -> MsgGenerator[str]:
+    """Have an agent hear the documents, like `bluesky.preprocessors.subs_wrapper`.
+
+    After ``RE.abort()`` the stop document comes when the plan is over: the RunEngine itself forgets
+    the agent, with all that a plan subscribed.
+    """
+    token = yield from bps.subscribe("all", agent)
+
+    def failed(error: Exception) -> MsgGenerator[None]:
+        if not isinstance(error, RequestAbort):
+            yield from bps.unsubscribe(token)
+
+    def done() -> MsgGenerator[None]:
+        yield from bps.unsubscribe(token)
+
+    return (yield from bpp.contingency_wrapper(plan, except_plan=failed, else_plan=done))
 
 
 def _rates(costs: Costs) -> tuple[float, float]:

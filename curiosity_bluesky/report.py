@@ -16,6 +16,7 @@ import xarray as xr
 from curiosity_bluesky import documents
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.display import WHOLE, Table, moment, plain
+from curiosity_bluesky.ends import End
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Flag
 from curiosity_bluesky.views import LiveView
@@ -113,7 +114,6 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
     if picture is not None:
         check_picture(picture)
     run = runs[uid]
-    stop = run.metadata.get("stop") or {}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         measured = _measured(run)
@@ -125,7 +125,7 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
     return RunReport(
         start=run.metadata["start"],
         status=runs.status(run),
-        reason=stop.get("reason", ""),
+        reason=End.of(run.metadata.get("stop")).words,
         streams={name: _events(run[name]) for name in run},
         points=measured,
         flags=documents.flags_of(run),

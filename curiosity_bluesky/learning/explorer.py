@@ -8,6 +8,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from curiosity_bluesky.ends import End, Kind
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.choosing import Choosing
 from curiosity_bluesky.learning.earlier import Earlier
@@ -402,7 +403,7 @@ class Explorer:
         if not proposals and not self.pending:
             if lookahead:  # what is not looked at has come in
                 return self.decide(n)
-            return [], "no pixel is left to measure"
+            return [], str(End(Kind.PIXELS))
         return proposals, None
 
     @one_thread()
@@ -410,21 +411,21 @@ class Explorer:
         """Say whether the run has reached its end, and why; for `lookahead` see `propose`."""
         history = self._history.without_newest(lookahead)
         for act in history.acts_of("stop"):
-            return True, f"manual: {act.arguments.get('reason') or 'ended by hand'}"
+            return True, str(End(Kind.MANUAL, act.arguments.get("reason") or "ended by hand"))
         done = f"{history.n_good} of {self.budget} spectra measured"
         if history.n_good >= self.budget and not history.wishes:
-            return True, f"budget: {done}"
+            return True, str(End(Kind.BUDGET, done))
         if not (history.pending or history.wishes):
             choosing = Choosing(self.patches, self.strategy, history)
             if not choosing.available.any():
                 within = " within reach" if history.out_of_reach.any() else ""
-                return True, f"no pixel is left to measure{within}{choosing.crowded}"
+                return True, str(End(Kind.PIXELS, f"{within}{choosing.crowded}"))
         if isinstance(self._learner, Stopping):
             started = time.perf_counter()
             why = self._learner.enough(self._observed(history))
             self._asked += time.perf_counter() - started  # it may have trained
             if why is not None:
-                return True, why
+                return True, str(End(Kind.STRATEGY, why))
         return False, done
 
     # ---- what is known
