@@ -10,6 +10,7 @@ from typing import Any
 
 from curiosity_bluesky.agent import Agent
 from curiosity_bluesky.display import Console, Table
+from curiosity_bluesky.hints import say_before
 from curiosity_bluesky.learning import Explorer, Proposal, Survey
 from curiosity_bluesky.timing import Costs, Pace, spectra_in
 
@@ -89,6 +90,7 @@ class Outline:
                 explorer = agent.explorer
             else:
                 explorer, planned = Explorer(survey, agent.strategy, agent.seed), []
+                say_before(explorer)
             n_observed, budget = explorer.n_observed, explorer.budget
             seeds = explorer.strategy.n_seeds - n_observed - len(planned)
             if seeds > 0:

@@ -19,6 +19,7 @@ from curiosity_bluesky import device_checks, documents, plan_stubs, readings, sa
 from curiosity_bluesky.agent import Agent, CuriosityAgent
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exploring import Course, Run, fill
+from curiosity_bluesky.hints import say_before
 from curiosity_bluesky.learning import Act, Earlier, Explorer, Strategy, Survey, withheld_pixels
 from curiosity_bluesky.outline import Outline, printed
 from curiosity_bluesky.past import Past
@@ -323,6 +324,7 @@ def explore(
                 agent.earlier, md_warm = start.earlier, start.keys
             # Whatever cannot be used is said here, before there is a run.
             explorer = Explorer(survey, run.strategy, run.seed, earlier=agent.earlier)
+            say_before(explorer)
         else:
             for name, doc in past.documents:
                 agent(name, doc)

@@ -163,12 +163,21 @@ def plain_units(units: Any) -> str:
 
 
 def named(fields: list[Field]) -> list[Field]:
-    """Call each field by its short name where that is the only one, else by its path."""
+    """Call each field by its short name where that is the only one, else by its path.
+
+    Where the path is no other, as in the files of vendors, all but the first are numbered.
+    """
     names = [field.name for field in fields]
-    return [
-        field if names.count(field.name) == 1 and field.name else replace(field, name=field.path)
-        for field in fields
-    ]
+    called: list[Field] = []
+    for field in fields:
+        one = field.name and names.count(field.name) == 1
+        name = base = field.name if one else field.path or "channel"
+        count = 1
+        while name in {other.name for other in called}:
+            count += 1
+            name = f"{base} {count}"
+        called.append(replace(field, name=name))
+    return called
 
 
 def read_fields(path: str | Path) -> list[Field]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from curiosity_bluesky.errors import InputError
-from sim_devices.names import legal_axis, legal_names, renamed
+from sim_devices.names import LONGEST_IMAGE, legal_axis, legal_names, renamed
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -76,7 +76,7 @@ def usable(
         If no pixel is left.
     """
     axis = legal_axis(axis_name)
-    planes = legal_names([c.name for c in images], (), ("x", "y"), "image")
+    planes = legal_names([c.name for c in images], (), ("x", "y"), "image", LONGEST_IMAGE)
     curves = legal_names([c.name for c in spectra], _SCALARS, (axis, *_SETTINGS), "spectrum")
     said = [
         renamed("image channels", [c.name for c in images], planes),

@@ -1,16 +1,19 @@
-"""Names for channels and axes of a recording that a data key, and the store of runs, can hold."""
+"""Names that a run can hold for the channels and axes of a recording, which may have any."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-KEPT = frozenset(" _-&:*|<>[],@~")
-"""Signs that stay in a name, besides ASCII letters and digits: those that a data key takes, and
-that a catalogue keeps as the name of a file, of a column and in the address of an array."""
+KEPT = frozenset(" !$&*,-:<>@[]^_{|}~")
+"""Signs that stay in a name, besides ASCII letters and digits: all that the store has no trouble
+with (`curiosity_bluesky.documents.names`)."""
 
-LONGEST = 100
-"""Characters of a name; with the names of device and stream it becomes the name of a file."""
+LONGEST = 37
+"""Characters of a spectral channel: a data key has 60, ``spectrometer_`` and ``_predicted`` too."""
+
+LONGEST_IMAGE = 53
+"""Characters of an image channel: a data key has 60, ``imager_`` too."""
 
 COORDINATES = (
     *("event", "point", "time", "decision_id", "row", "col", "x", "y", "reason", "decided_by"),
@@ -30,6 +33,7 @@ def legal_names(
     data: Iterable[str] = (),
     configuration: Iterable[str] = (),
     default: str = "channel",
+    longest: int = LONGEST,
 ) -> list[str]:
     """Return a name for each of these that a run can hold; what it can hold stays as it is.
 
@@ -46,18 +50,23 @@ def legal_names(
         Names of its axes and settings.
     default
         For a name with no letter or digit.
+    longest
+        Characters of a name.
     """
-    plain = [_plain(name, default) for name in names]
+    spelled = [plain(name, default, longest, KEPT) for name in names]
     used = {name.lower() for name in data}
-    used |= {f"{name.lower()}{_PREDICTED}" for name in plain}
     apart = set(configuration)
     # What can stay comes first, so that "a.b" cannot take the place of an "a_b" after it.
     found: dict[int, str] = {}
-    for i in sorted(range(len(names)), key=lambda i: plain[i] != names[i]):
-        candidate, count = plain[i], 1
-        while candidate.lower() in used or candidate in apart:
+    for i in sorted(range(len(names)), key=lambda i: spelled[i] != names[i]):
+        candidate, count = spelled[i], 1
+        while (
+            candidate.lower() in used
+            or candidate in apart
+            or candidate.lower().endswith(_PREDICTED)
+        ):
             count += 1
-            candidate = f"{plain[i]}_{count}"
+            candidate = f"{spelled[i][: longest - len(str(count)) - 1]}_{count}"
         used.add(candidate.lower())
         found[i] = candidate
     return [found[i] for i in range(len(names))]
@@ -65,8 +74,8 @@ def legal_names(
 
 def legal_axis(name: str) -> str:
     """Return a name for the axis of the spectra that a run can hold and `read` can tell apart."""
-    plain = _plain(name, "axis")
-    return f"{plain}_axis" if plain in COORDINATES else plain
+    spelled = plain(name, "axis", LONGEST, KEPT)
+    return f"{spelled}_axis" if spelled in COORDINATES else spelled
 
 
 def renamed(what: str, names: Sequence[str], legal: Sequence[str]) -> str:
@@ -75,21 +84,34 @@ def renamed(what: str, names: Sequence[str], legal: Sequence[str]) -> str:
     return f"{what} renamed: {', '.join(pairs)}" if pairs else ""
 
 
-def _plain(name: str, default: str) -> str:
-    """Spell a name with the signs that stay: Greek letters by their names, others as _."""
-    spelled = "".join(map(_spelled, name))[:LONGEST]
+def plain(name: str, default: str, longest: int, kept: Collection[str] = ()) -> str:
+    """Spell a name in ASCII letters and digits: Greek letters by their names, other signs as _.
+
+    Parameters
+    ----------
+    name
+        Any text.
+    default
+        For a name with no letter or digit.
+    longest
+        Characters of the name; more are left out.
+    kept
+        Other signs that stay.
+    """
+    spelled = "".join(_spelled(sign, kept) for sign in name).strip().replace("--", "__")
+    spelled = spelled[:longest].rstrip()
     return spelled if any(sign.isalnum() for sign in spelled) else default
 
 
-def _spelled(sign: str) -> str:
+def _spelled(sign: str, kept: Collection[str]) -> str:
     if sign.isascii():
-        return sign if sign.isalnum() or sign in KEPT else "_"
+        return sign if sign.isalnum() or sign in kept else "_"
     if sign in _SYMBOLS:
         return _SYMBOLS[sign]
     words = unicodedata.name(sign, "").split()
     if words[:1] == ["GREEK"] and "LETTER" in words:
         letter = words[words.index("LETTER") + 1].lower()
         return letter.capitalize() if "CAPITAL" in words else letter
-    plain = unicodedata.normalize("NFKD", sign)
-    kept = "".join(part for part in plain if part.isascii() and part.isalnum())
-    return kept or ("" if unicodedata.combining(sign) else "_")
+    parts = unicodedata.normalize("NFKD", sign)
+    letters = "".join(part for part in parts if part.isascii() and part.isalnum())
+    return letters or ("" if unicodedata.combining(sign) else "_")

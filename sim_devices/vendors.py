@@ -108,6 +108,7 @@ def _nanonis_grid(path: Path) -> list[Field]:
     absent = {"Delay before measuring (s)": 0.0, "Start time": 0.0, "End time": 0.0, "Comment": ""}
     with _quiet():
         grid = import_module(_NANONIS).Grid(str(path), header_override=absent)
+    _check_names(path, grid.header["channels"])
     cols, rows = grid.header["dim_px"]
     points, channels = grid.header["num_sweep_signal"], grid.header["channels"]
     numbers = grid.header["num_parameters"] + points * len(channels)
@@ -145,6 +146,16 @@ def _nanonis_grid(path: Path) -> list[Field]:
     return fields
 
 
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    """Refuse channels of one name: their reader keeps the last of them alone."""
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise InputError(
+            f"{path} has several channels {', '.join(map(repr, twice))}; expected a name for each: "
+            "save the one that you want alone."
+        )
+
+
 def _nanonis_scan(path: Path) -> list[Field]:
     """Read a scan, both directions of each channel, drawn as it lies on the surface.
 
@@ -154,6 +165,7 @@ def _nanonis_scan(path: Path) -> list[Field]:
         scan = import_module(_NANONIS).Scan(str(path))
     axes = _axes(*_centres(scan.header["scan_pixels"], scan.header["scan_range"], "m"))
     about = scan.header["data_info"]
+    _check_names(path, about["Name"])
     planes = {
         (name, direction): values
         for name in about["Name"]
@@ -185,6 +197,15 @@ def _gwyddion(path: Path) -> list[Field]:
                 f"{path} starts with {magic!r}; expected the present Gwyddion format, GWYP: open "
                 "it in Gwyddion and save it again."
             )
+        # gwyfile never comes back from a file that ends within an object.
+        name, _, rest = file.read(4096).partition(b"\0")
+    length = 4 + len(name) + 1 + 4 + int.from_bytes(rest[:4], "little")
+    stored = path.stat().st_size
+    if len(rest) < 4 or stored < length:
+        raise InputError(
+            f"{path} ends after {stored} bytes, within its {name.decode('latin-1')!r}; expected a "
+            "whole file: copy it again."
+        )
     content = import_module("gwyfile").load(str(path))
     fields = []
     for key in content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import xarray as xr
 
 from curiosity_bluesky.errors import InputError
 from sim_devices.fields import UM, Dim, read_fields
+from sim_devices.missing import not_measured
+
+logger = logging.getLogger("curiosity_bluesky")
 
 
 def read_images(path: str | Path) -> dict[str, xr.DataArray]:
@@ -22,7 +26,8 @@ def read_images(path: str | Path) -> dict[str, xr.DataArray]:
     Returns
     -------
     dict
-        Channel name to image, dims (y, x), in the dtype of the file, with ``attrs["units"]``.
+        Channel name to image, dims (y, x), in the dtype of the file, with ``attrs["units"]``;
+        NaN where nothing was measured, which a line in the log says.
         The coordinates y and x are in um, increasing, where the file knows lengths;
         otherwise as the file has them, with the units that it names.
 
@@ -46,6 +51,8 @@ def read_images(path: str | Path) -> dict[str, xr.DataArray]:
             field.name,
             {"units": field.units},
         )
+        if words := not_measured(values):
+            logger.warning("%s: %s: %s", path, field.name, words)
         images[field.name] = image.sortby(["y", "x"]).transpose("y", "x")
     return images
 

@@ -18,6 +18,8 @@ from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.documents import SURVEY
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.reading import FileImage, read_images
+from sim_devices.missing import not_measured
+from sim_devices.names import LONGEST_IMAGE, plain
 
 DEVICE = "file"
 PLAN = "import"
@@ -118,7 +120,8 @@ def _imported(
             left_out.append(str(error))
     if not images:
         raise InputError(f"{path}: {'; '.join(left_out)}")
-    detail = f"left out: {'; '.join(left_out)}" if left_out else ""
+    said = [f"{i.channel}: {words}" for i in images if (words := not_measured(i.values))]
+    detail = "; ".join([*said, *([f"left out: {'; '.join(left_out)}"] if left_out else [])])
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     channels = tuple(image.channel for image in images)
@@ -155,11 +158,14 @@ def documents_of(
     yield "start", run.start_doc
     data_keys: dict[str, Any] = {}
     data: dict[str, Any] = {}
+    used: set[str] = set()
     for image in images:
         values = np.ascontiguousarray(image.values)
-        key = f"{DEVICE}_{''.join(c if c.isalnum() else '_' for c in image.channel)}"
-        while key in data:
+        # A store may know no difference between capital and small letters.
+        key = f"{DEVICE}_{plain(image.channel, 'image', LONGEST_IMAGE)}"
+        while key.lower() in used:
             key += "_"
+        used.add(key.lower())
         data[key] = values
         data_keys[key] = {
             "source": f"file:{metadata.get('file', '')}#{image.channel}",

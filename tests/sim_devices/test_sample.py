@@ -1,5 +1,7 @@
 """Sample: what it accepts, what it refuses, and where its pixels are."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -142,3 +144,31 @@ def test_default_pixels_are_square_and_1_um_on_the_longer_side(rows, cols):
 def test_bad_extent(extent):
     with pytest.raises(InputError, match="two positive lengths"):
         pixel_centres((5, 5), extent)
+
+
+def test_an_axis_that_is_the_same_everywhere_is_refused():
+    with pytest.raises(InputError, match=r"axis is 0 at all its 6 points.*0, 1, 2"):
+        Sample(**parts(axis=np.zeros(POINTS)))
+    # A loop comes back, and a waveform rests: neither is refused.
+    Sample(**parts(axis=np.array([0.0, 1.0, 1.0, 0.0, -1.0, 0.0])))
+
+
+def test_a_position_that_is_no_number_is_refused_without_a_warning_of_numpy():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match="increasing pixel centres"):
+            Sample(**parts(x=np.array([0, 1, 2, 3, 4, np.inf, np.inf])))
+
+
+def test_an_image_that_teaches_nothing_is_said(caplog):
+    images = {**parts()["images"], "flat": np.full((ROWS, COLS), 7.0)}
+    Sample(**parts(images=images))
+    (record,) = caplog.records
+    assert record.message.startswith("image 'flat' of sample 'test' is 7 everywhere")
+
+
+@pytest.mark.parametrize(("metres", "hints"), [(1e-7, 1), (1.5e-4, 1), (1e-3, 0), (3.0, 0)])
+def test_lengths_that_are_smaller_than_an_atom_are_said(metres, hints, caplog):
+    x, y = pixel_centres((ROWS, COLS), (metres, metres / 2))
+    Sample(**parts(x=x, y=y))
+    assert [record.message.count("are these metres?") for record in caplog.records] == [1] * hints

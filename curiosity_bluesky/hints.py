@@ -1,0 +1,54 @@
+"""What is worth saying before a run begins: what of the map it leaves out, and what it will do."""
+
+from __future__ import annotations
+
+import logging
+
+from curiosity_bluesky.learning import Explorer
+
+logger = logging.getLogger("curiosity_bluesky")
+
+_MUCH = 0.25
+"""Share of the map that is said as a warning if it cannot be proposed."""
+
+_SMALLER = (7, 5, 3, 1)
+
+
+def say_before(explorer: Explorer) -> None:
+    """Say what an explorer that has decided nothing yet cannot, or will not, do.
+
+    Pixels near the border have no whole patch and are never proposed: a warning from a quarter
+    of the map on, else for information. A run that has no more points than seeds explores
+    nothing: a warning.
+
+    Parameters
+    ----------
+    explorer
+        With its survey and its strategy.
+    """
+    strategy, (rows, cols) = explorer.strategy, explorer.survey.shape
+    size, n_seeds = strategy.patch_size, strategy.n_seeds
+    rim = _rim(rows, cols, size)
+    if rim > 0:
+        smaller = next((n for n in _SMALLER if n < size), 1)
+        logger.log(
+            logging.WARNING if rim >= _MUCH else logging.INFO,
+            "%.0f %% of the map, %d x %d pixels, is never proposed: near the border no patch of "
+            "%d x %d pixels fits (patch_size). A smaller one leaves less out, %d only %.0f %%: "
+            "parameters={'patch_size': %d} (command: --set patch_size=%d)",
+            *(100 * rim, rows, cols, size, size),
+            *(smaller, 100 * _rim(rows, cols, smaller), smaller, smaller),
+        )
+    if explorer.budget <= n_seeds:
+        fewer = max(1, explorer.budget // 3)
+        logger.warning(
+            "all %d points are seeds, which lie spread over the map (n_seeds is %d), so nothing "
+            "is explored: ask for more than %d points (num_points; command: --points), or for "
+            "fewer seeds, parameters={'n_seeds': %d} (command: --set n_seeds=%d)",
+            *(explorer.budget, n_seeds, n_seeds, fewer, fewer),
+        )
+
+
+def _rim(rows: int, cols: int, size: int) -> float:
+    """Share of the pixels round which no whole patch fits."""
+    return 1 - (rows - size + 1) * (cols - size + 1) / (rows * cols)
