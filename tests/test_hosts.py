@@ -17,10 +17,11 @@ from curiosity_bluesky.server import EmbeddedServer
 
 OWN = ("127.0.0.1", "127.0.0.1:{port}", "localhost", "LOCALHOST:{port}", "[::1]", "[::1]:{port}",
        "localhost.", "127.0.0.1:1", "maps.example.org", "Maps.Example.Org:443")  # fmt: skip
-FOREIGN = ("evil.example", "evil.example:{port}", "127.0.0.1.evil.example",
-           "localhost.evil.example", "evil.example@127.0.0.1", "127.0.0.1:{port}@evil.example", "", "[evil]",
-           "127.0.0.1:",
-           "10.0.0.1", "localhost:x", "127.0.0.1 evil.example")  # fmt: skip
+FOREIGN = (
+    "evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "localhost.evil.example",
+    "evil.example@127.0.0.1", "127.0.0.1:{port}@evil.example", "", "[evil]", "127.0.0.1:",
+    "10.0.0.1", "localhost:x", "127.0.0.1 evil.example",
+)  # fmt: skip
 
 
 def asked(port: int, path: str, *hosts: str, **headers: str) -> tuple[int, Any]:
