@@ -492,7 +492,7 @@ def serve(
     catalog: CatalogOption = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8000,
     private: Annotated[
-        bool, typer.Option("--private", help="Let nobody read without the key.")
+        bool, typer.Option("--private", help="Let nobody read without the key, nor the files.")
     ] = False,
     host_name: HostNameOption = None,
 ) -> None:
@@ -508,11 +508,14 @@ def serve(
     console.print(f"starting a Tiled server for {where} ...", highlight=False)
     # Asked to end by whoever started it, it closes as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, _end)
+    if private:
+        os.umask(0o077)  # what is written from now on, too
     server = EmbeddedServer(
         Path(where),
         port,
         os.environ.get("TILED_API_KEY"),
         anonymous_read=not private,
+        private=private,
         host_names=host_name or (),
     )
     console.print(f"serving at {server.uri}  (Ctrl-C ends it)", highlight=False)

@@ -15,6 +15,7 @@ from tiled.profiles import load_profiles
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.errors import Unreachable as Unreachable
 from curiosity_bluesky.intake import is_away as is_away
+from curiosity_bluesky.permissions import private_directory
 from curiosity_bluesky.server import (
     DirectoryTaken,
     EmbeddedServer,
@@ -117,7 +118,7 @@ class RemoteConnection:
         # One folder for each server: what was meant for one must not be taken in by another.
         name = re.sub(r"\W+", "-", self._uri or where).strip("-")
         data = Path(platformdirs.user_data_dir("curiosity-bluesky"))
-        self.journal = writable_directory(data / "journal" / name)
+        self.journal = private_directory(data / "journal" / name)
 
     def open(self) -> Any:
         """Return a new Tiled client.

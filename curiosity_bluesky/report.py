@@ -191,8 +191,9 @@ def drift_in_words(run: Any) -> str:
 def _speed(demo: Any) -> float:
     """Return the simulated seconds per second of a demo, 1 for any other run."""
     speed = demo.get("speed") if isinstance(demo, Mapping) else None
-    known = isinstance(speed, int | float) and math.isfinite(speed) and speed > 0
-    return float(speed) if known else 1.0
+    if isinstance(speed, int | float) and 0 < speed < math.inf:
+        return float(speed)
+    return 1.0
 
 
 def flag_in_words(flag: Flag) -> str:

@@ -23,6 +23,7 @@ import uvicorn
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.hdf5 import uri_of
 from curiosity_bluesky.hosts import HostCheck, Hosts
+from curiosity_bluesky.permissions import make_private
 
 INDEX, INDEX_SPEC = "similarity", "SimilarityIndex"
 """Key and spec of the container beside the runs that holds descriptors of their images."""
@@ -57,6 +58,9 @@ class EmbeddedServer:
         Key that allows everything. Default: a random one.
     anonymous_read
         Whether anybody on this machine may read without a key.
+    private
+        Whether to take the directory with all that is in it away from other users of this
+        machine. (One that is made here is its owner's alone in any case.)
     host_names
         Names that the server is reached by besides 127.0.0.1 and localhost, such as through a
         reverse proxy. It answers to no others.
@@ -82,10 +86,13 @@ class EmbeddedServer:
         port: int = 0,
         api_key: str | None = None,
         anonymous_read: bool = False,
+        private: bool = False,
         host_names: Sequence[str] = (),
     ) -> None:
         hosts = Hosts.of("127.0.0.1", host_names)
         self.directory = writable_directory(directory)
+        if private:
+            make_private(self.directory)
         self.api_key = api_key or secrets.token_hex(16)
         self._lock = _lock(self.directory)
         try:
@@ -180,6 +187,8 @@ def running_server(directory: Path) -> tuple[str, str] | None:
 def writable_directory(directory: Path) -> Path:
     """Make a directory if need be and return its absolute path.
 
+    A new one can be entered by its owner alone; one that is there keeps its permissions.
+
     Raises
     ------
     InputError
@@ -187,7 +196,7 @@ def writable_directory(directory: Path) -> Path:
     """
     path = Path(directory).expanduser().resolve()
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
         probe = path / f".write-test-{secrets.token_hex(4)}"
         probe.touch()
         probe.unlink()

@@ -86,7 +86,8 @@ def test_a_figure_finds_no_mathematics(value: Any) -> None:
     from matplotlib.text import Text
 
     escaped = display.figure(value)
-    drawn, mathematics = Text(text=escaped)._preprocess_math(escaped)
+    text: Any = Text(text=escaped)
+    drawn, mathematics = text._preprocess_math(escaped)
     assert not mathematics and drawn == display.plain(value)
     assert not cbook.is_math_text(escaped)
 
@@ -228,14 +229,14 @@ def test_one_odd_sample_hides_no_run(tmp_path, capsys, monkeypatch) -> None:
     with connect(tmp_path / "odd") as catalog:
         RE = RunEngine({})
         RE.subscribe(catalog.writer())
-        uids = []
+        uids: list[Any] = []
         for sample in samples:
 
             def plan(sample: Any = sample) -> Any:
                 yield from bps.open_run(md={"sample": sample, "curiosity_strategy": 5})
                 yield from bps.close_run()
 
-            uids += RE(plan())
+            uids += list(RE(plan()))  # pyright: ignore[reportArgumentType]
     where = str(tmp_path / "odd")
 
     def curiosity(*words: str) -> str:

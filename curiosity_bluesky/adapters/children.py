@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.permissions import owner_only
 
 
 class Child:
@@ -46,7 +47,7 @@ class Child:
     ) -> None:
         self.name = name
         self.log = log
-        with open(log, "ab") as output:
+        with open(log, "ab", opener=owner_only) as output:
             try:
                 self._process = subprocess.Popen(
                     list(command),

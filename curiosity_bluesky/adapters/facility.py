@@ -19,6 +19,7 @@ from curiosity_bluesky.adapters.children import Child, listens, usable_port
 from curiosity_bluesky.adapters.manager import ADDRESS, DEFAULT_ADDRESS, Queue
 from curiosity_bluesky.catalog import DEFAULT
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.permissions import private_directory
 
 _CURIOSITY = [sys.executable, "-m", "curiosity_bluesky.cli"]
 _START_MANAGER = "from bluesky_queueserver.manager.start_manager import start_manager as go; go()"
@@ -114,7 +115,7 @@ class Facility:
                 "the Queue Server keeps its queue in Redis, and there is no redis-server here; "
                 "install it (apt-get install redis-server), or name one that runs: --redis"
             )
-        site.directory.mkdir(parents=True, exist_ok=True)
+        site.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = filelock.FileLock(site.directory / ".lock", timeout=0)
         self._ports = {
             name: usable_port(getattr(site, name), name.replace("_", " "))
@@ -242,7 +243,7 @@ Ctrl-C ends all of it.
     def _start_redis(self) -> str:
         port = usable_port(0, "redis")
         store = self.site.directory / "redis"
-        store.mkdir(exist_ok=True)
+        private_directory(store)
         options = {"--bind": "127.0.0.1", "--port": str(port), "--dir": str(store.resolve())}
         options |= {"--save": "", "--appendonly": "yes"}
         command = ["redis-server", *(word for option in options.items() for word in option)]

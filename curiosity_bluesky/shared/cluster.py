@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.permissions import owner_only
 
 DATABASES = ("tiled_catalog", "tiled_authn", "tiled_tables")
 """Nodes and their metadata; principals and keys; scalars."""
@@ -74,9 +75,11 @@ class Cluster:
             )
         self._programs = found
         self.directory = Path(directory).resolve()
-        self.directory.mkdir(parents=True, exist_ok=True)
         self._data = self.directory / "data"
         self._user = _user()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        # Another user, as whom the server runs, has to get through to its data.
+        self.directory.chmod(0o700 if self._user is None else 0o711)
         secret = self.directory / "password"
         if not secret.exists():
             with open(os.open(secret, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
@@ -148,7 +151,7 @@ class Cluster:
             "unix_socket_directories": "",  # a path of a socket may be 107 bytes long, no more
         }
         given = [f"--{name}={value}" for name, value in settings.items()]
-        log = open(self.directory / "postgres.log", "a")  # noqa: SIM115
+        log = open(self.directory / "postgres.log", "a", opener=owner_only)  # noqa: SIM115
         self._process = subprocess.Popen(
             [str(self._programs / "postgres"), "-D", str(self._data), *given],
             stdin=subprocess.DEVNULL,

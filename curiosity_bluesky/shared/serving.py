@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL
 
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.hosts import HostCheck, Hosts
+from curiosity_bluesky.permissions import owner_only, private_directory
 from curiosity_bluesky.shared.cluster import Cluster, free_port
 
 _READ = ("read:metadata", "read:data")
@@ -192,7 +193,7 @@ class TiledServer:
         """Start it, on the same port as before."""
         command = ["tiled", str(configuration()), "--port", str(self.port)]
         command += [word for name in self._host_names for word in ("--host-name", name)]
-        with open(self._log, "a") as log:
+        with open(self._log, "a", opener=owner_only) as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "curiosity_bluesky.shared", *command],
                 env=self._environment,
@@ -323,9 +324,8 @@ class SharedCatalogue:
         Hosts.of(extra=host_names)  # its error before anything is made
         self.directory = Path(directory).expanduser().resolve()
         self._secrets = self.directory / "secrets"
-        for path in (self.directory, self.directory / "files", self.directory / "assets"):
-            path.mkdir(parents=True, exist_ok=True)
-        self._secrets.mkdir(mode=0o700, exist_ok=True)
+        for path in (self.directory / "files", self.directory / "assets", self._secrets):
+            private_directory(path)
         self.cluster = Cluster(self.directory / "postgres")
         try:
             self.environment = {

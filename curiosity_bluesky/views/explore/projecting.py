@@ -101,7 +101,7 @@ class Projections:
                 self._kept.popitem(last=False)
 
     def _write(self, key: str, points: Points) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = self.directory / f"{key}.{os.getpid()}.part"
         with part.open("wb") as file:
             np.save(file, points)
