@@ -171,7 +171,7 @@ class Spectra:
                     f"{', '.join(described) or 'nothing'}; correct its read() or describe(): "
                     f"{', '.join(odd)} must be in both or in neither"
                 )
-            if empty := [key for key, value in read.items() if not np.size(value)]:
+            if empty := [key for key, value in read.items() if not as_array(key, value).size]:
                 raise InputError(
                     f"{', '.join(empty)} of {detector.name} is an array of no value, which the "
                     "store cannot hold; let the detector read something, or leave it out"

@@ -76,9 +76,8 @@ def check_stream(stream: str, devices: Sequence[Described], ours: Sequence[Descr
         That names the key, the device and the rule, and says what to do.
     """
     names: set[str] = set()
-    owners: dict[str, str] = {}
-    columns: dict[str, str] = {}
-    for device, mine in [*((d, True) for d in ours), *((d, False) for d in devices)]:
+    everything = [*((d, True) for d in ours), *((d, False) for d in devices)]
+    for device, _ in everything:
         _check_name(f"the name of a device, {device.name!r},", device.name)
         if device.name in names:
             raise InputError(
@@ -87,6 +86,8 @@ def check_stream(stream: str, devices: Sequence[Described], ours: Sequence[Descr
                 "; give one of them another name"
             )
         names.add(device.name)
+        for key in device.data_keys:
+            _check_name(f"the data key {key!r} of {device.name}", key)
         for key in device.configuration:
             _check_name(f"the configuration key {key!r} of {device.name}", key)
         if odd := sorted(set(device.configured) - set(device.configuration)):
@@ -94,6 +95,10 @@ def check_stream(stream: str, devices: Sequence[Described], ours: Sequence[Descr
                 f"{device.name} has {', '.join(odd)} in its configuration and does not describe "
                 "it; correct its describe_configuration()"
             )
+        _check_schema(stream, device)
+    owners: dict[str, str] = {}
+    columns: dict[str, str] = {}
+    for device, mine in everything:
         for key, about in device.data_keys.items():
             if not mine:
                 _check_key(device.name, key, about)
@@ -110,7 +115,6 @@ def check_stream(stream: str, devices: Sequence[Described], ours: Sequence[Descr
                         f"would share the column {column!r} in the store, where capital and small "
                         f"letters are the same; {_ADVICE}"
                     )
-    _check_schema(stream, [*ours, *devices])
     _check_readable(stream, [*ours, *devices])
 
 
@@ -160,9 +164,8 @@ def check_start(document: Mapping[str, Any]) -> None:
         ) from None
 
 
-def _check_key(device: str, key: Any, about: Mapping[str, Any]) -> None:
+def _check_key(device: str, key: str, about: Mapping[str, Any]) -> None:
     what = f"the data key {key!r} of {device}"
-    _check_name(what, key)
     if not key.isprintable() or key != key.strip():
         raise InputError(
             f"{what} has a space at an end, or a character that cannot be printed; {_ADVICE}"
@@ -181,7 +184,7 @@ def _check_key(device: str, key: Any, about: Mapping[str, Any]) -> None:
         raise InputError(f"{what} is a name that the store keeps for itself; {_ADVICE}")
     if key.endswith(PREDICTED):
         raise InputError(f"{what} ends in {PREDICTED!r}, as what the plan predicts does; {_ADVICE}")
-    longest = LONGEST - len(PREDICTED) * is_spectrum({"shape": (), **about})
+    longest = LONGEST - len(PREDICTED) * is_spectrum(about)
     if about.get("external") != "STREAM:" and len(key.encode()) > longest:
         raise InputError(
             f"{what} has {len(key.encode())} bytes, and the store takes {longest} here; {_ADVICE}"
@@ -213,35 +216,33 @@ def _columns(stream: str, key: str, about: Mapping[str, Any], ours: bool) -> lis
     return columns
 
 
-def _check_schema(stream: str, devices: Sequence[Described]) -> None:
+def _check_schema(stream: str, device: Described) -> None:
     """Refuse what event-model refuses: the descriptor is made as the RunEngine makes it."""
-    for device in devices:
-        for key, value in device.configured.items():
-            _check_value(f"the configuration {key!r} of {device.name}", value, arrays=True)
-        document = {
-            "uid": "00000000",
-            "run_start": "00000000",
-            "time": 0.0,
-            "name": stream,
-            "data_keys": dict(device.data_keys),
-            "object_keys": {device.name: list(device.data_keys)},
-            "hints": {device.name: dict(device.hints)},
-            "configuration": {
-                device.name: {
-                    "data": dict(device.configured),
-                    "timestamps": dict.fromkeys(device.configured, 0.0),
-                    "data_keys": dict(device.configuration),
-                }
-            },
-        }
-        try:
-            schema_validators[DocumentNames.descriptor].validate(event_model.sanitize_doc(document))
-        except ValidationError as error:
-            where = ".".join(str(part) for part in error.absolute_path)
-            raise InputError(
-                f"what {device.name} describes cannot be in a descriptor document: {where} "
-                f"({_first_line(error)}); correct its describe() or describe_configuration()"
-            ) from None
+    for key, value in device.configured.items():
+        _check_value(f"the configuration {key!r} of {device.name}", value, arrays=True)
+    configuration = {
+        "data": dict(device.configured),
+        "timestamps": dict.fromkeys(device.configured, 0.0),
+        "data_keys": dict(device.configuration),
+    }
+    document = {
+        "uid": "00000000",
+        "run_start": "00000000",
+        "time": 0.0,
+        "name": stream,
+        "data_keys": dict(device.data_keys),
+        "object_keys": {device.name: list(device.data_keys)},
+        "hints": {device.name: dict(device.hints)},
+        "configuration": {device.name: configuration},
+    }
+    try:
+        schema_validators[DocumentNames.descriptor].validate(event_model.sanitize_doc(document))
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.absolute_path)
+        raise InputError(
+            f"what {device.name} describes cannot be in a descriptor document: {where} "
+            f"({_first_line(error)}); correct its describe() or describe_configuration()"
+        ) from None
 
 
 def _check_readable(stream: str, devices: Sequence[Described]) -> None:
@@ -288,6 +289,7 @@ def _check_value(what: str, value: Any, arrays: bool = False) -> None:
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise InputError(f"{what} has the key {key!r}; expected text as a key")
+            _check_value(f"a key of {what}", key)
             _check_value(f"{what}[{key!r}]", inner, arrays)
     elif isinstance(value, list | tuple):
         for k, inner in enumerate(value):

@@ -135,9 +135,13 @@ def _points(run: Any) -> xr.Dataset:
 
 def with_decisions(points: xr.Dataset, scores: xr.Dataset) -> xr.Dataset:
     """Return measured points with what was decided for each."""
-    # A motor may be called x: its read-back must not be taken for the pixel's position.
-    clash = (set(points.data_vars) & set(scores.variables)) - {"decision_id"}
-    points = points.rename({key: f"{key}_readback" for key in clash}).merge(scores)
+    # A motor may be called x, and the axis of a camera: neither must be taken for the position of
+    # the pixel.
+    said = set(scores.variables) - {"decision_id"}
+    axes = said & (set(points.dims) | set(points.coords))
+    renamed = {key: f"{key}_axis" for key in axes}
+    renamed |= {key: f"{key}_readback" for key in said & set(points.data_vars)}
+    points = points.rename(renamed).merge(scores)
     coordinates = [key for key in ("row", "col", "x", "y", "reason", "decided_by") if key in points]
     return points.set_coords(["decision_id", *coordinates])
 
