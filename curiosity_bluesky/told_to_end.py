@@ -69,8 +69,10 @@ class OrderlyEnd:
         if threading.current_thread() is threading.main_thread():
             for name in _REASONS:
                 signum = getattr(signal, name)
-                self._before[signum] = signal.signal(signum, self._told)
-            self._RE.context_managers.append(self._watch)
+                if signal.getsignal(signum) != signal.SIG_IGN:  # as `nohup` has it
+                    self._before[signum] = signal.signal(signum, self._told)
+            if self._before:
+                self._RE.context_managers.append(self._watch)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -103,7 +105,7 @@ class OrderlyEnd:
         before = self._before[signum]
         if callable(before):
             before(signum, frame)
-        elif before != signal.SIG_IGN:
+        else:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
 

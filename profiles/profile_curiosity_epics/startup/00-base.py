@@ -5,12 +5,13 @@ import os
 
 from bluesky import RunEngine
 
-from curiosity_bluesky import connect, read
+from curiosity_bluesky import connect, end_in_order, read
 from curiosity_bluesky.similarity.indexer import Indexer
 
 catalog = connect()  # $CURIOSITY_CATALOG, else ./runs
 
 RE = RunEngine({})
+end_in_order(RE)  # SIGTERM and a closed terminal: devices are told, the run is closed
 writer = catalog.writer()
 RE.subscribe(writer)
 # What a run looks like is there for `curiosity similar` when it has closed.

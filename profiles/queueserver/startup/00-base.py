@@ -5,12 +5,13 @@ import os
 
 from bluesky import RunEngine
 
-from curiosity_bluesky import connect
+from curiosity_bluesky import connect, end_in_order
 from curiosity_bluesky.adapters.zeromq import SealedPublisher
 
 catalog = connect()  # $CURIOSITY_CATALOG, else ./runs
 
 RE = RunEngine({})
+end_in_order(RE)  # SIGTERM: devices are told, the run is closed
 RE.subscribe(catalog.writer())
 if "CURIOSITY_DOCUMENTS" in os.environ:  # address of a 0MQ proxy
     RE.subscribe(SealedPublisher(os.environ["CURIOSITY_DOCUMENTS"]))  # with $CURIOSITY_AGENT_TOKEN
