@@ -21,6 +21,7 @@ from curiosity_bluesky.agent import Agent, AgentAway, Decided
 from curiosity_bluesky.documents import Record
 from curiosity_bluesky.drift import Tracker
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.journal import overfull
 from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey, withheld_pixels
 from curiosity_bluesky.learning.crowding import Crowding
 from curiosity_bluesky.learning.survey import Pixel
@@ -242,6 +243,7 @@ def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
         yield from _save_decision(proposal)
     while run.ended is None:
         yield from _steered(run)
+        yield from _journalled(run)
         run.ended = run.ended or run.late()
         yield from _resurveyed(run, survey)
         run.ended = run.ended or run.late()
@@ -262,6 +264,15 @@ def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
     for flag in (yield from plan_stubs.call_in_thread(run.agent.flags)):
         yield from plan_stubs.save(documents.FLAGS, [Record("flag", documents.flag_values(flag))])
     return run.ended or ""
+
+
+def _journalled(run: Run) -> MsgGenerator[None]:
+    """Pause while the disk of the journal takes no documents, and too many wait in memory."""
+    while run.ended is None and (why := overfull()):
+        logger.error(why)
+        yield from safety.lift(run.tip, run.course.timeout)
+        yield from bps.pause()
+        yield from _steered(run)
 
 
 def _resurveyed(run: Run, survey: Survey) -> MsgGenerator[None]:
