@@ -23,6 +23,7 @@ from curiosity_bluesky.connection import (
     alive,
     is_away,
 )
+from curiosity_bluesky.databases import check_databases
 from curiosity_bluesky.documents import RESUMES, in_order
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.intake import Recovered, take_in_each
@@ -402,6 +403,7 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
             return Catalog(connection)
     directory = Path(where).expanduser().resolve()
     if not create and not (directory / "catalog.db").exists():
+        check_databases(directory)  # it may have been one
         raise InputError(
             f"no catalogue at {where}; expected a directory that a run was written to, a Tiled "
             "URI or a Tiled profile: give one with --catalog, or make a run with `curiosity demo`"

@@ -21,6 +21,7 @@ from typing import Any
 import filelock
 import uvicorn
 
+from curiosity_bluesky.databases import check_databases
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.hdf5 import uri_of
 
@@ -110,6 +111,7 @@ class EmbeddedServer:
         # Imported here, since it takes seconds and reading from a remote server needs none of it.
         from tiled.server.app import build_app_from_config
 
+        check_databases(self.directory)
         _make(self.directory / "catalog.db")
         over_what_is_left()
         listening = _listen(port)
