@@ -283,7 +283,13 @@ class RunJournal:
             why = _HELD
         except OSError as error:
             why = error.strerror or str(error)
-        if why and not self._why:
+        if why and not self._why and not self._waiting:
+            logger.warning(
+                "the journal %s is written, but its disk does not confirm it (%s): a power cut "
+                "may take its last lines",
+                *(self.path, why),
+            )
+        elif why and not self._why:
             logger.warning(
                 "the journal %s cannot be written (%s): its documents wait in memory alone, and "
                 "are tried again%s",
@@ -306,8 +312,8 @@ class RunJournal:
         """Wait until the disk has all lines, and that there is such a file."""
         assert self._file is not None
         os.fsync(self._file)
-        if self._unlisted:
-            directory = os.open(self.path.parent, os.O_RDONLY)
+        for path in (self.path.parent, self.path.parent.parent) if self._unlisted else ():
+            directory = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(directory)
             finally:

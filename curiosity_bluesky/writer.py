@@ -59,7 +59,7 @@ class _Standing:
     in_memory
         Those of them that are in no file either.
     unwritten
-        Why they are not, "" if there are none.
+        Why they are not, or why it is not certain that the disk has the others; "" if all is well.
     down
         Whether Tiled answers.
     trouble, since
@@ -234,7 +234,7 @@ class JournaledWriter:
             return _Standing(
                 sum(run.documents - run.taken for run in runs),
                 sum(state.waiting for state in states),
-                next((state.why for state in states if state.waiting), ""),
+                next((state.why for state in states if state.why), ""),
                 self._down,
                 next((run.trouble for run in troubled), ""),
                 min((run.since for run in troubled), default=0.0),
@@ -272,6 +272,8 @@ class JournaledWriter:
                 f"{now.in_memory} documents wait in memory alone ({now.unwritten}): make room on "
                 f"the disk of {where}"
             )
+        if now.unwritten:
+            return f"the disk of {where} does not confirm what is written ({now.unwritten})"
         if now.down.why:
             said, since = "does not answer", now.down.since
         elif now.trouble:
