@@ -26,12 +26,15 @@ from curiosity_bluesky.connection import (
     alive,
     is_away,
 )
+from curiosity_bluesky.databases import check_databases
 from curiosity_bluesky.documents import RESUMES, in_order
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.intake import Recovered, take_in_each
-from curiosity_bluesky.journal import Document, documents, first_document, journals
+from curiosity_bluesky.journal import MAY_WAIT, journals
+from curiosity_bluesky.lines import Document, first_document
 from curiosity_bluesky.summary import RunSummary as RunSummary
 from curiosity_bluesky.summary import Wanted, journalled, summary_of
+from curiosity_bluesky.tally import readable
 from curiosity_bluesky.writer import JournaledWriter
 
 T = TypeVar("T")
@@ -123,7 +126,11 @@ class Catalog:
             return ask(_runs(self.client))  # raises Unreachable if nobody took its place
 
     def writer(
-        self, batch_size: int = 1, retry: tuple[float, float] = (1.0, 30.0)
+        self,
+        batch_size: int = 1,
+        retry: tuple[float, float] = (1.0, 30.0),
+        durable: bool = False,
+        may_wait: float = MAY_WAIT,
     ) -> JournaledWriter:
         """Return a document callback that writes into this catalogue.
 
@@ -137,8 +144,20 @@ class Catalog:
         retry
             Pause before a server that failed is tried again, doubled each time, and the
             longest one, s.
+        durable
+            Whether the RunEngine waits for each document until the disk has it, so that a
+            power cut loses nothing either; what it costs is in docs/what-happens-when.md.
+        may_wait
+            Documents of a run that may wait in memory while the disk of the journal is full,
+            before `curiosity_plan` pauses; ``math.inf``: any number.
+
+        Raises
+        ------
+        InputError
+            If `may_wait` is no such number.
         """
-        writer = JournaledWriter(self._connection.open, self.journal, batch_size, retry, self.where)
+        options = (self._connection.open, self.journal, batch_size, retry, self.where)
+        writer = JournaledWriter(*options, durable=durable, may_wait=may_wait)
         writer.catalog = self  # whoever holds the writer holds the server
         self._writers.append(writer)
         return writer
@@ -158,6 +177,11 @@ class Catalog:
         """
         each = take_in_each(lambda: self.client, journals(self.journal))
         return [recovered for recovered, _ in each]
+
+    @property
+    def in_memory(self) -> int:
+        """Documents that its writers have in memory alone: the disk of the journal is full."""
+        return sum(writer.in_memory for writer in self._writers)
 
     def flush(self) -> None:
         """Wait until the writers have nothing in hand, but not for a server that is away."""
@@ -230,14 +254,26 @@ class Catalog:
         InputError
             If there is no such run, no server answers, or it cannot give documents.
         """
+        spoilt = None
         if isinstance(key, str) and len(key) >= 5:
             for path in journals(self.journal):
                 if path.stem.startswith(key):
-                    return list(documents(path))
-        run = self[key]
+                    if found := _journalled(path):
+                        return found
+                    spoilt = path
+        try:
+            run = self[key]
+        except InputError as error:
+            if spoilt is None or isinstance(error, Unreachable):
+                raise
+            raise InputError(
+                f"run {key} is not in {self.where}, and its journal does not begin with a start "
+                f"document that can be read; `curiosity recover` says which lines of {spoilt} "
+                "cannot, and keeps it"
+            ) from None
         path = self.journal / f"{run.start['uid']}.jsonl"
-        if path.exists():
-            return list(documents(path))
+        if path.exists() and (found := _journalled(path)):
+            return found
         try:
             back = self._asked(lambda _: [(name, dict(doc)) for name, doc in run.documents()])
         except httpx.HTTPStatusError as error:
@@ -371,7 +407,9 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
                 f"{error}; what is measured meanwhile waits in {connection.journal}", stacklevel=2
             )
             return Catalog(connection)
-    if not create and not (Path(place).expanduser() / "catalog.db").exists():
+    directory = Path(place).expanduser()
+    if not create and not (directory / "catalog.db").exists():
+        check_databases(directory)  # it may have been one
         raise InputError(
             f"no catalogue at {place}; expected a directory that a run was written to, a Tiled "
             "URI or a Tiled profile: give one with --catalog, or make a run with `curiosity demo`"
@@ -421,6 +459,15 @@ def _place(where: str | os.PathLike[str] | None) -> tuple[str, bool]:
 def _runs(client: Any) -> Any:
     """Return what is a run of all that lies in a catalogue: the index of similarity is none."""
     return client.search(SpecsQuery(include=["BlueskyRun"]))
+
+
+def _journalled(path: Path) -> list[Document]:
+    """Return the documents of a journal, none if it is gone or its start cannot be read."""
+    try:
+        found = readable(path)
+    except OSError:  # taken in at this moment, or for others to read
+        return []
+    return found if found and found[0][0] == "start" else []
 
 
 def _at_exit(close: weakref.WeakMethod) -> None:

@@ -286,6 +286,15 @@ def _explored(
 
 def _back(runs: Catalog, uid: str) -> Any:
     """Return a run from the catalogue, or say where it is if the server is away."""
+    if runs.in_memory:
+        runs.close()  # tries it a last time, and says what is where
+        if lost := runs.in_memory:
+            raise InputError(
+                f"run {uid} is not whole: its last {lost} documents are lost, since the disk of "
+                f"{runs.journal} is full; make room there, then `curiosity recover --catalog "
+                f"{runs.where}` takes in what is in the journal, and `curiosity resume {uid[:8]} "
+                f"--catalog {runs.where}` goes on from there"
+            )
     try:
         return runs[uid]
     except InputError as error:

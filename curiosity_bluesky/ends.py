@@ -24,6 +24,8 @@ class Kind(Enum):
     """`RE.stop()`."""
     FAILURES = "failures"
     """Too many points in a row failed."""
+    DISK = "disk"
+    """The disk of the journal is full, and too many documents wait in memory."""
     VISITS = "visits"
     """The sample was measured as often as budget and retries allow, whatever came of it."""
     DRIFT = "drift"
@@ -39,7 +41,7 @@ class Kind(Enum):
     """It has not ended, or its process was killed."""
 
 
-TROUBLE = frozenset({Kind.FAILURES, Kind.VISITS, Kind.DRIFT, Kind.AGENT, Kind.ERROR})
+TROUBLE = frozenset({Kind.FAILURES, Kind.DISK, Kind.VISITS, Kind.DRIFT, Kind.AGENT, Kind.ERROR})
 """Ends that nobody asked for."""
 
 _SIGNALS = (Kind.SIGTERM, Kind.SIGHUP)

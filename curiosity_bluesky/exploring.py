@@ -22,6 +22,7 @@ from curiosity_bluesky.checks import FEW, number, whole
 from curiosity_bluesky.documents import Record
 from curiosity_bluesky.drift import Tracker
 from curiosity_bluesky.ends import End, Kind
+from curiosity_bluesky.journal import overfull
 from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.crowding import Crowding
 from curiosity_bluesky.learning.survey import Pixel
@@ -283,6 +284,7 @@ def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
         yield from _save_decision(proposal)
     while run.ended is None:
         yield from _steered(run)
+        yield from _journalled(run)
         run.ended = run.ended or run.late()
         yield from _resurveyed(run, survey)
         run.ended = run.ended or run.late()
@@ -318,17 +320,23 @@ def _in_trouble(run: Run, kind: Kind, what: str, then: str) -> MsgGenerator[None
         What to do before ``RE.resume()``, and what that does.
     """
     end = End(kind, what)
+    keeps = "" if kind is Kind.DISK else " and keeps everything"
     if not run.course.attended:
-        logger.error("%s. The run ends, and keeps everything", what)
+        logger.error("%s. The run ends%s", what, keeps)
         run.ended = end
         return
-    logger.error(
-        "%s. The plan pauses: %s and RE.stop() ends the run and keeps everything", what, then
-    )
+    logger.error("%s. The plan pauses: %s; RE.stop() ends the run%s", what, then, keeps)
     run.trouble = end
     yield from safety.lift(run.tip, run.course.timeout)
     yield from bps.pause()
     run.trouble = None
+
+
+def _journalled(run: Run) -> MsgGenerator[None]:
+    """Pause while the disk of the journal takes no documents, and too many wait in memory."""
+    while run.ended is None and (why := overfull()):
+        yield from _in_trouble(run, Kind.DISK, why, "make room there, then RE.resume() goes on")
+        yield from _steered(run)
 
 
 def _resurveyed(run: Run, survey: Survey) -> MsgGenerator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,15 +17,9 @@ from bluesky_tiled_plugins import TiledWriter
 from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
 
 from curiosity_bluesky.errors import InputError, Unreachable
-from curiosity_bluesky.journal import (
-    Document,
-    Tally,
-    documents,
-    lines,
-    lock_of,
-    remove,
-    tally_of,
-)
+from curiosity_bluesky.journal import lock_of, remove
+from curiosity_bluesky.lines import Document, lines
+from curiosity_bluesky.tally import Tally, in_turn, tally_of, troubles
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -57,11 +52,6 @@ def passes(error: Exception) -> bool:
     return False
 
 
-def unknown_events(tally: Tally) -> str:
-    """Return why a journal with events that nothing describes is not done with."""
-    return f"{tally.unknown} events are of streams that it does not describe"
-
-
 class _Normalizer(RunNormalizer):
     """Tiled's own, which lets one reach the writer of the run."""
 
@@ -84,7 +74,7 @@ class RunFeed:
     """
 
     def __init__(self, client: Any, batch_size: int) -> None:
-        self.tally = Tally()
+        self.tally = Tally(storable=True)
         self.batch_size = batch_size
         self._normalizer: _Normalizer | None = None
         # Every array as an array: in Tiled's tables short ones would lose their dtype.
@@ -98,20 +88,28 @@ class RunFeed:
         return self._normalizer
 
     def __call__(
-        self, name: str, doc: dict[str, Any], *, flush: bool = False, waits: bool = False
+        self,
+        name: str,
+        doc: dict[str, Any],
+        *,
+        position: int = 0,
+        flush: bool = False,
+        waits: bool = False,
     ) -> None:
-        """Write one document.
+        """Write one document; a line that is none is noted in the tally.
 
         Parameters
         ----------
         name, doc
             The document.
+        position
+            In its journal, bytes.
         flush
             An event goes in at once, with those that wait, though its batch is not full.
         waits
             An event waits for the next of its descriptor, however small a batch is.
         """
-        if not self.tally.add(name, doc):
+        if not self.tally.add(name, doc, position):
             return
         writer = self._normalizer and self._normalizer.run_writer
         if writer is not None:
@@ -195,9 +193,11 @@ def compare(run: Any, tally: Tally) -> Comparison:
         if unknown:
             said.append(f"stream {name}: where the files of {', '.join(unknown)} are")
             less = True
-        if len(numbers) == n == numbers.nunique() and set(lengths.values()) <= {n}:
+        whole = len(numbers) == n == numbers.nunique() and set(lengths.values()) <= {n}
+        if whole and set(numbers) <= tally.numbers_of(name):
             continue
-        more = more or numbers.nunique() > n
+        # Of a journal that lost a line Tiled may hold the event, and fewer of the others.
+        more = more or not set(numbers) <= tally.numbers_of(name)
         less = less or numbers.nunique() < n or len(numbers) != numbers.nunique()
         more = more or any(length > n for length in lengths.values())
         less = less or any(length < n for length in lengths.values())
@@ -260,7 +260,7 @@ def rewrite(
             raise BrokenOff
         stream = ""
         if name == "event":
-            stream = feed.tally.stream_of(doc["descriptor"])
+            stream = feed.tally.stream_of(str(doc.get("descriptor")))
         # The last of each stream takes along what waits for its batch to fill.
         last = bool(stream) and feed.tally.events[stream] + 1 == tally.events[stream]
         feed(name, doc, flush=last and not tally.external)
@@ -392,46 +392,79 @@ def _refused(path: Path, error: Exception) -> Recovered:
         tally = tally_of(lines(path))
     except Exception:  # perhaps the very reason
         return Recovered(path.stem, "kept", 0, True, why)
+    why = "; ".join(filter(None, [why, troubles(path, tally)]))
     return Recovered(path.stem, "kept", tally.documents, tally.stop is None, why)
 
 
 def _taken_in(
     client: Any, path: Path, lock: filelock.FileLock, wanted: Callable[[], bool]
 ) -> Recovered:
-    tally = tally_of(lines(path))
-    uid, interrupted = path.stem, tally.stop is None
-    if tally.documents == 0:  # killed before the first line was whole
-        remove(path, lock)
-        return Recovered(uid, "present", 0, True)
+    tally = tally_of(lines(path), storable=True)
+    uid, ends, ordered = path.stem, tally.ends, None
+    if tally.disordered or tally.unknown:
+        ordered = in_turn(lines(path))
+        tally = tally_of(ordered, storable=True)
+    interrupted = tally.stop is None
 
-    def result(status: str, detail: str = "") -> Recovered:
+    def found() -> Iterator[Document]:
+        for _, name, doc in lines(path) if ordered is None else ordered:
+            yield name, doc
+
+    def result(status: str, *details: str) -> Recovered:
+        detail = "; ".join(filter(None, details))
         return Recovered(uid, status, tally.documents, interrupted, detail)
 
+    trouble = troubles(path, tally)
+    if tally.documents == 0 and not trouble:  # killed before the first line was whole
+        return result("present", _done_with(path, ends, lock))
     if tally.start is None or tally.start["uid"] != uid:
-        return result("kept", "it does not begin with the start document of its run")
+        return result("kept", "it does not begin with the start document of its run", trouble)
     status = "present"
     try:
         run = client[uid]
-        found = compare(run, tally)
-        less, more, difference = found.less, found.more, found.difference
+        there = compare(run, tally)
+        less, more, difference = there.less, there.more, there.difference
     except KeyError:
         less, more, difference = True, False, ""
     if less and more:
-        return result("kept", f"Tiled holds more than the journal: {difference}")
+        return result("kept", f"Tiled holds more than the journal: {difference}", trouble)
     for _ in range(TRIES):
         if not less:
             break
         status = "written"
-        rewrite(client, uid, documents(path, tally.begins), tally, wanted=wanted)
-        found = compare(client[uid], tally)
-        less, difference = found.less, found.difference
+        rewrite(client, uid, found(), tally, wanted=wanted)
+        there = compare(client[uid], tally)
+        less, difference = there.less, there.difference
     if less:
-        return result("kept", f"written {TRIES} times, Tiled still differs: {difference}")
-    if tally.unknown:  # nothing of them is anywhere else
-        return result("kept", unknown_events(tally))
+        return result("kept", f"written {TRIES} times, Tiled still differs: {difference}", trouble)
     run = client[uid]
-    if interrupted and not run.metadata.get("stop"):
+    if interrupted and not (run.metadata.get("stop") or run.metadata.get("interrupted")):
         mark = {"interrupted": {"time": tally.time}}
         run.update_metadata(metadata=mark, drop_revision=True)
+    if trouble:  # nothing of it is anywhere else
+        return result("kept", trouble, f"the other {tally.documents} documents are in Tiled")
+    remarks = ["its lines were out of order"] if tally.disordered or ordered else []
+    if tally.copies:
+        remarks.append(f"{tally.copies} of its lines were there twice")
+    return result(status, *remarks, _done_with(path, ends, lock))
+
+
+def _done_with(path: Path, ends: int, lock: filelock.FileLock) -> str:
+    """Delete a journal of which all is in Tiled; say what is kept of it elsewhere.
+
+    A killed process may have left a line unfinished: nobody was told that it is written, but
+    it is not for us to throw away what cannot be read.
+    """
+    with open(path, "rb") as file:
+        file.seek(ends)
+        unfinished = file.read()
+    said = ""
+    if unfinished:
+        aside = path.parent.with_name(f"{path.parent.name}-unfinished") / path.name
+        aside.parent.mkdir(exist_ok=True)
+        with open(aside, "ab") as file:
+            file.write(unfinished + b"\n")
+        said = f"the line that it was killed in is in {aside}"
+    os.sync()  # else a power cut may take from Tiled what the journal had
     remove(path, lock)
-    return result(status)
+    return said

@@ -8,9 +8,11 @@ import contextlib
 import copy
 import functools
 import json
+import logging
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ from typing import Any
 import filelock
 import uvicorn
 
+from curiosity_bluesky.databases import check_databases
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.hdf5 import uri_of
 from curiosity_bluesky.hosts import HostCheck, Hosts
@@ -95,6 +98,7 @@ class EmbeddedServer:
             make_private(self.directory)
         self.api_key = api_key or secrets.token_hex(16)
         self._lock = _lock(self.directory)
+        self._server: _Server | None = None
         try:
             self._lock.acquire()
         except filelock.Timeout:
@@ -106,14 +110,22 @@ class EmbeddedServer:
             # Of a server that was killed: whoever waits for this one must not ask there.
             (self.directory / "server.json").unlink(missing_ok=True)
             self._start(port, anonymous_read, hosts)
-        except BaseException:
+        except BaseException as error:
+            if self._server is not None:
+                self._server.should_exit = True
             self._lock.release()
+            if isinstance(error, OSError):
+                raise InputError(
+                    f"the catalogue {directory} cannot be opened ({error.strerror or error}); make "
+                    "room on its disk, or see to who may write there, and try again"
+                ) from error
             raise
 
     def _start(self, port: int, anonymous_read: bool, hosts: Hosts) -> None:
         # Imported here, since it takes seconds and reading from a remote server needs none of it.
         from tiled.server.app import build_app_from_config
 
+        check_databases(self.directory)
         _make(self.directory / "catalog.db")
         over_what_is_left()
         listening = _listen(port)
@@ -152,8 +164,9 @@ class EmbeddedServer:
         if not self._lock.is_locked:
             return
         (self.directory / "server.json").unlink(missing_ok=True)
-        self._server.should_exit = True
-        self._thread.join(10)
+        if self._server is not None:
+            self._server.should_exit = True
+            self._thread.join(10)
         self._lock.release()
 
 
@@ -382,6 +395,15 @@ def over_what_is_left() -> None:
         zarr.create_array = functools.partial(zarr.create_array, overwrite=True)
 
 
+class LogFile(logging.FileHandler):
+    """A log whose disk may be full: that is said where it matters, and not for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing of a line that the disk does not take, and what `logging` does of others."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def _logging(directory: Path) -> dict[str, Any]:
     from tiled.server.logging_config import LOGGING_CONFIG
 
@@ -389,7 +411,7 @@ def _logging(directory: Path) -> dict[str, Any]:
     for handler, name in (("access", "access.log"), ("default", "server.log")):
         config["handlers"][handler].pop("stream", None)
         config["handlers"][handler] |= {
-            "class": "logging.FileHandler",
+            "class": "curiosity_bluesky.server.LogFile",
             "filename": str(directory / name),
             "delay": True,
         }

@@ -12,7 +12,9 @@ from tiled.queries import Eq
 
 from curiosity_bluesky.display import iso
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.journal import is_held, lines, tally_of
+from curiosity_bluesky.journal import is_held
+from curiosity_bluesky.lines import lines
+from curiosity_bluesky.tally import in_turn, tally_of
 
 
 @dataclass(frozen=True)
@@ -135,12 +137,14 @@ def journalled(path: Path) -> RunSummary | None:
     held = is_held(path)
     try:
         tally = tally_of(lines(path))
-    except FileNotFoundError:  # taken in at this moment
+        if tally.disordered or tally.unknown:
+            tally = tally_of(in_turn(lines(path)))
+    except OSError:  # taken in at this moment, or for others to read
         return None
     if tally.start is None:
         return None
     status = "open" if held else "interrupted"
-    status = tally.stop["exit_status"] if tally.stop else status
+    status = tally.stop.get("exit_status", status) if tally.stop else status
     return _summary(tally.start, status, tally.events.get("primary", 0))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,21 @@ from curiosity_bluesky.intake import (
     passes,
     rewrite,
     take_in,
-    unknown_events,
 )
-from curiosity_bluesky.journal import Document, RunJournal, Taken, tally_of
+from curiosity_bluesky.journal import MAY_WAIT, RunJournal, Taken
+from curiosity_bluesky.lines import Document, lacks
+from curiosity_bluesky.tally import tally_of, troubles
 
 logger = logging.getLogger("curiosity_bluesky")
 
 PATIENCE = 10.0
 """How long the end of a process waits for a server that takes nothing, s."""
 
+AGAIN = 1.0
+"""Pause before a journal whose disk is full is tried again, s."""
 
-@dataclass
+
+@dataclass(frozen=True)
 class _Outage:
     """That Tiled does not answer."""
 
@@ -41,6 +46,32 @@ class _Outage:
     since: float = 0.0
     delay: float = 0.0
     due: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """What a writer has in hand at one moment.
+
+    Parameters
+    ----------
+    backlog
+        Documents that Tiled has not taken.
+    in_memory
+        Those of them that are in no file either.
+    unwritten
+        Why they are not, or why it is not certain that the disk has the others; "" if all is well.
+    down
+        Whether Tiled answers.
+    trouble, since
+        What it does not take, and since when, s since 1970; "" if all.
+    """
+
+    backlog: int
+    in_memory: int
+    unwritten: str
+    down: _Outage
+    trouble: str
+    since: float
 
 
 @dataclass
@@ -85,13 +116,16 @@ class JournaledWriter:
         Pause after the first trouble, doubled each time, and the longest one, s.
     where
         What the user calls the catalogue.
+    durable
+        Whether each document is forced onto the disk, so that a power cut loses nothing.
+    may_wait
+        Documents of a run that may wait in memory for room on the disk of the journal before
+        `curiosity_plan` pauses; ``math.inf``: any number.
 
     Attributes
     ----------
     catalog : Catalog or None
         What it writes into; held here, so that its server lives as long as the writer.
-    failed : dict
-        Run uid to why Tiled will not take it as it is; its journal stays.
     """
 
     def __init__(
@@ -101,9 +135,20 @@ class JournaledWriter:
         batch_size: int = 1,
         retry: tuple[float, float] = (1.0, 30.0),
         where: str = "",
+        durable: bool = False,
+        may_wait: float = MAY_WAIT,
     ) -> None:
+        if isinstance(may_wait, bool) or not (isinstance(may_wait, int | float) and may_wait >= 0):
+            raise InputError(
+                f"may_wait is {may_wait!r}; expected how many documents may wait in memory while "
+                "the disk of the journal is full, 0 or more (math.inf: never pause)"
+            )
         self.catalog: Any = None
-        self.failed: dict[str, Exception] = {}
+        self._durable = durable
+        self._may_wait = may_wait
+        # Held while something below changes or is read that belongs together; never for long.
+        self._guard = threading.Lock()
+        self._failed: dict[str, Exception] = {}
         self._tiled = tiled
         self._journal = journal
         self._batch_size = batch_size
@@ -133,18 +178,24 @@ class JournaledWriter:
         run = self._runs.get(uid)
         if run is None:
             try:
-                journal = RunJournal(self._journal, uid)
+                journal = RunJournal(
+                    self._journal, uid, durable=self._durable, may_wait=self._may_wait
+                )
             except Taken as error:
                 self._leave(uid, str(error))
                 return
             run = _Run(journal, journal.begins)
             if name != "start":
-                self.failed[uid] = ValueError("its start document never came")
                 logger.warning("run %s has no start document; see %s", uid, journal.path)
-            self._runs[uid] = run
+            with self._guard:
+                if name != "start":
+                    self._failed[uid] = ValueError("its start document never came")
+                self._runs[uid] = run
+        with self._guard:
+            run.documents += 1  # before the thread can have taken it
         run.journal.append(name, doc)
-        run.documents += 1
-        run.ended = run.ended or name == "stop"
+        with self._guard:
+            run.ended = run.ended or name == "stop"
         self._news.set()
 
     def _leave(self, uid: str, who: str) -> None:
@@ -174,33 +225,63 @@ class JournaledWriter:
         # Events and stream datums refer to a descriptor, datums to a resource.
         return self._parents.get(doc.get("descriptor") or doc.get("resource") or "", self._latest)
 
+    def _standing(self) -> _Standing:
+        """Return what is in hand, read at one moment."""
+        with self._guard:
+            runs = list(self._runs.values())
+            states = [run.journal.state for run in runs]
+            troubled = [run for run in runs if run.trouble]
+            return _Standing(
+                sum(run.documents - run.taken for run in runs),
+                sum(state.waiting for state in states),
+                next((state.why for state in states if state.why), ""),
+                self._down,
+                next((run.trouble for run in troubled), ""),
+                min((run.since for run in troubled), default=0.0),
+            )
+
+    @property
+    def failed(self) -> dict[str, Exception]:
+        """Run uid to why Tiled will not take it as it is; its journal stays."""
+        with self._guard:
+            return dict(self._failed)
+
     @property
     def backlog(self) -> int:
         """Documents that Tiled has not taken yet."""
-        return sum(run.documents - run.taken for run in list(self._runs.values()))
+        return self._standing().backlog
+
+    @property
+    def in_memory(self) -> int:
+        """Documents that are in memory alone: the disk of the journal takes no more."""
+        return self._standing().in_memory
 
     @property
     def offline(self) -> str:
         """Why Tiled takes nothing at present, "" if it does."""
-        if self._down.why:
-            return self._down.why
-        return next((run.trouble for run in list(self._runs.values()) if run.trouble), "")
+        now = self._standing()
+        return now.down.why or now.trouble
 
     @property
     def status(self) -> str:
-        """One line about what Tiled does not take, "" when all is well."""
-        runs = list(self._runs.values())
-        if self._down.why:
-            said, since = "does not answer", self._down.since
-        elif troubled := [run.since for run in runs if run.trouble]:
-            said, since = "does not take everything", min(troubled)
-        elif all(run.journal.on_disk for run in runs):
-            return ""
-        else:
-            return f"the disk of the journal is full: {self._journal}"
-        clock = time.strftime("%H:%M", time.localtime(since))
+        """One line about what Tiled, or the journal, does not take, "" when all is well."""
+        now = self._standing()
         where = f"{self._where}/journal" if Path(self._where).is_dir() else self._journal
-        return f"Tiled {said} since {clock}: {self.backlog} documents wait in {where}"
+        if now.in_memory:
+            return (
+                f"{now.in_memory} documents wait in memory alone ({now.unwritten}): make room on "
+                f"the disk of {where}"
+            )
+        if now.unwritten:
+            return f"the disk of {where} does not confirm what is written ({now.unwritten})"
+        if now.down.why:
+            said, since = "does not answer", now.down.since
+        elif now.trouble:
+            said, since = "does not take everything", now.since
+        else:
+            return ""
+        clock = time.strftime("%H:%M", time.localtime(since))
+        return f"Tiled {said} since {clock}: {now.backlog} documents wait in {where}"
 
     def flush(self) -> None:
         """Wait until Tiled has what was emitted so far; not for one that does not answer."""
@@ -213,10 +294,11 @@ class JournaledWriter:
         return self._gone(run) or bool(run.trouble and run.tries >= TRIES)
 
     def _gone(self, run: _Run) -> bool:
-        return run.journal.uid in self.failed
+        return run.journal.uid in self._failed
 
     def _is_mine(self, uid: str) -> bool:
-        return uid in self._runs or uid in self.failed
+        with self._guard:
+            return uid in self._runs or uid in self._failed
 
     def _wait(self, done: Callable[[], bool], patience: float = PATIENCE) -> None:
         """Wait for something as long as Tiled answers."""
@@ -240,23 +322,36 @@ class JournaledWriter:
             return
         self._closing = True
         self._collector.close()
-        for run in list(self._runs.values()):  # each is tried once more, now
-            run.trouble, run.tries, run.due = "", 0, 0.0
-        self._down.why, self._down.due = "", 0.0
+        with self._guard:
+            for run in self._runs.values():  # each is tried once more, now
+                run.trouble, run.tries, run.due = "", 0, 0.0
+            self._down = replace(self._down, why="", due=0.0)
         self._news.set()
         self._wait(lambda: not self._thread.is_alive(), timeout)
         self._given_up = True
         self._news.set()
         self._thread.join(0.2)
-        left = {uid: run for uid, run in list(self._runs.items()) if run.ended or run.trouble}
-        if left and not set(left) <= set(self.failed):
+        with self._guard:
+            left = {uid: run for uid, run in self._runs.items() if run.ended or run.trouble}
+            gone = set(left) <= set(self._failed)
+        if left and not gone:
             logger.warning(
-                "%d documents of %d runs are not in Tiled (%s); they are in %s, and "
-                "`curiosity recover%s` takes them in",
+                "%d documents of %d runs are not in Tiled (%s); %s",
                 *(sum(run.documents for run in left.values()), len(left)),
-                *(self.offline or "it did not answer in time", self._journal),
-                f" --catalog {self._where}" if self._where else "",
+                *(self.offline or "it did not answer in time", self._whereabouts(left)),
             )
+
+    def _whereabouts(self, left: Mapping[str, _Run]) -> str:
+        """Say where the documents of runs are that Tiled does not have."""
+        lost = sum(run.journal.in_memory() for run in left.values())
+        recover = f"`curiosity recover{f' --catalog {self._where}' if self._where else ''}`"
+        if not lost:
+            return f"they are in {self._journal}, and {recover} takes them in"
+        there = sum(run.documents for run in left.values()) - lost
+        return (
+            f"{there} are in {self._journal}, and {recover} takes them in; the last {lost} are in "
+            f"memory alone ({self._standing().unwritten}) and are lost when this process ends"
+        )
 
     # From here on: in the thread.
 
@@ -275,8 +370,8 @@ class JournaledWriter:
                     break
         finally:
             for run in list(self._runs.values()):
-                if not run.let_go and not run.journal.close():
-                    logger.error("the end of %s is not written: disk full", run.journal.path)
+                if not run.let_go:
+                    run.journal.close()
             self._drop_client()
             with self._turned:
                 self._turned.notify_all()
@@ -288,13 +383,15 @@ class JournaledWriter:
     def _pause(self) -> float | None:
         """Seconds until something is to be tried again, None if nothing is."""
         now = time.monotonic()
-        if self._down.why:
-            return max(0.0, self._down.due - now)
-        due = [run.due for run in list(self._runs.values()) if run.trouble]
+        runs = list(self._runs.values())
+        due = [self._down.due] if self._down.why else [run.due for run in runs if run.trouble]
+        due += [now + AGAIN] if any(run.journal.state.why for run in runs) else []
         return max(0.0, min(due) - now) if due else None
 
     def _turn(self) -> None:
         """Do what can be done for each run now."""
+        for run in list(self._runs.values()):
+            run.journal.retry()
         if self._down.why and time.monotonic() < self._down.due:
             return
         for uid, run in list(self._runs.items()):
@@ -307,8 +404,9 @@ class JournaledWriter:
                     self._advance(uid, run)
                     if self._down.why:
                         logger.warning("Tiled answers again; run %s goes in", uid)
-                    self._down = _Outage()
-                    run.trouble, run.tries, run.delay = "", 0, 0.0
+                    with self._guard:
+                        self._down = _Outage()
+                        run.trouble, run.tries, run.delay = "", 0, 0.0
                 except BrokenOff:
                     return
                 except Exception as error:  # whatever Tiled raises, the journal has the run
@@ -339,7 +437,7 @@ class JournaledWriter:
                 raise Mismatch(taken.detail)
             if run.journal.path.exists():
                 raise _Busy("another process takes it in")
-            del self._runs[uid]
+            self._done(uid)
             return
         ended = run.ended
         if run.anew:
@@ -350,25 +448,38 @@ class JournaledWriter:
             # up; what comes one by one goes in one by one.
             last: dict[str, int] = {}
             for _, name, doc in found:
-                if name == "event":  # a pause may have repeated some
+                if name == "event" and not lacks(name, doc):  # a pause may have repeated some
                     last[doc["descriptor"]] = max(doc["seq_num"], last.get(doc["descriptor"], 0))
             for position, name, doc in found:
                 if self._given_up:
                     raise BrokenOff
                 if run.feed is None:
                     run.feed = RunFeed(self._client, self._batch_size)
-                more = name == "event" and doc["seq_num"] < last[doc["descriptor"]]
-                run.feed(name, doc, waits=more and not run.feed.tally.external)
-                run.position = position
-                run.taken += 1
+                known = name == "event" and not lacks(name, doc)
+                more = known and doc["seq_num"] < last[doc["descriptor"]]
+                waits = more and not run.feed.tally.external
+                run.feed(name, doc, position=position, waits=waits)
+                with self._guard:
+                    run.position = position
+                    run.taken += 1
                 self._answered = time.monotonic()
         if ended and run.feed is not None:
             compared = compare(self._client[uid], run.feed.tally)
             if compared.difference:
                 raise Mismatch(f"Tiled does not hold all of it: {compared.difference}")
-            if run.feed.tally.unknown:
-                raise Mismatch(f"Tiled does not hold all of it: {unknown_events(run.feed.tally)}")
+            if trouble := troubles(run.journal.path, run.feed.tally):
+                raise Mismatch(f"Tiled does not hold all of it: {trouble}")
+            if run.journal.begins:  # it was journalled before: both are looked at together
+                self._let_go(run)
+                self._advance(uid, run)
+                return
+            if self._durable:
+                os.sync()  # what Tiled has written is with the system; a power cut would take it
             run.journal.delete()
+            self._done(uid)
+
+    def _done(self, uid: str) -> None:
+        with self._guard:
             del self._runs[uid]
 
     def _write_anew(self, uid: str, run: _Run) -> None:
@@ -376,13 +487,15 @@ class JournaledWriter:
         if not run.journal.is_locked and uid in self._client:
             # Without the lock what Tiled has may be somebody else's, who goes on with it.
             raise _Busy("its journal could not be locked")
-        run.position, run.taken = run.journal.begins, 0
+        with self._guard:
+            run.position, run.taken = run.journal.begins, 0
         end = run.journal.end
 
         def written() -> Iterator[Document]:
             for position, name, doc in run.journal.lines(end):
                 yield name, doc
-                run.position, run.taken = position, run.taken + 1
+                with self._guard:
+                    run.position, run.taken = position, run.taken + 1
                 self._answered = time.monotonic()
 
         tally = tally_of(run.journal.lines(end), run.journal.begins)
@@ -393,27 +506,32 @@ class JournaledWriter:
     def _stumbled(self, uid: str, run: _Run, error: Exception) -> None:
         """Note what went wrong and when to try again."""
         self._drop_client()
-        run.feed, run.anew, run.taken = None, True, 0
         first, most = self._retry
         now, why = time.monotonic(), " ".join(f"{type(error).__name__}: {error}".split())
-        news = not (run.trouble or self._down.delay)
-        run.since = run.since if run.trouble else time.time()
-        run.trouble = why
-        run.tries += 1
-        if isinstance(error, httpx.TransportError | InputError):
-            delay = min(most, 2 * self._down.delay or first)
-            since = self._down.since or time.time()
-            self._down, run.due = _Outage(why, since, delay, now + delay), 0.0
-        else:
-            run.delay = min(most, 2 * run.delay or first)
-            run.due = now + run.delay
-            if run.tries >= TRIES and not (passes(error) or isinstance(error, _Busy)):
-                self.failed[uid] = error
-        if news or uid in self.failed:
+        with self._guard:
+            run.feed, run.anew, run.taken = None, True, 0
+            news = not (run.trouble or self._down.delay)
+            run.since = run.since if run.trouble else time.time()
+            run.trouble = why
+            run.tries += 1
+            if isinstance(error, httpx.TransportError | InputError):
+                delay = min(most, 2 * self._down.delay or first)
+                since = self._down.since or time.time()
+                self._down, run.due = _Outage(why, since, delay, now + delay), 0.0
+            else:
+                run.delay = min(most, 2 * run.delay or first)
+                run.due = now + run.delay
+                if run.tries >= TRIES and not (passes(error) or isinstance(error, _Busy)):
+                    self._failed[uid] = error
+            failed = uid in self._failed
+        if news or failed:
+            lost = run.journal.in_memory()
+            there = f"all but {lost} of its documents are" if lost else "all its documents are"
             logger.warning(
-                "run %s could not be written to Tiled (%s); all its documents are in %s%s",
-                *(uid, why, run.journal.path),
-                "" if uid in self.failed else ", and it is tried again",
+                "run %s could not be written to Tiled (%s); %s in %s%s%s",
+                *(uid, why, there, run.journal.path),
+                f", those {lost} in memory alone" if lost else "",
+                "" if failed else ", and it is tried again",
             )
         self._let_go(run)
 
@@ -425,9 +543,10 @@ class JournaledWriter:
     def _let_go(self, run: _Run) -> None:
         # Of a run that ended nothing need stay open, however long Tiled is away.
         if run.ended and (run.let_go or run.journal.close()):
-            run.let_go = True
-            if self._gone(run):
-                self._runs.pop(run.journal.uid, None)
+            with self._guard:
+                run.let_go = True
+                if self._gone(run):
+                    self._runs.pop(run.journal.uid, None)
 
 
 class _Busy(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 
 from curiosity_bluesky.journal import (
+    UNREAD,
     RunJournal,
+    Shortened,
     Taken,
     documents,
     is_held,
@@ -220,10 +223,74 @@ def test_a_tally_passes_over_events_of_unknown_descriptors_and_counts_them(told)
     assert (tally.events, tally.unknown) == ({"primary": 3}, 3)
 
 
-def test_a_run_that_is_journalled_again_counts_from_there(told):
-    size = told.stat().st_size
+def test_a_run_that_is_journalled_again_counts_together_with_what_was_there(told):
+    before = told.read_bytes()
+    again = RunJournal(told.parent, "uid")
+    for name, doc in list(documents(told)):
+        again.append(name, doc)
+    again.append("event", event(4, "d"))
+    assert again.begins == len(before)
+    again.close()
+    tally = tally_of(lines(told))
+    assert (tally.events, tally.documents, tally.unread) == ({"primary": 4}, 8 + 4, [])
+    assert tally.stop is not None
+
+
+def test_a_second_start_document_that_differs_is_said(told):
     again = RunJournal(told.parent, "uid")
     again.append("start", {"uid": "uid", "time": 10.0})
     again.close()
     tally = tally_of(lines(told))
-    assert (tally.begins, tally.documents, tally.stop) == (size, 1, None)
+    assert tally.start == {"uid": "uid", "time": 0.0} and tally.events == {"primary": 3}
+    [(position, why)] = tally.unread
+    assert position == told.stat().st_size and "second start" in why
+
+
+def test_what_is_asked_while_a_line_is_written_is_what_was_so_before(tmp_path, monkeypatch):
+    journal = RunJournal(tmp_path, "uid")
+    seen, write = [], os.write
+
+    def watched(file: int, data: bytes) -> int:
+        seen.append((journal.on_disk, journal.end, journal.state.waiting))
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", watched)
+    for n in range(3):
+        end = journal.end
+        journal.append("event", {"n": n})
+        assert seen.pop() == (True, end, 0)
+        assert journal.end > end
+    journal.close()
+
+
+def test_a_journal_that_is_cut_off_while_it_is_written_is_no_endless_loop(tmp_path, caplog):
+    journal = RunJournal(tmp_path, "uid")
+    for n in range(3):
+        journal.append("event", {"n": n, "x": "x" * 1000})
+    os.truncate(journal.path, 1500)
+    with pytest.raises(Shortened, match="were taken away"):
+        journal.read(journal.begins)
+    journal.append("event", {"n": 3})  # the half line before it does not spoil it
+    assert [doc["n"] for _, doc in documents(journal.path)] == [0, 3]
+    with pytest.raises(Shortened):
+        journal.read(journal.begins)
+    assert [name for _, name, _ in journal.lines(journal.end)] == ["event", UNREAD, "event"]
+    os.truncate(journal.path, 0)
+    assert list(journal.lines(10**9)) == []
+    journal.append("event", {"n": 4})
+    assert [doc["n"] for _, doc in documents(journal.path)] == [4]
+    assert journal.close()
+    said = [r.getMessage() for r in caplog.records if "was shortened by" in r.getMessage()]
+    assert len(said) == 1
+
+
+def test_what_another_program_writes_into_a_journal_spoils_no_line_of_it(tmp_path):
+    journal = RunJournal(tmp_path, "uid")
+    journal.append("event", {"n": 0})
+    with open(journal.path, "ab") as file:
+        file.write(b"\\x00\\xff{}")
+    journal.append("event", {"n": 1})
+    found = journal.read(journal.begins)
+    assert [name for _, name, _ in found] == ["event", UNREAD, "event"]
+    assert found[-1][0] == journal.end == journal.path.stat().st_size
+    journal.close()
