@@ -11,7 +11,7 @@ logger = logging.getLogger("curiosity_bluesky")
 _MUCH = 0.25
 """Share of the map that is said as a warning if it cannot be proposed."""
 
-_SMALLER = (7, 5, 3, 1)
+_SMALLER = (7, 5, 3)
 
 
 def say_before(explorer: Explorer) -> None:
@@ -30,14 +30,20 @@ def say_before(explorer: Explorer) -> None:
     size, n_seeds = strategy.patch_size, strategy.n_seeds
     rim = _rim(rows, cols, size)
     if rim > 0:
-        smaller = next((n for n in _SMALLER if n < size), 1)
+        smaller = next((n for n in _SMALLER if n < size), None)
+        advice = (
+            ""
+            if smaller is None
+            else (
+                f". A smaller one leaves less out, {smaller} only {_rim(rows, cols, smaller):.0%}: "
+                f"parameters={{'patch_size': {smaller}}} (command: --set patch_size={smaller})"
+            )
+        )
         logger.log(
             logging.WARNING if rim >= _MUCH else logging.INFO,
-            "%.0f %% of the map, %d x %d pixels, is never proposed: near the border no patch of "
-            "%d x %d pixels fits (patch_size). A smaller one leaves less out, %d only %.0f %%: "
-            "parameters={'patch_size': %d} (command: --set patch_size=%d)",
-            *(100 * rim, rows, cols, size, size),
-            *(smaller, 100 * _rim(rows, cols, smaller), smaller, smaller),
+            "%.0f%% of the map, %d x %d pixels, is never proposed: near the border no patch of "
+            "%d x %d pixels fits (patch_size)%s",
+            *(100 * rim, rows, cols, size, size, advice),
         )
     if explorer.budget <= n_seeds:
         fewer = max(1, explorer.budget // 3)

@@ -95,6 +95,8 @@ def write_nsid(
                 label = re.sub(r"\W", "_", last)
                 if label in [axis.name for axis in dataset._axes.values()]:
                     label += "_data"  # its axes lie beside it
+                while label in group:  # such as a_b beside a-b
+                    label += "_"
                 main = write_nsid_dataset(dataset, group, label)
                 main.attrs[_ROLE_ATTRIBUTE] = str(dataset.metadata.get(ROLE, ""))
                 # It is closed in a moment. The public setter would close the file right now.
