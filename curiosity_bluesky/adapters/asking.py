@@ -12,6 +12,7 @@ from typing import Any
 import zmq
 
 from curiosity_bluesky.adapters import tokens
+from curiosity_bluesky.adapters.curve import Monitor, parts, present
 from curiosity_bluesky.adapters.messages import HEARTBEAT, PROTOCOL, REFUSED, Refused
 from curiosity_bluesky.adapters.wire import packed, sealed, unpacked, unsealed
 from curiosity_bluesky.agent import AgentAway, Cancelled
@@ -89,6 +90,8 @@ class Line:
         limit, last = patience if first is None else first, time.monotonic()
         limit += len(body) / _SLOWEST
         line: zmq.Socket | None = None
+        monitor: Monitor | None = None
+        ready = zmq.Poller()
         sealed_with = ""
         with ExitStack() as stack:
             while (left := last + limit - time.monotonic()) > 0:
@@ -97,12 +100,19 @@ class Line:
                     _wait(cancelled)
                     continue
                 if line is None or token != sealed_with:
-                    line, sealed_with = stack.enter_context(closing(self._connected())), token
+                    line, monitor, ready = self._connected(token, stack)
+                    sealed_with = token
                 # Again over the same connection: a slow one need not begin anew.
-                line.send(sealed(body, token))
+                line.send_multipart(parts(sealed(body, token)))
                 again = time.monotonic() + min(left, _AGAIN + len(body) / _SLOWEST)
                 while time.monotonic() < again:
-                    if not line.poll(_LOOK_MS):
+                    found = dict(ready.poll(_LOOK_MS))
+                    if monitor.socket in found:
+                        self._check_refused(monitor.said(), token)
+                        sealed_with = ""  # another agent by now: with its token, another line
+                        _wait(cancelled)
+                        break
+                    if line not in found:
                         _wait(cancelled, 0.0)
                         continue
                     reply = self._read(line.recv(), token)
@@ -127,11 +137,29 @@ class Line:
                 raise
             return None
 
-    def _connected(self) -> zmq.Socket:
-        line = zmq.Context.instance().socket(zmq.DEALER)
+    def _connected(self, token: str, stack: ExitStack) -> tuple[zmq.Socket, Monitor, zmq.Poller]:
+        line = stack.enter_context(closing(zmq.Context.instance().socket(zmq.DEALER)))
         line.setsockopt(zmq.LINGER, 0)
+        present(line, token)
+        monitor = stack.enter_context(closing(Monitor(line)))
+        ready = zmq.Poller()
+        for each in (line, monitor.socket):
+            ready.register(each, zmq.POLLIN)
         line.connect(self.address)
-        return line
+        return line, monitor, ready
+
+    def _check_refused(self, why: str, token: str) -> None:
+        """Raise Refused if it is the agent that is meant which does not let us in."""
+        if why == "protocol":
+            raise Refused(
+                f"what answers at {self.address} does not speak as an agent of this version does; "
+                "is it an agent, and is the same version installed on both sides?"
+            )
+        if why == "token" and self._token_now() == token:
+            raise Refused(
+                f"the agent at {self.address} does not know this token; give both sides the same: "
+                f"${tokens.ENVIRONMENT}, or --token-file of `curiosity agent`"
+            )
 
     def tell(self, message: Mapping[str, Any]) -> None:
         """Say something without waiting for an answer, in a thread of its own."""
@@ -146,12 +174,8 @@ class Line:
     def _read(self, data: bytes, token: str) -> dict[str, Any] | None:
         """Return a reply, empty if it is none; None if the agent has another token by now."""
         if data == REFUSED:
-            if self._token_now() != token:
-                return None
-            raise Refused(
-                f"the agent at {self.address} does not know this token; give both sides the same: "
-                f"${tokens.ENVIRONMENT}, or --token-file of `curiosity agent`"
-            )
+            self._check_refused("token", token)
+            return None
         try:
             reply = unpacked(unsealed(data, token))
         except InputError:

@@ -37,10 +37,10 @@ CHUNK = 2**20
 """Documents of about so many bytes go into one message."""
 
 LARGEST = 256 * 2**20
-"""Bytes of the largest message that an agent takes; whoever sends a larger one is cut off."""
+"""Bytes of the largest message that an agent takes; a larger one is turned away."""
 
 REFUSED = b"curiosity-agent: the seal of this message is not that of my token"
-"""All that a stranger is told: it bears no seal, since the stranger could not read it."""
+"""What is said of a message without the right seal; a stranger's connection does not get so far."""
 
 LEARNED = (
     *(documents.SURVEY, documents.DECISIONS, documents.PRIMARY),

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import queue
+import secrets
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ import zmq
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.adapters import tokens
+from curiosity_bluesky.adapters.curve import Guard, check_available
 from curiosity_bluesky.adapters.messages import (
     HEARTBEAT,
     LARGEST,
@@ -117,13 +119,16 @@ class AgentServer:
                 f"token (--token-file FILE or ${tokens.ENVIRONMENT}); what is sent can be read on "
                 "its way, see docs/remote-agent.md"
             )
+        check_available()
         settle_for_one_thread()  # loads the strategies: whoever asks first need not wait for torch
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
         self._socket.setsockopt(zmq.RCVHWM, 16)  # messages of one sender that may wait
-        self._socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
+        # Left for others to find when it is known which port it is for.
+        made = secrets.token_hex(16) if token is None else token
+        self._guard = Guard(self._context, made)
+        self._guard.guard(self._socket)
         try:
             self._socket.bind(f"tcp://{'127.0.0.1' if host == 'localhost' else host}:{port}")
         except zmq.ZMQError as error:
@@ -135,7 +140,7 @@ class AgentServer:
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
         self._port = tokens.endpoint(self.address)[1]
         self._noted = token is None
-        self._token = tokens.leave_note(self._port) if token is None else token
+        self._token = tokens.leave_note(self._port, made) if token is None else token
         self.store = Store(_RUNS_FOR_EACH * keep)
         self.fetch: Fetch | None = None
         self._keep = keep
@@ -166,6 +171,7 @@ class AgentServer:
         """Answer until `end` is called, or an exception such as KeyboardInterrupt comes."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._guard.socket, zmq.POLLIN)
         poller.register(self._awake.fileno(), zmq.POLLIN)
         spoken = time.monotonic()
         try:
@@ -176,6 +182,8 @@ class AgentServer:
                     with contextlib.suppress(BlockingIOError):
                         self._awake.recv(4096)
                 self._finish()
+                if self._guard.socket in ready:
+                    self._guard.answer()
                 if self._socket in ready:
                     self._receive()
                 if time.monotonic() >= spoken + HEARTBEAT:
@@ -214,11 +222,11 @@ class AgentServer:
             except zmq.Again:
                 return
             identity, *rest = frames
-            if len(rest) != 1:
+            if sum(map(len, rest)) > LARGEST:
                 self._turn_away(identity)
                 continue
             try:
-                message = unpacked(unsealed(rest[0], self._token))
+                message = unpacked(unsealed(b"".join(rest), self._token))
             except InputError:
                 self._turn_away(identity)
                 continue
@@ -433,7 +441,7 @@ class AgentServer:
             "protocol": PROTOCOL,
             "pid": os.getpid(),
             "since": self._since,
-            "refused": self._refused,
+            "refused": self._refused + self._guard.refused,
             "agents": agents,
             "runs": self.store.counts(),
         }

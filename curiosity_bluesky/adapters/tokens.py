@@ -6,7 +6,6 @@ import contextlib
 import ipaddress
 import os
 import re
-import secrets
 from pathlib import Path
 
 import platformdirs
@@ -119,9 +118,9 @@ def note_of(port: int) -> Path:
     return data / "agents" / f"{port}.token"
 
 
-def leave_note(port: int) -> str:
-    """Make a token, and leave it in a file that its owner alone can read."""
-    token, path = secrets.token_hex(16), note_of(port)
+def leave_note(port: int, token: str) -> str:
+    """Leave a token in a file that its owner alone can read; return it."""
+    path = note_of(port)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = path.with_suffix(f".{os.getpid()}")
     new.unlink(missing_ok=True)

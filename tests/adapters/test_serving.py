@@ -1,5 +1,6 @@
 """An agent answers whoever knows its token, and nothing that comes over the network harms it."""
 
+import contextlib
 import os
 import pickle
 import re
@@ -8,6 +9,7 @@ import stat
 import sys
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ from support import until
 
 from curiosity_bluesky.adapters import asking, tokens
 from curiosity_bluesky.adapters.asking import Line, ask_agent
-from curiosity_bluesky.adapters.messages import LARGEST, PROTOCOL, REFUSED, Refused, key_of
+from curiosity_bluesky.adapters.curve import PART, Monitor, present
+from curiosity_bluesky.adapters.messages import PROTOCOL, REFUSED, Refused, key_of
 from curiosity_bluesky.adapters.remote import RemoteExplorer
 from curiosity_bluesky.adapters.serving import AgentServer
 from curiosity_bluesky.adapters.store import Store
@@ -32,9 +35,10 @@ OTHER = "another-token-altogether"
 
 
 def said_to(agent, *frames):
-    """What an agent says to a message as it is, None if it says nothing."""
+    """What an agent says to a message of who knows its token, None if it says nothing."""
     with closing(zmq.Context.instance().socket(zmq.DEALER)) as line:
         line.setsockopt(zmq.LINGER, 0)
+        present(line, token_of(agent))
         line.connect(agent.address)
         line.send_multipart(frames)
         return line.recv() if line.poll(5000) else None
@@ -176,10 +180,7 @@ def test_a_pickle_is_refused_and_executes_nothing(agent, tmp_path):
     trap = tmp_path / "sprung"
     pickle.loads(pickle.dumps(Trap(trap)))
     trap.rmdir()  # it would
-    with closing(zmq.Context.instance().socket(zmq.DEALER)) as line:
-        line.connect(agent.address)
-        line.send_pyobj(Trap(trap))
-        assert line.poll(5000) and line.recv() == REFUSED
+    assert said_to(agent, pickle.dumps(Trap(trap))) == REFUSED
     # Neither does one that bears the right seal.
     assert said_to(agent, sealed(pickle.dumps(Trap(trap)), token_of(agent))) == REFUSED
     inside = sealed(packed({"protocol": PROTOCOL, "what": "documents", "run": "", "client": "",
@@ -193,8 +194,75 @@ def test_a_pickle_is_refused_and_executes_nothing(agent, tmp_path):
 @pytest.mark.parametrize(
     "frames", [(b"",), (b"x",), (b"", b""), (b"a", b"b", b"c"), (bytes(32),), (os.urandom(5000),)]
 )
-def test_strangers_are_turned_away(agent, frames):
+def test_what_bears_no_seal_is_turned_away(agent, frames):
     assert said_to(agent, *frames) == REFUSED
+
+
+def test_a_message_of_many_parts_is_one(agent):
+    message = {"what": "status", "more": os.urandom(3 * PART + 5)}
+    assert Line(agent.address).ask(message, 60.0)["pid"] == agent.pid
+
+
+def peak(agent):
+    """Return the most memory that an agent has had, MB."""
+    status = Path(f"/proc/{agent.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01"
+READY = b"\x05READY" + b"\x0bSocket-Type" + (6).to_bytes(4, "big") + b"DEALER"
+STRANGERS = {
+    # ZMTP by hand: the greeting, then what is said before anybody is known.
+    "no handshake, a message of many parts": (b"NULL", b"\x04" + bytes([len(READY)]) + READY, 1),
+    "a handshake of one enormous command": (b"CURVE", b"\x06" + (2**28).to_bytes(8, "big"), 0),
+    "a password": (b"PLAIN", b"\x06" + (2**28).to_bytes(8, "big"), 0),
+    "a message in place of a handshake": (b"CURVE", b"", 1),
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_nothing_is_held_of_a_stranger(agent, stranger):
+    mechanism, first, has_parts = STRANGERS[stranger]
+    part = (b"\x03" + (2**16).to_bytes(8, "big") + bytes(2**16)) if has_parts else bytes(2**16)
+    ask_agent(agent.address)
+    before, sent = peak(agent), 0
+    with tcp(agent) as line:
+        line.sendall(GREETING + mechanism.ljust(20, b"\0") + bytes(32) + first)
+        with contextlib.suppress(ConnectionError):
+            while sent < 128 * 2**20:
+                line.sendall(part)
+                sent += len(part)
+        # What a system holds for a connection is not the agent's.
+        assert sent < 64 * 2**20, "all of it was taken"
+    assert ask_agent(agent.address)["pid"] == agent.pid
+    assert peak(agent) < before + 16
+
+
+def test_who_has_another_token_is_refused_before_the_first_message(agent):
+    before = ask_agent(agent.address)["refused"]
+    with closing(zmq.Context.instance().socket(zmq.DEALER)) as line:
+        line.setsockopt(zmq.LINGER, 0)
+        present(line, OTHER)
+        with closing(Monitor(line)) as monitor:
+            line.connect(agent.address)
+            line.send(sealed(packed({"protocol": PROTOCOL, "what": "status"}), token_of(agent)))
+            assert monitor.socket.poll(20_000) and monitor.said() == "token"
+            assert not line.poll(0)
+    assert ask_agent(agent.address)["refused"] > before
+
+
+def test_what_is_no_agent_of_this_version_is_said():
+    with closing(zmq.Context.instance().socket(zmq.ROUTER)) as older:
+        port = older.bind_to_random_port("tcp://127.0.0.1")
+        with pytest.raises(Refused, match="the same version"):
+            ask_agent(f"tcp://127.0.0.1:{port}", token=OTHER)
+
+
+def test_without_curve_nothing_is_served(monkeypatch):
+    monkeypatch.setattr(zmq, "has", lambda what: what != "curve")
+    with pytest.raises(InputError, match="without CURVE.*install pyzmq"):
+        AgentServer("tcp://127.0.0.1:0")
 
 
 @pytest.mark.parametrize(
@@ -253,19 +321,15 @@ def test_half_messages_and_those_who_say_nothing_keep_nobody_waiting(agent):
     assert ask_agent(agent.address)["pid"] == agent.pid
 
 
-def test_a_message_that_is_too_large_ends_the_connection_before_it_is_read(agent):
-    """By hand: ZMTP 3.0 with its NULL mechanism, then a frame that says to be enormous."""
-    with tcp(agent) as line:
-        line.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
-        ready = b"\x05READY" + b"\x0bSocket-Type" + (6).to_bytes(4) + b"DEALER"
-        line.sendall(b"\x04" + bytes([len(ready)]) + ready)
-        line.sendall(b"\x02" + (LARGEST + 1).to_bytes(8) + b"x" * 100)
-        received = b"x"
-        try:
-            while received:
-                received = line.recv(4096)
-        except ConnectionResetError:
-            pass
+def test_a_part_that_is_too_large_is_not_taken_from_who_is_known_either(agent):
+    with closing(zmq.Context.instance().socket(zmq.DEALER)) as line:
+        line.setsockopt(zmq.LINGER, 0)
+        present(line, token_of(agent))
+        ended = line.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        line.connect(agent.address)
+        line.send(bytes(2 * PART))
+        assert ended.poll(20_000) and not line.poll(0)
+        line.disable_monitor()
     assert ask_agent(agent.address)["pid"] == agent.pid
 
 
