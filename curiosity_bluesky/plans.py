@@ -14,7 +14,7 @@ import numpy as np
 from bluesky.protocols import Movable, NamedMovable, Readable
 from bluesky.utils import MsgGenerator
 
-from curiosity_bluesky import documents, plan_stubs, safety
+from curiosity_bluesky import arguments, documents, plan_stubs, safety
 from curiosity_bluesky.agent import Agent, CuriosityAgent
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exploring import Course, Run, fill
@@ -180,6 +180,7 @@ def curiosity_plan(
 
         RE(curiosity_plan([spectrometer], stage.x, stage.y, imager, num_points=60))
     """
+    arguments.check(locals())
     given = {
         "strategy": strategy,
         "seed": seed,
@@ -270,7 +271,7 @@ def explore(
     md: dict | None = None,
     past: Past | None = None,
     num_points: int | None = None,
-    steering: Steering = steer,
+    steering: Steering | None = None,
     tip: Movable | None = None,
     warm: "Warm | None" = None,
 ) -> MsgGenerator[str]:
@@ -280,8 +281,10 @@ def explore(
     of points is `num_points` if that is given, and `warm`, what to start from. Returns the uid of
     the run.
     """
+    arguments.check_run(detectors, x, y, imager, tip, mask, md, steering)
     if agent.strategy is None or agent.seed is None:
         raise InputError("give the agent a strategy and a seed: CuriosityAgent(name, seed)")
+    steering = steer if steering is None else steering
     run = Run(agent, detectors, x, y, imager, course or Course(), steering, tip)
 
     strategy = agent.strategy

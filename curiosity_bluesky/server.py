@@ -27,6 +27,10 @@ INDEX, INDEX_SPEC = "similarity", "SimilarityIndex"
 """Key and spec of the container beside the runs that holds descriptors of their images."""
 
 _START_SECONDS = 30.0
+_KEEP_ALIVE = 60
+"""How long an idle connection is kept, s: httpx gives its own up after 5 s, and has to be the
+first, or it sends a request at the moment in which uvicorn closes the connection."""
+
 _TURN_SECONDS = 120.0
 """How long a request waits for its turn at the tables."""
 
@@ -107,7 +111,9 @@ class EmbeddedServer:
         listening = _listen(port)
         app = build_app_from_config(_config(self.directory, self.api_key, anonymous_read))
         _settings_of_its_own(app, self.api_key, anonymous_read)
-        config = uvicorn.Config(app, loop="asyncio", log_config=_logging(self.directory))
+        config = uvicorn.Config(
+            app, loop="asyncio", log_config=_logging(self.directory), timeout_keep_alive=_KEEP_ALIVE
+        )
         self._server = _Server(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([listening],), name="tiled", daemon=True
