@@ -374,19 +374,25 @@ def _end_of(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.strip().splitlines()[-6:])
 
 
-def fuzz_lines(n: int, seed: int, counts: Counts, say: Callable[[str], Any]) -> None:
-    """Try command lines in a directory of their own."""
+def fuzz_lines(
+    n: int, seed: int, counts: Counts, say: Callable[[str], Any], outside: bool = True
+) -> None:
+    """Try command lines in a directory of their own, some of them in processes of their own."""
     here = os.getcwd()
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         os.environ["XDG_DATA_HOME"] = directory
         try:
             uid = playground(Path(directory))
-            rng = np.random.default_rng(seed)
+            rng, said = np.random.default_rng(seed), 0
             for number, (words, must_fail) in enumerate(lines(rng, uid)):
                 if number >= n:
                     break
-                try_line(words, must_fail, counts, number % SUBPROCESS_EVERY == 7)
+                try_line(words, must_fail, counts, outside and number % SUBPROCESS_EVERY == 7)
+                troubles = [*counts.tracebacks, *counts.hangs, *counts.wrongly_accepted]
+                for trouble in troubles[said:]:
+                    say(trouble)
+                said = len(troubles)
                 if number % 25 == 24:
                     say(str(counts).splitlines()[0])
         finally:

@@ -163,8 +163,8 @@ def calls(draw: Any) -> tuple[str, dict[str, Any]]:
     return what, changed
 
 
-def run_plan(what: str, changed: dict[str, Any]) -> tuple[bool, str]:
-    """Run it; return whether it was refused in words, and what is wrong with that."""
+def run_plan(what: str, changed: dict[str, Any]) -> tuple[bool, str, str]:
+    """Run it; return whether it was refused, what is wrong with that, and the words."""
     x, y = Axis("mx"), Axis("my")
     imager, detector = Imager("image"), Detector("spectrum", x, y)
     RE, found = RunEngine({}, call_returns_result=False), []
@@ -193,20 +193,20 @@ def run_plan(what: str, changed: dict[str, Any]) -> tuple[bool, str]:
                 agent.strategy = agent.strategy.replace(budget=5, **SMALL["parameters"])
                 plan = explore(agent, [detector], x, y, imager, course=course, **more)
             RE(plan, checked)
-    except InputError:
+    except InputError as error:
         touched = detector.n + x.moves + y.moves
-        return True, "refused after it moved or measured" if touched else ""
+        return True, "refused after it moved or measured" if touched else "", str(error)
     except RunEngineInterrupted:
         RE.halt()
-        return False, "the plan pauses"
+        return False, "the plan pauses", ""
     except Hangs:
-        return False, "it hangs"
+        return False, "it hangs", ""
     except BaseException:
-        return False, traceback.format_exc()
+        return False, traceback.format_exc(), ""
     finally:
         if RE.state != "idle":
             RE.halt()
-    return False, ""
+    return False, "", ""
 
 
 def fuzz_plans(n: int, seed: int, counts: Counts) -> None:
@@ -220,7 +220,7 @@ def fuzz_plans(n: int, seed: int, counts: Counts) -> None:
     @hypothesis.given(calls())
     def one(call: tuple[str, dict[str, Any]]) -> None:
         counts.plans += 1
-        refused, wrong = run_plan(*call)
+        refused, wrong, _ = run_plan(*call)
         counts.refused += refused
         counts.worked += not refused and not wrong
         if wrong:
