@@ -60,7 +60,7 @@ def number(
     low = f"more than {least:g}" if open_low else f"{least:g} or more"
     high = f" and {'less than' if open_high else 'at most'} {most:g}"
     plain = most >= PROCESSES and value != math.inf  # a bound that only a mistake goes beyond
-    raise InputError(f"{name} is {_shown(value)}; expected {what}, {low}{'' if plain else high}")
+    raise InputError(f"{name} is {shown(value)}; expected {what}, {low}{'' if plain else high}")
 
 
 def whole(name: str, value: Any, least: int = 0, most: int = LARGEST) -> int:
@@ -74,10 +74,11 @@ def whole(name: str, value: Any, least: int = 0, most: int = LARGEST) -> int:
     found = number(name, value, least, most, what="a whole number")
     if found.is_integer():
         return int(value)  # not that of the float, which may be another one
-    raise InputError(f"{name} is {_shown(value)}; expected a whole number, such as {found:.0f}")
+    raise InputError(f"{name} is {shown(value)}; expected a whole number, such as {found:.0f}")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value for an error, on one line and not too long."""
     plain = isinstance(value, Real) and not isinstance(value, bool)
     text = " ".join((str(value) if plain else repr(value)).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -21,6 +21,19 @@ def uri_of(path: PurePath) -> str:
     return path.as_uri().replace("file:///", "file://localhost/", 1)
 
 
+def plain_uri_of(path: PurePath) -> str:
+    """Return the URI of a file or a directory, as Tiled 0.2.20 reads it: nothing is quoted.
+
+    Of ``file://localhost/my%20runs/data`` it would make a directory called ``my%20runs``.
+
+    Parameters
+    ----------
+    path
+        Its whole path, without ``?`` and ``#``.
+    """
+    return unquote(uri_of(path))
+
+
 def path_of(uri: str, *, windows: bool = os.name == "nt") -> str:
     """Return the path that a URI of the scheme ``file`` names.
 

@@ -15,7 +15,7 @@ import numpy as np
 from bluesky.protocols import Movable, NamedMovable, Readable
 from bluesky.utils import MsgGenerator, RequestAbort
 
-from curiosity_bluesky import device_checks, documents, plan_stubs, readings, safety
+from curiosity_bluesky import arguments, device_checks, documents, plan_stubs, readings, safety
 from curiosity_bluesky.agent import Agent, CuriosityAgent
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exploring import Course, Run, fill
@@ -185,6 +185,7 @@ def curiosity_plan(
 
         RE(curiosity_plan([spectrometer], stage.x, stage.y, imager, num_points=60))
     """
+    arguments.check(locals())
     given = {
         "strategy": strategy,
         "seed": seed,
@@ -276,7 +277,7 @@ def explore(
     md: dict | None = None,
     past: Past | None = None,
     num_points: int | None = None,
-    steering: Steering = steer,
+    steering: Steering | None = None,
     tip: Movable | None = None,
     warm: "Warm | None" = None,
 ) -> MsgGenerator[str]:
@@ -286,8 +287,10 @@ def explore(
     of points is `num_points` if that is given, and `warm`, what to start from. Returns the uid of
     the run.
     """
+    arguments.check_run(detectors, x, y, imager, tip, mask, md, steering)
     if agent.strategy is None or agent.seed is None:
         raise InputError("give the agent a strategy and a seed: CuriosityAgent(name, seed)")
+    steering = steer if steering is None else steering
     run = Run(agent, detectors, x, y, imager, course or Course(), steering, tip)
     if not (yield from readings.answered()):
         # An agent of its own: the given one may have a run before it still.

@@ -24,14 +24,19 @@ import uvicorn
 
 from curiosity_bluesky.databases import check_databases
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.hdf5 import uri_of
+from curiosity_bluesky.hdf5 import plain_uri_of, uri_of
 from curiosity_bluesky.hosts import HostCheck, Hosts
 from curiosity_bluesky.permissions import make_private
+from curiosity_bluesky.relocation import follow_the_move
 
 INDEX, INDEX_SPEC = "similarity", "SimilarityIndex"
 """Key and spec of the container beside the runs that holds descriptors of their images."""
 
 _START_SECONDS = 30.0
+_KEEP_ALIVE = 60
+"""How long an idle connection is kept, s: httpx gives its own up after 5 s, and has to be the
+first, or it sends a request at the moment in which uvicorn closes the connection."""
+
 _TURN_SECONDS = 120.0
 """How long a request waits for its turn at the tables."""
 
@@ -127,12 +132,16 @@ class EmbeddedServer:
 
         check_databases(self.directory)
         _make(self.directory / "catalog.db")
+        follow_the_move(self.directory)
         over_what_is_left()
         listening = _listen(port)
         app = build_app_from_config(_config(self.directory, self.api_key, anonymous_read))
         _settings_of_its_own(app, self.api_key, anonymous_read)
         config = uvicorn.Config(
-            HostCheck(app, hosts), loop="asyncio", log_config=_logging(self.directory)
+            HostCheck(app, hosts),
+            loop="asyncio",
+            log_config=_logging(self.directory),
+            timeout_keep_alive=_KEEP_ALIVE,
         )
         self._server = _Server(config)
         self._thread = threading.Thread(
@@ -149,7 +158,10 @@ class EmbeddedServer:
             time.sleep(0.02)
         _one_at_a_time(_tables(self.directory))
         self.uri = f"http://127.0.0.1:{listening.getsockname()[1]}/api/v1"
-        note = {"uri": self.uri, "api_key": self.api_key, "pid": os.getpid()}
+        note = {
+            "uri": self.uri, "api_key": self.api_key, "pid": os.getpid(),
+            "directory": str(self.directory),
+        }  # fmt: skip
         path = self.directory / "server.json"
         with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
             json.dump(note, file)
@@ -188,7 +200,9 @@ def running_server(directory: Path) -> tuple[str, str] | None:
         except filelock.Timeout:
             with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
                 note = json.loads((directory / "server.json").read_text())
-                return note["uri"], note["api_key"]
+                # A copy of a catalogue that is served has the note of the original's server.
+                if note.get("directory") in (None, str(directory)):
+                    return note["uri"], note["api_key"]
         if time.monotonic() > deadline:  # locked, but it never said where it listens
             raise InputError(
                 f"{directory} is locked by a process that does not answer; end it "
@@ -208,6 +222,12 @@ def writable_directory(directory: Path) -> Path:
         If it cannot be made or written to.
     """
     path = Path(directory).expanduser().resolve()
+    if found := [mark for mark in "?#" if mark in str(path)]:
+        # Tiled does not quote them in the URI of a database, and would write to another file.
+        raise InputError(
+            f"the catalogue directory {path} has {' and '.join(found)} in its path, which no "
+            "catalogue can have; choose another with --catalog DIR"
+        )
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         probe = path / f".write-test-{secrets.token_hex(4)}"
@@ -253,10 +273,14 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
                 "args": {
                     "uri": f"sqlite:///{directory / 'catalog.db'}",
                     "writable_storage": [
-                        uri_of(directory / "data"),
+                        plain_uri_of(directory / "data"),
                         _tables(directory),
                     ],
-                    "readable_storage": [*_older_tables(directory), *_readable(directory)],
+                    "readable_storage": [
+                        *_older_tables(directory),
+                        *_older_data(directory),
+                        *_readable(directory),
+                    ],
                     "specs": [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}],
                     # Tiled hands `streaming_cache` on to trees of its own alone.
                     "cache_config": dict(_STREAMING),
@@ -303,13 +327,23 @@ def _readable(directory: Path) -> list[str]:
                 "/data/images: correct it and start again"
             )
         found.append(path)
-    return [uri_of(path.resolve()) for path in found]
+    return [plain_uri_of(path.resolve()) for path in found]
 
 
 def _older_tables(directory: Path) -> list[str]:
     """Return where versions of this package before SQLite wrote scalars."""
     older = directory / "storage.duckdb"
     return [f"duckdb:///{older}"] if older.exists() else []
+
+
+def _older_data(directory: Path) -> list[str]:
+    """Return where versions before this one wrote arrays if a path has spaces or the like.
+
+    They quoted the path, which Tiled took as it is: the directory of that name is another one.
+    """
+    older = uri_of(directory / "data")
+    literal = Path(older.removeprefix("file://localhost"))
+    return [older] if literal != directory / "data" and literal.exists() else []
 
 
 def _one_at_a_time(uri: str) -> None:

@@ -172,6 +172,13 @@ def test_an_answer_that_is_lost_puts_nothing_there_twice(RE, instrument, proxy, 
     catalog = connect(proxy.uri)
     writer = catalog.writer(4, retry=QUICK_RETRY)
     RE.subscribe(writer)
+
+    def at_the_first_full_batch(name, doc):
+        # A writer that lags behind would write each array once, whole, and append nothing.
+        if "spectrometer_response" in doc["data"] and doc["seq_num"] == 4:
+            catalog.flush()
+
+    RE.subscribe(at_the_first_full_batch, "event")
     proxy.swallow = request_
     uid, emitted = run_of(RE, instrument)
     until(lambda: writer.backlog == 0)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
+from curiosity_bluesky.checks import LARGEST
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
@@ -226,6 +227,8 @@ def _as(kind: Any, value: Any) -> Any:
             raise ValueError
         return None
     if isinstance(value, bool) != (kind is bool) or kind(value) != value:
+        raise ValueError
+    if kind is int and abs(value) > LARGEST:  # no reader of JSON gives it back
         raise ValueError
     return kind(value)
 

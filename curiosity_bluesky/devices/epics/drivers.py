@@ -66,10 +66,14 @@ class RecordsDriver:
         """Return a signal whose name is known only from the IOC."""
         if suffix not in self._others:
             pv = f"{self.records.prefix}{suffix}"
-            signal = EpicsSignalRO(pv, name=pv, auto_monitor=auto_monitor)
+            self._others[suffix] = EpicsSignalRO(pv, name=pv, auto_monitor=auto_monitor)
+        signal = self._others[suffix]
+        if not signal.connected:
+            # Where the IOC is back, this one may be found later than the others; ophyd would
+            # wait for 1 s. Where it is gone, nothing is waited for.
+            self._check_connected()
             signal.wait_for_connection(timeout=CONNECT_SECONDS)
-            self._others[suffix] = signal
-        return self._others[suffix]
+        return signal
 
     @property
     def _channels(self) -> dict[str, str]:
