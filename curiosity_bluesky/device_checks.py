@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from bluesky.protocols import Movable, Readable
+from bluesky.protocols import Movable, Readable, Triggerable
 from bluesky.utils import MsgGenerator
 
 from curiosity_bluesky import documents
@@ -19,7 +19,7 @@ from curiosity_bluesky.documents.names import (
 )
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.filed import standing_for
-from curiosity_bluesky.readings import Spectra, answer, values
+from curiosity_bluesky.readings import answers, check_real, values
 
 __all__ = ["check_devices", "check_metadata", "check_start"]
 
@@ -45,25 +45,31 @@ def check_devices(
                     f"{getattr(device, 'name', device)} is given twice, as {other} and as {role}; "
                     "give each device once: where the motors are is recorded in any case"
                 )
-    yield from Spectra(detectors).check()
-    ours = Record("expectation", {"decision_id": 0, "attempt": 0, "doses": 0, "remaining": 0.0})
-    limits = Record("limits", {documents.MASK: np.zeros((1, 1), "|u1")})
-    for stream, devices, own in (
-        (documents.PRIMARY, [*detectors, x, y], ours),
-        (documents.SURVEY, [standing_for(imager)], limits),
-    ):
-        described = []
-        for device in devices:
-            described.append((yield from _described(device)))
-        check_stream(stream, described, [Described(own.name, own.describe())])
+    devices = [*detectors, x, y, standing_for(imager)]
+    kinds = "describe", "read_configuration", "describe_configuration"
+    # Only Readable: it has no configuration. What has no trigger is measured by reading it.
+    questions = [getattr(device, kind, dict) for kind in kinds for device in devices]
+    questions += [d.read if isinstance(d, Triggerable) else dict for d in detectors]
+    found = yield from answers(questions)
+    n = len(devices)
+    for detector, keys, reading in zip(detectors, found, found[3 * n :], strict=False):
+        check_real(detector, keys, values(reading))
+    described = [
+        Described(device.name, keys, values(configured), configuration, _hints_of(device))
+        for device, keys, configured, configuration in zip(
+            devices, found[:n], found[n : 2 * n], found[2 * n : 3 * n], strict=True
+        )
+    ]
+    expectation = {"decision_id": 0, "attempt": 0, "doses": 0, "remaining": 0.0}
+    mask = {documents.MASK: np.zeros((1, 1), "|u1")}
+    check_stream(documents.PRIMARY, described[:-1], [_recorded("expectation", expectation)])
+    check_stream(documents.SURVEY, described[-1:], [_recorded("limits", mask)])
 
 
-def _described(device: Any) -> MsgGenerator[Described]:
-    """Return a device as a descriptor will have it, as far as it answers."""
-    asked: list[Mapping[str, Any]] = []
-    for question in ("describe", "read_configuration", "describe_configuration"):
-        # Only Readable: it has no configuration.
-        asked.append((yield from answer(getattr(device, question, dict), quiet=True)))
-    keys, configured, configuration = asked
-    hints = getattr(device, "hints", None) or {}
-    return Described(device.name, keys, values(configured), configuration, hints)
+def _recorded(name: str, values: Mapping[str, Any]) -> Described:
+    return Described(name, Record(name, values).describe())
+
+
+def _hints_of(device: Any) -> Mapping[str, Any]:
+    """Return the hints of a device, {} where it has none."""
+    return getattr(device, "hints", None) or {}

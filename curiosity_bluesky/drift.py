@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ import bluesky.plan_stubs as bps
 import event_model
 import numpy as np
 from bluesky.protocols import Movable, Readable, Triggerable
-from bluesky.utils import IllegalMessageSequence, MsgGenerator
+from bluesky.utils import MsgGenerator
 from numpy.typing import NDArray
 
 from curiosity_bluesky import documents, faults, plan_stubs, safety
@@ -356,15 +355,11 @@ class Tracker:
             **{"residual": found.residual, "overlap": found.overlap, "trusted": found.trusted},
         }
         record = documents.drift_record(values, out)
-        yield from bps.create(name=documents.DRIFT)
         try:
-            for device in (standing_for(self.imager), record):
-                yield from bps.read(device)  # pyright: ignore[reportArgumentType]
+            yield from plan_stubs.gathered(documents.DRIFT, [standing_for(self.imager), record])
         except faults.NOT_OURS:
             raise
         except Exception as error:  # it could be read a moment ago
-            with contextlib.suppress(IllegalMessageSequence):
-                yield from bps.drop()
             logger.error("re-survey %d is not written: %s", self.number, faults.in_words(error))
             return
         yield from bps.save()

@@ -39,6 +39,7 @@ __all__ = [
     "call_in_thread",
     "check_reach",
     "configuration",
+    "gathered",
     "image_of",
     "in_a_run",
     "last_look",
@@ -119,7 +120,7 @@ def save(stream: str, devices: Sequence[Readable]) -> MsgGenerator[None]:
     ``seq_num``. It counts once, the first time: so the explorer, `JournaledWriter` and
     `documents.read` have it.
     """
-    yield from _gathered(stream, [standing_for(device) for device in devices])
+    yield from gathered(stream, [standing_for(device) for device in devices])
     yield from bps.save()
     yield from bps.checkpoint()
 
@@ -469,11 +470,11 @@ def _bundled(
     spectrum = yield from spectra.of(readings[: len(detectors)], everything)
     expected = {**about, **documents.prediction_values(proposal, spectrum.channels)}
     expectation = Record("expectation", expected, channels=spectrum.channels)
-    yield from _gathered(documents.PRIMARY, [*devices, expectation])
+    yield from gathered(documents.PRIMARY, [*devices, expectation])
     return too_bad(spectrum.quality, min_quality)
 
 
-def _gathered(stream: str, devices: Sequence[Any]) -> MsgGenerator[None]:
+def gathered(stream: str, devices: Sequence[Any]) -> MsgGenerator[None]:
     """Begin an event and read devices into it; where one fails, drop it and say what failed."""
     yield from bps.create(name=stream)
     try:

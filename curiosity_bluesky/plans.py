@@ -81,8 +81,8 @@ def curiosity_plan(
     Parameters
     ----------
     detectors : Sequence[Readable]
-        What is measured at a pixel; every 1-D array that they read is part of the spectrum
-        that is learned.
+        What is measured at a pixel; every 1-D array of two or more real numbers that they read
+        is part of the spectrum that is learned.
     x : Movable
         Moves the tip along the columns of the image, um.
     y : Movable
@@ -177,7 +177,8 @@ def curiosity_plan(
     InputError
         Before anything is written: if there is no such strategy or parameter, if a patch is
         larger than the image, if there are fewer pixels than points, if a motor may not go
-        where a pixel is, or if there is no such run to resume.
+        where a pixel is, if there is no such run to resume, or if a name, `md` or a spectrum
+        cannot be recorded.
 
     Examples
     --------

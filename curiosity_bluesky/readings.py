@@ -7,7 +7,7 @@ from typing import Any
 
 import bluesky.plan_stubs as bps
 import numpy as np
-from bluesky.protocols import Readable, Triggerable
+from bluesky.protocols import Readable
 from bluesky.utils import Msg, MsgGenerator, maybe_await
 from numpy.typing import NDArray
 
@@ -22,26 +22,39 @@ from curiosity_bluesky.documents.spectra import (
 from curiosity_bluesky.errors import InputError
 
 
-def answer(question: Callable[[], Any], *, quiet: bool = False) -> MsgGenerator[Mapping[str, Any]]:
-    """Ask a device something; it may answer at once (ophyd) or be awaited (ophyd-async).
+def answer(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
+    """Ask a device something; it may answer at once (ophyd) or be awaited (ophyd-async)."""
+    [found] = yield from _asked([question])
+    if isinstance(found, Exception):
+        raise found
+    return found
 
-    With `quiet`, one that fails has nothing to say: it may answer only once it was triggered, or
-    whoever measures with it finds out why it does not.
+
+def answers(questions: Sequence[Callable[[], Any]]) -> MsgGenerator[list[Mapping[str, Any]]]:
+    """Ask devices several things by one message, each of them once.
+
+    Where one fails it has nothing to say: it may answer only once it was triggered, or whoever
+    measures with it finds out why it does not.
     """
-    answer: dict[str, Any] = {}
-    failed: list[Exception] = []
+    found = yield from _asked(questions)
+    return [{} if isinstance(one, Exception) else one for one in found]
+
+
+def _asked(
+    questions: Sequence[Callable[[], Any]],
+) -> MsgGenerator[list[Mapping[str, Any] | Exception]]:
+    found: list[Mapping[str, Any] | Exception] = []
 
     async def ask() -> None:
-        failed.clear()
-        try:
-            answer.update(await maybe_await(question()))
-        except Exception as error:  # wait_for itself raises nothing
-            failed.append(error)
+        found.clear()  # a pause has it asked again
+        for question in questions:
+            try:
+                found.append(dict(await maybe_await(question())))
+            except Exception as error:  # wait_for itself raises nothing
+                found.append(error)
 
     yield from bps.wait_for([ask])
-    if failed and not quiet:
-        raise failed[0]
-    return answer
+    return found
 
 
 def configuration(device: Any) -> MsgGenerator[dict[str, Any]]:
@@ -102,33 +115,6 @@ class Spectra:
         self._detectors = detectors
         self._channels: dict[str, int] = {}
         self._described: dict[str, Mapping[str, Any]] = {}
-
-    def check(self) -> MsgGenerator[None]:
-        """Refuse, before anything moves, what is known already to be no spectrum.
-
-        That is what a detector describes, and what it holds where it is only read and not
-        measured by that. A detector that does not answer yet is looked at when it is first read.
-
-        Raises
-        ------
-        InputError
-            If a detector reads complex numbers.
-        """
-        for detector in self._detectors:
-            described = yield from answer(detector.describe, quiet=True)
-            held: Mapping[str, Any] = {}
-            if isinstance(detector, Triggerable):
-                held = values((yield from answer(detector.read, quiet=True)))
-            wanted = getattr(detector, "learned", None)
-            for key in wanted if wanted is not None else [*described, *held]:
-                about = described.get(key, {})
-                said = about.get("dtype_numpy")
-                if isinstance(said, str) and said.lstrip("<>|=")[:1] == "c":
-                    found = len(about.get("shape", ())) == 1
-                else:
-                    found = np.iscomplexobj(held.get(key, 0.0)) and np.ndim(held[key]) == 1
-                if found:
-                    raise InputError(f"{detector.name}: {complex_in_words(key)}")
 
     def of(
         self, readings: Sequence[Mapping[str, Any]], everything: Mapping[str, Any]
@@ -193,6 +179,35 @@ class Spectra:
                 "nothing to learn"
             )
         self._channels = channels
+
+
+def check_real(detector: Any, described: Mapping[str, Any], held: Mapping[str, Any]) -> None:
+    """Refuse, before anything moves, a spectrum that is known already to be complex.
+
+    Parameters
+    ----------
+    detector
+        What reads it.
+    described
+        What it describes, {} if it does not yet.
+    held
+        What it holds from the last time, data key to value; {} if nobody knows.
+
+    Raises
+    ------
+    InputError
+        If it is.
+    """
+    wanted = getattr(detector, "learned", None)
+    for key in wanted if wanted is not None else [*described, *held]:
+        about = described.get(key, {})
+        said = about.get("dtype_numpy")
+        if isinstance(said, str) and said.lstrip("<>|=")[:1] == "c":
+            found = len(about.get("shape", ())) == 1
+        else:
+            found = np.iscomplexobj(held.get(key, 0.0)) and np.ndim(held[key]) == 1
+        if found:
+            raise InputError(f"{detector.name}: {complex_in_words(key)}")
 
 
 def _channels(detector: Any, read: Mapping[str, Any]) -> dict[str, NDArray]:
