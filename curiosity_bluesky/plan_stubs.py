@@ -339,6 +339,7 @@ def visit(
     tip: Movable | None = None,
     remaining: float = np.nan,
     target: tuple[float, float] | None = None,
+    doses: int = 0,
 ) -> MsgGenerator[str | None]:
     """Go to a proposed pixel, measure there and write one event of the primary stream.
 
@@ -368,6 +369,10 @@ def visit(
     target
         Where the pixel is by now, x and y in um; default: where it was in the survey.
 
+    doses
+        How often the sample was measured in this attempt already, for the record: in a run that
+        was broken off.
+
     Returns
     -------
     str or None
@@ -380,7 +385,7 @@ def visit(
         If the detectors read no spectrum.
     """
     to_x, to_y = (proposal.x, proposal.y) if target is None else target
-    doses = 0
+    prior = doses
 
     def dosed() -> str | None:
         nonlocal doses
@@ -417,7 +422,7 @@ def visit(
         about = {
             "decision_id": proposal.decision_id,
             "attempt": attempt,
-            "doses": doses if triggers else 1,
+            "doses": doses if triggers else prior + 1,
             "remaining": remaining,
         }
         poor = yield from _bundled(proposal, [*detectors, x, y], detectors, about, min_quality)

@@ -50,6 +50,7 @@ class RunPicture:
         self._clear()
 
     def _clear(self) -> None:
+        self.count = documents.Count()
         self._descriptors.clear()
         self.survey: Survey | None = None
         self.decisions: dict[int, Proposal] = {}
@@ -70,6 +71,7 @@ class RunPicture:
         twin.decisions, twin.spectra = dict(self.decisions), dict(self.spectra)
         twin.flags, twin.failed = list(self.flags), set(self.failed)
         twin.drift = list(self.drift)
+        twin.count = copy.deepcopy(self.count)
         return twin
 
     @property
@@ -81,6 +83,7 @@ class RunPicture:
         """Take in one document."""
         if name == "start" and not self._translate.goes_on(doc):
             self._clear()
+        self.count(name, doc)
         self.ended = name == "stop"
         if name == "descriptor":
             self._descriptors[doc["uid"]] = doc
@@ -166,7 +169,7 @@ class RunPicture:
         start = self.start
         figure.suptitle(
             f"{start.get('sample', 'sample not named')} · {start.get('curiosity_strategy', '')} · "
-            f"{len(set(self.spectra) - self.failed)} of {start.get('num_points', '?')} spectra · "
+            f"{self.count.n} of {self.count.budget or '?'} spectra · "
             f"{start.get('uid', '')[:8]}",
             fontsize=11,
         )
@@ -300,7 +303,7 @@ class RunPicture:
             if known:
                 axes.plot(*zip(*known, strict=True), color=colour, lw=1.8, label=name)
         axes.axhline(1, color="black", lw=0.6, ls=":")
-        axes.set_xlim(0, max(2, self.start.get("num_points", 2)))
+        axes.set_xlim(0, max(2, self.count.budget or 2))
         axes.set_ylim(0, max(1.3, *np.percentile(errors, [90])) if len(errors) else 1.3)
         axes.set_xlabel("measured spectra", fontsize=9)
         axes.set_ylabel("error / that of the mean spectrum", fontsize=9)
