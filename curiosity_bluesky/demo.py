@@ -268,7 +268,7 @@ def _explored(
         sample=opened.name,
         strategy=agent.strategy.name,
         points=agent.explorer.n_observed,
-        num_points=run.start["num_points"],
+        num_points=agent.explorer.budget,
         seed=agent.seed,
         reason=end.words,
         seconds=round(seconds, 3),
@@ -384,8 +384,8 @@ def _progress(agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
         TextColumn("{task.fields[note]}"),
     )
     streams: dict[str, str] = {}
-    measured: set[int] = set()
-    with Progress(*columns, console=Console(file=Tolerant(sys.stderr))) as progress:
+    count = documents.Count()
+    with Progress(*columns, console=Console(file=cast(Any, Tolerant(sys.stderr)))) as progress:
         points = progress.add_task("taking the survey", total=None, note="", left="")
 
         def on_epoch(model: str, epoch: int, epochs: int) -> None:
@@ -395,21 +395,17 @@ def _progress(agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
                 progress.update(points, note=note if epoch < epochs else "")
 
         def callback(name: str, doc: Mapping[str, Any]) -> None:
-            if name == "start":
-                progress.update(points, total=doc["num_points"])
-            elif name == "descriptor":
+            count(name, doc)
+            if name in ("start", "event"):  # the budget may be changed in the middle of a run
+                progress.update(points, total=count.budget, completed=count.n)
+            if name == "descriptor":
                 streams[doc["uid"]] = doc["name"]
             elif name == "event" and streams.get(doc["descriptor"]) == documents.DECISIONS:
                 progress.update(points, description=f"measuring: {doc['data']['reason']}")
             elif name == "event" and streams.get(doc["descriptor"]) == documents.PRIMARY:
-                measured.add(doc["data"]["decision_id"])  # another attempt is no other point
                 remaining = doc["data"].get("remaining", math.nan)
                 left = f"{duration(remaining)} left" if math.isfinite(remaining) else ""
-                done = {"completed": len(measured), "note": _last_score(scorer), "left": left}
-                progress.update(points, **done)
-            elif name == "event" and streams.get(doc["descriptor"]) == documents.FAILURES:
-                if doc["data"]["given_up"]:
-                    measured.discard(doc["data"]["decision_id"])
+                progress.update(points, note=_last_score(scorer), left=left)
             elif name == "stop":
                 note = _last_score(scorer)
                 progress.update(points, description="writing to the catalogue", note=note, left="")

@@ -23,7 +23,7 @@ from curiosity_bluesky.documents import Record
 from curiosity_bluesky.drift import Tracker
 from curiosity_bluesky.ends import End, Kind
 from curiosity_bluesky.journal import overfull
-from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey
+from curiosity_bluesky.learning import BEGUN, Act, Explorer, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.crowding import Crowding
 from curiosity_bluesky.learning.survey import Pixel
 from curiosity_bluesky.past import Past
@@ -139,6 +139,8 @@ class Run:
     pending: deque[Proposal] = field(default_factory=deque)
     attempts: dict[int, tuple[int, float | None]] = field(default_factory=dict)
     """First attempt at what the run before had begun to measure, see `Explorer.outstanding`."""
+    broken_off: dict[int, int] = field(default_factory=dict)
+    """Doses that the sample may have had there, in an attempt that ended with the run before."""
     n_decisions: int = 0
     n_measured: int = 0
     points_given: bool = True
@@ -464,17 +466,20 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             logger.warning("pixel %s: %s; given back", proposal.pixel, away)
             yield from _save_failure(proposal, attempt, away, given_up=True)
             return
-        started, doses = time.monotonic(), len(run.doses)
+        prior = run.broken_off.pop(proposal.decision_id, 0)
+        if run.current.max_per_area is not None:  # that it counts if the process is killed in it
+            yield from _save_failure(proposal, attempt, BEGUN, False, doses=prior + 1)
+        started, taken = time.monotonic(), len(run.doses)
         failed = yield from plan_stubs.visit(
             proposal, run.detectors, run.x, run.y,
             attempt=attempt, min_quality=run.current.min_quality,
             timeout=run.course.timeout, tolerance=run.tolerance,
             refusal=functools.partial(run.steering.refusal, proposal), target=target,
             dose=functools.partial(run.dose, proposal), tip=run.tip,
-            remaining=run.remaining, spectra=run.spectra,
+            remaining=run.remaining, spectra=run.spectra, doses=prior,
         )  # fmt: skip
-        run.visits += len(run.doses) > doses
-        seconds, wasted = time.monotonic() - started, len(run.doses) - doses
+        run.visits += len(run.doses) > taken
+        seconds, wasted = time.monotonic() - started, len(run.doses) - taken + prior
         run.pace.point(proposal)
         yield from safety.lift(run.tip, run.course.timeout)
         if failed is None:

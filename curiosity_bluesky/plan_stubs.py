@@ -347,6 +347,7 @@ def visit(
     remaining: float = np.nan,
     target: tuple[float, float] | None = None,
     spectra: Spectra | None = None,
+    doses: int = 0,
 ) -> MsgGenerator[str | None]:
     """Go to a proposed pixel, measure there and write one event of the primary stream.
 
@@ -378,6 +379,10 @@ def visit(
     spectra
         Knows what the spectra before were like; default: there were none.
 
+    doses
+        How often the sample was measured in this attempt already, for the record: in a run that
+        was broken off.
+
     Returns
     -------
     str or None
@@ -391,7 +396,6 @@ def visit(
         If the detectors read no spectrum, or one that cannot be learned or recorded.
     """
     to_x, to_y = (proposal.x, proposal.y) if target is None else target
-    doses = 0
 
     def dosed() -> str | None:
         nonlocal doses

@@ -337,6 +337,9 @@ def explore(
                 run.pending.append(proposal)
                 run.attempts[proposal.decision_id] = attempt, quality
             explorer = agent.explorer
+            run.broken_off = {
+                p.decision_id: explorer.broken_off(p.decision_id) for p in run.pending
+            }
             survey = explorer.survey
             run.tracker.recall(past.documents)
             run.points_given = num_points is not None or not past.estimated

@@ -10,11 +10,12 @@ from typing import Any
 from bluesky_tiled_plugins.queries import TimeRange
 from tiled.queries import Eq
 
+from curiosity_bluesky import documents
 from curiosity_bluesky.display import iso
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.journal import is_held
 from curiosity_bluesky.lines import lines
-from curiosity_bluesky.tally import in_turn, tally_of
+from curiosity_bluesky.tally import in_turn, readable, tally_of
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class RunSummary:
     time
         Start, ISO 8601 with the local time zone.
     points
-        Spectra in the run, so far if it is open.
+        Good spectra in the run, so far if it is open: those that count for the budget.
     num_points
-        Spectra that were asked for.
+        Spectra that were asked for, at last.
     status
         ``success``, ``abort`` or ``fail``; without a stop document ``open`` while somebody
         writes it, ``interrupted`` when whoever wrote it died.
@@ -107,15 +108,20 @@ def summary_of(run: Any, journal: Path) -> RunSummary:
     start, stop = run.metadata["start"], run.metadata.get("stop")
     path = journal / f"{start['uid']}.jsonl"
     if stop:
-        return _summary(start, stop["exit_status"], _events(stop))
+        events = stop.get("num_events") or {}
+        if not (events.get(documents.FAILURES) or events.get(documents.STEERING)):
+            return _summary(start, stop["exit_status"], events.get(documents.PRIMARY, 0))
+        return _summary(start, stop["exit_status"], *_counted(run))
     if run.metadata.get("interrupted"):
-        return _summary(start, "interrupted", _points_so_far(run))
+        return _summary(start, "interrupted", *_counted(run))
     if path.exists() and not is_held(path) and (found := journalled(path)) is not None:
         return found  # Tiled may have less of it
-    return _summary(start, "open", _points_so_far(run))
+    return _summary(start, "open", *_counted(run))
 
 
-def _summary(start: dict[str, Any], status: str, points: int) -> RunSummary:
+def _summary(
+    start: dict[str, Any], status: str, points: int, budget: int | None = None
+) -> RunSummary:
     return RunSummary(
         uid=start["uid"],
         time=iso(start["time"]),
@@ -123,13 +129,9 @@ def _summary(start: dict[str, Any], status: str, points: int) -> RunSummary:
         strategy=start.get("curiosity_strategy"),
         plan_name=start.get("plan_name"),
         points=points,
-        num_points=start.get("num_points"),
+        num_points=budget or start.get("num_points"),
         status=status,
     )
-
-
-def _events(stop: dict[str, Any]) -> int:
-    return (stop.get("num_events") or {}).get("primary", 0)
 
 
 def journalled(path: Path) -> RunSummary | None:
@@ -139,17 +141,32 @@ def journalled(path: Path) -> RunSummary | None:
         tally = tally_of(lines(path))
         if tally.disordered or tally.unknown:
             tally = tally_of(in_turn(lines(path)))
+        if tally.start is None:
+            return None
+        count = documents.Count()
+        for name, doc in readable(path):
+            count(name, doc)
     except OSError:  # taken in at this moment, or for others to read
-        return None
-    if tally.start is None:
         return None
     status = "open" if held else "interrupted"
     status = tally.stop.get("exit_status", status) if tally.stop else status
-    return _summary(tally.start, status, tally.events.get("primary", 0))
+    return _summary(tally.start, status, count.n, count.budget)
 
 
-def _points_so_far(run: Any) -> int:
-    # A stream is there before its first event is.
-    if "primary" not in run or "internal" not in run["primary"].base:
-        return 0
-    return len(run["primary"]["time"])
+def _counted(run: Any) -> tuple[int, int | None]:
+    """Return how many good spectra a run in Tiled has, and how many it was to have at last."""
+
+    def keys(stream: str) -> list[str]:
+        # A stream is there before its first event is.
+        return list(run[stream]) if stream in run and "internal" in run[stream].base else []
+
+    def column(stream: str, key: str) -> list[Any] | None:
+        return run[stream][key].read().tolist() if key in keys(stream) else None
+
+    primary = keys(documents.PRIMARY)
+    if primary and "decision_id" not in primary:  # of another plan: each event is a point
+        return len(run[documents.PRIMARY]["time"]), None
+    count = documents.Count()
+    count.begin(run.metadata["start"])
+    count.take(column, [key for key in primary if key.endswith(("_quality", "-quality"))])
+    return count.n, count.budget

@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from curiosity_bluesky import connect, curiosity_plan, read
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.documents import RESUMES
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import BEGUN
 from curiosity_bluesky.session import simulated_instrument
 from curiosity_bluesky.steering import Steering
 from sim_devices import Faults, SyntheticSample
@@ -113,12 +115,11 @@ def measure(
     """Run the plan, with these callbacks in this order, on the instrument that made `past`."""
     speed = 40.0 if settings.slow else math.inf  # a spectrum of 12 ms, or of none
     faults = settings.faults
-    for documents in past:
-        # Nobody killed the instrument: where it failed twice, it is well the third time.
-        pixels = {d["decision_id"]: (d["row"], d["col"]) for d in events(documents, "decisions")}
-        for failure in events(documents, "failures"):
-            for _ in range(failure["attempt"] + 1 if failure["given_up"] else 0):
-                faults.of_measurement(pixels[failure["decision_id"]], 0.0)
+    # Nobody killed the instrument: what it did so far, each attempt that left a document, it does
+    # not do again. Where it failed once, it is well the second time.
+    for pixel, attempts in begun(past).items():
+        for _ in range(attempts):
+            faults.of_measurement(pixel, 0.0)
     ins = simulated_instrument(SAMPLE, speed=speed, faults=faults)
     RE = RunEngine({})
     for callback in callbacks:
@@ -141,6 +142,23 @@ def measure(
         "steering": Steering(),
     }
     RE(curiosity_plan(*devices, **given, **options))
+
+
+def begun(past: Sequence[Documents]) -> Counter[tuple[int, int]]:
+    """Return how often each pixel was measured, as far as the documents say."""
+    pixels = {
+        d["decision_id"]: (d["row"], d["col"])
+        for documents in past
+        for d in events(documents, "decisions")
+    }
+    tried = {
+        (data["decision_id"], data["attempt"])
+        for documents in past
+        for stream in ("failures", "primary")
+        for data in events(documents, stream)
+        if data.get("reason") != BEGUN
+    }
+    return Counter(pixels[decision] for decision, _ in tried)
 
 
 @functools.cache
@@ -337,9 +355,7 @@ def campaign(
     progress
         Called after each episode.
     faulty
-        Whether some of the instruments fail. An attempt that fails and is killed before it
-        leaves a document cannot be known to the run that goes on, and costs that one an attempt
-        less: a few such runs differ from an undisturbed one, and lose nothing all the same.
+        Whether some of the instruments fail.
     thorough
         Whether the runs of each episode are recovered in the end, and each one that was resumed
         after a recovery is written to Tiled and read back; else one of each episode.

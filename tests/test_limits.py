@@ -10,7 +10,12 @@ from bluesky.utils import RunEngineInterrupted
 from support import QUICK, events, few, paused_run
 
 from curiosity_bluesky import connect, curiosity_plan, steer
+from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.exploring import Course
+from curiosity_bluesky.learning import BEGUN
+from curiosity_bluesky.past import Past
+from curiosity_bluesky.plans import explore
 from curiosity_bluesky.session import simulated_instrument
 from curiosity_bluesky.steering import Steering
 from sim_devices import Faults, SyntheticSample
@@ -136,7 +141,7 @@ def test_a_spectrum_that_failed_is_not_repeated_where_one_is_all_that_is_allowed
     assert instrument.microscope.faults.happened["nan"] > 0
     assert len(set(tried)) == len(tried), "one spectrum at a place, good or bad"
     assert instrument.microscope.n_spectra == len(tried)
-    failures = events(found, "failures")
+    failures = [f for f in events(found, "failures") if f["reason"] != BEGUN]
     assert failures and all(f["given_up"] and f["barred"] for f in failures)
 
 
@@ -145,10 +150,44 @@ def test_a_point_by_hand_is_refused_as_well_and_the_record_says_why(instrument):
     steering.add(8, 8)
     steering.add(8, 9)
     found = run(instrument, max_per_area=[1, 0.045], steering=steering)
-    [failure] = events(found, "failures")
+    [failure] = [f for f in events(found, "failures") if f["reason"] != BEGUN]
     assert (failure["row"], failure["col"]) == (8, 9)
     assert failure["reason"].startswith("max_per_area: 1 spectra within 0.045 um")
     assert len(events(found, "primary")) == 8
+
+
+def test_an_attempt_is_on_record_before_it_gives_its_dose(instrument):
+    found = run(instrument, max_per_area=[1, 0.0], num_points=6)
+    begun = [f for f in events(found, "failures") if f["reason"] == BEGUN]
+    tried = [e["decision_id"] for e in events(found, "primary")]
+    assert [f["decision_id"] for f in begun] == tried and {f["doses"] for f in begun} == {1}
+    uids = {d["uid"]: d["name"] for name, d in found if name == "descriptor"}
+    order = [uids[d["descriptor"]] for name, d in found if name == "event"]
+    assert [s for s in order if s in ("failures", "primary")] == ["failures", "primary"] * 6
+
+
+def test_an_attempt_that_was_broken_off_is_not_repeated_where_one_is_allowed(instrument, tmp_path):
+    """Killed in an attempt, nothing says whether the sample had its dose: it is taken as had."""
+    whole, kept = run(instrument, max_per_area=[1, 0.0], num_points=6), []
+    begun = 0
+    for name, doc in whole:  # as far as a process came that was killed in its fourth attempt
+        kept.append((name, doc))
+        begun += name == "event" and doc["data"].get("reason") == BEGUN
+        if begun == 4:
+            break
+    past = Past.of([kept])
+    agent = CuriosityAgent(past.strategy, past.seed)
+    devices = [instrument.spectrometer], instrument.stage.x, instrument.stage.y
+    rest = []
+    course = Course(retry_wait=0.0)
+    plan = explore(agent, *devices, instrument.imager, past=past, course=course)
+    RunEngine({})(plan, lambda *document: rest.append(document))
+    lost = events(kept, "failures")[-1]
+    [refused] = [f for f in events(rest, "failures") if f["decision_id"] == lost["decision_id"]]
+    assert refused["given_up"] and refused["reason"].startswith("max_per_area")
+    measured = [(d["row"], d["col"]) for d in events(rest, "primary") if "row" in d]
+    assert (lost["row"], lost["col"]) not in measured
+    assert len(events(kept, "primary") + events(rest, "primary")) == 6
 
 
 def test_a_pause_does_not_make_it_two_spectra(instrument):

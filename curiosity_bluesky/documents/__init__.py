@@ -4,6 +4,7 @@ The plan writes with `Record`; the agent reads with `Translator`; a scientist re
 run with `read`. Whoever wants to know what a data key means finds it here.
 """
 
+from curiosity_bluesky.documents.counting import Count
 from curiosity_bluesky.documents.earlier import (
     Channel,
     channels_of,
@@ -111,6 +112,7 @@ __all__ = [
     "WARM_START",
     "Act",
     "Channel",
+    "Count",
     "Failure",
     "Files",
     "Flag",

@@ -10,6 +10,7 @@ from curiosity_bluesky.learning.earlier import Earlier
 from curiosity_bluesky.learning.explorer import Explorer
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.records import (
+    BEGUN,
     OUT_OF_REACH,
     Act,
     Failure,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.learning.learner import ModelLearner
 
 __all__ = [
+    "BEGUN",
     "OUT_OF_REACH",
     "Act",
     "Earlier",

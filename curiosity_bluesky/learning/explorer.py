@@ -170,6 +170,10 @@ class Explorer:
         """Where the sample took a spectrum, useless and failed ones too, as often as it did."""
         return self._history.doses
 
+    def broken_off(self, decision_id: int) -> int:
+        """Doses that the next attempt at a decision may have had in a run that was broken off."""
+        return self._history.broken_off(decision_id)
+
     @property
     def wishes(self) -> list[Pixel]:
         """Pixels that somebody added and that were not decided on yet, in their order."""

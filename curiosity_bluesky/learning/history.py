@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.acts import unpacked
 from curiosity_bluesky.learning.records import (
+    BEGUN,
     OUT_OF_REACH,
     REASONS,
     Act,
@@ -50,6 +51,7 @@ class History:
         self._failed: dict[int, Failure] = {}
         self._tried: dict[int, int] = {}
         self._wasted: dict[tuple[int | Pixel, int], int] = {}
+        self._begun: dict[tuple[int | Pixel, int], int] = {}
         self._acts: dict[int, Act] = {}
         self._reach: dict[int, Reach] = {}
         self._resumed_at = 0
@@ -112,6 +114,8 @@ class History:
         self._changed()
         number, repeat = observation.decision_id, observation.repeat
         key = (*pixel, repeat) if number is None else (number, repeat)
+        if number is not None:
+            self._begun.pop((number, repeat), None)
         self._observations.setdefault(
             key,
             dataclasses.replace(observation, pixel=pixel, spectrum=spectrum, quality=quality),
@@ -121,6 +125,10 @@ class History:
         """Take in that a decision could not be measured, or not in one attempt."""
         self._changed()
         number, tried = failure.decision_id, failure.attempt + 1
+        if failure.reason == BEGUN:
+            self._begun[number, failure.attempt] = failure.doses
+            return
+        self._begun.pop((number, failure.attempt), None)
         self._wasted[number, failure.attempt] = failure.doses
         self._tried[number] = max(self._tried.get(number, 0), tried)
         if failure.given_up:
@@ -164,6 +172,9 @@ class History:
         """
         self._changed()
         self._resumed_at = self.n_acts
+        # An attempt of which no more is known: the sample may have had its dose.
+        self._wasted.update(self._begun)
+        self._begun.clear()
         following = self.decisions[-1].to_come if self._decisions else 0
         for decision in reversed(self.decisions if following else []):
             if decision.to_come != following:
@@ -256,6 +267,10 @@ class History:
         bad = {o.repeat + 1: o for o in self._observations.values() if o.decision_id == decision_id}
         last = max([0, *bad])
         return (last, bad[last].quality) if last > tried else (tried, None)
+
+    def broken_off(self, decision_id: int) -> int:
+        """Doses that the next attempt at a decision may have had already, in a run before."""
+        return self._wasted.get((decision_id, self._tried.get(decision_id, 0)), 0)
 
     @property
     def given_up(self) -> set[int]:

@@ -104,7 +104,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Failure:
-    """An attempt to measure that failed.
+    """An attempt to measure that failed, or, with the reason `BEGUN`, that begins.
 
     Parameters
     ----------
@@ -129,6 +129,10 @@ class Failure:
     given_up: bool = True
     doses: int = 0
 
+
+BEGUN = "attempt begun"
+"""The reason where nothing failed yet: what is written before an attempt, so that a process that is
+killed in it leaves word that the sample may have had its dose."""
 
 OUT_OF_REACH = "out of reach"
 """How the reason of a failure begins where the tip could not be sent: no fault of the pixel."""

@@ -51,6 +51,7 @@ class RunPicture:
         self._clear()
 
     def _clear(self) -> None:
+        self.count = documents.Count()
         self._descriptors.clear()
         self.survey: Survey | None = None
         self.decisions: dict[int, Proposal] = {}
@@ -71,6 +72,7 @@ class RunPicture:
         twin.decisions, twin.spectra = dict(self.decisions), dict(self.spectra)
         twin.flags, twin.failed = list(self.flags), set(self.failed)
         twin.drift = list(self.drift)
+        twin.count = copy.deepcopy(self.count)
         return twin
 
     @property
@@ -82,6 +84,7 @@ class RunPicture:
         """Take in one document."""
         if name == "start" and not self._translate.goes_on(doc):
             self._clear()
+        self.count(name, doc)
         self.ended = name == "stop"
         if name == "descriptor":
             self._descriptors[doc["uid"]] = doc
@@ -165,11 +168,10 @@ class RunPicture:
         figure.clear()
         axes = figure.subplots(2, 2)
         start = self.start
-        asked = start.get("num_points")
         figure.suptitle(
             f"{text(start.get('sample', 'sample not named'), 60)} · "
             f"{text(start.get('curiosity_strategy'), 40)} · "
-            f"{len(set(self.spectra) - self.failed)} of {text(asked, 20) or '?'} spectra · "
+            f"{self.count.n} of {text(self.count.budget, 20) or '?'} spectra · "
             f"{text(start.get('uid'))[:8]}",
             fontsize=11,
         )
@@ -307,8 +309,8 @@ class RunPicture:
             if known:
                 axes.plot(*zip(*known, strict=True), color=colour, lw=1.8, label=name)
         axes.axhline(1, color="black", lw=0.6, ls=":")
-        asked = self.start.get("num_points")
-        axes.set_xlim(0, max(2, asked if isinstance(asked, int | float) else len(self.spectra)))
+        budget = self.count.budget
+        axes.set_xlim(0, max(2, budget if isinstance(budget, int | float) else len(self.spectra)))
         axes.set_ylim(0, max(1.3, *np.percentile(errors, [90])) if len(errors) else 1.3)
         axes.set_xlabel("measured spectra", fontsize=9)
         axes.set_ylabel("error / that of the mean spectrum", fontsize=9)
