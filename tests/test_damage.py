@@ -202,6 +202,22 @@ def test_a_journal_that_is_damaged_while_it_is_written_stays(tmp_path, how, monk
         assert numbers(catalog, "run-alive") == [1, 3, 4]
 
 
+def test_a_run_that_is_journalled_again_loses_nothing_of_either(tmp_path):
+    emitted = documents_of("run-again")
+    with connect(tmp_path / "runs") as catalog:
+        catalog.journal.joinpath("run-again.jsonl").touch()
+        whole = lines_of(catalog.journal, emitted)
+        damaged(catalog.journal / "run-again.jsonl", whole[:4])
+        journal = RunJournal(catalog.journal, "run-again")  # nobody else takes it in
+        writer = catalog.writer(retry=QUICK_RETRY)
+        assert journal.close()
+        for document in emitted[:2] + emitted[4:]:  # without what was there before
+            writer(*document)
+        until(lambda: not writer._runs)
+        assert writer.failed == {} and not list(catalog.journal.glob("*.jsonl"))
+        assert numbers(catalog, "run-again") == [1, 2, 3, 4]
+
+
 # From here on with hypothesis.
 
 

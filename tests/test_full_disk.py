@@ -23,6 +23,7 @@ from curiosity_bluesky import connect, curiosity_plan
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.journal import documents
 from curiosity_bluesky.server import EmbeddedServer, LogFile
+from curiosity_bluesky.views import LiveView
 from curiosity_bluesky.writer import JournaledWriter
 
 
@@ -263,3 +264,28 @@ def test_tiled_on_another_disk_gets_what_waits_from_memory(catalog, injected):
     assert not list((injected.folder / "journal").glob("*.jsonl"))
     same(emitted, catalog.documents("run-elsewhere"))
     writer.close()
+
+
+def test_a_picture_that_cannot_be_written_is_said_once(tmp_path, monkeypatch, caplog):
+    class Picture:
+        ended = False
+
+        def __call__(self, name: str, doc: Any) -> None:
+            pass
+
+    calls = []
+
+    def full() -> None:
+        calls.append(1)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    view = LiveView(tmp_path, interval=0.001, window=False)
+    view.picture = Picture()
+    monkeypatch.setattr(view, "save", full)
+
+    def drawn_again() -> bool:
+        view("start", {"uid": "run-one"})
+        return len(calls) > 3
+
+    until(drawn_again)
+    assert len([text for text in said(caplog) if "could not be drawn" in text]) == 1
