@@ -343,7 +343,7 @@ def test_whatever_becomes_of_a_journal_nothing_is_thrown_away(catalog, data):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_whatever_becomes_of_many_journals_nothing_is_thrown_away(catalog, data):
     check_recovered(catalog, f"run-{data.draw(st.uuids())}", data)

@@ -18,6 +18,7 @@ import pytest
 from bluesky.utils import RunEngineInterrupted
 from support import QUICK, until
 from test_writer import documents_of, same
+from test_writer import until as patiently
 
 from curiosity_bluesky import connect, curiosity_plan
 from curiosity_bluesky.errors import InputError
@@ -230,7 +231,7 @@ def test_a_demo_on_a_full_disk_ends_and_says_what_is_so(tmpfs):
         found = list((where / "journal").glob("*.jsonl"))
         return found[0].read_bytes().count(b"\n") if found else 0
 
-    until(lambda: lines() > 30)
+    patiently(lambda: lines() > 30)  # a process begins slowly on a busy machine
     tmpfs.full(True)
     out, err = child.communicate(timeout=120)
     assert child.returncode == 2 and "Traceback" not in out + err
