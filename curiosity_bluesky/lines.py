@@ -232,7 +232,7 @@ def lacks(name: str, doc: Mapping[str, Any], *, storable: bool = False) -> str:
         event-model's schema, which takes milliseconds an event.)
     """
     if name not in _NEEDED:
-        return f"no document is called {name!r:.40}"
+        return "the document in it is of no kind that there is"
     needed = _NEEDED[name] | (_NEEDED_MORE.get(name, {}) if storable else {})
     for key, fits in needed.items():
         if not fits(doc.get(key)):

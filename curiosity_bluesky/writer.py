@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import httpx
 
 from curiosity_bluesky.collector import Collector
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.intake import (
+from curiosity_bluesky.feeding import (
     TRIES,
     BrokenOff,
     Mismatch,
@@ -23,10 +23,12 @@ from curiosity_bluesky.intake import (
     compare,
     passes,
     rewrite,
-    take_in,
 )
+from curiosity_bluesky.intake import take_in
 from curiosity_bluesky.journal import MAY_WAIT, RunJournal, Taken
 from curiosity_bluesky.lines import Document, lacks
+from curiosity_bluesky.standing import OpenRun as _Run
+from curiosity_bluesky.standing import Outage, Standing
 from curiosity_bluesky.tally import tally_of, troubles
 
 logger = logging.getLogger("curiosity_bluesky")
@@ -36,61 +38,6 @@ PATIENCE = 10.0
 
 AGAIN = 1.0
 """Pause before a journal whose disk is full is tried again, s."""
-
-
-@dataclass(frozen=True)
-class _Outage:
-    """That Tiled does not answer."""
-
-    why: str = ""
-    since: float = 0.0
-    delay: float = 0.0
-    due: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Standing:
-    """What a writer has in hand at one moment.
-
-    Parameters
-    ----------
-    backlog
-        Documents that Tiled has not taken.
-    in_memory
-        Those of them that are in no file either.
-    unwritten
-        Why they are not, or why it is not certain that the disk has the others; "" if all is well.
-    down
-        Whether Tiled answers.
-    trouble, since
-        What it does not take, and since when, s since 1970; "" if all.
-    """
-
-    backlog: int
-    in_memory: int
-    unwritten: str
-    down: _Outage
-    trouble: str
-    since: float
-
-
-@dataclass
-class _Run:
-    """A run that Tiled does not have all of yet."""
-
-    journal: RunJournal
-    position: int
-    documents: int = 0
-    taken: int = 0
-    ended: bool = False
-    let_go: bool = False  # the journal is closed, and anybody may take it in
-    anew: bool = False  # Tiled has something of it that need not be right
-    feed: RunFeed | None = None
-    trouble: str = ""
-    since: float = 0.0
-    tries: int = 0
-    delay: float = 0.0
-    due: float = 0.0
 
 
 class JournaledWriter:
@@ -159,7 +106,7 @@ class JournaledWriter:
         self._latest = "other"
         self._runs: dict[str, _Run] = {}
         self._of_others: set[str] = set()  # runs
-        self._down = _Outage()
+        self._down = Outage()
         self._answered = time.monotonic()
         self._news = threading.Event()
         self._turned = threading.Condition()
@@ -225,20 +172,10 @@ class JournaledWriter:
         # Events and stream datums refer to a descriptor, datums to a resource.
         return self._parents.get(doc.get("descriptor") or doc.get("resource") or "", self._latest)
 
-    def _standing(self) -> _Standing:
+    def _standing(self) -> Standing:
         """Return what is in hand, read at one moment."""
         with self._guard:
-            runs = list(self._runs.values())
-            states = [run.journal.state for run in runs]
-            troubled = [run for run in runs if run.trouble]
-            return _Standing(
-                sum(run.documents - run.taken for run in runs),
-                sum(state.waiting for state in states),
-                next((state.why for state in states if state.why), ""),
-                self._down,
-                next((run.trouble for run in troubled), ""),
-                min((run.since for run in troubled), default=0.0),
-            )
+            return Standing.of(self._runs.values(), self._down)
 
     @property
     def failed(self) -> dict[str, Exception]:
@@ -265,23 +202,8 @@ class JournaledWriter:
     @property
     def status(self) -> str:
         """One line about what Tiled, or the journal, does not take, "" when all is well."""
-        now = self._standing()
         where = f"{self._where}/journal" if Path(self._where).is_dir() else self._journal
-        if now.in_memory:
-            return (
-                f"{now.in_memory} documents wait in memory alone ({now.unwritten}): make room on "
-                f"the disk of {where}"
-            )
-        if now.unwritten:
-            return f"the disk of {where} does not confirm what is written ({now.unwritten})"
-        if now.down.why:
-            said, since = "does not answer", now.down.since
-        elif now.trouble:
-            said, since = "does not take everything", now.since
-        else:
-            return ""
-        clock = time.strftime("%H:%M", time.localtime(since))
-        return f"Tiled {said} since {clock}: {now.backlog} documents wait in {where}"
+        return self._standing().in_words(where)
 
     def flush(self) -> None:
         """Wait until Tiled has what was emitted so far; not for one that does not answer."""
@@ -405,7 +327,7 @@ class JournaledWriter:
                     if self._down.why:
                         logger.warning("Tiled answers again; run %s goes in", uid)
                     with self._guard:
-                        self._down = _Outage()
+                        self._down = Outage()
                         run.trouble, run.tries, run.delay = "", 0, 0.0
                 except BrokenOff:
                     return
@@ -471,7 +393,8 @@ class JournaledWriter:
                 raise Mismatch(f"Tiled does not hold all of it: {trouble}")
             if run.journal.begins:  # it was journalled before: both are looked at together
                 self._let_go(run)
-                self._advance(uid, run)
+                if run.let_go:
+                    self._advance(uid, run)
                 return
             if self._durable:
                 os.sync()  # what Tiled has written is with the system; a power cut would take it
@@ -517,7 +440,7 @@ class JournaledWriter:
             if isinstance(error, httpx.TransportError | InputError):
                 delay = min(most, 2 * self._down.delay or first)
                 since = self._down.since or time.time()
-                self._down, run.due = _Outage(why, since, delay, now + delay), 0.0
+                self._down, run.due = Outage(why, since, delay, now + delay), 0.0
             else:
                 run.delay = min(most, 2 * run.delay or first)
                 run.due = now + run.delay

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from support import QUICK, collected_run, slowly
 from test_writer import QUICK_RETRY, documents_of, same, until
 
-from curiosity_bluesky import connect
+from curiosity_bluesky import CuriosityAgent, connect
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.journal import RunJournal
 from curiosity_bluesky.past import Past
+from curiosity_bluesky.plans import explore
 from curiosity_bluesky.session import simulated_instrument
 from curiosity_bluesky.summary import journalled
-from curiosity_bluesky.tally import readable, tally_of
+from curiosity_bluesky.tally import Tally, readable, tally_of
 from sim_devices import SyntheticSample
 
 JUNK = [
@@ -202,6 +203,48 @@ def test_a_journal_that_is_damaged_while_it_is_written_stays(tmp_path, how, monk
         assert numbers(catalog, "run-alive") == [1, 3, 4]
 
 
+def test_a_run_that_is_journalled_again_loses_nothing_of_either(tmp_path):
+    emitted = documents_of("run-again")
+    with connect(tmp_path / "runs") as catalog:
+        catalog.journal.joinpath("run-again.jsonl").touch()
+        whole = lines_of(catalog.journal, emitted)
+        damaged(catalog.journal / "run-again.jsonl", whole[:4])
+        journal = RunJournal(catalog.journal, "run-again")  # nobody else takes it in
+        writer = catalog.writer(retry=QUICK_RETRY)
+        assert journal.close()
+        for document in emitted[:2] + emitted[4:]:  # without what was there before
+            writer(*document)
+        until(lambda: not writer._runs)
+        assert writer.failed == {} and not list(catalog.journal.glob("*.jsonl"))
+        assert numbers(catalog, "run-again") == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("lost", [4, 7, *slowly(1, 2, 3, 5, 6, 8)])
+def test_a_run_that_lost_a_document_is_resumed_or_refused_in_words(written, lost):
+    tally = Tally()
+    left = written[:lost] + written[lost + 1 : -3]
+    left = [(name, doc) for name, doc in left if tally.judged(name, doc) in ("new", "again")]
+    film = simulated_instrument(SyntheticSample((12, 10), seed=1, points=8), speed=math.inf)
+    emitted: list[tuple[str, dict[str, Any]]] = []
+    try:
+        past = Past.of([left])
+    except InputError:
+        assert lost in (1, 2)  # the survey
+        return
+    RunEngine({})(
+        explore(
+            CuriosityAgent(past.strategy, past.seed),
+            [film.spectrometer],
+            film.stage.x,
+            film.stage.y,
+            film.imager,
+            past=past,
+        ),
+        lambda name, doc: emitted.append((name, doc)),
+    )
+    assert emitted[-1][1]["reason"] == "budget: 3 of 3 spectra measured"
+
+
 # From here on with hypothesis.
 
 
@@ -300,7 +343,7 @@ def test_whatever_becomes_of_a_journal_nothing_is_thrown_away(catalog, data):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_whatever_becomes_of_many_journals_nothing_is_thrown_away(catalog, data):
     check_recovered(catalog, f"run-{data.draw(st.uuids())}", data)

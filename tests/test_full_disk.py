@@ -18,11 +18,13 @@ import pytest
 from bluesky.utils import RunEngineInterrupted
 from support import QUICK, until
 from test_writer import documents_of, same
+from test_writer import until as patiently
 
 from curiosity_bluesky import connect, curiosity_plan
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.journal import documents
 from curiosity_bluesky.server import EmbeddedServer, LogFile
+from curiosity_bluesky.views import LiveView
 from curiosity_bluesky.writer import JournaledWriter
 
 
@@ -229,7 +231,7 @@ def test_a_demo_on_a_full_disk_ends_and_says_what_is_so(tmpfs):
         found = list((where / "journal").glob("*.jsonl"))
         return found[0].read_bytes().count(b"\n") if found else 0
 
-    until(lambda: lines() > 30)
+    patiently(lambda: lines() > 30)  # a process begins slowly on a busy machine
     tmpfs.full(True)
     out, err = child.communicate(timeout=120)
     assert child.returncode == 2 and "Traceback" not in out + err
@@ -263,3 +265,28 @@ def test_tiled_on_another_disk_gets_what_waits_from_memory(catalog, injected):
     assert not list((injected.folder / "journal").glob("*.jsonl"))
     same(emitted, catalog.documents("run-elsewhere"))
     writer.close()
+
+
+def test_a_picture_that_cannot_be_written_is_said_once(tmp_path, monkeypatch, caplog):
+    class Picture:
+        ended = False
+
+        def __call__(self, name: str, doc: Any) -> None:
+            pass
+
+    calls = []
+
+    def full() -> None:
+        calls.append(1)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    view = LiveView(tmp_path, interval=0.001, window=False)
+    view.picture = Picture()
+    monkeypatch.setattr(view, "save", full)
+
+    def drawn_again() -> bool:
+        view("start", {"uid": "run-one"})
+        return len(calls) > 3
+
+    until(drawn_again)
+    assert len([text for text in said(caplog) if "could not be drawn" in text]) == 1

@@ -120,7 +120,7 @@ class LiveView:
             figure.supxlabel(text(self._hand.said, WHOLE), fontsize=8)
 
     def _draw_on(self) -> None:
-        pause = threading.Event()
+        pause, trouble = threading.Event(), ""
         while True:
             # Without news it is drawn again only if what is amiss has changed.
             if not self._news.wait(self._interval) and self._status() == self._said:
@@ -131,8 +131,11 @@ class LiveView:
                 path = self.save()
                 if ended:
                     logger.info("picture of the run: %s", path)
+                trouble = ""
             except Exception as error:  # a picture less is no reason to disturb the run
-                logger.warning("the live view could not be drawn: %s", error)
+                if str(error) != trouble:  # a disk stays full for a while
+                    logger.warning("the live view could not be drawn: %s", error)
+                trouble = str(error)
             pause.wait(self._interval)
 
     def _copy(self) -> RunPicture:
