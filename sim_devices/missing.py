@@ -188,7 +188,7 @@ def not_measured(values: NDArray) -> str:
 
 
 def _blank_rows(values: NDArray) -> int:
-    zero = ~values.any(axis=1)
+    zero = np.all(values == 0, axis=1)
     if zero.all():
         return 0
     return max(int(np.argmin(zero)), int(np.argmin(zero[::-1])))

@@ -342,3 +342,5 @@ def test_an_infinite_value_warns_of_nothing_in_numpy(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     microscope = SimMicroscope(sample, Clock(np.inf), noise=0.1)
     assert np.isfinite(microscope.acquire()["spectrum"]).all()
+    # What a prediction is scored against is a number or nothing.
+    np.testing.assert_array_equal(sample.target(), np.where(np.isinf(cube), np.nan, cube))
