@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -227,6 +228,18 @@ def test_a_damaged_hdf5_dataset_is_refused_in_words(tmp_path):
         file[RESPONSE].attrs["Position_Indices"] = h5py.Reference()
     with pytest.raises(InputError, match="cannot be read.*copy it again"):
         open_sample(tmp_path / "u.h5")
+
+
+@pytest.mark.parametrize("what", [np.nan, np.inf])
+def test_pixels_that_are_nowhere_are_refused(tmp_path, what):
+    usid(tmp_path / "u.h5")
+    with h5py.File(tmp_path / "u.h5", "r+") as file:
+        values = file["Measurement_000/response_group/Position_Values"]
+        values[:, 1] = np.where(values[:, 1] == 25.0, what, values[:, 1])  # (y, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match="axis X of 'response' holds NaN or infinite"):
+            open_sample(tmp_path / "u.h5")
 
 
 def _with(values: np.ndarray, at: tuple, what: float) -> np.ndarray:
