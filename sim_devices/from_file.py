@@ -60,6 +60,7 @@ def sample_from_file(
     names, kept = _kept(spectra)
     chosen = _named(cubes, names, "spectra") if names else _usual_cubes(path, cubes)
     first = chosen[0]
+    _check_positions(path, first)
     notes: list[str] = []
     curves = [_curves(field, kept) for field in chosen]
     for field, (curve, _) in zip(chosen, curves, strict=True):
@@ -73,15 +74,15 @@ def sample_from_file(
     x, y, order, where = _positions(first)
     notes += where
     if image == MEAN:
-        images = [Channel(MEAN, _mean(curves[0][0].values)[order], first.units)]
+        planes = [Channel(MEAN, _mean(curves[0][0].values)[order], first.units)]
         notes.append("the image is the mean of the spectra and leaks what is to be predicted")
     else:
-        images = [
+        planes = [
             Channel(field.name, _on_grid(field, field.read())[order], field.units)
             for field in _images(path, fields, image, first)
         ]
     mask = _mask(fields, first)
-    spectra = [
+    measured = [
         Channel(field.name, curve.values[order], field.units)
         for field, (curve, _) in zip(chosen, curves, strict=True)
     ]
@@ -94,7 +95,7 @@ def sample_from_file(
         y=y,
         axis_units=axis.units,
         **usable(
-            path.name, images, spectra, axis.name, source, None if mask is None else mask[order]
+            path.name, planes, measured, axis.name, source, None if mask is None else mask[order]
         ),
     )
 
@@ -207,6 +208,7 @@ def _images(path: Path, fields: list[Field], image: str | None, cube: Field) -> 
             "leaks what is to be predicted."
         )
     for field in chosen:
+        _check_positions(path, field)
         if _shape(field) != (rows, cols):
             raise InputError(
                 f"image {field.sizes()} is not on the grid of the spectra, {rows} x {cols}; "
@@ -218,6 +220,16 @@ def _images(path: Path, fields: list[Field], image: str | None, cube: Field) -> 
                 "but of other sizes; expected one area: correct the axes in one of the files."
             )
     return chosen
+
+
+def _check_positions(path: Path, field: Field) -> None:
+    """Refuse pixels that are nowhere."""
+    for dim in field.y_and_x:
+        if not np.isfinite(dim.values).all():
+            raise InputError(
+                f"{path}: axis {dim.name} of {field.name!r} holds NaN or infinite positions; "
+                "expected where each pixel lies: correct the axis in the file."
+            )
 
 
 def _mask(fields: list[Field], cube: Field) -> NDArray[np.bool_] | None:

@@ -48,8 +48,9 @@ def usable(
 ) -> dict[str, Any]:
     """Return what a file holds as a `Sample` wants it, and say what had to change.
 
-    A pixel where an image or a spectral channel has no finite value was never measured: it is
-    masked, and the image has the value of the nearest pixel there. Names that a run cannot hold
+    A pixel where a spectral channel has no finite value was never measured: it is masked. Where
+    the image has none either, it gets that of the nearest pixel; where a pixel was measured, an
+    image without a value is left to be refused. Names that a run cannot hold
     become others, see `legal_names`.
 
     Parameters
@@ -85,20 +86,19 @@ def usable(
     ]
     filled = [channel.values for channel in images]
     lost = _lost(images, spectra)
-    if lost is not None and lost.any():
-        barred = _barred(mask, lost.shape)
-        count = int(np.count_nonzero(lost & ~barred))
-        if (lost | barred).all():
+    barred = None if lost is None else _barred(mask, lost.shape)
+    if lost is not None and barred is not None and (lost | barred).any():
+        if (lost | barred).all() and lost.any():
             raise InputError(
                 f"{where}: no pixel of {lost.size} was measured (NaN, infinite, or not in the "
-                "file); expected at least one with an image and a spectrum: choose other "
-                "channels, or another recording."
+                "file); expected at least one with a spectrum: choose other channels, or another "
+                "recording."
             )
         mask = lost | barred
-        filled = [_filled(values) for values in filled]
-        if count:
+        filled = [_filled(values, mask) for values in filled]
+        if count := int(np.count_nonzero(lost & ~barred)):
             said.insert(0, f"{count} of {lost.size} pixels were never measured; masked")
-    elif (zeros := _zeros(spectra)) and mask is None:
+    elif mask is None and (zeros := _zeros(spectra)):
         said.insert(
             0,
             f"{zeros} pixels along its border hold nothing but zeros; if the recording ended "
@@ -119,16 +119,13 @@ def usable(
 
 
 def _lost(images: Sequence[Channel], spectra: Sequence[Channel]) -> NDArray[np.bool_] | None:
-    """Return where a channel has no value; None if they are not of one size, which others say."""
+    """Return where a spectrum has no value; None if sizes differ, which the sample refuses."""
     shape = spectra[0].values.shape[:2]
     fits = {channel.values.shape[:2] for channel in (*images, *spectra)} == {shape}
     ranks = {c.values.ndim for c in images} == {2} and {c.values.ndim for c in spectra} == {3}
     if not fits or not ranks:
         return None
     lost = np.zeros(shape, bool)
-    for channel in images:
-        if channel.values.dtype.kind == "f":
-            lost |= ~np.isfinite(channel.values)
     for channel in spectra:
         if channel.values.dtype.kind == "f" and channel.values.shape[2]:
             lost |= ~np.isfinite(channel.values).any(axis=2)
@@ -147,13 +144,13 @@ def _barred(mask: NDArray | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return mask.astype(bool)
 
 
-def _filled(image: NDArray) -> NDArray:
-    """Give each pixel without a finite value that of the nearest one that has it."""
+def _filled(image: NDArray, mask: NDArray[np.bool_]) -> NDArray:
+    """Give each masked pixel without a finite value that of the nearest one that has it."""
     bad = ~np.isfinite(image) if image.dtype.kind == "f" else np.zeros(image.shape, bool)
-    if not bad.any() or bad.all():
+    if not (bad & mask).any() or bad.all():
         return image
     nearest: Any = distance_transform_edt(bad, return_distances=False, return_indices=True)
-    return image[tuple(nearest)]
+    return np.where(bad & mask, image[tuple(nearest)], image)
 
 
 def _zeros(spectra: Sequence[Channel]) -> int:
@@ -188,7 +185,7 @@ def not_measured(values: NDArray) -> str:
 
 
 def _blank_rows(values: NDArray) -> int:
-    zero = ~values.any(axis=1)
+    zero = np.all(values == 0, axis=1)
     if zero.all():
         return 0
     return max(int(np.argmin(zero)), int(np.argmin(zero[::-1])))

@@ -94,12 +94,13 @@ def plain(name: str, default: str, longest: int, kept: Collection[str] = ()) -> 
     default
         For a name with no letter or digit.
     longest
-        Characters of the name; more are left out.
+        Characters of the name; more are left out, of a path at its start.
     kept
         Other signs that stay.
     """
     spelled = "".join(_spelled(sign, kept) for sign in name).strip().replace("--", "__")
-    spelled = spelled[:longest].rstrip()
+    # Of a path in a file, its end says most.
+    spelled = (spelled[-longest:] if "/" in name else spelled[:longest]).strip()
     return spelled if any(sign.isalnum() for sign in spelled) else default
 
 

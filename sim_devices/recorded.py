@@ -91,8 +91,9 @@ class RecordedSample(Sample):
         The arrays in the file; others are ignored:
 
         ================== ========================================================
-        image              (rows, cols) or (channels, rows, cols); NaN: never measured
-        spectra            (rows, cols, points) or (rows, cols, channels, points); the same
+        image              (rows, cols) or (channels, rows, cols)
+        spectra            (rows, cols, points) or (rows, cols, channels, points); NaN at
+                           all points: never measured, and masked
         axis               (points,)
         extent_um          optional: (width, height); default square pixels, 1 um on
                            the longer side

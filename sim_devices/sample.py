@@ -299,5 +299,10 @@ class Sample:
         return indices[0], indices[1]
 
     def target(self) -> NDArray[np.float64]:
-        """Return what is to be predicted, (rows, cols, channels * points) in order."""
-        return np.concatenate([c.astype(np.float64) for c in self.spectra.values()], axis=2)
+        """Return what is to be predicted, (rows, cols, channels * points) in order.
+
+        NaN where nothing is: also where a value is infinite.
+        """
+        target = np.concatenate([c.astype(np.float64) for c in self.spectra.values()], axis=2)
+        target[np.isinf(target)] = np.nan
+        return target

@@ -191,6 +191,7 @@ def _nanonis_scan(path: Path) -> list[Field]:
 
 def _gwyddion(path: Path) -> list[Field]:
     """Read the images in a Gwyddion file."""
+    gwyfile = import_module("gwyfile")
     with path.open("rb") as file:
         if (magic := file.read(4)) != b"GWYP":
             raise InputError(
@@ -206,7 +207,7 @@ def _gwyddion(path: Path) -> list[Field]:
             f"{path} ends after {stored} bytes, within its {name.decode('latin-1')!r}; expected a "
             "whole file: copy it again."
         )
-    content = import_module("gwyfile").load(str(path))
+    content = gwyfile.load(str(path))
     fields = []
     for key in content:
         parts = key.split("/")

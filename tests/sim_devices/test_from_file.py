@@ -262,6 +262,14 @@ def _ragged(path: Path) -> None:
             group["response"].attrs[name] = group[name].ref
 
 
+def _nan_image(path: Path) -> None:
+    image = IMAGE.copy()
+    image[1, 1] = np.nan
+    axis = [("Bias", "V", BIAS)]
+    cube = (CUBE.reshape(PIXELS, -1), POSITIONS, axis, "pm")
+    write_usid(path, {"height": usid_image(image), "response": cube})
+
+
 def _no_scales(path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["response"] = CUBE
@@ -286,6 +294,7 @@ def _cut(path: Path) -> None:
         ("a.ibw", _cut, {}, "copy it again"),
         ("a.h5", _other_size, {}, "but of other sizes"),
         ("a.h5", _ragged, {}, "ragged.*save the steps"),
+        ("a.h5", _nan_image, {}, "'height' has 1 NaN"),
         ("a.h5", _no_scales, {}, "no dimension scale"),
         ("a.h5", usid_film, {"spectra": "loop"}, "0 spectra 'loop'.*'response'"),
         ("a.h5", usid_film, {"image": "phase"}, "0 images 'phase'.*'height'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -229,6 +230,18 @@ def test_a_damaged_hdf5_dataset_is_refused_in_words(tmp_path):
         open_sample(tmp_path / "u.h5")
 
 
+@pytest.mark.parametrize("what", [np.nan, np.inf])
+def test_pixels_that_are_nowhere_are_refused(tmp_path, what):
+    usid(tmp_path / "u.h5")
+    with h5py.File(tmp_path / "u.h5", "r+") as file:
+        values = file["Measurement_000/response_group/Position_Values"]
+        values[:, 1] = np.where(values[:, 1] == 25.0, what, values[:, 1])  # (y, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match="axis X of 'response' holds NaN or infinite"):
+            open_sample(tmp_path / "u.h5")
+
+
 def _with(values: np.ndarray, at: tuple, what: float) -> np.ndarray:
     changed = values.copy()
     changed[at] = what
@@ -236,20 +249,34 @@ def _with(values: np.ndarray, at: tuple, what: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("what", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("channel", ["image", "spectra"])
-def test_a_pixel_without_a_number_is_masked(tmp_path, channel, what, caplog):
-    arrays = {"image": IMAGE, "spectra": CUBE}
-    changed = {channel: _with(arrays[channel], (2, 1), what)}
+@pytest.mark.parametrize("hole", [False, True])
+def test_a_pixel_without_a_number_is_masked(tmp_path, hole, what, caplog):
+    image = _with(IMAGE, (2, 1), what) if hole else IMAGE
+    cube = _with(CUBE, (2, 1), what)
     for sample in (
-        open_sample(npz(tmp_path / "a.npz", **changed)),
-        open_sample(
-            _saved_cube(tmp_path / "a.npy", **{**arrays, **changed}), image=0, spectra="1:"
-        ),
+        open_sample(npz(tmp_path / "a.npz", image=image, spectra=cube)),
+        open_sample(_saved_cube(tmp_path / "a.npy", image, cube), image=0, spectra="1:"),
     ):
         assert np.argwhere(sample.mask).tolist() == [[2, 1]]
-        (image,) = sample.images.values()
-        assert np.isfinite(image).all()
+        (drawn,) = sample.images.values()
+        expected = IMAGE.copy()
+        if hole:
+            assert drawn[2, 1] in (IMAGE[1, 1], IMAGE[3, 1], IMAGE[2, 0], IMAGE[2, 2])
+            expected[2, 1] = drawn[2, 1]
+        np.testing.assert_array_equal(drawn, expected)
     assert caplog.text.count("1 of 20 pixels were never measured; masked") == 2
+
+
+@pytest.mark.parametrize("what", [np.nan, np.inf])
+def test_an_image_with_a_hole_where_there_is_a_spectrum_is_refused(tmp_path, what):
+    holed = _with(_with(IMAGE, (2, 1), what), (4, 3), what)
+    with pytest.raises(InputError, match=r"'image' has 1 NaN.*of 20.*fill them in"):
+        open_sample(npz(tmp_path / "a.npz", image=holed, spectra=_with(CUBE, (4, 3), np.nan)))
+    # Barred by the file, it needs no image.
+    mask = np.isin(np.arange(20).reshape(ROWS, COLS), [9, 19])
+    sample = open_sample(npz(tmp_path / "a.npz", image=holed, mask=mask))
+    np.testing.assert_array_equal(sample.mask, mask)
+    assert np.isfinite(sample.images["image"]).all()
 
 
 def _saved_cube(path: Path, image: np.ndarray, spectra: np.ndarray) -> Path:
@@ -342,3 +369,5 @@ def test_an_infinite_value_warns_of_nothing_in_numpy(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     microscope = SimMicroscope(sample, Clock(np.inf), noise=0.1)
     assert np.isfinite(microscope.acquire()["spectrum"]).all()
+    # What a prediction is scored against is a number or nothing.
+    np.testing.assert_array_equal(sample.target(), np.where(np.isinf(cube), np.nan, cube))

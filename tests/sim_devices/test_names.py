@@ -29,6 +29,10 @@ from sim_devices.names import COORDINATES, KEPT, LONGEST, legal_axis, legal_name
         (["Bias", "Quality", "quality"], ["Bias_2", "Quality_2", "quality_3"]),
         (["Z_predicted", "a--b", " Z "], ["Z_predicted_2", "a__b", "Z"]),
         (["x" * 50, "X" * 50], ["x" * LONGEST, "X" * (LONGEST - 2) + "_2"]),
+        (
+            ["Measurement_000/Channel_000/Fit_000/dI/dV"],
+            ["easurement_000_Channel_000_Fit_000_dI_dV"[-LONGEST:]],
+        ),
         (["a\nb", "a'b", "a(b)", "50%"], ["a_b", "a_b_2", "a_b_", "50_"]),
     ],
 )
