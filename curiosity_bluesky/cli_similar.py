@@ -49,7 +49,10 @@ def index(
     from curiosity_bluesky.catalog import connect
     from curiosity_bluesky.similarity.index import Index
 
-    columns = TextColumn("{task.description}"), TextColumn("{task.completed} images")
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.completed} images", markup=False),
+    )
     with connect(catalog, create=False) as opened, Progress(
         *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True
     ) as progress:  # fmt: skip
