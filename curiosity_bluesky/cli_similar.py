@@ -52,7 +52,10 @@ def index(
 
     if workers is not None:
         whole("--workers", workers, 1, PROCESSES)
-    columns = TextColumn("{task.description}"), TextColumn("{task.completed} images")
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.completed} images", markup=False),
+    )
     with connect(catalog, create=False) as opened, Progress(
         *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True
     ) as progress:  # fmt: skip

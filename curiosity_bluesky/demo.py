@@ -377,11 +377,11 @@ class _Curves(Mapping):
 def _progress(agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
     """Show points, error and remaining time on standard error; yield a document callback."""
     columns = (
-        TextColumn("{task.description:<24}"),
+        TextColumn("{task.description:<24}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[left]:>10}"),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[left]:>10}", markup=False),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     streams: dict[str, str] = {}
     count = documents.Count()

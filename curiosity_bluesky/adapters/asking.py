@@ -99,7 +99,7 @@ class Line:
                 if token is None:  # the agent is not there, or not there yet
                     _wait(cancelled)
                     continue
-                if line is None or token != sealed_with:
+                if line is None or monitor is None or token != sealed_with:
                     line, monitor, ready = self._connected(token, stack)
                     sealed_with = token
                 # Again over the same connection: a slow one need not begin anew.

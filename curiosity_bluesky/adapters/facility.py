@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import socket
@@ -23,6 +24,9 @@ from curiosity_bluesky.permissions import private_directory
 
 _CURIOSITY = [sys.executable, "-m", "curiosity_bluesky.cli"]
 _START_MANAGER = "from bluesky_queueserver.manager.start_manager import start_manager as go; go()"
+
+_PRIVATE_KEY = "QSERVER_ZMQ_PRIVATE_KEY_FOR_SERVER"
+"""Environment variable in which the manager finds its key."""
 
 _AT_ONCE = 2.0
 """An agent that lives no longer than this (s) is not started again."""
@@ -88,8 +92,10 @@ class Facility:
         Where documents are published to, and where they are listened to.
     agent : str
         Of the agent that plans can ask.
+    key_file : Path
+        What one has to know to ask the Queue Server anything; its owner alone can read it.
     token : str
-        What they are sealed with.
+        What documents are sealed with.
     children : list of Child
         What runs.
 
@@ -122,6 +128,8 @@ class Facility:
             for name in ("control", "info", "documents_in", "documents_out", "agent")
         }
         self.address = f"tcp://127.0.0.1:{self._ports['control']}"
+        self.key_file = tokens.queue_key_of(self._ports["control"])
+        self._public_key, self._private_key = _keys()
         self.incoming = f"tcp://127.0.0.1:{self._ports['documents_in']}"
         self.documents = f"tcp://127.0.0.1:{self._ports['documents_out']}"
         self.agent = f"tcp://127.0.0.1:{self._ports['agent']}"
@@ -171,6 +179,7 @@ class Facility:
         lines = "\n".join(f"    {line}" for line in exports)
         return f"""
 queue server  {self.address}, its environment is open
+its key       {self.key_file}
 documents     {self.documents} (0MQ)
 agent         {self.agent}
 catalogue     {self.site.catalog}
@@ -236,6 +245,7 @@ Ctrl-C ends all of it.
             self._say(f"ending {child.name}")
             _ended(child)
         self.children.clear()
+        tokens.take_away(self.key_file, self._public_key)
         self._lock.release()
 
     # ---- one after the other
@@ -244,11 +254,14 @@ Ctrl-C ends all of it.
         port = usable_port(0, "redis")
         store = self.site.directory / "redis"
         private_directory(store)
-        options = {"--bind": "127.0.0.1", "--port": str(port), "--dir": str(store.resolve())}
-        options |= {"--save": "", "--appendonly": "yes"}
-        command = ["redis-server", *(word for option in options.items() for word in option)]
-        self._start("redis", command, lambda: _pings(port))
-        return f"127.0.0.1:{port}"
+        password = secrets.token_hex(16)
+        settings = {"bind": "127.0.0.1", "port": port, "dir": f'"{store.resolve()}"', "save": '""'}
+        settings |= {"appendonly": "yes", "requirepass": password}
+        # In a file of ours alone: the words of a command can be read by everybody.
+        file = store.resolve() / "redis.conf"
+        tokens.leave(file, "".join(f"{name} {value}\n" for name, value in settings.items()))
+        self._start("redis", ["redis-server", str(file)], lambda: _pings(port, password))
+        return f":{password}@127.0.0.1:{port}"
 
     def _start_tiled(self) -> None:
         from curiosity_bluesky.server import running_server, writable_directory
@@ -283,19 +296,33 @@ Ctrl-C ends all of it.
             "CURIOSITY_CATALOG": self.catalog,
             "CURIOSITY_DOCUMENTS": self.incoming,
             "CURIOSITY_AGENT_TOKEN": self.token,
+            _PRIVATE_KEY: self._private_key,
             **({} if site.sample is None else {"CURIOSITY_SAMPLE": site.sample}),
         }
         options = {
-            "--config": str(site.profile / "config.yml"),
+            "--config": str(self._configuration(redis)),
             "--startup-dir": str(site.profile / "startup"),
-            "--redis-addr": redis,
             "--zmq-control-addr": self.address,
             "--zmq-info-addr": f"tcp://127.0.0.1:{self._ports['info']}",
         }
         words = [word for option in options.items() for word in option]
         command = [sys.executable, "-c", _START_MANAGER, *words]
-        with Queue(self.address, timeout=1.0) as queue:
+        tokens.leave(self.key_file, self._public_key)
+        with self._queue(timeout=1.0) as queue:
             self._start("manager", command, lambda: _answers(queue), environment)
+
+    def _configuration(self, redis: str) -> Path:
+        """Return the profile's configuration with the address of Redis, password and all."""
+        import yaml
+
+        given = yaml.safe_load((self.site.profile / "config.yml").read_text()) or {}
+        given.setdefault("network", {})["redis_addr"] = redis
+        path = self.site.directory.resolve() / "manager.yml"
+        tokens.leave(path, yaml.safe_dump(given))
+        return path
+
+    def _queue(self, timeout: float = 5.0) -> Queue:
+        return Queue(self.address, timeout, self._public_key)
 
     def _start(
         self,
@@ -311,12 +338,12 @@ Ctrl-C ends all of it.
 
     def _open(self) -> None:
         self._say("opening the environment")
-        with Queue(self.address) as queue:
+        with self._queue() as queue:
             queue.open()
 
     def _shut(self) -> None:
         """End what runs, as a scientist would, so that the run is closed and in the catalogue."""
-        with Queue(self.address) as queue:
+        with self._queue() as queue:
             if queue.status()["manager_state"] not in ("idle", "initializing"):
                 self._say("ending the plan that runs; `curiosity queue add --resume UID` goes on")
                 queue.end("stop", timeout=30.0)
@@ -331,10 +358,31 @@ def _ended(child: Child) -> None:
         child.end(timeout=0.0)
 
 
-def _pings(port: int) -> bool:
+def _keys() -> tuple[str, str]:
+    """Return the public and the private key of the Queue Server: that of the environment, or new.
+
+    The manager takes everybody who knows the public key: so that is kept secret, too.
+    """
+    import zmq
+
+    private = os.environ.get(_PRIVATE_KEY)
+    if private is None:
+        public, made = zmq.curve_keypair()
+        return public.decode(), made.decode()
+    try:
+        return zmq.curve_public(private.encode()).decode(), private
+    except (ValueError, zmq.ZMQError):
+        raise InputError(
+            f"${_PRIVATE_KEY} is no key; expected 40 characters as `qserver-zmq-keys` prints them, "
+            "or unset it: one is made"
+        ) from None
+
+
+def _pings(port: int, password: str) -> bool:
     with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
-        connection.sendall(b"PING\r\n")
-        return connection.recv(16).startswith(b"+PONG")
+        connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())
+        answer = connection.makefile("rb")
+        return answer.readline().startswith(b"+OK") and answer.readline().startswith(b"+PONG")
 
 
 def _answers(queue: Queue) -> bool:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from curiosity_bluesky.adapters import tokens
 from curiosity_bluesky.errors import InputError, Unreachable
 
 ADDRESS = "QSERVER_ZMQ_CONTROL_ADDRESS"
 """Environment variable of bluesky-queueserver-api with the address of the manager."""
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:60615"
+
+PUBLIC_KEY = "QSERVER_ZMQ_PUBLIC_KEY"
+"""Environment variable of bluesky-queueserver-api with the key of the manager."""
 
 CONVENTIONAL: Mapping[str, Any] = {
     "detectors": ["spectrometer"],
@@ -44,6 +49,9 @@ class Queue:
         ``$QSERVER_ZMQ_CONTROL_ADDRESS``, else that port here.
     timeout
         How long it may take to answer, s.
+    public_key
+        Of the manager, if what is asked of it is encrypted. Default: ``$QSERVER_ZMQ_PUBLIC_KEY``,
+        else what a manager on this machine has left for its owner, if it has.
 
     Attributes
     ----------
@@ -53,10 +61,12 @@ class Queue:
     Raises
     ------
     InputError
-        If bluesky-queueserver-api is not installed, or the address is none.
+        If bluesky-queueserver-api is not installed, or the address or the key is none.
     """
 
-    def __init__(self, address: str | None = None, timeout: float = 5.0) -> None:
+    def __init__(
+        self, address: str | None = None, timeout: float = 5.0, public_key: str | None = None
+    ) -> None:
         try:
             from bluesky_queueserver_api.zmq import REManagerAPI
         except ImportError:
@@ -69,8 +79,17 @@ class Queue:
                 f"the address of the Queue Server is {self.address!r}; expected one such as "
                 f"{DEFAULT_ADDRESS}"
             )
+        key = public_key or os.environ.get(PUBLIC_KEY) or _left_key(self.address)
+        if key is not None and len(key) != 40:
+            raise InputError(
+                f"the public key of the Queue Server has {len(key)} characters; expected 40, as "
+                f"`qserver-zmq-keys` prints it: ${PUBLIC_KEY}"
+            )
         self.api = REManagerAPI(
-            zmq_control_addr=self.address, timeout_recv=timeout, timeout_send=timeout
+            zmq_control_addr=self.address,
+            zmq_public_key=key,
+            timeout_recv=timeout,
+            timeout_send=timeout,
         )
 
     def __enter__(self) -> Queue:
@@ -98,7 +117,8 @@ class Queue:
         except self.api.RequestTimeoutError:
             raise Unreachable(
                 f"no Queue Server answers at {self.address}; start one (`curiosity queue serve`), "
-                f"or say where it is: --address or ${ADDRESS}"
+                f"or say where it is: --address or ${ADDRESS}. One with a key answers who has it "
+                f"alone: ${PUBLIC_KEY}"
             ) from None
         except self.api.RequestFailedError as error:
             reason = _reason(error)
@@ -366,6 +386,14 @@ class Queue:
         if not self.status()["running_item_uid"]:
             raise InputError("nothing runs that could be steered; `curiosity queue start` first")
         self.call(f"steer_{wish}", *args, **kwargs)
+
+
+def _left_key(address: str) -> str | None:
+    """Return the key that a manager on this machine has left for its owner, None for none."""
+    with contextlib.suppress(InputError, OSError):  # no TCP, or no key
+        if tokens.is_loopback(address):
+            return tokens.queue_key_of(tokens.endpoint(address)[1]).read_text().strip()
+    return None
 
 
 def why(result: Mapping[str, Any]) -> str:

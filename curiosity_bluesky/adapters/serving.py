@@ -116,8 +116,8 @@ class AgentServer:
         if not tokens.is_loopback(bind) and not (public and token is not None):
             raise InputError(
                 f"{bind} can be reached from other machines: say so with --public, and give a "
-                f"token (--token-file FILE or ${tokens.ENVIRONMENT}); what is sent can be read on "
-                "its way, see docs/remote-agent.md"
+                f"token (--token-file FILE or ${tokens.ENVIRONMENT}); docs/remote-agent.md says "
+                "what others can still do"
             )
         check_available()
         settle_for_one_thread()  # loads the strategies: whoever asks first need not wait for torch

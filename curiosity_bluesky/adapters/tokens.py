@@ -120,19 +120,33 @@ def note_of(port: int) -> Path:
 
 def leave_note(port: int, token: str) -> str:
     """Leave a token in a file that its owner alone can read; return it."""
-    path = note_of(port)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    new = path.with_suffix(f".{os.getpid()}")
-    new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        file.write(token)
-    new.replace(path)  # whoever reads it reads the old one or this one, and not half of it
+    leave(note_of(port), token)
     return token
 
 
 def take_note_away(port: int, token: str) -> None:
     """Delete the file with a token, unless another agent has left its own there since."""
-    path = note_of(port)
+    take_away(note_of(port), token)
+
+
+def queue_key_of(port: int) -> Path:
+    """Return the file in which a Queue Server on this machine leaves its key for its owner."""
+    data = Path(platformdirs.user_data_dir("curiosity-bluesky"))
+    return data / "queue-servers" / f"{port}.key"
+
+
+def leave(path: Path, secret: str) -> None:
+    """Write a secret into a file that its owner alone can read."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(secret)
+    new.replace(path)  # whoever reads it reads the old one or this one, and not half of it
+
+
+def take_away(path: Path, secret: str) -> None:
+    """Delete a file with a secret, unless another one is there by now."""
     with contextlib.suppress(OSError):
-        if path.read_text() == token:
+        if path.read_text() == secret:
             path.unlink()

@@ -170,7 +170,7 @@ def _check_directory(out: Path) -> None:
 @contextmanager
 def _bar() -> Iterator[campaigns.Progress]:
     columns = (
-        TextColumn("{task.description:<32}"),
+        TextColumn("{task.description:<32}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

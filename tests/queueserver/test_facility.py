@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -13,12 +14,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+import zmq
 from facility_rig import FREE, alive, eventually, everybody, family
 
+from curiosity_bluesky.adapters import tokens
 from curiosity_bluesky.adapters.asking import ask_agent
 from curiosity_bluesky.adapters.children import Child, free_port, listens
 from curiosity_bluesky.adapters.facility import Facility, Site
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.adapters.manager import Queue
+from curiosity_bluesky.errors import InputError, Unreachable
 
 CURIOSITY = [sys.executable, "-m", "curiosity_bluesky.cli"]
 GRANDCHILD = """
@@ -93,6 +97,56 @@ def test_what_keeps_it_from_starting_is_said_beforehand(tmp_path, facility, monk
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="apt-get install redis-server"):
         Facility(site(tmp_path))
+
+
+def test_who_has_no_key_asks_the_queue_server_nothing(facility, monkeypatch):
+    assert stat.S_IMODE(facility.key_file.stat().st_mode) == 0o600
+    with Queue(facility.address) as queue:  # finds the key
+        assert queue.status()["manager_state"] == "idle"
+    public, _ = zmq.curve_keypair()
+    monkeypatch.setattr(tokens, "queue_key_of", lambda port: facility.key_file.with_name("none"))
+    for key in (None, public.decode()):
+        with (
+            Queue(facility.address, timeout=0.5, public_key=key) as queue,
+            pytest.raises(Unreachable, match="with a key answers who has it alone"),
+        ):
+            queue.ask("script_upload", "print('as you')")
+    with pytest.raises(InputError, match="has 3 characters; expected 40"):
+        Queue(facility.address, public_key="key")
+
+
+def test_who_has_no_password_asks_redis_nothing(facility):
+    conf = (facility.site.directory / "redis" / "redis.conf").read_text()
+    settings = dict(line.split(" ", 1) for line in conf.splitlines())
+    port, password = settings["port"], settings["requirepass"]
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as connection:
+        connection.sendall(b"KEYS *\r\n")
+        assert connection.recv(64).startswith(b"-NOAUTH")
+    for file in ("redis/redis.conf", "manager.yml", "manager.log", "redis.log"):
+        assert stat.S_IMODE((facility.site.directory / file).stat().st_mode) == 0o600
+    # The words of a command can be read by everybody on the machine.
+    words = " ".join(word for process in everybody(facility) for word in process.cmdline())
+    assert "redis-server" in words
+    for secret in (password, facility.token, facility.key_file.read_text()):
+        assert secret not in words
+
+
+def test_the_key_goes_with_the_queue_server_and_no_other_with_it(tmp_path):
+    made = Facility(site(tmp_path), silent)
+    for key, left in ((made._public_key, False), ("of another one", True)):
+        tokens.leave(made.key_file, key)
+        made.close()
+        assert made.key_file.exists() == left
+    made.key_file.unlink()
+
+
+def test_a_key_of_ones_own_is_used_or_said_to_be_none(tmp_path, monkeypatch):
+    public, private = zmq.curve_keypair()
+    monkeypatch.setenv("QSERVER_ZMQ_PRIVATE_KEY_FOR_SERVER", private.decode())
+    assert Facility(site(tmp_path), silent)._public_key == public.decode()
+    monkeypatch.setenv("QSERVER_ZMQ_PRIVATE_KEY_FOR_SERVER", "secret")
+    with pytest.raises(InputError, match="is no key; expected 40 characters"):
+        Facility(site(tmp_path), silent)
 
 
 def test_an_agent_that_is_killed_is_started_again_where_it_was(facility):
