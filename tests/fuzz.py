@@ -154,7 +154,7 @@ COMMANDS = {
         refused=[["--seeds", "0"], ["--points", "0"], ["--withhold", "nan"], ["--sizes", "0"]],
     ),
     "serve": Command(
-        ["--catalog", "file"], 
+        ["--catalog", "file"],
         {"--catalog": ["file", "broken", "half", "runs#1"], "--port": ["-1", "x", "99999"]},
         refused=[["--port", "-1"]],
     ),
