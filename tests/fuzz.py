@@ -199,13 +199,13 @@ COMMANDS = {
         ["tcp://127.0.0.1:9"], {"--token-file": FILES}, [["x", "", "tcp://", "tcp://a:b", *WORDS]]
     ),
     "queue add": Command(
-        ["--address", "tcp://127.0.0.1:9", "--points", "0"],
+        ["--address", "tcp://127.0.0.1:9"],
         {
             "--points": NUMBERS[:2], "--seed": ["-1", "x"], "--time-budget": ["-1", "0", "nan"],
             "--agent": WORDS, "--set": SETTINGS, "--arg": WORDS, "--md": WORDS,
         },
         [WORDS],
-        refused=[["--points", "0"], ["--seed", "-1"]],
+        refused=[["--points", "0"], ["--seed", "-1"], ["--time-budget", "inf"]],
     ),
     "queue steer": Command(["x", "--address", "tcp://127.0.0.1:9"], {}, [WORDS]),
     "queue serve": Command(
