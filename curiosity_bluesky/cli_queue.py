@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from curiosity_bluesky.checks import FEW, number, whole
 from curiosity_bluesky.cli_similar import JsonOption, parameters
 from curiosity_bluesky.display import Console, Table
 from curiosity_bluesky.errors import InputError
@@ -103,12 +104,12 @@ def _check_numbers(
     points: int | None, seed: int | None, time_budget: float | None, agent: str | None
 ) -> None:
     """Refuse what no run can have now, and not when its turn has come."""
-    least = {"--points": (points, 1), "--seed": (seed, 0)}
-    for option, (value, smallest) in least.items():
-        if value is not None and value < smallest:
-            raise InputError(f"{option} is {value}; expected {smallest} or more")
-    if time_budget is not None and not time_budget > 0:
-        raise InputError(f"--time-budget is {time_budget:g}; expected seconds, more than 0")
+    if points is not None:
+        whole("--points", points, 1, FEW)
+    if seed is not None:
+        whole("--seed", seed, most=2**63 - 1)
+    if time_budget is not None:
+        number("--time-budget", time_budget, open_low=True, what="seconds")
     if agent is not None:
         from curiosity_bluesky.adapters.tokens import endpoint
 

@@ -138,7 +138,7 @@ class EmbeddedServer:
         app = build_app_from_config(_config(self.directory, self.api_key, anonymous_read))
         _settings_of_its_own(app, self.api_key, anonymous_read)
         config = uvicorn.Config(
-            HostCheck(app, hosts),
+            HostCheck(_said_to_close(app), hosts),
             loop="asyncio",
             log_config=_logging(self.directory),
             timeout_keep_alive=_KEEP_ALIVE,
@@ -344,6 +344,25 @@ def _older_data(directory: Path) -> list[str]:
     older = uri_of(directory / "data")
     literal = Path(older.removeprefix("file://localhost"))
     return [older] if literal != directory / "data" and literal.exists() else []
+
+
+def _said_to_close(app: Any) -> Any:
+    """Have an answer of 500 say that its connection is closed.
+
+    Starlette sends it and raises the error again, so that it is logged; uvicorn then closes the
+    connection. A client that was not told would ask there again, and learn of no error but that
+    the connection was reset.
+    """
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 500:
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return wrapped
 
 
 def _one_at_a_time(uri: str) -> None:

@@ -154,7 +154,8 @@ COMMANDS = {
         refused=[["--seeds", "0"], ["--points", "0"], ["--withhold", "nan"], ["--sizes", "0"]],
     ),
     "serve": Command(
-        ["--catalog", "file"], {"--catalog": PLACES[:5], "--port": ["-1", "x", "99999"]},
+        ["--catalog", "file"],
+        {"--catalog": ["file", "broken", "half", "runs#1"], "--port": ["-1", "x", "99999"]},
         refused=[["--port", "-1"]],
     ),
     "ioc": Command(
@@ -198,13 +199,13 @@ COMMANDS = {
         ["tcp://127.0.0.1:9"], {"--token-file": FILES}, [["x", "", "tcp://", "tcp://a:b", *WORDS]]
     ),
     "queue add": Command(
-        ["--address", "tcp://127.0.0.1:9", "--points", "0"],
+        ["--address", "tcp://127.0.0.1:9"],
         {
             "--points": NUMBERS[:2], "--seed": ["-1", "x"], "--time-budget": ["-1", "0", "nan"],
             "--agent": WORDS, "--set": SETTINGS, "--arg": WORDS, "--md": WORDS,
         },
         [WORDS],
-        refused=[["--points", "0"], ["--seed", "-1"]],
+        refused=[["--points", "0"], ["--seed", "-1"], ["--time-budget", "inf"]],
     ),
     "queue steer": Command(["x", "--address", "tcp://127.0.0.1:9"], {}, [WORDS]),
     "queue serve": Command(

@@ -111,6 +111,9 @@ numbers = st.one_of(
     st.sampled_from([0, -1, 1, 10**30, 1e308, float("nan"), float("inf"), np.int64(3),
                      np.float32(0.5), np.float64("nan"), np.bool_(True), 2 + 3j]),
 )  # fmt: skip
+sensible = st.one_of(
+    st.integers(0, 4), st.floats(0.1, 0.9), st.sampled_from([np.int64(3), 2.0, 60])
+)
 texts = st.one_of(st.text(max_size=8), st.sampled_from(["", "random", "grid", "similar", "pause"]))
 plain = st.one_of(numbers, texts)
 values = st.recursive(
@@ -152,13 +155,16 @@ def calls(draw: Any) -> tuple[str, dict[str, Any]]:
         given = draw(st.lists(st.one_of(numbers, values), min_size=number, max_size=number))
         return what, {"wish": wish, "given": given, "named": {}}
     if what == "course":
-        return what, draw(st.dictionaries(st.sampled_from(COURSE), values, min_size=1, max_size=2))
+        mixed = st.one_of(sensible, sensible, values)
+        return what, draw(st.dictionaries(st.sampled_from(COURSE), mixed, min_size=1, max_size=2))
     names = ["mask", "num_points", "md", "tip", "steering"] if what == "explore" else [
         *NUMERIC, *NUMERIC, *OTHER, *DEVICES,
     ]  # fmt: skip
     changed = {}
     for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)):
-        special = {"mask": masks, "parameters": parameters, "md": metadata}.get(name, numbers)
+        special = {"mask": masks, "parameters": parameters, "md": metadata}.get(
+            name, st.one_of(sensible, numbers) if name in NUMERIC else numbers
+        )
         changed[name] = draw(st.one_of(special, special, values))
     return what, changed
 

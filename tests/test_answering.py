@@ -389,7 +389,7 @@ def short_run(where=lambda i, msg: False, meanwhile=None, spoil=None):
         *(3, "random", 0, few("random")),
         maps_every=0,
         retry_wait=0.0,
-        timeout=0.05 if spoil else PATIENCE,
+        timeout=0.25 if spoil else PATIENCE,
     )
 
     def callback(name, doc):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import json
@@ -558,3 +559,25 @@ def test_a_catalogue_is_there_whole_or_not_at_all(tmp_path):
         watching.join()
     assert seen and all(seen)
     assert not left.exists()
+
+
+def test_an_answer_of_500_says_that_its_connection_is_closed():
+    """Else a client asks there again and hears of no error but a reset."""
+    from curiosity_bluesky.server import _said_to_close
+
+    async def fails(scope, receive, send):
+        await send({"type": "http.response.start", "status": scope["status"], "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+        if scope["status"] == 500:
+            raise ZeroDivisionError  # as Starlette does once it has answered
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(_said_to_close(fails)({"type": "http", "status": 200}, None, send))
+    assert sent[0]["headers"] == []
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(_said_to_close(fails)({"type": "http", "status": 500}, None, send))
+    assert (b"connection", b"close") in sent[2]["headers"]

@@ -369,7 +369,8 @@ def test_a_dry_run_of_the_demo_writes_nothing(film_file, tmp_path, capsys, monke
     assert outline["num_points"] == 12 and len(outline["planned"]) == 6
     assert {point["reason"] for point in outline["planned"]} == {"seed"}
     curiosity(*command)
-    assert "the survey reaches" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "the survey reaches" in shown and "and the learning: each decision" in shown
     assert [path.name for path in tmp_path.iterdir()] == ["film.npz"]
 
 

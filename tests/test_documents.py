@@ -238,7 +238,7 @@ def test_a_decision_is_written_before_the_tip_moves(instrument):
         ({"parameters": {"patch_size": 15}}, "patch_size is 15"),
         ({"parameters": {"patch_size": "5"}}, "whole number"),
         ({"num_points": 121}, "only 120 pixels"),
-        ({"num_points": 0}, "expected 1 or more"),
+        ({"num_points": 0}, "num_points is 0; expected a whole number, 1 or more"),
         ({"withhold": 1.0}, "withhold is 1.0"),
         ({"withhold": -0.2}, "withhold"),
         ({"withhold": 0.5, "num_points": 100}, "100 points"),

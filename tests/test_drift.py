@@ -535,7 +535,7 @@ def test_a_stage_that_is_lost_before_the_run_is_no_survey_out_of_reach():
 class Slow(SimMicroscope):
     """A microscope whose images take so many seconds on the wall, and says how long they take."""
 
-    takes, says = 0.4, 0.4
+    takes, says = 1.5, 1.5
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -556,7 +556,7 @@ class Slow(SimMicroscope):
 
 def test_images_that_take_longer_than_a_point_may_are_waited_for():
     tip = Tip(SMALL, drift=(0.0, 0.0), driver=Slow)
-    tip.run(points=2, resurvey_every=1, timeout=0.2, retries=0)
+    tip.run(points=2, resurvey_every=1, timeout=1.0)  # moves and spectra take no time
     assert len(tip.events("drift")) == 2 and all(event["trusted"] for event in tip.events("drift"))
 
 
@@ -575,5 +575,5 @@ def test_a_first_survey_that_fails_still_says_how():
 
 @pytest.mark.parametrize("wrong", [{"resurvey_every": -1}, {"resurvey_minutes": math.nan}])
 def test_settings_that_cannot_be(wrong):
-    with pytest.raises(InputError, match=f"{next(iter(wrong))} is .*expected 0 .never. or more"):
+    with pytest.raises(InputError, match=f"{next(iter(wrong))} is .*expected .*0 or more"):
         Course(**wrong)

@@ -207,13 +207,13 @@ def test_a_status_that_fails_after_it_was_given_up_does_no_harm():
         instrument.imager,
         num_points=4,
         parameters=few("curious"),
-        timeout=0.2,
+        timeout=2.0,  # what the others take even on a busy machine
         retry_wait=0,
     )
     RunEngine({})(plan, lambda *document: documents.append(document))
     assert documents[-1][1]["exit_status"] == "success"
     [failure] = events(documents, "failures")
-    assert failure["reason"] == "late did not answer within 0.2 s"
+    assert failure["reason"] == "late did not answer within 2 s"
 
 
 class Broken(SynAxis):
