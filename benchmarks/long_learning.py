@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,6 +118,102 @@ def grown(strategy: str, sizes: list[int], decisions: int, side: int = SIDE) -> 
         print(json.dumps(found), flush=True)
 
 
+def apart(ask: Callable[[], Any]) -> tuple[float, float]:
+    """Do something in a thread of its own, as a plan decides; return seconds, of clock and CPU."""
+    took: list[float] = []
+
+    def run() -> None:
+        started = time.perf_counter(), time.thread_time()
+        ask()
+        took.extend([time.perf_counter() - started[0], time.thread_time() - started[1]])
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return took[0], took[1]
+
+
+def resident() -> float:
+    """Return the memory that this process has by now, MiB; NaN elsewhere than on Linux."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    kib = [int(line.split()[1]) for line in lines if line.startswith("VmRSS")]
+    return kib[0] / 1024 if kib else float("nan")
+
+
+def remembered(points: int, side: int = SIDE, refit_every: int = 20, tail: int = 20) -> None:
+    """Print what memory a run of ``curious`` takes as it grows, and its longest decisions.
+
+    The explorer is told of random pixels up to each search for hyper-parameters, to which it
+    leaps as a replay does; then it decides twice, with the search and without. The last
+    decisions are a true run, one point ahead. Each decision is a thread, as in a plan.
+    """
+    film = Film(side)
+    wanted = {"patch_size": 5, "budget": points, "refit_every": refit_every}
+    evaluations = [0]
+
+    def on_epoch(model: str, epoch: int, epochs: int) -> None:
+        evaluations[0] += 1
+
+    survey, strategy = Survey({"height": film.seen}), Strategy.named("curious", **wanted)
+    explorer = Explorer(survey, strategy, 0, on_epoch=on_epoch)
+    learner: Any = explorer._learner
+    before = resident()
+    order = np.random.default_rng(1).permutation(len(explorer.patches))
+    others = iter([explorer.patches.pixel(index) for index in order])
+    waiting = explorer.propose(30)
+    rows: list[dict[str, Any]] = []
+
+    def measure(proposal: Proposal) -> None:
+        spectrum = film.spectrum(proposal.pixel)
+        explorer.observe(Observation(proposal.pixel, spectrum, decision_id=proposal.decision_id))
+
+    def decide(lookahead: int = 0) -> list[Proposal]:
+        evaluations[0], proposals = 0, []
+        n = explorer.n_observed
+        clock, cpu = apart(lambda: proposals.extend(explorer.propose(1, lookahead=lookahead)))
+        searched = any(t.epochs and t.n_observed == n for t in explorer.take_trainings())
+        row = {"n": n, "search": searched, "evaluations": evaluations[0], "s": round(clock, 3)}
+        rows.append({**row, "cpu_s": round(cpu, 3), "MiB": round(resident(), 1)})
+        print(json.dumps(rows[-1]), flush=True)
+        return proposals
+
+    for proposal in waiting:
+        measure(proposal)
+    waiting = decide()
+    while explorer.n_observed < points - tail:
+        for proposal in waiting:
+            measure(proposal)
+        until = min(learner._predictor.anew, points - tail)
+        taken = {known.pixel for known in explorer.decisions}
+        while explorer.n_observed < until:
+            if (pixel := next(others)) in taken:
+                continue
+            proposal = Proposal(len(explorer.decisions), pixel, 0.0, 0.0, "random")
+            explorer.record(proposal)
+            measure(proposal)
+        measure(decide()[0])
+        waiting = decide()
+    while explorer.n_observed < points - 1:
+        waiting += decide(lookahead=1)
+        measure(waiting.pop(0))
+    n, memory = np.array([(row["n"], row["MiB"]) for row in rows]).T
+    large = n > gaussian_process.LARGE
+    found: dict[str, Any] = {"points": points, "candidates": len(explorer.patches)}
+    found["MiB_before"], found["MiB_after"] = round(before), round(float(memory[-1]))
+    found["peak_MiB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    for name, some in (("few", ~large), ("many", large)):
+        if some.sum() > 2:
+            slope = float(np.polyfit(n[some], memory[some], 1)[0])
+            found[f"bytes_a_spectrum_of_{name}"] = round(slope * 2**20)
+            found[f"numbers_a_candidate_and_spectrum_of_{name}"] = round(
+                slope * 2**20 / 8 / len(explorer.patches), 2
+            )
+    for name in ("s", "cpu_s", "evaluations"):
+        found[f"most_{name}"] = max(row[name] for row in rows)
+    print(json.dumps(found), flush=True)
+
+
 def compared(n: int, side: int = 80) -> None:
     """Print what it costs that of many spectra a part finds the hyper-parameters.
 
@@ -154,9 +253,15 @@ def compared(n: int, side: int = 80) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure in this process; the arguments are strategy, sizes, decisions and the side."""
+    """Measure in this process; the arguments are strategy, sizes, decisions and the side.
+
+    Or ``compared N``, or ``remembered POINTS [SIDE [REFIT_EVERY]]``.
+    """
     if arguments[0] == "compared":
         compared(int(arguments[1]))
+        return
+    if arguments[0] == "remembered":
+        remembered(*map(int, arguments[1:]))
         return
     strategy, sizes, decisions, side = arguments
     grown(strategy, [int(size) for size in sizes.split(",")], int(decisions), int(side))

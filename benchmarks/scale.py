@@ -1,10 +1,10 @@
 """How everything grows: points in a run, candidates, runs in a catalogue.
 
 ``python benchmarks/scale.py --json scale.json`` measures all of it, which takes some hours; name
-parts (``points``, ``learning``, ``subset``, ``candidates``, ``catalogue``) for less, and
-``--most N`` for no more than N points, spectra or runs. Every measurement is a process of its own,
-so that its memory is its own. Where other work keeps the machine busy look at the seconds of the
-processor.
+parts (``points``, ``learning``, ``memory``, ``subset``, ``candidates``, ``catalogue``) for less,
+and ``--most N`` for no more than N points, spectra or runs. Every measurement is a process of its
+own, so that its memory is its own. Where other work keeps the machine busy look at the seconds of
+the processor.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ def learning(folder: Path, most: int) -> Iterator[dict[str, Any]]:
     yield from apart("long_learning.py", "curious", sizes, 6, 116)
 
 
+def memory(folder: Path, most: int) -> Iterator[dict[str, Any]]:
+    """Measure the memory of ``curious`` by spectrum, and its longest decisions."""
+    yield from apart("long_learning.py", "remembered", min(most, 1500), 116)
+
+
 def subset(folder: Path, most: int) -> Iterator[dict[str, Any]]:
     """Measure what it costs that a thousand spectra stand for more."""
     for n in upto(most, COMPARED):
@@ -77,7 +82,7 @@ def catalogue(folder: Path, most: int) -> Iterator[dict[str, Any]]:
         yield from apart("large_catalogue.py", folder / "catalogue", n, 16)
 
 
-PARTS = {part.__name__: part for part in (points, learning, subset, candidates, catalogue)}
+PARTS = {part.__name__: part for part in (points, learning, memory, subset, candidates, catalogue)}
 
 
 def main() -> None:

@@ -77,6 +77,8 @@ class ExpectedDrop(ByValue):
         posterior = self._predictor.posterior
         large = isinstance(posterior, LargePosterior)
         kind: Any = LargeCoverage if large else Coverage
+        # The one before goes first: each is most of the memory that learning takes.
+        vars(self).pop("_coverage", None)
         self._coverage: Coverage = kind(posterior, self._pool, self._references)
         return self._learn_errors(None)
 
@@ -100,10 +102,10 @@ class ExpectedDrop(ByValue):
         self.excess = Excess.of(posterior, self.neighbours.with_, share)
         return self.excess.loss
 
-    def _weights(self, correlation: NDArray) -> NDArray:
+    def _weights(self, correlated: NDArray) -> NDArray:
         if self._kind == "none":
             return np.ones(len(self._references))
-        weights = self.excess.factor(correlation)
+        weights = self.excess.factor(correlated)
         if self._kind == "learnable":
             place = self._predictor.inputs.position[self._references]
             weights = weights * np.clip(self.neighbours.learnable(place), LEAST, 1.0)
@@ -116,7 +118,7 @@ class ExpectedDrop(ByValue):
         error that of a new spectrum, both in the units of the spectra squared.
         """
         coverage, scale = self._coverage, self._predictor.scale
-        in_pool, at_references = coverage.correlations()
+        in_pool, at_references = coverage.correlated(self.excess.weights)
         self._drop_weights = self._weights(at_references) * scale / len(self._references)
         expected = self._expected(at_references, coverage.reference_variance)
         self.expected_error = float(expected.mean())
@@ -132,10 +134,10 @@ class ExpectedDrop(ByValue):
             uncertainty=self._everywhere(np.sqrt(coverage.variance * scale)),
         )
 
-    def _expected(self, correlation: NDArray, variance: NDArray) -> NDArray:
+    def _expected(self, correlated: NDArray, variance: NDArray) -> NDArray:
         """Return the mean squared error that a spectrum is expected to show, ``(places,)``."""
         noisy = variance + self._coverage.posterior.kernel.noise
-        modelled = self.excess.factor(correlation) * noisy * self._predictor.scale
+        modelled = self.excess.factor(correlated) * noisy * self._predictor.scale
         return modelled + self._predictor.left_over
 
     def enough(self, observed: Observed) -> str | None:

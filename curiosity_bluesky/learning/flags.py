@@ -50,7 +50,7 @@ def flagged(
     list of Flag
         The most striking first.
     """
-    known = np.arange(len(posterior.indices))[thinned(len(posterior.indices))]
+    known = thinned(len(posterior.indices))
     n, observed = len(known), posterior.indices[known]
     places = np.array([patches.survey.position(patches.pixel(k)) for k in observed])
     across = np.ptp(places, axis=0)

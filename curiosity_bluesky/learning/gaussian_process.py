@@ -52,23 +52,35 @@ RELEVANCE = (0.0, 1.0)
 NAMES = tuple(PRIOR)
 ITERATIONS = 40
 """Steps of a search for the hyper-parameters at most."""
+SETTLED = 250
+"""With more observations a search goes on from where the last one ended, and nowhere else."""
+EVALUATIONS = 60
+"""Evaluations of such a search, after which it takes no further step."""
 BLOCK = 2**20
 """Elements of a covariance that are computed at once, where there are many."""
+COPIED = 2**22
+"""Elements that are copied at once of a matrix that grows with the observations."""
 
 
-LARGE = 1000
+LARGE = 500
 """More observations than these are learned from without what takes too long for so many."""
 
 
-def thinned(n: int) -> slice:
-    """Return which of `n` observations stand for all: every one, or evenly spread ones."""
-    return slice(None, None, max(1, -(-n // LARGE)))
+def thinned(n: int) -> NDArray[np.intp]:
+    """Return which of `n` observations stand for all: every one, or `LARGE` evenly spread ones."""
+    return np.linspace(0, n - 1, min(n, LARGE)).round().astype(np.intp)
 
 
 def blocks(indices: NDArray[np.intp], width: int) -> list[NDArray[np.intp]]:
     """Cut candidates so that a covariance with so many others does not take much memory."""
     rows = max(1, BLOCK // max(1, width))
     return [indices[k : k + rows] for k in range(0, len(indices), rows)]
+
+
+def spans(n: int, width: int) -> list[slice]:
+    """Cut `n` columns of so many rows so that a copy of one part does not take much memory."""
+    columns = max(1, COPIED // max(1, width))
+    return [slice(k, min(n, k + columns)) for k in range(0, n, columns)]
 
 
 class Inputs:
@@ -193,14 +205,22 @@ class Kernel:
         return 1.0 + self["position"] + self["both"] + level * square
 
     def covariance(
-        self, inputs: Inputs, rows: NDArray[np.intp], columns: NDArray[np.intp]
+        self,
+        inputs: Inputs,
+        rows: NDArray[np.intp],
+        columns: NDArray[np.intp],
+        out: NDArray | None = None,
     ) -> NDArray:
-        """Prior covariance between candidates, without noise, ``(rows, columns)``."""
+        """Prior covariance between candidates, without noise, ``(rows, columns)``.
+
+        It is written to `out` where that is given.
+        """
         logs = torch.tensor(self.logs, dtype=torch.float64)
         relevance = self._relevance(inputs.channels)
         across = self.features(inputs, columns)
         level = inputs.level[columns] * relevance
-        out, done = np.empty((len(rows), len(columns))), 0
+        out = np.empty((len(rows), len(columns))) if out is None else out
+        done = 0
         for some in blocks(rows, len(columns)):
             out[done : done + len(some)] = _combine(
                 logs,
@@ -221,7 +241,10 @@ class Kernel:
         """Return the hyper-parameters of the largest marginal likelihood, with the prior.
 
         The scale of each output is profiled out; an output counts by its share of the
-        variance, so that noise in the small principal components says little.
+        variance, so that noise in the small principal components says little. Up to `SETTLED`
+        observations it is searched from the start as well, for there may be several maxima;
+        later once, from where the last search ended, with at most `EVALUATIONS`: what a
+        search takes grows with the cube of the observations.
 
         Parameters
         ----------
@@ -240,12 +263,15 @@ class Kernel:
         free = np.r_[free, np.ones(len(self.logs) - len(NAMES), bool)]
         first = Kernel.start(inputs.channels).logs
         again = np.where(free, first, self.logs)
+        starts, options = [self.logs, tuple(map(float, again))], {"maxiter": ITERATIONS}
+        if len(indices) > SETTLED:
+            starts, options = starts[:1], options | {"maxfun": EVALUATIONS}
         best = (np.inf, self.logs)
-        for start in dict.fromkeys([self.logs, tuple(map(float, again))]):
+        for start in dict.fromkeys(starts):
             found = minimize(
                 evidence, np.array(start), args=(free,), jac=True, method="L-BFGS-B",
                 bounds=[(-9.0, 9.0) if f else (v, v) for f, v in zip(free, start, strict=True)],
-                options={"maxiter": ITERATIONS},
+                options=options,
             )  # fmt: skip
             if found.fun < best[0]:
                 best = (float(found.fun), tuple(map(float, found.x)))

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.learning.coverage import Coverage, GrowingRows
-from curiosity_bluesky.learning.gaussian_process import blocks, thinned
+from curiosity_bluesky.learning.coverage import Coverage, GrowingRows, take
 from curiosity_bluesky.learning.large_posterior import LargePosterior
 from curiosity_bluesky.learning.posterior import Conditioned
 
@@ -43,11 +42,10 @@ class LargeCoverage(Coverage):
         kernel, inputs = posterior.kernel, posterior.inputs
         self.pool, self.references, self.posterior = pool, references, posterior
         n = len(posterior.indices)
-        self._cross = GrowingRows(np.empty((0, len(pool))), n + n // 8 + 64)
-        for some in blocks(posterior.indices, len(pool)):
-            self._cross.append(kernel.covariance(inputs, some, pool))
+        self._cross = GrowingRows(len(pool))
+        kernel.covariance(inputs, posterior.indices, pool, out=self._cross.more(n))
         known = kernel.covariance(inputs, posterior.indices, references)
-        self._reference_cross = GrowingRows(known, n // 8 + 64)
+        self._reference_cross = GrowingRows.of(known)
         self._prior = kernel.variance(inputs, pool)
         self._reference_prior = kernel.variance(inputs, references)
         pulled = posterior.precision @ known
@@ -77,7 +75,7 @@ class LargeCoverage(Coverage):
         self.variance = np.maximum(self.variance - in_pool**2 / own, 0.0)
         left = self.reference_variance - at_references**2 / own
         self.reference_variance = np.maximum(left, 0.0)
-        self._between = self._between - at_references[:, None] * (in_pool / own)
+        take(self._between, at_references, in_pool / own)
 
     def supposing(self, index: int) -> LargeCoverage:
         """Return what it would be with a candidate measured, whatever is found there."""
@@ -100,17 +98,8 @@ class LargeCoverage(Coverage):
             own -= shared**2 / other.own
         own = max(own + kernel.noise, 1e-9)
         there = copy.copy(self)
+        there._between = self._between.copy()
         there._take(in_pool, at_references, own)
         added = _Supposed(new, weights, before, own, in_pool, at_references)
         there._supposed = (*self._supposed, added)
         return there
-
-    def correlations(self) -> tuple[NDArray, NDArray]:
-        """Prior correlation of those observations that stand for all with pool and references."""
-        some = thinned(len(self.posterior.indices))
-        own = np.sqrt(self.posterior.kernel.variance(
-            self.posterior.inputs, self.posterior.indices[some]))[:, None]  # fmt: skip
-        return (
-            self._cross.rows[some] / own / np.sqrt(self._prior),
-            self._reference_cross.rows[some] / own / np.sqrt(self._reference_prior),
-        )

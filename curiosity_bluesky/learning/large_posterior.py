@@ -113,7 +113,7 @@ class LargePosterior(Conditioned):
         across = self.kernel.covariance(self.inputs, candidates, self.indices)
         return across @ self.pulled(outputs)
 
-    def between(self, some: slice) -> NDArray:
+    def between(self, some: NDArray[np.intp]) -> NDArray:
         """Prior covariance of some of the observations, ``(some, some)``."""
         return self.kernel.covariance(self.inputs, self.indices[some], self.indices[some])
 

@@ -89,9 +89,9 @@ class Excess:
         mean += float(np.log(squared_errors.sum() / (np.exp(smooth) * expected).sum()))
         return Excess(mean, share, share * pull, float((((1 - share) * pull) ** 2).mean()))
 
-    def factor(self, correlation: NDArray) -> NDArray:
-        """Return the excess of candidates from their correlation ``(n, candidates)``."""
-        return np.exp(self.mean + self.weights @ correlation)
+    def factor(self, correlated: NDArray) -> NDArray:
+        """Return the excess of candidates from ``weights @ correlation``, ``(candidates,)``."""
+        return np.exp(self.mean + correlated)
 
 
 def _share(correlation: NDArray, logs: NDArray) -> float:

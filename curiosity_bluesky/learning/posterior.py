@@ -54,7 +54,7 @@ class Conditioned(ABC):
         """Return the expected outputs of some candidates, ``(candidates, outputs)``."""
 
     @abstractmethod
-    def between(self, some: slice) -> NDArray:
+    def between(self, some: NDArray[np.intp]) -> NDArray:
         """Prior covariance of some of the observations, ``(some, some)``."""
 
     @cached_property
@@ -214,9 +214,9 @@ class Posterior(Conditioned):
         weights = cho_solve((self.factor, True), outputs)
         return self.kernel.covariance(self.inputs, candidates, self.indices) @ weights
 
-    def between(self, some: slice) -> NDArray:
+    def between(self, some: NDArray[np.intp]) -> NDArray:
         """Prior covariance of some of the observations, ``(some, some)``."""
-        return (self.factor @ self.factor.T - np.diag(self.noise))[some, some]
+        return (self.factor @ self.factor.T - np.diag(self.noise))[np.ix_(some, some)]
 
     @cached_property
     def variance(self) -> NDArray:

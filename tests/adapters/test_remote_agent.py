@@ -43,6 +43,8 @@ def test_every_digit_is_that_of_a_local_agent(agent, name, batch, lookahead):
 @pytest.mark.parametrize("name", each(measurable()))
 def test_every_strategy_decides_elsewhere_as_here(agent, name):
     local, remote = Plan(name)(), Plan(name, agent.address)()
+    # First who decided: a stand-in, while the agent says nothing, chooses otherwise.
+    assert remote.deciders() == local.deciders() == [name] * POINTS
     check_same(remote, local)
     assert trainings(remote) == trainings(local)
     assert same_maps(remote, local)

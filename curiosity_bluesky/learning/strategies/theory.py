@@ -109,9 +109,9 @@ class ExpectedMisfit(ExpectedDrop):
         self.excess = Excess.of(predictor.posterior, predictor.misfit, share, ones)
         return self.excess.loss
 
-    def _weights(self, correlation: NDArray) -> NDArray:
-        return self.excess.factor(correlation)
+    def _weights(self, correlated: NDArray) -> NDArray:
+        return self.excess.factor(correlated)
 
-    def _expected(self, correlation: NDArray, variance: NDArray) -> NDArray:
+    def _expected(self, correlated: NDArray, variance: NDArray) -> NDArray:
         """Return the misfit that is expected, ``(places,)``."""
-        return self.excess.factor(correlation)
+        return self.excess.factor(correlated)
