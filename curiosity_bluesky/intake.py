@@ -211,7 +211,7 @@ def _taken_in(
 def _done_with(path: Path, ends: int, lock: filelock.FileLock) -> str:
     """Delete a journal of which all is in Tiled; say what is kept of it elsewhere.
 
-    A killed process may have left a line unfinished: nobody was told that it is written, but
+    A killed process may have left a line unfinished: it was never acknowledged as written, but
     it is not for us to throw away what cannot be read.
     """
     with open(path, "rb") as file:

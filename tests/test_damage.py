@@ -209,7 +209,7 @@ def test_a_run_that_is_journalled_again_loses_nothing_of_either(tmp_path):
         catalog.journal.joinpath("run-again.jsonl").touch()
         whole = lines_of(catalog.journal, emitted)
         damaged(catalog.journal / "run-again.jsonl", whole[:4])
-        journal = RunJournal(catalog.journal, "run-again")  # nobody else takes it in
+        journal = RunJournal(catalog.journal, "run-again")  # held, so that the collector leaves it
         writer = catalog.writer(retry=QUICK_RETRY)
         assert journal.close()
         for document in emitted[:2] + emitted[4:]:  # without what was there before

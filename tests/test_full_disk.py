@@ -64,7 +64,7 @@ def tmpfs(tmp_path: Path) -> Iterator[Disk]:
 
 @pytest.fixture
 def injected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
-    """A disk whose journals cannot be written, for where nobody may mount one."""
+    """A disk whose journals cannot be written, for where none may be mounted."""
     write, state = os.write, {"full": False}
 
     def refused(file: int, data: bytes) -> int:
