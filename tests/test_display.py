@@ -223,6 +223,24 @@ def test_similar_takes_any_metadata(monkeypatch, sample: Any) -> None:
     assert not steers(printed, "\n") and "0fffffff" in printed
 
 
+ODD = [r"$\frac{1}{", "$$$", {"name": "$x$"}, "\x1b[2J"]
+
+
+@pytest.mark.parametrize("sample", ODD, ids=range(len(ODD)))
+def test_figures_take_any_metadata(sample: Any, tmp_path) -> None:
+    """What stands in titles is drawn: mathematics that cannot be set would end the drawing."""
+    from curiosity_bluesky.views import LiveView
+    from curiosity_bluesky.views.hits import save_hits
+
+    view = LiveView(tmp_path, window=False, status=lambda: f"red: {sample}")
+    start = {"uid": "0123456789", "time": 1.0, "sample": sample, "curiosity_strategy": sample}
+    view.picture("start", {**start, "num_points": sample})
+    assert view.save(tmp_path / "run.png").stat().st_size > 1000
+    grey = np.zeros((4, 4), np.uint8)
+    words = (display.plain(sample, 40),)
+    assert save_hits(tmp_path / "hits.png", (grey, words), [(grey, words)]).stat().st_size > 1000
+
+
 def test_one_odd_sample_hides_no_run(tmp_path, capsys, monkeypatch) -> None:
     """Real runs, of which several have names that broke the listing of the whole catalogue."""
     samples = ["film [/b] 3", {"name": "PZT", "id": 3}, "\x1b[2Jred", "plain"]

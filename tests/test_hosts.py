@@ -172,6 +172,14 @@ def test_the_page_opens_no_websocket_for_others(page: int) -> None:
         assert handshake(page, path, host, origin, "bokeh, token") != 403, (host, origin)
 
 
+def test_the_page_takes_no_large_body(page: int) -> None:
+    """What it would hold until the last byte has come, whoever sends it."""
+    with socket.create_connection(("127.0.0.1", page), timeout=30) as connection:
+        connection.sendall(b"POST /explore HTTP/1.1\r\nHost: localhost\r\n")
+        connection.sendall(b"Content-Length: 60000000\r\n\r\n")
+        assert int(connection.makefile("rb").readline().split()[1]) in (400, 413)
+
+
 def test_every_answer_of_the_page_forbids_what_it_does_not_need(page: int) -> None:
     for path in paths(page):
         _, headers = asked(page, path, "127.0.0.1:{port}")

@@ -116,7 +116,8 @@ class PageServer:
             # A page whose connection broke for a moment finds what it showed again.
             unused_session_lifetime_milliseconds=60_000,
         )
-        served = HTTPServer(app)
+        # Files come over the WebSocket, of who has the page: nobody need send more than this.
+        served = HTTPServer(app, max_body_size=2**16)
         served.add_sockets(sockets)
         self._server = BaseServer(loop, app, served)
 
