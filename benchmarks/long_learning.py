@@ -192,6 +192,9 @@ def remembered(points: int, side: int = SIDE, refit_every: int = 20, tail: int =
             proposal = Proposal(len(explorer.decisions), pixel, 0.0, 0.0, "random")
             explorer.record(proposal)
             measure(proposal)
+        if until < learner._predictor.anew:  # one after the other: no decision takes as long
+            apart(explorer.maps)
+            explorer.take_trainings()
         measure(decide()[0])
         waiting = decide()
     while explorer.n_observed < points - 1:

@@ -72,10 +72,12 @@ def test_error_net_is_3_128_1_with_dropout_a_tenth(built):
     assert network.dropout.probability == 0.1
 
 
+SEEDS = range(3)
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not DATA.exists(), reason=f"the authors' data is not there: {DATA}")
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
@@ -85,18 +87,30 @@ def test_error_net_is_3_128_1_with_dropout_a_tenth(built):
     ],
     ids=["random seeds", "k-means seeds", "random pixels"],
 )
-def test_the_authors_data_gives_the_published_scores(name, parameters, seed, record_property):
+def test_the_authors_data_gives_the_published_scores(name, parameters, record_property):
+    """The mean over three seeds is that of the authors' learner, within what it spreads by itself.
+
+    One seed is one draw: k-means turns last bits, which another processor rounds otherwise, into
+    other seeds (docs/vatsavai2025-latent.md), and these into another hidden nMSE. With k-means
+    it was 0.981, 1.013 and 0.950 for the seeds 0, 1, 2 where that page was written, and 1.106 for
+    seed 1 elsewhere: 0.03 to 0.08 of standard deviation (the authors' own code: 0.93 +- 0.04, five
+    runs). So 1.10 is 1 to 4 deviations from the mean of single runs, and of nine one is beyond it
+    now and then. The same bounds are asked of the mean of three, which is 2 to 6 of its own
+    deviations away: there a learner that learns something else is found.
+    """
     data = np.load(DATA)
     image, spectra = data[:, :, 25], data[:, :, 49:]
-    strategy = Strategy.named(name, budget=100, **LIMITS, **parameters)
-    explorer = Explorer(Survey({"polarization": image}), strategy, seed)
-    scorer = Scorer(spectra, np.zeros(image.shape, bool))
-    while not explorer.should_stop()[0]:
-        [proposal] = explorer.propose()
-        explorer.observe(Observation(proposal.pixel, spectra[proposal.pixel]))
-        scorer(explorer)
-    scores = scorer.summary()
+    scores = []
+    for seed in SEEDS:
+        strategy = Strategy.named(name, budget=100, **LIMITS, **parameters)
+        explorer = Explorer(Survey({"polarization": image}), strategy, seed)
+        scorer = Scorer(spectra, np.zeros(image.shape, bool))
+        while not explorer.should_stop()[0]:
+            [proposal] = explorer.propose()
+            explorer.observe(Observation(proposal.pixel, spectra[proposal.pixel]))
+            scorer(explorer)
+        scores.append(scorer.summary())
+        print(name, parameters, seed, scores[-1])
     record_property("scores", scores)
-    print(name, parameters, seed, scores)
-    assert 0.80 <= scores["hidden_nmse"] <= 1.10
-    assert 12.3 <= scores["published_score"] <= 14.6
+    assert 0.80 <= np.mean([one["hidden_nmse"] for one in scores]) <= 1.10
+    assert 12.3 <= np.mean([one["published_score"] for one in scores]) <= 14.6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -153,9 +154,26 @@ class ScalarKernel:
         with self._exactly():
             return self._descend(model, x, y, cycles)
 
-    def _exactly(self) -> Any:
-        # Beyond 800 spectra gpytorch would draw from torch's global generator instead.
-        return self._gpytorch.settings.max_cholesky_size(10**9)
+    def _exactly(self) -> ExitStack:
+        """Compute as gpytorch does by itself, whatever others in this process have set for all.
+
+        Its settings are global, and botorch, for one, changes them when it is imported: a process
+        in which somebody did decided otherwise than one in which nobody had.
+        """
+        settings, stack = self._gpytorch.settings, ExitStack()
+        for pinned in (
+            # Beyond 800 spectra gpytorch would draw from torch's global generator instead.
+            settings.max_cholesky_size(10**9),
+            settings.fast_computations(covar_root_decomposition=True, log_prob=True, solves=True),
+            settings.cholesky_jitter(float_value=1e-6, double_value=1e-8),
+            settings.cholesky_max_tries(3),
+            settings.max_eager_kernel_size(512),
+            settings.lazily_evaluate_kernels(True),
+            settings.fast_pred_var(False),
+            settings.detach_test_caches(True),
+        ):
+            stack.enter_context(pinned)
+        return stack
 
     def _descend(self, model: Any, x: torch.Tensor, y: torch.Tensor, cycles: int) -> float:
         objective = self._gpytorch.mlls.ExactMarginalLogLikelihood(self._likelihood, model)
