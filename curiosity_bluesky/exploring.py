@@ -451,7 +451,8 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
     if quality is not None:  # the run before ended between a bad spectrum and saying so
         failed = plan_stubs.too_bad(quality, run.current.min_quality)
         last = first > run.course.retries
-        yield from _save_failure(proposal, first - 1, failed or "", last, barred=last)
+        doses = run.broken_off.pop(proposal.decision_id, 1)
+        yield from _save_failure(proposal, first - 1, failed or "", last, barred=last, doses=doses)
     for attempt in range(first, run.course.retries + 1):
         if attempt > first:
             yield from bps.sleep(run.course.retry_wait)

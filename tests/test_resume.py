@@ -4,6 +4,7 @@ import math
 
 import pytest
 from bluesky import RunEngine
+from killing import begun
 from support import each, events, facts, few, measurable, slowly
 
 from curiosity_bluesky import CuriosityAgent
@@ -124,6 +125,23 @@ def test_an_attempt_that_failed_is_not_taken_for_the_one_that_comes():
         assert len(good) == len(set(good)) == POINTS
         agent = CuriosityAgent.from_documents([*first, *second])
         assert agent.explorer.n_observed == POINTS and not agent.explorer.pending
+
+
+def test_wherever_it_was_broken_off_an_instrument_that_fails_goes_on_as_it_would_have():
+    """The instrument lives on: what it did, each attempt on record, it does not do again."""
+    pixels = [(d["row"], d["col"]) for d in events(measured("random"), "decisions")]
+    planned = {pixels[1]: ["nan"], pixels[2]: ["raises"], pixels[4]: "flat"}
+    whole = measured("random", faults=Faults.at(planned))
+    assert {f["doses"] for f in events(whole, "failures")} == {1}
+    for cut in cut_anywhere(whole):
+        first, faults = whole[:cut], Faults.at(planned)
+        for pixel, attempts in begun([first]).items():
+            for _ in range(attempts):
+                faults.of_measurement(pixel, 0.0)
+        second = measured("random", past=Past.of([first]), faults=faults)
+        for stream in ("decisions", "primary", "failures"):
+            assert facts([first, second], stream) == facts([whole], stream), cut
+        assert second[-1][1]["reason"] == whole[-1][1]["reason"]
 
 
 def test_what_the_scientist_asked_for_holds_in_the_resumed_run():

@@ -171,7 +171,7 @@ class Explorer:
         return self._history.doses
 
     def broken_off(self, decision_id: int) -> int:
-        """Doses that the next attempt at a decision may have had in a run that was broken off."""
+        """Doses of an attempt at a decision that began, and of which no failure is on record."""
         return self._history.broken_off(decision_id)
 
     @property

@@ -269,8 +269,10 @@ class History:
         return (last, bad[last].quality) if last > tried else (tried, None)
 
     def broken_off(self, decision_id: int) -> int:
-        """Doses that the next attempt at a decision may have had already, in a run before."""
-        return self._wasted.get((decision_id, self._tried.get(decision_id, 0)), 0)
+        """Doses of an attempt at a decision that began, and of which no failure is on record."""
+        key = decision_id, self._tried.get(decision_id, 0)
+        seen = self._observations.get(key)
+        return max(self._wasted.get(key, 0), 0 if seen is None else seen.doses)
 
     @property
     def given_up(self) -> set[int]:

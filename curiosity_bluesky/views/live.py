@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -70,6 +72,7 @@ class LiveView:
         self._status = status or (lambda: "")
         self._said = ""  # of the status, in the last drawing
         self._news = threading.Event()
+        self._over = threading.Event()
         self._lock = threading.Lock()
         self._steering = steering
         self._hand: Hand | None = None
@@ -86,7 +89,10 @@ class LiveView:
         if self._figure is None and self._thread is None:
             self._thread = threading.Thread(target=self._draw_on, name="live-view", daemon=True)
             self._thread.start()
+            atexit.register(self.finish)
         self._news.set()
+        if name == "stop":
+            self._over.set()
 
     def open(self) -> None:
         """Open the window; to be called once, from the thread that has the GUI."""
@@ -120,7 +126,7 @@ class LiveView:
             figure.supxlabel(text(self._hand.said, WHOLE), fontsize=8)
 
     def _draw_on(self) -> None:
-        pause, trouble = threading.Event(), ""
+        trouble = ""
         while True:
             # Without news it is drawn again only if what is amiss has changed.
             if not self._news.wait(self._interval) and self._status() == self._said:
@@ -136,7 +142,16 @@ class LiveView:
                 if str(error) != trouble:  # a disk stays full for a while
                     logger.warning("the live view could not be drawn: %s", error)
                 trouble = str(error)
-            pause.wait(self._interval)
+            # The last picture of a run comes at once: the process may end soon.
+            self._over.wait(self._interval)
+            self._over.clear()
+
+    def finish(self) -> None:
+        """Draw what is not drawn yet, before the process ends."""
+        if self._news.is_set() and self.path is not None:
+            self._news.clear()
+            with contextlib.suppress(Exception):  # a picture less is no reason to end with an error
+                self.save()
 
     def _copy(self) -> RunPicture:
         # Drawn from a copy, so that the next document does not wait for the drawing.

@@ -102,6 +102,33 @@ def test_a_picture_that_cannot_be_written_does_not_disturb_the_run(RE, instrumen
     assert documents[-1][1]["exit_status"] == "success"
 
 
+def test_the_last_picture_of_a_run_does_not_wait(RE, instrument, tmp_path):
+    view = LiveView(tmp_path, interval=10**6, window=False)
+    saved, ended = view.save, []
+
+    def save(path=None):
+        ended.append(view.picture.ended)
+        return saved(path)
+
+    view.save = save
+    RE.subscribe(view)
+    collected_run(RE, instrument)
+    wait_until(lambda: any(ended))
+
+
+def test_what_is_not_drawn_yet_is_drawn_before_the_process_ends(RE, instrument, tmp_path):
+    view = LiveView(tmp_path, window=False)
+    _, documents = collected_run(RE, instrument)
+    for document in documents:
+        view.picture(*document)
+    view.path = tmp_path / "last.png"
+    view.finish()
+    assert not view.path.exists()  # there is no news
+    view._news.set()
+    view.finish()
+    assert view.path.exists()
+
+
 def test_saving_before_any_run_says_so(tmp_path):
     with pytest.raises(RuntimeError, match="no run yet"):
         LiveView(tmp_path, window=False).save()

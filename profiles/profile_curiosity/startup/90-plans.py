@@ -4,7 +4,8 @@ from curiosity_bluesky import curiosity_plan, steer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.views import LiveView
 
-live = LiveView(catalog.pictures, status=lambda: writer.status, steering=steer)
+# The writer is bound: the last picture is drawn when IPython has cleared its names.
+live = LiveView(catalog.pictures, status=lambda writer=writer: writer.status, steering=steer)
 live.open()  # a window, where matplotlib has a Qt backend; else a PNG that follows the run
 RE.subscribe(live)
 
