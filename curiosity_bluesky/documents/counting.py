@@ -110,14 +110,10 @@ class Count:
         if not isinstance(parameters, Mapping):  # of another plan, which may call anything so
             return
         budget, least = parameters.get("budget"), parameters.get("min_quality")
-        if _is_number(budget):
+        if isinstance(budget, int):
             self.budget = budget
-        if _is_number(least):
+        if isinstance(least, int | float):
             self._least = float(least)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _quality(data: Mapping[str, Any], channels: Iterable[str]) -> float:
