@@ -280,3 +280,30 @@ def test_what_cannot_be_written_is_no_failure():
         tolerant.flush()
         assert tolerant.fileno() == writer
         pipe.flush()
+
+
+@pytest.mark.slow
+def test_ipython_ends_too_though_a_cell_takes_system_exit_for_a_slip(tmp_path):
+    shell = pexpect.spawn(
+        str(BIN / "ipython"),
+        ["--colors=NoColor", "--simple-prompt", "--no-banner"],
+        timeout=LONG,
+        encoding="utf8",
+        env={**os.environ, "IPYTHONDIR": str(tmp_path)},
+    )
+    shell.expect(r"In \[1\]")
+    shell.sendline(
+        "from bluesky import RunEngine; import bluesky.plan_stubs as bps; "
+        "from curiosity_bluesky import end_in_order; RE = RunEngine({}); end_in_order(RE)"
+    )
+    shell.expect(r"In \[2\]")
+    shell.sendline(
+        "RE([*bps.open_run(), *bps.checkpoint(), *bps.sleep(1000)], "
+        "lambda name, doc: print('told', name, doc.get('reason')))"
+    )
+    shell.expect("told start")
+    shell.kill(signal.SIGTERM)
+    shell.expect("told stop SIGTERM: the process was told to end")
+    shell.expect(pexpect.EOF)
+    shell.close()
+    assert shell.exitstatus == 143
