@@ -359,7 +359,7 @@ def _resurveyed(run: Run, survey: Survey) -> MsgGenerator[None]:
             return
         yield from _in_trouble(
             run, Kind.DRIFT,
-            f"it is not known since {run.tracker.unseen / 60:.3g} minutes where the sample "
+            f"nobody has seen for {run.tracker.unseen / 60:.3g} minutes where the sample "
             "drifted, and the survey could not be taken again, or does not show the same",
             "look at the instrument, then RE.resume() takes the survey again",
         )  # fmt: skip
