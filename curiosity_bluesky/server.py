@@ -468,4 +468,6 @@ def _logging(directory: Path) -> dict[str, Any]:
             "filename": str(directory / name),
             "delay": True,
         }
+    # Its connections are the server's: on a full disk each that is put back says so, at length.
+    config["loggers"]["sqlalchemy"] = {**config["loggers"]["tiled"], "level": "WARNING"}
     return config

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import json
+import logging
 import math
 import re
 import sqlite3
@@ -581,3 +582,11 @@ def test_an_answer_of_500_says_that_its_connection_is_closed():
     with pytest.raises(ZeroDivisionError):
         asyncio.run(_said_to_close(fails)({"type": "http", "status": 500}, None, send))
     assert (b"connection", b"close") in sent[2]["headers"]
+
+
+def test_what_the_server_s_database_says_goes_to_the_server_s_log(tmp_path, capfd):
+    """On a full disk each connection that is put back says so in twenty lines."""
+    with connect(tmp_path / "runs"):
+        logging.getLogger("sqlalchemy.pool.impl.AsyncAdaptedQueuePool").error("during reset")
+    assert "during reset" in (tmp_path / "runs" / "server.log").read_text()
+    assert capfd.readouterr().err == ""
