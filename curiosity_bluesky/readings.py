@@ -109,8 +109,8 @@ def metadata_of_engine() -> MsgGenerator[tuple[dict[str, Any], dict[str, Any]]]:
     ``open_run`` is not known before the run opens.
     """
     onlooker = _Onlooker()
-    yield from bps.install_suspender(onlooker)
-    yield from bps.remove_suspender(onlooker)
+    yield Msg("install_suspender", None, onlooker)
+    yield Msg("remove_suspender", None, onlooker)
     return onlooker.always, onlooker.this_time
 
 
