@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from curiosity_bluesky.checks import FEW, number, shown, whole
+from curiosity_bluesky.documents.names import check_metadata
 from curiosity_bluesky.errors import InputError
 
 _TEXTS = ("strategy", "resume", "warm_start", "agent", "agent_lost")
 _COUNTS = {"num_points": 1, "lookahead": 0, "resurvey_every": 0}
-_LARGEST_SEED = 2**63 - 1
 
 
 def check(given: Mapping[str, Any]) -> None:
@@ -50,7 +49,7 @@ def check(given: Mapping[str, Any]) -> None:
         if given[name] is not None:
             whole(name, given[name], least, FEW)
     if given["seed"] is not None:
-        whole("seed", given["seed"], most=_LARGEST_SEED)
+        whole("seed", given["seed"])
     number("agent_patience", given["agent_patience"], open_low=True, what="seconds")
     for name, what in (("warm_gate", "a distance"), ("resurvey_minutes", "minutes")):
         if given[name] is not None:
@@ -81,7 +80,8 @@ def check_run(
         if not (callable(getattr(device, method, None)) and hasattr(device, "parent")):
             raise InputError(f"{name} is {shown(device)}; expected a device that can be {method}")
     _check_mask(mask)
-    _check_metadata(md)
+    if md is not None:
+        check_metadata(md)
     if steering is not None and not hasattr(steering, "begin"):
         raise InputError(
             f"steering is {shown(steering)}; expected a Steering, or nothing for "
@@ -110,51 +110,6 @@ def _check_names(name: str, given: Any) -> None:
         return
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         raise InputError(f"{name} is {shown(given)}; expected values by name, as a dict")
-
-
-def _check_metadata(md: Any) -> None:
-    """Refuse what no start document can hold: the run would end where it is to be opened."""
-    _check_names("md", md)
-    if not md:
-        return
-    import event_model
-    from event_model import DocumentNames, schema_validators
-
-    for key in ("uid", "time"):
-        if key in md:
-            raise InputError(f"md has {key!r}, which the RunEngine gives itself; leave it out")
-    _check_storable("md", md)
-    start = {"uid": "0", "time": 0.0, **event_model.sanitize_doc(dict(md))}
-    error = next(schema_validators[DocumentNames.start].iter_errors(start), None)
-    if error is not None:
-        where = ".".join(map(str, error.path)) or "a key"
-        raise InputError(f"md cannot be in a start document, because of {where}: {error.message}")
-
-
-def _check_storable(name: str, value: Any) -> None:
-    """Refuse what JSON, as Tiled reads it, cannot hold."""
-    if isinstance(value, Mapping):
-        _check_names(name, value)
-        for key, inner in value.items():
-            _check_storable(f"{name}[{key!r}]", inner)
-            _check_storable(f"a key of {name}", key)
-        return
-    if isinstance(value, list | tuple | set):
-        for inner in value:
-            _check_storable(name, inner)
-        return
-    if isinstance(value, np.ndarray):
-        good = value.dtype.kind in "biufU"
-    elif isinstance(value, str):
-        good = not any("\ud800" <= character <= "\udfff" for character in value)
-    elif isinstance(value, int):
-        good = -(2**63) <= value < 2**63
-    else:
-        good = value is None or isinstance(value, Real | np.bool_)
-    if not good:
-        raise InputError(
-            f"{name} is {shown(value)}; expected texts, numbers of 64 bits, lists and dicts of them"
-        )
 
 
 def _check_agent(address: str | None, lost: str | None) -> None:

@@ -17,8 +17,8 @@ FEW = 1_000_000
 PROCESSES = 1000
 """More than any machine here runs at once."""
 
-LARGEST = 2**53
-"""Whole numbers beyond it are not the same number to each reader of JSON."""
+LARGEST = 2**53 - 1
+"""Whole numbers beyond it differ from reader to reader of JSON; the store cuts them down to it."""
 
 
 def number(

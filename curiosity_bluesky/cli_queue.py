@@ -107,7 +107,7 @@ def _check_numbers(
     if points is not None:
         whole("--points", points, 1, FEW)
     if seed is not None:
-        whole("--seed", seed, most=2**63 - 1)
+        whole("--seed", seed)
     if time_budget is not None:
         number("--time-budget", time_budget, open_low=True, what="seconds")
     if agent is not None:

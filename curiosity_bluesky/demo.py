@@ -251,7 +251,7 @@ def _explored(
             devices.imager,
             mask=opened.mask,
             course=course,
-            md={"sample": opened.name, DEMO: asdict(setting)},
+            md={"sample": opened.name, DEMO: setting.as_metadata()},
             past=past,
             num_points=num_points,
             warm=warm,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,12 @@ from sim_devices.faults import KINDS
 
 DEVICES = ("simulated", "epics")
 """What a demo can measure with."""
+
+ENDLESS = "inf"
+"""The speed of a clock that never waits, in the start document."""
+
+_ENDLESS = (ENDLESS, math.inf, 1.7976e308, None)
+"""It, and what the stores made of the infinity that earlier versions wrote."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +100,12 @@ class Setting:
                 f"this version knows {', '.join(names)}: resume it with the version "
                 f"({past.start.get('curiosity_version', 'not known')}) that made it"
             )
-        return Setting(**known)
+        endless = known.get("speed", SPEED) in _ENDLESS
+        return Setting(**{**known, **({"speed": math.inf} if endless else {})})
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Return it for the start document: JSON knows no infinity."""
+        return {**asdict(self), **({"speed": ENDLESS} if self.speed == math.inf else {})}
 
     @contextmanager
     def instrument(self, seed: int) -> Iterator[Instrument]:

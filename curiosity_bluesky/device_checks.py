@@ -13,15 +13,26 @@ from curiosity_bluesky import documents
 from curiosity_bluesky.documents import Record
 from curiosity_bluesky.documents.names import (
     Described,
-    check_metadata,
     check_start,
     check_stream,
 )
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.filed import standing_for
-from curiosity_bluesky.readings import answers, check_real, values
+from curiosity_bluesky.readings import answers, check_real, metadata_of_engine, values
 
-__all__ = ["check_devices", "check_metadata", "check_start"]
+__all__ = ["check_devices", "check_engine", "check_start"]
+
+
+def check_engine(md: Mapping[str, Any]) -> MsgGenerator[None]:
+    """Make sure that a start document can be made of `md` and of what the RunEngine adds to it.
+
+    Raises
+    ------
+    InputError
+        If event-model refuses what is in ``RE.md``, or was given with the plan.
+    """
+    always, this_time = yield from metadata_of_engine()
+    check_start({**always, **md, **this_time}, "RE.md (or RE(plan, ...))")
 
 
 def check_devices(
@@ -53,9 +64,16 @@ def check_devices(
     found = yield from answers(questions)
     n = len(devices)
     for detector, keys, reading in zip(detectors, found, found[3 * n :], strict=False):
-        check_real(detector, keys, values(reading))
+        check_real(detector, keys or {}, values(reading))
     described = [
-        Described(device.name, keys, values(configured), configuration, _hints_of(device))
+        Described(
+            device.name,
+            keys or {},
+            # Without the answer to one of them nothing can be said of the other.
+            {} if configuration is None else values(configured),
+            configuration or {},
+            _hints_of(device),
+        )
         for device, keys, configured, configuration in zip(
             devices, found[:n], found[n : 2 * n], found[2 * n : 3 * n], strict=True
         )

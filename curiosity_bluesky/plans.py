@@ -253,7 +253,8 @@ def curiosity_plan(
         yield from plan_stubs.call_in_thread(remote.hello)
     allowed = None if mask is None else np.asarray(mask, bool)
     if dry_run:
-        device_checks.check_metadata(md or {})
+        if answered:
+            yield from device_checks.check_engine(md or {})
         outlined = _outlined(one, detectors, x, y, imager, allowed, course, past, num_points, tip)
         outline = (yield from outlined) if answered else here(outlined)
         print(printed(outline))
@@ -371,7 +372,7 @@ def explore(
             steering.end()
 
     def checked() -> MsgGenerator[str]:
-        device_checks.check_metadata(md or {})
+        yield from device_checks.check_engine(md or {})
         yield from device_checks.check_devices(detectors, x, y, imager)
         yield from safety.check_bias(detectors, imager, run.course.max_bias)
         if past is None:

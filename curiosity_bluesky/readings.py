@@ -15,6 +15,7 @@ from curiosity_bluesky.documents import Spectrum, spectrum_of
 from curiosity_bluesky.documents.spectra import (
     LEAST,
     as_array,
+    as_dtype,
     complex_in_words,
     kind_of,
     real,
@@ -30,14 +31,16 @@ def answer(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
     return found
 
 
-def answers(questions: Sequence[Callable[[], Any]]) -> MsgGenerator[list[Mapping[str, Any]]]:
+def answers(
+    questions: Sequence[Callable[[], Any]],
+) -> MsgGenerator[list[Mapping[str, Any] | None]]:
     """Ask devices several things by one message, each of them once.
 
-    Where one fails it has nothing to say: it may answer only once it was triggered, or whoever
-    measures with it finds out why it does not.
+    The answer is None where a question failed: a device may answer only once it was triggered,
+    and when it is measured with, the RunEngine says why it does not.
     """
     found = yield from _asked(questions)
-    return [{} if isinstance(one, Exception) else one for one in found]
+    return [None if isinstance(one, Exception) else one for one in found]
 
 
 def _asked(
@@ -74,6 +77,41 @@ def answered() -> MsgGenerator[bool]:
     so it cannot be interrupted.
     """
     return (yield Msg("RE_class")) is not None
+
+
+class _Onlooker:
+    """Takes the place of a suspender: to nothing else in a message does bluesky give the RunEngine.
+
+    It never suspends anything.
+    """
+
+    def __init__(self) -> None:
+        self.always: dict[str, Any] = {}
+        self.this_time: dict[str, Any] = {}
+
+    def install(self, RE: Any, event_type: Any = None) -> None:
+        """Note the metadata that the RunEngine adds."""
+        self.always = dict(RE.md)
+        self.this_time = dict(getattr(RE, "_metadata_per_call", {}))  # RE(plan, key=value)
+
+    def remove(self) -> None:
+        """Do nothing: nothing is held."""
+
+    def get_futures(self) -> tuple[list[Any], str]:
+        """Return nothing to wait for."""
+        return [], ""
+
+
+def metadata_of_engine() -> MsgGenerator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return what the RunEngine adds to each start document, and to those of this call alone.
+
+    Both are empty where no RunEngine answers. What a preprocessor adds to the message
+    ``open_run`` is not known before the run opens.
+    """
+    onlooker = _Onlooker()
+    yield Msg("install_suspender", None, onlooker)
+    yield Msg("remove_suspender", None, onlooker)
+    return onlooker.always, onlooker.this_time
 
 
 def read(device: Readable) -> MsgGenerator[dict[str, Any]]:
@@ -236,7 +274,7 @@ def _misfit(array: NDArray, described: Mapping[str, Any], points: int) -> str:
     if dtype != "array" or described.get("external"):
         return f"is an array where {described.get('external') or dtype!r} is described"
     declared = described.get("dtype_numpy") or "<f8"
-    kept = np.dtype(declared) if isinstance(declared, str) else None
+    kept = as_dtype(declared) if isinstance(declared, str) else None
     if kept is None or kept.kind not in "iuf" or not _lossless(array, kept):
         return f"holds {array.dtype} where {declared} is described"
     return ""

@@ -168,9 +168,16 @@ def _unwritten(dataset: Any) -> NDArray[np.bool_] | None:
     if count >= expected:
         return None
     never = np.ones(dataset.shape, bool)
-    for i in range(count):
-        begin = dataset.id.get_chunk_info(i).chunk_offset
+
+    def is_there(chunk: Any) -> None:
+        begin = chunk.chunk_offset
         never[tuple(slice(b, b + c) for b, c in zip(begin, chunks, strict=True))] = False
+
+    if hasattr(dataset.id, "chunk_iter"):  # get_chunk_info looks through all chunks for each
+        dataset.id.chunk_iter(is_there)
+    else:  # as h5py is built with an HDF5 that has none
+        for i in range(count):
+            is_there(dataset.id.get_chunk_info(i))
     return never
 
 

@@ -285,7 +285,8 @@ def playground(directory: Path) -> str:
     (directory / "locked").chmod(0)
     (directory / "broken" / "catalog.db").write_text("no database\n")
     (directory / "half" / "catalog.db").write_bytes(b"SQLite format 3\0" + bytes(84))
-    run_line(["demo", *QUICK, "--catalog", "runs"])
+    code, said = run_line(["demo", *QUICK, "--catalog", "runs"])
+    assert code == 0, said
     from curiosity_bluesky import connect
 
     with connect(directory / "runs", create=False) as catalog:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import bluesky.plans as bp
 import numpy as np
@@ -18,9 +20,14 @@ from support import collected_run
 from curiosity_bluesky import connect, read
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.cli import main
+from curiosity_bluesky.demo_setting import Setting
 from sim_devices import open_sample
 
 QUICK = ["--set", "patch_size=3", "--set", "n_seeds=6", "--speed", "10000"]
+START = {
+    "sample": "synthetic", "image_slice": None, "spectra_slice": None, "speed": 1e4,
+    "faults": {}, "drift": 0.0, "devices": "simulated",
+}  # fmt: skip
 QUICK_RANDOM = [
     *("--strategy", "random", "--set", "patch_size=3", "--set", "n_seeds=6"),
     *("--set", "start_epochs=4", "--speed", "10000"),
@@ -375,6 +382,30 @@ def test_a_dry_run_of_the_demo_writes_nothing(film_file, tmp_path, capsys, monke
 
 
 @pytest.mark.slow
+def test_a_demo_on_a_clock_that_never_waits_is_recorded_and_gone_on_with(
+    film_file, tmp_path, capsys
+):
+    """JSON knows no infinity, and the store made the largest float of it."""
+    quick = ("--strategy", "random", "--set", "patch_size=3", "--set", "n_seeds=3")
+    where = ("--catalog", tmp_path / "runs", "--no-plot", "--json")
+    curiosity("demo", "--sample", film_file, "--points", 4, "--speed", "inf", *quick, *where)
+    uid = json.loads(capsys.readouterr().out)["uid"]
+    curiosity("resume", uid, "--points", 5, *where)
+    result = json.loads(capsys.readouterr().out)
+    assert result["points"] == result["num_points"] == 5
+    with connect(tmp_path / "runs", create=False) as catalog:
+        assert {catalog[n].start["demo"]["speed"] for n in (0, 1)} == {"inf"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "speed"), [("inf", math.inf), (1.7976e308, math.inf), (None, math.inf), (20.0, 20.0)]
+)
+def test_the_speed_of_a_stored_demo_is_read_as_it_was_given(stored, speed):
+    past = SimpleNamespace(uid="x", start={"demo": {**START, "speed": stored}})
+    assert Setting.of(past).speed == speed
+
+
+@pytest.mark.slow
 def test_a_killed_demo_is_resumed(film_file, tmp_path, capsys):
     runs = tmp_path / "runs"
     quick = ("--set", "patch_size=3", "--set", "n_seeds=6", "--speed", "1", "--no-plot")
@@ -484,12 +515,6 @@ def test_more_runs_are_asked_for_than_a_page_or_the_catalogue_holds(counted, cap
     for last in (301, 10**25):  # Tiled gives at most 300 at once
         curiosity("runs", "--catalog", where, "--last", last, "--json")
         assert [run["uid"] for run in json.loads(capsys.readouterr().out)] == uids
-
-
-START = {
-    "sample": "synthetic", "image_slice": None, "spectra_slice": None, "speed": 1e4,
-    "faults": {}, "drift": 0.0, "devices": "simulated",
-}  # fmt: skip
 
 
 NOT_UNDERSTOOD = [

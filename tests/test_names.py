@@ -117,9 +117,13 @@ REFUSED = [
     ("det", "x", "two devices are called 'det'"),
     ("expectation", "detector", "called 'expectation', one of them what the plan"),
     ("limits", "imager", "called 'limits', one of them what the plan"),
-    ("a" * 51, "channel", "51 bytes, and the store takes 50"),
+    (
+        "a" * 51,
+        "channel",
+        "51 bytes, and the store takes 50 of a spectrum, for '_predicted' is added",
+    ),
     ("é" * 26, "channel", "52 bytes, and the store takes 50"),
-    ("a" * 61, "number", "61 bytes, and the store takes 60"),
+    ("a" * 61, "number", "61 bytes, and the store takes 60 of it; give"),
     ("a" * 300, "array", "300 bytes"),
 ]
 
@@ -247,6 +251,8 @@ def test_axes_that_can_be_told_apart_are_measured_and_read(tmp_path):
         ({"source": 5}, "data_keys.det.source"),
         ({"units": 5}, "data_keys.det.units"),
         ({"shape": "x"}, "data_keys.det.shape"),
+        ({"units": "n\0A"}, "description of 'det' of det.*PostgreSQL"),
+        ({"dtype_numpy": "<f3"}, "'det' of det: numpy does not know the dtype_numpy '<f3'"),
     ],
 )
 def test_what_event_model_refuses_is_refused_before_anything_moves(about, said):
@@ -279,6 +285,21 @@ def test_a_setting_that_is_not_described_is_refused():
         bench.run()
 
 
+def test_a_device_that_cannot_be_asked_now_is_not_told_that_it_forgot_something():
+    bench = a_setting("a")
+    answers = [TimeoutError("no answer"), TimeoutError("no answer")]
+    describe = bench.detector.describe_configuration
+
+    def describe_configuration():
+        if answers:
+            raise answers.pop()
+        return describe()
+
+    bench.detector.describe_configuration = describe_configuration
+    bench.run(4)
+    assert not answers and bench.stop["exit_status"] == "success"
+
+
 # ---- metadata
 
 BAD = {
@@ -294,6 +315,10 @@ BAD = {
     "infinity inside": {"a": [1.0, [float("inf")]]},
     "numpy's NaN": {"a": np.float32("nan")},
     "a set": {"a": {1, 2}},
+    "a character of value 0": {"a": ["x\0y"]},
+    "a character of value 0 in a key": {"x\0y": 1},
+    "a whole number that the store cuts": {"a": 2**53},
+    "a whole float that the store cuts": {"a": -1e20},
     "a complex number": {"a": 1j},
     "bytes": {"a": b"x"},
     "a date": {"a": datetime.date(2026, 1, 1)},
@@ -325,10 +350,38 @@ def test_metadata_that_can_be_recorded_is():
         "sample": {"name": "film [/b] 3", "µ": [1, 2.5, None, True, {"a": (1, 2)}]},
         "n": np.int64(3),
         "f": np.float32(0.5),
-        "big": 2**70,
+        "big": 2**53 - 1,
+        "density": 1.5e15,
         "a key": "\u0301",
     }
     bench = Bench()
     bench.run(4, md=md)
     start = bench.documents[0][1]
     assert {key: start[key] for key in md} == md
+
+
+@pytest.mark.parametrize(
+    "engine", [{"owner": 5}, {"a.b": 1}, {"sample": {"b/c": 1}}], ids=["type", "dot", "slash"]
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("with_the_plan", [False, True])
+def test_what_the_run_engine_adds_is_refused_before_anything_moves(engine, dry_run, with_the_plan):
+    bench = Bench()
+    if not with_the_plan:
+        bench.RE.md.update(engine)
+    plan = bench.plan(4, dry_run=dry_run)
+    with pytest.raises(
+        InputError, match=r"RE\.md \(or RE\(plan, \.\.\.\)\).* cannot be in a start"
+    ):
+        bench.RE(plan, **(engine if with_the_plan else {}))
+    assert bench.is_untouched() and not bench.RE.suspenders
+
+
+def test_what_is_given_with_the_plan_goes_before_what_the_run_engine_has():
+    bench = Bench()
+    bench.RE.md.update(owner=5, sample=3, group="x")
+    bench.RE(
+        bench.plan(4, md={"sample": "film"}), lambda *doc: bench.documents.append(doc), owner="a"
+    )
+    start = bench.documents[0][1]
+    assert (start["owner"], start["sample"], start["group"]) == ("a", "film", "x")

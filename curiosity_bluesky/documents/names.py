@@ -18,9 +18,10 @@ import xarray as xr
 from event_model import DocumentNames, schema_validators
 from jsonschema.exceptions import ValidationError
 
+from curiosity_bluesky.checks import LARGEST
 from curiosity_bluesky.documents.keys import DECISION_KEYS, PREDICTED, PRIMARY
 from curiosity_bluesky.documents.reading import dataset_of, with_decisions
-from curiosity_bluesky.documents.spectra import is_spectrum
+from curiosity_bluesky.documents.spectra import as_dtype, is_spectrum
 from curiosity_bluesky.errors import InputError
 
 LONGEST = 60
@@ -136,7 +137,7 @@ def check_metadata(md: Any) -> None:
     _check_value("md", md)
     if given := [key for key in ("uid", "time") if key in md]:
         raise InputError(
-            f"md has {', '.join(given)}, which the RunEngine sets itself; leave it out"
+            f"md has {', '.join(map(repr, given))}, which the RunEngine sets itself; leave it out"
         )
     for key in ("tiled_specs", "tiled_access_tags"):
         texts = md.get(key) or []
@@ -145,8 +146,15 @@ def check_metadata(md: Any) -> None:
     check_start(md)
 
 
-def check_start(document: Mapping[str, Any]) -> None:
+def check_start(document: Mapping[str, Any], name: str = "md") -> None:
     """Make sure that event-model takes what a start document is to hold.
+
+    Parameters
+    ----------
+    document
+        Keys and values for it, those that the RunEngine sets left out.
+    name
+        What the user calls them, for the error.
 
     Raises
     ------
@@ -158,7 +166,7 @@ def check_start(document: Mapping[str, Any]) -> None:
     except ValidationError as error:
         where = "".join(f"[{part!r}]" for part in error.absolute_path)
         raise InputError(
-            f"md{where} cannot be in a start document ({_first_line(error)}); a key has no '.' "
+            f"{name}{where} cannot be in a start document ({_first_line(error)}); a key has no '.' "
             "and no '/', and the keys that event-model knows have the types that it says: change "
             "it, or give it another key"
         ) from None
@@ -184,11 +192,29 @@ def _check_key(device: str, key: str, about: Mapping[str, Any]) -> None:
         raise InputError(f"{what} is a name that the store keeps for itself; {_ADVICE}")
     if key.endswith(PREDICTED):
         raise InputError(f"{what} ends in {PREDICTED!r}, as what the plan predicts does; {_ADVICE}")
-    longest = LONGEST - len(PREDICTED) * is_spectrum(about)
+    _check_dtype(device, key, about)
+    spectrum = is_spectrum(about)
+    longest = LONGEST - len(PREDICTED) * spectrum
     if about.get("external") != "STREAM:" and len(key.encode()) > longest:
-        raise InputError(
-            f"{what} has {len(key.encode())} bytes, and the store takes {longest} here; {_ADVICE}"
+        why = (
+            f", for {PREDICTED!r} is added to the key of what is predicted of it"
+            if spectrum
+            else ""
         )
+        raise InputError(
+            f"{what} has {len(key.encode())} bytes, and the store takes {longest} of "
+            f"{'a spectrum' if spectrum else 'it'}{why}; {_ADVICE}"
+        )
+
+
+def _check_dtype(device: str, key: str, about: Mapping[str, Any]) -> None:
+    """Refuse a type of numbers that event-model takes and numpy does not know."""
+    declared = about.get("dtype_numpy")
+    if isinstance(declared, str) and declared:
+        try:
+            as_dtype(declared)
+        except InputError as error:
+            raise InputError(f"the data key {key!r} of {device}: {error}") from None
 
 
 def _check_name(what: str, name: Any) -> None:
@@ -220,6 +246,9 @@ def _check_schema(stream: str, device: Described) -> None:
     """Refuse what event-model refuses: the descriptor is made as the RunEngine makes it."""
     for key, value in device.configured.items():
         _check_value(f"the configuration {key!r} of {device.name}", value, arrays=True)
+    for described in (device.data_keys, device.configuration):
+        for key, about in described.items():
+            _check_value(f"the description of {key!r} of {device.name}", about, arrays=True)
     configuration = {
         "data": dict(device.configured),
         "timestamps": dict.fromkeys(device.configured, 0.0),
@@ -284,7 +313,7 @@ def _blank(about: Mapping[str, Any]) -> np.ndarray:
 
 
 def _check_value(what: str, value: Any, arrays: bool = False) -> None:
-    """Refuse what JSON has nothing for, wherever it is inside a value."""
+    """Refuse what JSON or the store has nothing for, wherever it is inside a value."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):
@@ -302,17 +331,32 @@ def _check_value(what: str, value: Any, arrays: bool = False) -> None:
             )
     else:
         plain = value.item() if isinstance(value, np.generic) else value
+        shown = f"{value!r:.60}".replace("\n", " ")
         try:
             json.dumps(plain, allow_nan=arrays)
             if isinstance(value, str):
                 value.encode()
         except (TypeError, ValueError):
-            shown = f"{value!r:.60}".replace("\n", " ")
             raise InputError(
                 f"{what} is {shown} ({type(value).__name__}), which documents cannot hold; "
                 "expected text, a finite number, true, false, None, or lists and dictionaries of "
                 "these: for an array give .tolist()"
             ) from None
+        if isinstance(plain, str) and "\0" in plain:
+            raise InputError(
+                f"{what} is {shown}, with a character of value 0, which PostgreSQL cannot hold; "
+                "leave that character out"
+            )
+        if not arrays and _is_cut(plain):
+            raise InputError(
+                f"{what} is {shown}, and the store cuts whole numbers down to {LARGEST}; give it "
+                "as text"
+            )
+
+
+def _is_cut(value: Any) -> bool:
+    """Say whether bluesky-tiled-plugins stores another number in place of a number."""
+    return isinstance(value, int | float) and abs(value) > LARGEST and value % 1 == 0
 
 
 def _first_line(error: ValidationError) -> str:

@@ -128,11 +128,33 @@ def is_spectrum(described: Mapping[str, Any]) -> bool:
     """Say whether a data key is described as a spectrum: a 1-D array of numbers, two or more.
 
     Complex numbers count, so that they are refused and not passed over in silence.
+
+    Raises
+    ------
+    InputError
+        If it is described as of a type that numpy does not know.
     """
     shape, dtype = described["shape"], described.get("dtype_numpy")
     if len(shape) != 1 or (shape[0] is not None and shape[0] < LEAST):
         return False
-    return not isinstance(dtype, str) or not dtype or np.dtype(dtype).kind in "iufc"
+    return not isinstance(dtype, str) or not dtype or as_dtype(dtype).kind in "iufc"
+
+
+def as_dtype(declared: str) -> np.dtype:
+    """Return the type of numbers that a ``dtype_numpy`` declares.
+
+    Raises
+    ------
+    InputError
+        If numpy does not know it; event-model lets ``<f3`` pass.
+    """
+    try:
+        return np.dtype(declared)
+    except TypeError:
+        raise InputError(
+            f"numpy does not know the dtype_numpy {declared!r}; correct the describe() of the "
+            "detector, to '<f8' for one"
+        ) from None
 
 
 def learnable(key: str, described: Mapping[str, Any]) -> bool:

@@ -24,6 +24,7 @@ from recordings import (
 from curiosity_bluesky.errors import InputError
 from sim_devices import open_sample
 from sim_devices.fields import read_fields
+from sim_devices.hdf5 import _unwritten
 
 ROWS, COLS, POINTS = 5, 4, 8
 RNG = np.random.default_rng(0)
@@ -371,3 +372,43 @@ def test_an_infinite_value_warns_of_nothing_in_numpy(tmp_path, caplog):
     assert np.isfinite(microscope.acquire()["spectrum"]).all()
     # What a prediction is scored against is a number or nothing.
     np.testing.assert_array_equal(sample.target(), np.where(np.isinf(cube), np.nan, cube))
+
+
+class Id:
+    """The identity of a dataset, with or without `chunk_iter`, that counts what it is asked."""
+
+    def __init__(self, inner, iterates: bool) -> None:
+        self._inner, self.asked = inner, 0
+        self.get_num_chunks = inner.get_num_chunks
+        if iterates:
+            self.chunk_iter = inner.chunk_iter
+
+    def get_chunk_info(self, i: int):
+        self.asked += 1
+        return self._inner.get_chunk_info(i)
+
+
+class Dataset:
+    """A dataset with another identity."""
+
+    is_virtual, external = False, None
+
+    def __init__(self, inner: h5py.Dataset, iterates: bool) -> None:
+        self.shape, self.size, self.chunks = inner.shape, inner.size, inner.chunks
+        self.id = Id(inner.id, iterates)
+
+
+@pytest.mark.parametrize("iterates", [True, False])
+def test_the_chunks_of_a_file_are_gone_through_once(tmp_path: Path, iterates: bool) -> None:
+    """HDF5 looks through all chunks to find one by its number: 32,400 of them took a minute."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("a", (10, 7), chunks=(2, 3), dtype="f4")
+        data[:4] = 1.0
+        data[9, 6] = 1.0
+        stands_for = Dataset(data, iterates)
+        never = _unwritten(stands_for)
+    expected = np.ones((10, 7), bool)
+    expected[:4] = False
+    expected[8:, 6:] = False
+    assert never is not None and np.array_equal(never, expected)
+    assert stands_for.id.asked == (0 if iterates else 7)
