@@ -33,7 +33,7 @@ from curiosity_bluesky.intake import Recovered, take_in_each
 from curiosity_bluesky.journal import MAY_WAIT, journals
 from curiosity_bluesky.lines import Document, first_document
 from curiosity_bluesky.summary import RunSummary as RunSummary
-from curiosity_bluesky.summary import Wanted, journalled, summary_of
+from curiosity_bluesky.summary import Wanted, journalled, status_of, summary_of
 from curiosity_bluesky.tally import readable
 from curiosity_bluesky.writer import JournaledWriter
 
@@ -175,7 +175,8 @@ class Catalog:
         InputError
             If no server answers.
         """
-        each = take_in_each(lambda: self.client, journals(self.journal))
+        # By hand, and of processes that may have written durably: so it waits for the disk.
+        each = take_in_each(lambda: self.client, journals(self.journal), durable=True)
         return [recovered for recovered, _ in each]
 
     @property
@@ -359,7 +360,7 @@ class Catalog:
 
     def status(self, run: Any) -> str:
         """Return how a run ended, or ``open`` or ``interrupted``; see `RunSummary`."""
-        return summary_of(run, self.journal).status
+        return status_of(run, self.journal)
 
     def close(self) -> None:
         """Write what is in hand and, if it is ours, stop the server; more than once is fine."""

@@ -37,6 +37,8 @@ class Collector:
         Pause after the first trouble, doubled each time, and the longest one, s.
     is_mine
         Whether a run, by its uid, is somebody else's business.
+    durable
+        Whether a journal is deleted only when the disk has what Tiled made of it.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Collector:
         journal: Path,
         retry: tuple[float, float],
         is_mine: Callable[[str], bool],
+        durable: bool = False,
     ) -> None:
         self._tiled = tiled
         self._journal = journal
         self._retry = retry
         self._is_mine = is_mine
+        self._durable = durable
         self._kept: set[str] = set()
         self._tries: Counter[str] = Counter()
         self._ended = threading.Event()
@@ -65,7 +69,8 @@ class Collector:
             try:
                 client = self._tiled()
                 again = False
-                for taken, error in take_in_each(lambda c=client: c, left, self._wanted):
+                each = take_in_each(lambda c=client: c, left, self._wanted, self._durable)
+                for taken, error in each:
                     again = self._is_tried_again(taken.uid, error) or again
                     if error is not None and self._tries[taken.uid] > 1:
                         continue  # that was said the first time

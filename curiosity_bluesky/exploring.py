@@ -173,6 +173,12 @@ class Run:
     """Pixels that somebody added, beyond the budget."""
     before: int = 0
     """Spectra of the runs that this one goes on with."""
+    uid: str = ""
+    """Of its documents; "" until it is open, and where no RunEngine answers."""
+
+    def opened(self, uid: str | None) -> None:
+        """Know the uid of its documents."""
+        self.uid = uid or ""
 
     def __post_init__(self) -> None:
         self.spectra = Spectra(self.detectors)
@@ -336,7 +342,7 @@ def _in_trouble(run: Run, kind: Kind, what: str, then: str) -> MsgGenerator[None
 
 def _journalled(run: Run) -> MsgGenerator[None]:
     """Pause while the disk of the journal takes no documents, and too many wait in memory."""
-    while run.ended is None and (why := overfull()):
+    while run.ended is None and (why := overfull(run.uid)):
         yield from _in_trouble(run, Kind.DISK, why, "make room there, then RE.resume() goes on")
         yield from _steered(run)
 

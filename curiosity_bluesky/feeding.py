@@ -13,6 +13,7 @@ import pandas as pd
 from bluesky_tiled_plugins import TiledWriter
 from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
 
+from curiosity_bluesky import documents
 from curiosity_bluesky.lines import Document
 from curiosity_bluesky.tally import Tally
 
@@ -29,6 +30,11 @@ TRIES = 3
 
 # What may pass by itself: the key is set, the server's disk is cleared, ...
 _PASSING = (401, 403, 408, 429)
+
+
+COUNTED = "counted"
+"""Key in the metadata of a run: its good spectra, ``points``, and how many were asked for at
+last, ``num_points``. Who lists runs need not read any table for it."""
 
 
 class BrokenOff(Exception):
@@ -70,6 +76,7 @@ class RunFeed:
 
     def __init__(self, client: Any, batch_size: int) -> None:
         self.tally = Tally(storable=True)
+        self.count = documents.Count()
         self.batch_size = batch_size
         self._normalizer: _Normalizer | None = None
         # Every array as an array: in Tiled's tables short ones would lose their dtype.
@@ -106,6 +113,7 @@ class RunFeed:
         """
         if not self.tally.add(name, doc, position):
             return
+        self.count(name, doc)
         writer = self._normalizer and self._normalizer.run_writer
         if writer is not None:
             writer._batch_size = AT_ONCE if waits else 1 if flush else self.batch_size
@@ -121,6 +129,27 @@ def is_away(error: Exception) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code in _OF_PROXIES
     return isinstance(error, httpx.TransportError)
+
+
+def note(run: Any, tally: Tally, count: documents.Count) -> None:
+    """Write into the metadata of a run what no reader is to find out each time.
+
+    Parameters
+    ----------
+    run
+        The run in Tiled, which is complete.
+    tally, count
+        Of its documents. Without a stop document it is marked ``interrupted``.
+    """
+    there, added = run.metadata, {}
+    if tally.stop is None and not (there.get("stop") or there.get("interrupted")):
+        added["interrupted"] = {"time": tally.time}
+    if tally.stop is None or any(
+        tally.events.get(stream) for stream in (documents.FAILURES, documents.STEERING)
+    ):  # else the stop document says it
+        added[COUNTED] = {"points": count.n, "num_points": count.budget}
+    if any(there.get(key) != value for key, value in added.items()):
+        run.update_metadata(metadata=added, drop_revision=True)
 
 
 @dataclass(frozen=True)

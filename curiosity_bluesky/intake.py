@@ -11,6 +11,7 @@ from typing import Any
 import filelock
 import httpx
 
+from curiosity_bluesky import documents
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.feeding import AT_ONCE as AT_ONCE
 from curiosity_bluesky.feeding import TRIES as TRIES
@@ -19,6 +20,7 @@ from curiosity_bluesky.feeding import Mismatch as Mismatch
 from curiosity_bluesky.feeding import RunFeed as RunFeed
 from curiosity_bluesky.feeding import compare as compare
 from curiosity_bluesky.feeding import is_away as is_away
+from curiosity_bluesky.feeding import note as note
 from curiosity_bluesky.feeding import passes as passes
 from curiosity_bluesky.feeding import rewrite as rewrite
 from curiosity_bluesky.journal import lock_of, remove
@@ -56,7 +58,12 @@ class Recovered:
         return asdict(self)
 
 
-def take_in(client: Any, path: Path, wanted: Callable[[], bool] = lambda: True) -> Recovered | None:
+def take_in(
+    client: Any,
+    path: Path,
+    wanted: Callable[[], bool] = lambda: True,
+    durable: bool = False,
+) -> Recovered | None:
     """Take a journal into Tiled, unless somebody alive writes it, and delete it then.
 
     Killed in the middle and called again, or called by two at once, it does no harm.
@@ -69,6 +76,9 @@ def take_in(client: Any, path: Path, wanted: Callable[[], bool] = lambda: True) 
         The journal.
     wanted
         Asked before each document whether to go on.
+    durable
+        Whether it is deleted only when the disk has what Tiled made of it. That waits for
+        whatever else this machine has to write.
 
     Returns
     -------
@@ -91,7 +101,7 @@ def take_in(client: Any, path: Path, wanted: Callable[[], bool] = lambda: True) 
         if not path.exists():
             remove(path, lock)
             return None
-        return _taken_in(client, path, lock, wanted)
+        return _taken_in(client, path, lock, wanted, durable)
     finally:
         lock.release()
 
@@ -100,6 +110,7 @@ def take_in_each(
     client: Callable[[], Any],
     paths: Iterable[Path],
     wanted: Callable[[], bool] = lambda: True,
+    durable: bool = False,
 ) -> Iterator[tuple[Recovered, Exception | None]]:
     """Take in journals, one after the other; none that is refused keeps the others waiting.
 
@@ -111,6 +122,8 @@ def take_in_each(
         The journals. One that somebody else holds is passed over.
     wanted
         Asked before each document whether to go on.
+    durable
+        See `take_in`.
 
     Yields
     ------
@@ -129,7 +142,7 @@ def take_in_each(
     for path in paths:
         opened = client()
         try:
-            taken = take_in(opened, path, wanted)
+            taken = take_in(opened, path, wanted, durable)
         except (httpx.TransportError, InputError, BrokenOff):
             raise  # the same for all of them
         except Exception as error:  # whatever Tiled's client makes of this one
@@ -156,13 +169,14 @@ def _refused(path: Path, error: Exception) -> Recovered:
 
 
 def _taken_in(
-    client: Any, path: Path, lock: filelock.FileLock, wanted: Callable[[], bool]
+    client: Any, path: Path, lock: filelock.FileLock, wanted: Callable[[], bool], durable: bool
 ) -> Recovered:
-    tally = tally_of(lines(path), storable=True)
+    count = documents.Count()
+    tally = tally_of(lines(path), storable=True, also=count)
     uid, ends, ordered = path.stem, tally.ends, None
     if tally.disordered or tally.unknown:
-        ordered = in_turn(lines(path))
-        tally = tally_of(ordered, storable=True)
+        ordered, count = in_turn(lines(path)), documents.Count()
+        tally = tally_of(ordered, storable=True, also=count)
     interrupted = tally.stop is None
 
     def found() -> Iterator[Document]:
@@ -175,7 +189,7 @@ def _taken_in(
 
     trouble = troubles(path, tally)
     if tally.documents == 0 and not trouble:  # killed before the first line was whole
-        return result("present", _done_with(path, ends, lock))
+        return result("present", _done_with(path, ends, lock, durable))
     if tally.start is None or tally.start["uid"] != uid:
         return result("kept", "it does not begin with the start document of its run", trouble)
     status = "present"
@@ -196,19 +210,16 @@ def _taken_in(
         less, difference = there.less, there.difference
     if less:
         return result("kept", f"written {TRIES} times, Tiled still differs: {difference}", trouble)
-    run = client[uid]
-    if interrupted and not (run.metadata.get("stop") or run.metadata.get("interrupted")):
-        mark = {"interrupted": {"time": tally.time}}
-        run.update_metadata(metadata=mark, drop_revision=True)
+    note(client[uid], tally, count)
     if trouble:  # nothing of it is anywhere else
         return result("kept", trouble, f"the other {tally.documents} documents are in Tiled")
     remarks = ["its lines were out of order"] if tally.disordered or ordered else []
     if tally.copies:
         remarks.append(f"{tally.copies} of its lines were there twice")
-    return result(status, *remarks, _done_with(path, ends, lock))
+    return result(status, *remarks, _done_with(path, ends, lock, durable))
 
 
-def _done_with(path: Path, ends: int, lock: filelock.FileLock) -> str:
+def _done_with(path: Path, ends: int, lock: filelock.FileLock, durable: bool) -> str:
     """Delete a journal of which all is in Tiled; say what is kept of it elsewhere.
 
     A killed process may have left a line unfinished: it was never acknowledged as written, but
@@ -224,6 +235,7 @@ def _done_with(path: Path, ends: int, lock: filelock.FileLock) -> str:
         with open(aside, "ab") as file:
             file.write(unfinished + b"\n")
         said = f"the line that it was killed in is in {aside}"
-    os.sync()  # else a power cut may take from Tiled what the journal had
+    if durable:
+        os.sync()  # else a power cut may take from Tiled what the journal had
     remove(path, lock)
     return said

@@ -359,10 +359,14 @@ class RunJournal:
         self._size += len(line)
 
 
-def overfull() -> str:
-    """Say of which journals of this process more documents wait in memory than may; "" if none."""
+def overfull(uid: str) -> str:
+    """Say of which journals of a run more documents wait in memory than may; "" if of none.
+
+    A run has a journal for each catalogue that it is written into. Those of other runs of this
+    process do not matter: their disk may be another one, and full for long.
+    """
     with _here:
-        found = list(_open_here.values())
+        found = [each for each in _open_here.values() if each.uid == uid]
     full = [each for each in found if each.is_overfull and each.retry() and each.is_overfull]
     if not full:
         return ""

@@ -126,7 +126,10 @@ def save(stream: str, devices: Sequence[Readable]) -> MsgGenerator[None]:
 
 
 def in_a_run(
-    plan: MsgGenerator[str], md: Mapping[str, Any], trouble: Callable[[], End | None] = lambda: None
+    plan: MsgGenerator[str],
+    md: Mapping[str, Any],
+    trouble: Callable[[], End | None] = lambda: None,
+    opened: Callable[[str | None], None] = lambda uid: None,
 ) -> MsgGenerator[str]:
     """Enclose a plan in a run, like `bluesky.preprocessors.run_wrapper`.
 
@@ -141,6 +144,8 @@ def in_a_run(
         For the start document.
     trouble
         Asked on ``RE.stop()`` what the plan had paused for, None if it had not.
+    opened
+        Called with the uid of the run, before anything is done in it.
 
     Returns
     -------
@@ -148,6 +153,7 @@ def in_a_run(
         uid of the run.
     """
     uid = yield from bps.open_run(dict(md))
+    opened(uid)
     reasons: list[str] = []
 
     def noted() -> MsgGenerator[None]:

@@ -358,7 +358,7 @@ def explore(
         start = _start_document(run, survey, {**md_warm, **(md or {})}, past)
         device_checks.check_start(start)
         yield from device_checks.check_devices(detectors, x, y, imager)  # the image is known by now
-        inner = plan_stubs.in_a_run(fill(run, survey, past), start, lambda: run.trouble)
+        inner = plan_stubs.in_a_run(fill(run, survey, past), start, lambda: run.trouble, run.opened)
         return (yield from _heard_by(agent, inner))
 
     def cancelled_at_the_end() -> MsgGenerator[str]:

@@ -13,9 +13,10 @@ from tiled.queries import Eq
 from curiosity_bluesky import documents
 from curiosity_bluesky.display import iso
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.feeding import COUNTED
 from curiosity_bluesky.journal import is_held
 from curiosity_bluesky.lines import lines
-from curiosity_bluesky.tally import in_turn, readable, tally_of
+from curiosity_bluesky.tally import in_turn, tally_of
 
 
 @dataclass(frozen=True)
@@ -106,17 +107,39 @@ def summary_of(run: Any, journal: Path) -> RunSummary:
         Directory of the journals: one tells whether a run without a stop document is written.
     """
     start, stop = run.metadata["start"], run.metadata.get("stop")
-    path = journal / f"{start['uid']}.jsonl"
+    status = _status(run)
     if stop:
         events = stop.get("num_events") or {}
         if not (events.get(documents.FAILURES) or events.get(documents.STEERING)):
-            return _summary(start, stop["exit_status"], events.get(documents.PRIMARY, 0))
-        return _summary(start, stop["exit_status"], *_counted(run))
-    if run.metadata.get("interrupted"):
-        return _summary(start, "interrupted", *_counted(run))
-    if path.exists() and not is_held(path) and (found := journalled(path)) is not None:
+            return _summary(start, status, events.get(documents.PRIMARY, 0))
+    elif status == "open" and (found := _abandoned(run, journal)) is not None:
         return found  # Tiled may have less of it
-    return _summary(start, "open", *_counted(run))
+    return _summary(start, status, *(_kept(run) or _counted(run)))
+
+
+def status_of(run: Any, journal: Path) -> str:
+    """Return how a run in Tiled ended, or ``open`` or ``interrupted``; the server is not asked.
+
+    Parameters
+    ----------
+    run, journal
+        As for `summary_of`.
+    """
+    status = _status(run)
+    found = _abandoned(run, journal) if status == "open" else None
+    return status if found is None else found.status
+
+
+def _status(run: Any) -> str:
+    if stop := run.metadata.get("stop"):
+        return stop["exit_status"]
+    return "interrupted" if run.metadata.get("interrupted") else "open"
+
+
+def _abandoned(run: Any, journal: Path) -> RunSummary | None:
+    """Return the summary of a run whose journal is here, and written by nobody alive."""
+    path = journal / f"{run.metadata['start']['uid']}.jsonl"
+    return journalled(path) if path.exists() and not is_held(path) else None
 
 
 def _summary(
@@ -136,37 +159,45 @@ def _summary(
 
 def journalled(path: Path) -> RunSummary | None:
     """Return the summary of a run from its journal; None if that holds no run, or is gone."""
-    held = is_held(path)
+    held, count = is_held(path), documents.Count()
     try:
-        tally = tally_of(lines(path))
-        if tally.disordered or tally.unknown:
-            tally = tally_of(in_turn(lines(path)))
-        if tally.start is None:
-            return None
-        count = documents.Count()
-        for name, doc in readable(path):
-            count(name, doc)
+        tally = tally_of(lines(path), also=count)
+        if tally.disordered or tally.unknown:  # else one line at a time is enough
+            count = documents.Count()
+            tally = tally_of(in_turn(lines(path)), also=count)
     except OSError:  # taken in at this moment, or for others to read
+        return None
+    if tally.start is None:
         return None
     status = "open" if held else "interrupted"
     status = tally.stop.get("exit_status", status) if tally.stop else status
     return _summary(tally.start, status, count.n, count.budget)
 
 
+def _kept(run: Any) -> tuple[int, int | None] | None:
+    """Return what the writer counted as `_counted` does; None of a run without it."""
+    kept = run.metadata.get(COUNTED)
+    return None if kept is None else (kept["points"], kept["num_points"])
+
+
 def _counted(run: Any) -> tuple[int, int | None]:
-    """Return how many good spectra a run in Tiled has, and how many it was to have at last."""
+    """Return how many good spectra a run in Tiled has, and how many it was to have at last.
 
-    def keys(stream: str) -> list[str]:
+    The server is asked for one table of each stream that matters.
+    """
+    tables = {}
+    for stream in (documents.PRIMARY, documents.FAILURES, documents.STEERING):
         # A stream is there before its first event is.
-        return list(run[stream]) if stream in run and "internal" in run[stream].base else []
-
-    def column(stream: str, key: str) -> list[Any] | None:
-        return run[stream][key].read().tolist() if key in keys(stream) else None
-
-    primary = keys(documents.PRIMARY)
-    if primary and "decision_id" not in primary:  # of another plan: each event is a point
-        return len(run[documents.PRIMARY]["time"]), None
+        parts = run[stream].base if stream in run else {}
+        if "internal" in parts:
+            table = parts["internal"]
+            kept = [key for key in table.columns if key in _COUNTS or key.endswith(_QUALITIES)]
+            tables[stream] = table.read(columns=kept).to_dict("list")
     count = documents.Count()
-    count.begin(run.metadata["start"])
-    count.take(column, [key for key in primary if key.endswith(("_quality", "-quality"))])
+    count.take(run.metadata["start"], tables)
     return count.n, count.budget
+
+
+_COUNTS = ("seq_num", "decision_id", "attempt", "reason", "kind", "arguments")
+_QUALITIES = ("_quality", "-quality")
+"""Columns that tell which spectra count."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -213,7 +213,13 @@ def _uid(name: str, doc: Mapping[str, Any]) -> tuple[str, str] | None:
     return (name, uid) if isinstance(uid, str) else None
 
 
-def tally_of(found: Iterable[Line], begins: int = 0, *, storable: bool = False) -> Tally:
+def tally_of(
+    found: Iterable[Line],
+    begins: int = 0,
+    *,
+    storable: bool = False,
+    also: Callable[[str, dict[str, Any]], None] | None = None,
+) -> Tally:
     """Return what a journal comes to.
 
     Parameters
@@ -224,11 +230,14 @@ def tally_of(found: Iterable[Line], begins: int = 0, *, storable: bool = False) 
         Position of the first, bytes.
     storable
         See `Tally`.
+    also
+        Called with each document that counts, as it is read.
     """
     tally, before = Tally(storable=storable), begins
     for position, name, doc in found:
         tally.longest = max(tally.longest, position - before)
-        tally.add(name, doc, position)
+        if tally.add(name, doc, position) and also is not None:
+            also(name, doc)
         before = position
     tally.ends = before
     return tally

@@ -21,6 +21,7 @@ from curiosity_bluesky.feeding import (
     Mismatch,
     RunFeed,
     compare,
+    note,
     passes,
     rewrite,
 )
@@ -113,7 +114,7 @@ class JournaledWriter:
         self._closing = self._given_up = False
         self._thread = threading.Thread(target=self._work, name="tiled-writer", daemon=True)
         self._thread.start()
-        self._collector = Collector(tiled, journal, retry, self._is_mine)
+        self._collector = Collector(tiled, journal, retry, self._is_mine, durable)
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take in one document."""
@@ -354,7 +355,7 @@ class JournaledWriter:
     def _advance(self, uid: str, run: _Run) -> None:
         """Bring Tiled up to the journal, and delete the journal of a run that is all there."""
         if run.let_go:  # it ended while Tiled was away
-            taken = take_in(self._client, run.journal.path, self._wanted)
+            taken = take_in(self._client, run.journal.path, self._wanted, self._durable)
             if taken is not None and taken.status == "kept":
                 raise Mismatch(taken.detail)
             if run.journal.path.exists():
@@ -386,11 +387,13 @@ class JournaledWriter:
                     run.taken += 1
                 self._answered = time.monotonic()
         if ended and run.feed is not None:
-            compared = compare(self._client[uid], run.feed.tally)
+            written = self._client[uid]
+            compared = compare(written, run.feed.tally)
             if compared.difference:
                 raise Mismatch(f"Tiled does not hold all of it: {compared.difference}")
             if trouble := troubles(run.journal.path, run.feed.tally):
                 raise Mismatch(f"Tiled does not hold all of it: {trouble}")
+            note(written, run.feed.tally, run.feed.count)
             if run.journal.begins:  # it was journalled before: both are looked at together
                 self._let_go(run)
                 if run.let_go:

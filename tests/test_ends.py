@@ -155,7 +155,7 @@ def test_runs_figure_and_plan_count_alike(instrument, tmp_path):
     with connect(tmp_path) as catalog:
         for callback in (catalog.writer(), picture.__call__, count, lambda *d: found.append(d)):
             RE.subscribe(callback)
-        course = Course(retries=1, retry_wait=0.0, max_failures=100)
+        course = Course(retries=3, retry_wait=0.0, max_failures=100)
         RE(plan(instrument, n=20, course=course, steering=steering))
         assert found[-1][1]["reason"] == "budget: 7 of 7 spectra measured"
         assert len(events(found, "primary")) > 7  # some were useless
@@ -178,7 +178,7 @@ def test_a_journal_is_counted_alike(instrument, tmp_path):
         RE = RunEngine({})
         RE.subscribe(writer)
         RE.subscribe(copy)
-        course = Course(retries=1, retry_wait=0.0, max_failures=100)
+        course = Course(retries=3, retry_wait=0.0, max_failures=100)
         RE(plan(instrument, n=5, course=course))
     found = journalled(lines)
     assert found is not None and (found.points, found.num_points) == (5, 5)

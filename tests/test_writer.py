@@ -360,7 +360,7 @@ def test_a_server_behind_a_proxy_that_goes_away_is_not_alive(bad_gateway, tmp_pa
 
 
 def test_a_command_says_in_one_line_what_the_server_answered(monkeypatch, capsys):
-    def refused():
+    def refused(*args, **kwargs):
         request = httpx.Request("GET", "http://here/api/v1")
         answer = httpx.Response(500, request=request)
         raise httpx.HTTPStatusError("500 on the way", request=request, response=answer)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
+from event_model import unpack_event_page
 
 from curiosity_bluesky.documents.keys import FAILURES, PRIMARY, RESUMES, STEERING
 from curiosity_bluesky.documents.spectra import quality_of, spectrum_of
@@ -16,13 +17,17 @@ from curiosity_bluesky.learning import BEGUN
 
 Key = tuple[int | None, int]
 
+_ODD = (AttributeError, InputError, LookupError, OverflowError, TypeError, ValueError)
+"""What a document raises that another program wrote, or that was damaged."""
+
 
 class Count:
     """Counts the good spectra of a run from its documents.
 
     A spectrum that is not good enough to learn from is written all the same, and its point is
     tried again: it does not count for the budget, here as in the plan. A run that goes on with
-    the one before is counted together with it.
+    the one before is counted together with it. It hears every document that a RunEngine emits,
+    and reads damaged journals: what it cannot understand counts for nothing, and raises nothing.
 
     Attributes
     ----------
@@ -41,70 +46,65 @@ class Count:
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take in one document."""
-        if name == "start":
-            self.begin(doc)
-        elif name == "descriptor":
-            self._streams[doc["uid"]] = doc["name"]
-            self._channels[doc["uid"]] = channel_keys(doc) if doc["name"] == PRIMARY else []
-        elif name == "event":
-            stream, data = self._streams.get(doc["descriptor"]), doc["data"]
-            if stream == PRIMARY:
-                quality = _quality(data, self._channels[doc["descriptor"]])
-                self._quality.setdefault(_key(data, doc["seq_num"]), quality)
-            elif stream == FAILURES and "decision_id" in data and data.get("reason") != BEGUN:
-                self._failed.add((int(data["decision_id"]), int(data["attempt"])))
-            elif stream == STEERING and "kind" in data:
-                self._act(data["kind"], data.get("arguments"))
+        with contextlib.suppress(*_ODD):
+            if name == "start":
+                self._begin(doc)
+            elif name == "descriptor":
+                self._streams[doc["uid"]], self._channels[doc["uid"]] = doc["name"], []
+                if doc["name"] == PRIMARY:
+                    self._channels[doc["uid"]] = channel_keys(doc)
+            elif name == "event":
+                described = doc["descriptor"]
+                self._event(
+                    self._streams[described], doc["data"], doc["seq_num"], self._channels[described]
+                )
+            elif name == "event_page":
+                for event in unpack_event_page(dict(doc)):  # pyright: ignore[reportArgumentType]
+                    self("event", event)
 
-    def begin(self, start: Mapping[str, Any]) -> None:
-        """Take in a start document."""
-        if start.get(RESUMES) != self._uid or not self._uid:
-            self._quality.clear()
-            self._failed.clear()
-        self._uid = start["uid"]
-        self._streams.clear()
-        self._set(start.get("curiosity_parameters"))
-        self.budget = start.get("num_points")  # one that was given anew on resuming, too
-
-    def take(
-        self,
-        column: Callable[[str, str], list[Any] | None],
-        qualities: list[str],
-    ) -> None:
+    def take(self, start: Mapping[str, Any], tables: Mapping[str, Mapping[str, list[Any]]]) -> None:
         """Take in a run that is kept as tables.
 
         Parameters
         ----------
-        column
-            Given a stream and a data key, returns its values; None where there are none.
-        qualities
-            Data keys of the primary stream that say the quality.
+        start
+            Its start document.
+        tables
+            Of each stream what its events hold, data key to values. Spectra need not be there:
+            without them what was said of their quality counts, and that they failed.
         """
-        numbers = column(PRIMARY, "decision_id") or []
-        attempts = column(PRIMARY, "attempt") or [0] * len(numbers)
-        said = [column(PRIMARY, key) or [] for key in qualities]
-        for k, key in enumerate(zip(numbers, attempts, strict=True)):
-            values = {f"{n}_quality": values[k] for n, values in enumerate(said)}
-            whole = [] if said else [np.arange(2.0)]
-            self._quality.setdefault((int(key[0]), int(key[1])), quality_of(values, whole))
-        failed = column(FAILURES, "decision_id") or []
-        attempts, reasons = column(FAILURES, "attempt") or [], column(FAILURES, "reason") or []
-        for number, attempt, reason in zip(failed, attempts, reasons, strict=True):
-            if reason != BEGUN:
-                self._failed.add((int(number), int(attempt)))
-        kinds = column(STEERING, "kind") or []
-        for kind, arguments in zip(kinds, column(STEERING, "arguments") or [], strict=True):
-            self._act(kind, arguments)
+        self("start", start)
+        for stream, columns in tables.items():
+            for number, values in enumerate(zip(*columns.values(), strict=True)):
+                with contextlib.suppress(*_ODD):
+                    self._event(stream, dict(zip(columns, values, strict=True)), number, [])
+
+    def _event(
+        self, stream: str, data: Mapping[str, Any], number: int, channels: list[str]
+    ) -> None:
+        if stream == PRIMARY:
+            self._quality.setdefault(_key(data, number), _quality(data, channels))
+        elif stream == FAILURES and data.get("reason") != BEGUN:
+            self._failed.add((_whole(data["decision_id"]), _whole(data["attempt"])))
+        elif stream == STEERING and data["kind"] == "set":
+            self._set(json.loads(data["arguments"])["parameters"])
+
+    def _begin(self, start: Mapping[str, Any]) -> None:
+        if start.get(RESUMES) != self._uid or not self._uid:
+            self._quality.clear()
+            self._failed.clear()
+            self._least = 0.0
+        self._uid = start["uid"]
+        self._streams.clear()
+        self._set(start.get("curiosity_parameters"))
+        points = start.get("num_points")
+        self.budget = points if isinstance(points, int) else None  # also a new one on resuming
 
     @property
     def n(self) -> int:
         """Number of good spectra."""
         good = {key for key, quality in self._quality.items() if quality >= self._least}
         return len(good - self._failed)
-
-    def _act(self, kind: str, arguments: Any) -> None:
-        if kind == "set" and isinstance(arguments, str):
-            self._set(json.loads(arguments).get("parameters"))
 
     def _set(self, parameters: Any) -> None:
         if not isinstance(parameters, Mapping):  # of another plan, which may call anything so
@@ -118,13 +118,30 @@ class Count:
 
 def _quality(data: Mapping[str, Any], channels: Iterable[str]) -> float:
     """Return the quality of a spectrum; 0 for one that cannot be learned."""
+    if "decision_id" not in data:  # of another plan, which may measure anything
+        return 1.0
     try:
-        return spectrum_of(data, channels).quality
-    except (InputError, KeyError):
+        return spectrum_of(data, channels).quality if channels else quality_of(data, [])
+    except _ODD:
         return 0.0
 
 
-def _key(data: Mapping[str, Any], seq_num: int) -> Key:
-    if "decision_id" not in data:  # of another plan: each event is a point
-        return None, seq_num
-    return int(data["decision_id"]), int(data.get("attempt", 0))
+def _key(data: Mapping[str, Any], number: int) -> Key:
+    try:
+        return _whole(data["decision_id"]), _whole(data.get("attempt", 0))
+    except _ODD:  # of another plan: each event is a point
+        return None, number
+
+
+def _whole(value: Any) -> int:
+    """Return a whole number as such.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        If it is none.
+    """
+    number = int(value)
+    if number != value:  # text of digits, or a fraction
+        raise ValueError(f"{value!r} is no whole number")
+    return number

@@ -152,7 +152,7 @@ class Translator:
         if stream == SURVEY and not self._goes_on:
             configuration = {
                 key: value
-                for device in descriptor["configuration"].values()
+                for device in _configured(descriptor)
                 for key, value in device["data"].items()
             }
             mask = data.get(MASK)
@@ -234,7 +234,7 @@ def axis_of(descriptor: Mapping[str, Any], key: str) -> tuple[str, str, NDArray]
 def configured_axis(descriptor: Mapping[str, Any], key: str) -> tuple[str, NDArray] | None:
     """Return units and values of a spectrum's axis, None where the configuration has none."""
     described = descriptor["data_keys"][key]
-    for device in descriptor["configuration"].values():
+    for device in _configured(descriptor):
         for config_key, values in device["data"].items():
             about = device["data_keys"][config_key]
             size = (described["shape"][-1],)
@@ -276,14 +276,15 @@ def _ordered(descriptor: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*_said(descriptor), *descriptor["data_keys"]]))
 
 
+def _configured(descriptor: Mapping[str, Any]) -> list[Any]:
+    """Return the configuration of each device; event-model lets a descriptor have none."""
+    return list((descriptor.get("configuration") or {}).values())
+
+
 def _said(descriptor: Mapping[str, Any]) -> list[str]:
     """Return the channels that the stream's configuration names, in their order."""
     # A store may give the data keys back in another order, and a list as it was.
-    return [
-        key
-        for device in descriptor["configuration"].values()
-        for key in device["data"].get(CHANNELS, [])
-    ]
+    return [key for device in _configured(descriptor) for key in device["data"].get(CHANNELS, [])]
 
 
 def strategy_from(start: Mapping[str, Any]) -> tuple[Strategy, int]:

@@ -192,7 +192,7 @@ def test_the_command_index_says_what_it_did(curiosity, tmp_path, monkeypatch):
     monkeypatch.setattr("curiosity_bluesky.similarity.index.known", lambda: {"crude": Crude()})
     with connect(tmp_path / "runs") as catalog:
         put(catalog, scan(0), np.zeros((20, 20)))
-    where = ("--catalog", tmp_path / "runs", "--workers", 0)
+    where = ("--catalog", tmp_path / "runs", "--workers", 1)
     code, out, _ = curiosity("index", *where)
     assert code == 0 and "2 images of 1 runs are indexed, 2 of them now" in " ".join(out.split())
     assert "not described" in out and "0 everywhere" in " ".join(out.split())
