@@ -56,8 +56,12 @@ SETTLED = 250
 """With more observations a search goes on from where the last one ended, and nowhere else."""
 EVALUATIONS = 60
 """Evaluations of such a search, after which it takes no further step."""
+EVALUATIONS_OF_LARGE = 20
+"""The same from `LARGE` observations on, where each takes longest."""
 BLOCK = 2**20
 """Elements of a covariance that are computed at once, where there are many."""
+CACHED = 2**15
+"""Elements of a covariance that are computed from distances at once."""
 COPIED = 2**22
 """Elements that are copied at once of a matrix that grows with the observations."""
 
@@ -222,12 +226,15 @@ class Kernel:
         out = np.empty((len(rows), len(columns))) if out is None else out
         done = 0
         for some in blocks(rows, len(columns)):
-            out[done : done + len(some)] = _combine(
-                logs,
-                torch.as_tensor(_squared_distances(self.features(inputs, some), across)),
-                torch.as_tensor(cdist(inputs.position[some], inputs.position[columns])),
-                torch.as_tensor(inputs.level[some] @ level.T),
-            ).numpy()
+            patch = _squared_distances(self.features(inputs, some), across)
+            position = cdist(inputs.position[some], inputs.position[columns])
+            both = inputs.level[some] @ level.T
+            # What is kept in between shall fit into the cache, and be no memory that malloc
+            # asks the system for each time.
+            flat = [torch.as_tensor(m.ravel()).split(CACHED) for m in (patch, position, both)]
+            for one, two, three in zip(*flat, strict=True):
+                one.copy_(_combine(logs, one, two, three))
+            out[done : done + len(some)] = patch
             done += len(some)
         return out
 
@@ -265,7 +272,8 @@ class Kernel:
         again = np.where(free, first, self.logs)
         starts, options = [self.logs, tuple(map(float, again))], {"maxiter": ITERATIONS}
         if len(indices) > SETTLED:
-            starts, options = starts[:1], options | {"maxfun": EVALUATIONS}
+            most = EVALUATIONS_OF_LARGE if len(indices) >= LARGE else EVALUATIONS
+            starts, options = starts[:1], options | {"maxfun": most}
         best = (np.inf, self.logs)
         for start in dict.fromkeys(starts):
             found = minimize(
@@ -280,8 +288,13 @@ class Kernel:
 
 def _squared_distances(rows: NDArray, columns: NDArray) -> NDArray:
     """Squared distances, many times faster than pair by pair where there are many features."""
-    squares = (rows**2).sum(axis=1)[:, None] + (columns**2).sum(axis=1)
-    return np.maximum(squares - 2 * (rows @ columns.T), 0.0)
+    of_rows, of_columns = (rows**2).sum(axis=1)[:, None], (columns**2).sum(axis=1)
+    products = rows @ columns.T
+    few = max(1, CACHED // max(1, len(columns)))
+    for k in range(0, len(rows), few):
+        some = products[k : k + few]
+        np.maximum(of_rows[k : k + few] + of_columns - 2 * some, 0.0, out=some)
+    return products
 
 
 def _relevances(logs: Tensor, channels: int) -> Tensor:
@@ -326,6 +339,12 @@ class _Evidence:
         self._position = torch.as_tensor(cdist(where, where))
         level = torch.as_tensor(inputs.level[indices]).T
         self._level = level[:, :, None] * level[:, None, :]
+        # Of many, half of what is symmetric is computed; up to `LARGE` it is as in earlier runs.
+        self._half: Tensor | None = None
+        if n >= LARGE:
+            row, column = self._half = torch.tril_indices(n, n)
+            self._rings = self._rings[:, :, row, column]
+            self._position, self._level = self._position[row, column], self._level[:, row, column]
         self._y, self._weight = torch.as_tensor(outputs), torch.as_tensor(weight)
         prior = [*PRIOR.values(), *[RELEVANCE] * (channels if channels > 1 else 0)]
         self._mean, self._width = torch.tensor(prior, dtype=torch.float64).T
@@ -344,9 +363,14 @@ class _Evidence:
         relevance = _relevances(logs, len(self._rings))
         window = torch.exp(-self._radii / (2 * logs[NAMES.index("window")].exp() ** 2))
         window = window / (window * self._pixels).sum()
-        patch = torch.einsum("q,k,qkij->ij", relevance, window, self._rings)
-        level = torch.einsum("q,qij->ij", relevance, self._level)
+        patch = torch.einsum("q,k,qk...->...", relevance, window, self._rings)
+        level = torch.einsum("q,q...->...", relevance, self._level)
         covariance = _combine(logs, patch, self._position, level)
+        if self._half is not None:
+            row, column = self._half
+            covariance = torch.where(row == column, 0.5 * covariance, covariance)
+            lower = covariance.new_zeros(n, n).index_put((row, column), covariance)
+            covariance = lower + lower.T
         noise = logs[NAMES.index("noise")].exp() + 1e-6
         factor = torch.linalg.cholesky(covariance + noise * torch.eye(n, dtype=logs.dtype))
         whitened = torch.linalg.solve_triangular(factor, self._y, upper=False)

@@ -1,12 +1,13 @@
 """Memory and work of the learning as a run grows, in bytes and in counts."""
 
 import ctypes
+import dataclasses
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from curiosity_bluesky.learning import Explorer, Observation, Proposal, Strategy, Survey
+from curiosity_bluesky.learning import Explorer, Observation, Patches, Proposal, Strategy, Survey
 from curiosity_bluesky.learning import gaussian_process as gp
 from curiosity_bluesky.learning.threads import MAPPED, one_thread
 from sim_devices import SyntheticSample
@@ -97,6 +98,27 @@ def test_a_search_takes_a_bounded_number_of_evaluations(film, monkeypatch):
     assert searches[0] > 30
     # It ends with the step along which the last one falls: at most 20 evaluations more.
     assert max(searches[1:]) <= 5 + 20
+
+
+@pytest.mark.parametrize(("n", "most"), [(30, [None, None]), (50, [7]), (60, [3]), (90, [3])])
+def test_a_search_by_many_spectra_takes_fewer_evaluations(film, monkeypatch, n, most):
+    monkeypatch.setattr(gp, "SETTLED", 40)
+    monkeypatch.setattr(gp, "LARGE", 60)
+    monkeypatch.setattr(gp, "EVALUATIONS", 7)
+    monkeypatch.setattr(gp, "EVALUATIONS_OF_LARGE", 3)
+    asked, minimize = [], gp.minimize
+
+    def noted(*args, **kwargs):
+        asked.append(kwargs["options"].get("maxfun"))
+        return minimize(*args, **kwargs)
+
+    monkeypatch.setattr(gp, "minimize", noted)
+    survey, truth = film
+    inputs = gp.Inputs(Patches(survey, 5))
+    some = np.random.default_rng(0).permutation(CANDIDATES)[:n]
+    kernel = dataclasses.replace(gp.Kernel.start(1), logs=(0.1,) * len(gp.NAMES))
+    kernel.fitted(inputs, some[gp.thinned(n)], truth[2:-2, 2:-2].reshape(CANDIDATES, -1)[some, :3])
+    assert asked == most
 
 
 def test_of_many_spectra_as_many_as_may_be_stand_for_all(monkeypatch):

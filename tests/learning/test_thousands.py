@@ -63,6 +63,29 @@ def test_its_precision_is_an_inverse(inputs):
     np.testing.assert_array_equal(precision, precision.T)
 
 
+def test_a_covariance_does_not_depend_on_what_is_computed_at_once(inputs, monkeypatch):
+    whole = KERNEL.covariance(inputs, MEASURED, np.arange(CANDIDATES))
+    for cached in (100, CANDIDATES, 1000):
+        monkeypatch.setattr(gp, "CACHED", cached)
+        parts = KERNEL.covariance(inputs, MEASURED, np.arange(CANDIDATES))
+        np.testing.assert_array_equal(parts, whole)
+
+
+def test_the_evidence_of_many_is_that_of_few(inputs, outputs, monkeypatch):
+    """Half of the covariance is computed for many: the same value and slope come out."""
+    y, free = outputs[MEASURED], np.ones(len(KERNEL.logs), bool)
+    found, of = [], []
+    for large in (len(MEASURED) + 1, len(MEASURED)):
+        monkeypatch.setattr(gp, "LARGE", large)
+        evidence = gp._Evidence(inputs, MEASURED, y, np.full(3, 1 / 3), lambda *_: None)
+        found.append(evidence(np.array(KERNEL.logs), free))
+        of.append(evidence._position.numel())
+    n = len(MEASURED)
+    assert of == [n * n, n * (n + 1) // 2]
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-12)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-8)
+
+
 def test_doubt_goes_on_from_where_it_was(inputs, outputs):
     y = 0.3 * outputs[MEASURED]
     y[7] += 30  # spoilt
