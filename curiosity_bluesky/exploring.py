@@ -29,6 +29,7 @@ from curiosity_bluesky.learning.survey import Pixel
 from curiosity_bluesky.past import Past
 from curiosity_bluesky.readings import Spectra
 from curiosity_bluesky.steering import VETOED, Steering
+from curiosity_bluesky.stretch import CROWDED, NOT_GOOD, Stretch
 from curiosity_bluesky.timing import Costs, Pace
 
 logger = logging.getLogger("curiosity_bluesky")
@@ -150,7 +151,6 @@ class Run:
     most: int = 0
     """Pixels that can be measured."""
     mapped: int = 0
-    in_a_row: int = 0
     trouble: End | None = None
     """What the plan paused for, so that somebody looks at it."""
     ahead: plan_stubs.Work[Decided] | None = None
@@ -167,12 +167,8 @@ class Run:
     """Knows where the survey's pixels are by now."""
     spectra: Spectra = field(init=False)
     """Knows what the spectra before were like."""
-    visits: int = 0
-    """How often a spectrum was taken in this run, or begun: a pause that repeats one adds none."""
-    wishes: int = 0
-    """Pixels that somebody added, beyond the budget."""
-    before: int = 0
-    """Spectra of the runs that this one goes on with."""
+    stretch: Stretch | None = None
+    """Visits and failures, those of the killed runs that this one goes on with, too."""
     uid: str = ""
     """Of its documents; "" until it is open, and where no RunEngine answers."""
 
@@ -207,8 +203,10 @@ class Run:
         self.pace = Pace(costs, explorer.reach, explorer.strategy.batch, began, every, minutes)
         self.current = explorer.strategy
         self.n_decisions = self.mapped = len(explorer.decisions)
-        self.n_measured = self.before = explorer.n_observed
-        self.wishes = len(explorer.wishes)
+        self.n_measured = explorer.n_observed
+        self.stretch = self.stretch or Stretch.begun(explorer)
+        if self.course.attended:  # somebody looked after each pause that these had led to
+            self.stretch.in_a_row %= self.course.max_failures
         self.most = int(explorer.patches.allowed.sum())
         self.budget = explorer.budget
         steps = (np.diff(axis) if len(axis) > 1 else [np.inf] for axis in (survey.x, survey.y))
@@ -239,7 +237,7 @@ class Run:
         if limit is None or not Crowding(self.survey, limit, self.doses).full[proposal.pixel]:
             return None
         return (
-            f"max_per_area: {limit[0]} spectra within {limit[1]:g} um of each other are allowed, "
+            f"{CROWDED}{limit[0]} spectra within {limit[1]:g} um of each other are allowed, "
             "and so many were taken there"
         )
 
@@ -255,14 +253,18 @@ class Run:
 
         It does not depend on what was learned: what nobody understands must not go on and on.
         """
-        asked = max(0, (self.current.budget or self.budget) - self.before) + self.wishes
-        most = asked * (1 + self.course.retries)
-        if self.visits < most:
+        assert self.stretch is not None
+        before, visits = self.stretch.before, len(self.stretch.visited)
+        asked = max(0, self.stretch.budget - before) + self.stretch.wishes
+        if visits < asked * (1 + self.course.retries):
             return None
+        budget = self.current.budget or self.budget
+        if self.n_measured >= budget:
+            return End(Kind.BUDGET, f"{self.n_measured} of {budget} spectra measured")
         return End(
             Kind.VISITS,
-            f"the sample was measured {self.visits} times for {asked} spectra, as often "
-            f"as {self.course.retries} retries allow, and {self.n_measured - self.before} of them "
+            f"the sample was measured {visits} times for {asked} spectra, as often "
+            f"as {self.course.retries} retries allow, and {self.n_measured - before} of them "
             "were good enough; look at the instrument, and at what min_quality asks for",
         )
 
@@ -290,6 +292,7 @@ def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
     yield from plan_stubs.save(documents.SURVEY, [taken, mask])
     for proposal in run.pending:  # of the run before: decided there, measured here
         yield from _save_decision(proposal)
+    yield from _looked_at(run)
     while run.ended is None:
         yield from _steered(run)
         yield from _journalled(run)
@@ -444,28 +447,33 @@ def _given_up(run: Run) -> MsgGenerator[None]:
     had a spectrum repeated that is not as good as the one that the plan saw.
     """
     for proposal in (yield from plan_stubs.call_in_thread(run.agent.pending)):
-        why = "its spectrum is not of the quality that is asked for, and it is taken no more"
-        yield from _save_failure(proposal, 0, why, given_up=True, barred=True)
+        yield from _save_failure(proposal, 0, NOT_GOOD, given_up=True, barred=True)
 
 
 def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
     """Measure a pixel, as often as it takes; pause when too many failed in a row."""
     run.steering.propose([proposal, *run.pending])
     run.tracker.points += 1
-    failed = None
+    failed, last, stretch = None, False, run.stretch
+    assert stretch is not None
     first, quality = run.attempts.get(proposal.decision_id, (0, None))
     if quality is not None:  # the run before ended between a bad spectrum and saying so
         failed = plan_stubs.too_bad(quality, run.current.min_quality)
-        last = first > run.course.retries
+        last = first > run.course.retries or run.crowded(proposal) is not None
         doses = run.broken_off.pop(proposal.decision_id, 1)
         yield from _save_failure(proposal, first - 1, failed or "", last, barred=last, doses=doses)
     for attempt in range(first, run.course.retries + 1):
         if attempt > first:
             yield from bps.sleep(run.course.retry_wait)
         if (yield from _refused(run, proposal, attempt, run.refusal(proposal))):
+            if last:  # it failed, and round it there are spectra enough
+                break
             return
         if (spent := run.spent()) is not None:
-            logger.error("%s. The run ends", spent)
+            logger.log(
+                logging.ERROR if spent.kind is Kind.VISITS else logging.INFO,
+                "%s. The run ends", spent,
+            )  # fmt: skip
             run.ended = run.ended or spent
             return
         target, away = yield from run.tracker.aim(proposal, run.detectors)
@@ -485,12 +493,13 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             dose=functools.partial(run.dose, proposal), tip=run.tip,
             remaining=run.remaining, spectra=run.spectra, doses=prior,
         )  # fmt: skip
-        run.visits += len(run.doses) > taken
+        if len(run.doses) > taken:
+            stretch.visited.add((proposal.decision_id, attempt))
         seconds, wasted = time.monotonic() - started, len(run.doses) - taken + prior
         run.pace.point(proposal)
         yield from safety.lift(run.tip, run.course.timeout)
         if failed is None:
-            run.in_a_row = 0
+            stretch.in_a_row = 0
             run.n_measured += 1
             return
         why = run.steering.refusal(proposal)
@@ -504,12 +513,21 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             "; given up" if last else "",
         )  # fmt: skip
         yield from _save_failure(proposal, attempt, failed, last, barred, seconds, wasted)
-    run.in_a_row += 1
-    if run.in_a_row >= run.course.max_failures:
-        n, run.in_a_row = run.in_a_row, 0
-        what = f"{n} points failed in a row, the last one with: {failed}"
-        then = "look at the instrument, then RE.resume() goes on"
-        yield from _in_trouble(run, Kind.FAILURES, what, then)
+    stretch.in_a_row += 1
+    stretch.last = str(failed)
+    yield from _looked_at(run)
+
+
+def _looked_at(run: Run) -> MsgGenerator[None]:
+    """Pause, or end, where too many points failed in a row."""
+    assert run.stretch is not None
+    n = run.stretch.in_a_row
+    if n < run.course.max_failures:
+        return
+    run.stretch.in_a_row = 0
+    what = f"{n} points failed in a row, the last one with: {run.stretch.last}"
+    then = "look at the instrument, then RE.resume() goes on"
+    yield from _in_trouble(run, Kind.FAILURES, what, then)
 
 
 def _refused(
@@ -538,7 +556,8 @@ def _steered(run: Run) -> MsgGenerator[None]:
 
 
 def _obeyed(run: Run, act: Act) -> None:
-    run.wishes += act.kind == "add"
+    assert run.stretch is not None
+    run.stretch.act(act)
     if act.kind == "stop":
         run.ended = End(Kind.MANUAL, act.arguments["reason"] or "ended by hand")
     elif act.kind == "set":

@@ -70,7 +70,15 @@ class Past:
     @property
     def ended(self) -> bool:
         """Whether the newest run was closed, and not killed."""
-        return any(name == "stop" for name, _ in self.runs[-1])
+        return _closed(self.runs[-1])
+
+    @property
+    def closed(self) -> int:
+        """How many runs there are up to the last one that was closed.
+
+        Those after it were killed: with the one that goes on they are as one run.
+        """
+        return max((k + 1 for k, run in enumerate(self.runs) if _closed(run)), default=0)
 
     @property
     def strategy(self) -> Strategy:
@@ -121,6 +129,10 @@ class Past:
         """What is as true of the run that goes on: the sample, and what it started from."""
         # No more: what the RunEngine says of proposal or user is for the RunEngine of today.
         return {key: self.start[key] for key in ("sample", *documents.WARM) if key in self.start}
+
+
+def _closed(run: Iterable[Document]) -> bool:
+    return any(name == "stop" for name, _ in run)
 
 
 def _has_survey(found: Iterable[Document]) -> bool:

@@ -25,6 +25,7 @@ from curiosity_bluesky.outline import Outline, printed
 from curiosity_bluesky.past import Past
 from curiosity_bluesky.rehearsal import here, rehearsed
 from curiosity_bluesky.steering import Steering, steer
+from curiosity_bluesky.stretch import Stretch
 from curiosity_bluesky.timing import Costs, spectra_in
 
 if TYPE_CHECKING:
@@ -331,8 +332,12 @@ def explore(
             explorer = Explorer(survey, run.strategy, run.seed, earlier=agent.earlier)
             say_before(explorer)
         else:
-            for name, doc in past.documents:
-                agent(name, doc)
+            closed = None  # what was known where the last run that was closed had ended
+            for k, documents_of_one in enumerate(past.runs):
+                if k and k == past.closed:
+                    closed = Stretch.begun(agent.explorer)
+                for name, doc in documents_of_one:
+                    agent(name, doc)
             outstanding = yield from plan_stubs.call_in_thread(agent.outstanding)
             for proposal, attempt, quality in outstanding:
                 run.pending.append(proposal)
@@ -341,6 +346,7 @@ def explore(
             run.broken_off = {
                 p.decision_id: explorer.broken_off(p.decision_id) for p in run.pending
             }
+            run.stretch = Stretch.of(past, closed, explorer)
             survey = explorer.survey
             run.tracker.recall(past.documents)
             run.points_given = num_points is not None or not past.estimated

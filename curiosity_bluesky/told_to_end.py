@@ -12,8 +12,9 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted, TransitionError  # pyright: ignore[reportPrivateImportUsage]
@@ -31,6 +32,9 @@ _REASONS = {
     )
     if hasattr(signal, name)  # Windows has no SIGHUP
 }
+
+AT_ONCE = 1.0
+"""Signals that come within so many seconds are one: a terminal that closes may say so twice."""
 
 
 class ToldToEnd(SystemExit):
@@ -56,12 +60,17 @@ class OrderlyEnd:
     ----------
     RE
         The RunEngine, which is called in the main thread.
+    last
+        See `end_in_order`.
     """
 
-    def __init__(self, RE: RunEngine) -> None:
+    def __init__(self, RE: RunEngine, last: Callable[[], object] | None = None) -> None:
         self._RE = RE
+        self._last = last
         self._before: dict[int, Any] = {}
         self._signum: int | None = None
+        self._when = 0.0
+        self._broke_off = False
         self._streams = sys.stdout, sys.stderr
 
     def __enter__(self) -> OrderlyEnd:
@@ -83,23 +92,44 @@ class OrderlyEnd:
         self._before.clear()
         if self._signum is not None:
             sys.stdout, sys.stderr = self._streams
+            self._signum, self._broke_off = None, False
 
     def _told(self, signum: int, frame: Any) -> None:
         _let_go_of_closed()
-        if self._signum is not None:  # a terminal that closes may say so more than once
+        now = time.monotonic()
+        if self._signum is not None:
+            if now - self._when < AT_ONCE:
+                return
+            self._when = now
+            self._told_again(signum, frame)
             return
-        if self._RE.state in ("idle", "panicked"):
+        if self._idle:
             self._as_before(signum, frame)
             return
-        self._signum = signum
+        self._signum, self._when = signum, now
         self._streams = sys.stdout, sys.stderr
         # The RunEngine prints and flushes on its way to the stop document.
         sys.stdout, sys.stderr = Tolerant(sys.stdout), Tolerant(sys.stderr)
         if self._RE.state == "paused":  # at a prompt, which may never be answered any more
             self._abort()
-            raise ToldToEnd(signum)
+            self._end()
         # Not in the handler: the thread that it interrupts may hold what aborting needs.
         threading.Thread(target=self._abort, name="told to end", daemon=True).start()
+
+    def _told_again(self, signum: int, frame: Any) -> None:
+        """Break off what the orderly end waits for; then, or when it is over, end at once."""
+        if self._idle or self._broke_off:
+            self._as_before(signum, frame)
+            return
+        self._broke_off = True
+        logger.error("told to end once more: what the run's end waits for is broken off")
+        task = self._RE._task
+        if task is not None:  # `RE.halt()` is refused while the RunEngine aborts
+            self._RE.loop.call_soon_threadsafe(task.cancel)
+
+    @property
+    def _idle(self) -> bool:
+        return self._RE.state in ("idle", "panicked")
 
     def _as_before(self, signum: int, frame: Any) -> None:
         before = self._before[signum]
@@ -120,15 +150,31 @@ class OrderlyEnd:
     @contextlib.contextmanager
     def _watch(self, RE: RunEngine) -> Iterator[None]:
         """See to it, in the main thread, that a call of the RunEngine ends the process."""
+        if self._signum is not None and RE.state == "idle":  # SystemExit was caught; begin nothing
+            self._end()
         try:
             yield
         finally:
             if self._signum is not None:
                 if RE.state == "paused":
                     self._abort()
-                told = ToldToEnd(self._signum)
-                _have_ipython_end(told)
-                raise told
+                self._end()
+
+    def _end(self) -> NoReturn:
+        """End the process, now that the run has ended."""
+        assert self._signum is not None
+        told = ToldToEnd(self._signum)
+        if self._last is None:
+            _have_ipython_end(told)
+            raise told
+        try:
+            self._last()
+        except Exception:
+            logger.exception("told to end: what was to be done last failed")
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(128 + self._signum)  # an exception would be caught, and the process live on
 
 
 def _let_go_of_closed() -> None:
@@ -155,18 +201,23 @@ def _have_ipython_end(told: ToldToEnd) -> None:
         shell.events.register("post_run_cell", leave)
 
 
-def end_in_order(RE: RunEngine) -> None:
+def end_in_order(RE: RunEngine, last: Callable[[], object] | None = None) -> None:
     """Have SIGTERM and a closed terminal (SIGHUP) end a run in order, and then the process.
 
     Devices are stopped, the tip is lifted, the run gets its stop document (``abort``, with the
     signal in its reason), what waits for the catalogue is handed over, and the process ends with
     the exit status 128 + number of the signal. While the RunEngine is idle, a signal does what it
-    did before.
+    did before. A second signal, a second or more after the first, breaks off what the end of the
+    run waits for; a third ends the process at once.
 
     Parameters
     ----------
     RE
         The RunEngine, which is called in the main thread.
+    last
+        Where what calls the RunEngine catches every exception and lives on, as the worker of a
+        Queue Server does: called, without arguments, when the run has ended, such as
+        ``catalog.close``; then the process ends at once. Default: ``RE(...)`` raises `ToldToEnd`.
 
     Raises
     ------
@@ -182,7 +233,7 @@ def end_in_order(RE: RunEngine) -> None:
     """
     if threading.current_thread() is not threading.main_thread():
         raise InputError("end_in_order was called in another thread; call it in the main thread")
-    OrderlyEnd(RE).__enter__()
+    OrderlyEnd(RE, last).__enter__()
 
 
 class Tolerant:

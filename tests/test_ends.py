@@ -126,8 +126,10 @@ def test_a_run_that_paused_because_of_failures_says_so_when_it_is_stopped(instru
 
 def test_a_run_that_went_on_after_such_a_pause_ends_as_it_ends(instrument):
     RE, found = RunEngine({}), []
+    # With retries there are visits enough for three failed points and eight spectra.
+    course = Course(retries=1, retry_wait=0.0, max_failures=3)
     with pytest.raises(RunEngineInterrupted):
-        RE(plan(broken(instrument)), lambda *document: found.append(document))
+        RE(plan(broken(instrument), course=course), lambda *document: found.append(document))
     instrument.microscope.faults = Faults()
     RE.resume()
     assert End.of(found[-1][1]).kind is Kind.BUDGET

@@ -16,7 +16,7 @@ from ophyd import Signal
 from ophyd.status import Status
 from support import QUICK, WAIT, events, slowly
 
-from curiosity_bluesky import connect, curiosity_plan, end_in_order
+from curiosity_bluesky import connect, curiosity_plan, end_in_order, told_to_end
 from curiosity_bluesky.ends import End, Kind
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.session import simulated_instrument
@@ -151,6 +151,91 @@ def test_a_signal_ends_a_run_in_order(instrument, name, paused):
     assert found[-1][1]["exit_status"] == "success"
 
 
+def run_of(instrument, tip=None):
+    return curiosity_plan(
+        *([instrument.spectrometer], instrument.stage.x, instrument.stage.y, instrument.imager),
+        **{"num_points": 100, "strategy": "random", "parameters": QUICK, "tip": tip},
+    )
+
+
+def told_while_it_measures(RE, instrument):
+    """Run the plan and have this process told to end; the tip hangs, so that the run does not."""
+    tip, found = Tip(), []
+
+    def at_spectrum(name, doc):
+        found.append((name, doc))
+        if doc.get("data", {}).get("decision_id") == 3 and "doses" in doc["data"]:
+            tip.meanwhile = lambda: os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(ToldToEnd):
+        RE(run_of(instrument, tip), at_spectrum)
+    assert End.of(found[-1][1]).kind is Kind.SIGTERM
+
+
+def test_a_caller_that_catches_everything_begins_no_other_run(instrument):
+    RE, found = RunEngine({}), []
+    with OrderlyEnd(RE):
+        told_while_it_measures(RE, instrument)
+        for _ in range(2):
+            with pytest.raises(ToldToEnd):  # at once, and not when it has measured for hours
+                RE(run_of(instrument), lambda *document: found.append(document))
+        assert found == [] and RE.state == "idle"
+    RE(count([instrument.spectrometer]), lambda *document: found.append(document))
+    assert found[-1][1]["exit_status"] == "success"
+
+
+def test_a_process_that_lives_on_is_ended_by_the_next_signal(instrument, monkeypatch):
+    monkeypatch.setattr(told_to_end, "AT_ONCE", 0.0)
+    RE, heard = RunEngine({}), []
+    before = signal.signal(signal.SIGTERM, lambda *args: heard.append(args))
+    try:
+        with OrderlyEnd(RE):
+            told_while_it_measures(RE, instrument)
+            assert not heard
+            signal.raise_signal(signal.SIGTERM)  # the RunEngine is idle
+            assert len(heard) == 1
+            monkeypatch.setattr(told_to_end, "AT_ONCE", math.inf)  # as one that says so twice
+            signal.raise_signal(signal.SIGTERM)
+            assert len(heard) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Stuck(Tip):
+    """A tip that is told to go up and never gets there."""
+
+    def __init__(self, then):
+        super().__init__()
+        self.then, self.stuck = then, False
+
+    def set(self, value, **kwargs):
+        if not self.stuck or value != "up":
+            return super().set(value, **kwargs)
+        self.been.append(value)
+        self.then()
+        return Status()
+
+
+def test_a_second_signal_breaks_off_what_the_end_waits_for(instrument, monkeypatch):
+    """The tip does not answer: the plan would wait for its timeout of ten minutes."""
+    monkeypatch.setattr(told_to_end, "AT_ONCE", 0.0)
+    RE, found = RunEngine({}), []
+
+    def tell():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def at_spectrum(name, doc):
+        found.append((name, doc))
+        if doc.get("data", {}).get("decision_id") == 3 and "doses" in doc["data"]:
+            tip.stuck = True
+
+    tip = Stuck(tell)  # each lift that is begun is answered with one more signal
+    with OrderlyEnd(RE), pytest.raises(ToldToEnd):
+        RE(run_of(instrument, tip), at_spectrum)
+    assert tip.been[-2:] == ["up", "up"]  # between two points, and at the end
+    assert End.of(found[-1][1]).kind is Kind.SIGTERM and found[-1][1]["exit_status"] == "abort"
+
+
 # ---- in processes of their own
 
 
@@ -193,6 +278,64 @@ def test_a_script_ends_its_run_in_order(tmp_path, name):
     assert [line for line in said if line.startswith("tip")][-1] == "tip up"
     assert "RE idle" in said and "nobody comes here" not in said
     check_ended(tmp_path / "runs", name)
+
+
+# What calls the RunEngine as the worker of a Queue Server does: whatever a plan raises is caught.
+WORKER = """
+import signal
+def swallowing(RE):
+    def call(*args):
+        try:
+            RE(*args)
+        except BaseException as error:
+            print("swallowed", repr(error), flush=True)
+            signal.pause()
+    return call
+"""
+
+
+def test_a_worker_that_survives_every_exception_is_ended_too(tmp_path):
+    code = WORKER + SCRIPT.replace("end_in_order(RE)", "").replace("RE(plan)", "call(plan)")
+    begin = "    RE.subscribe(catalog.writer())\n"
+    assert begin in code
+    code = code.replace(
+        begin,
+        begin + "    end_in_order(RE, last=catalog.close)\n    call = swallowing(RE)\n",
+    )
+    status, said = ran(code, tmp_path, "spectrum 3", signal.SIGTERM)
+    assert status == 143 and "swallowed" not in "\n".join(said)
+    assert "stop document: abort SIGTERM: the process was told to end" in said
+    check_ended(tmp_path / "runs", "SIGTERM")
+
+
+def test_a_third_signal_ends_the_process_at_once(tmp_path):
+    """A plan that nothing breaks off: each signal is answered with the next step."""
+    code = """
+import signal, threading
+from bluesky import RunEngine, plan_stubs as bps
+from curiosity_bluesky import end_in_order, told_to_end
+told_to_end.AT_ONCE = 0.0
+RE = RunEngine({})
+end_in_order(RE)
+def stubborn():
+    while True:
+        try:
+            print("step", flush=True)
+            yield from bps.sleep(1000)
+        except Exception:
+            pass
+RE(stubborn())
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        steps = 0
+        for line in process.stdout:
+            if line == "step\n":
+                steps += 1
+                process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG) == -signal.SIGTERM and steps == 3
 
 
 @pytest.mark.slow

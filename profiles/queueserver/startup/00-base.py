@@ -11,7 +11,9 @@ from curiosity_bluesky.adapters.zeromq import SealedPublisher
 catalog = connect()  # $CURIOSITY_CATALOG, else ./runs
 
 RE = RunEngine({})
-end_in_order(RE)  # SIGTERM: devices are told, the run is closed
+# SIGTERM: devices are told, the run is closed. The worker catches what a plan raises and would live
+# on, so the catalogue is closed here, and the process ended.
+end_in_order(RE, last=catalog.close)
 RE.subscribe(catalog.writer())
 if "CURIOSITY_DOCUMENTS" in os.environ:  # address of a 0MQ proxy
     RE.subscribe(SealedPublisher(os.environ["CURIOSITY_DOCUMENTS"]))  # with $CURIOSITY_AGENT_TOKEN
