@@ -15,14 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
 from support import QUICK, until
 from test_writer import documents_of, same
 from test_writer import until as patiently
 
-from curiosity_bluesky import connect, curiosity_plan
+from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan
+from curiosity_bluesky.ends import End, Kind
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.journal import documents
+from curiosity_bluesky.exploring import Course
+from curiosity_bluesky.journal import RunJournal, documents, overfull
+from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.plans import explore
 from curiosity_bluesky.server import EmbeddedServer, LogFile
 from curiosity_bluesky.views import LiveView
 from curiosity_bluesky.writer import JournaledWriter
@@ -52,7 +57,7 @@ def tmpfs(tmp_path: Path) -> Iterator[Disk]:
     def full(yes: bool) -> None:
         ballast = folder / "ballast"
         if not yes:
-            ballast.unlink()
+            ballast.unlink(missing_ok=True)
             return
         with suppress(OSError), open(ballast, "wb", buffering=0) as file:
             while file.write(bytes(4096)) == 4096:
@@ -87,22 +92,39 @@ def catalog(tmp_path_factory):
         yield opened
 
 
-def on_disk(catalog: Any, disk: Disk, **options: Any) -> JournaledWriter:
-    """Return a writer whose journals are on that disk, and the catalogue on another."""
-    folder = disk.folder / "journal"
-    folder.mkdir(parents=True)
-    writer = JournaledWriter(catalog._connection.open, folder, retry=(0.05, 0.1), **options)
-    return writer
+@pytest.fixture
+def on_disk() -> Iterator[Callable[..., JournaledWriter]]:
+    """Return what makes a writer whose journals are on a disk; none is left full by any test."""
+    made: list[tuple[JournaledWriter, Disk]] = []
+
+    def make(tiled: Callable[[], Any], disk: Disk, **options: Any) -> JournaledWriter:
+        folder = disk.folder / "journal"
+        folder.mkdir(parents=True, exist_ok=True)
+        made.append((JournaledWriter(tiled, folder, retry=(0.05, 0.1), **options), disk))
+        return made[-1][0]
+
+    yield make
+    for writer, disk in made:
+        runs = list(writer._runs.values())
+        disk.full(False)
+        writer.close(timeout=0.01)
+        for run in runs:
+            run.journal.close()
+        assert not [run for run in runs if overfull(run.journal.uid)]
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
 
 
+def of_the_journal(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [text for text in said(caplog) if "journal" in text]
+
+
 def test_the_plan_pauses_while_documents_wait_and_goes_on_when_there_is_room(
-    catalog, disk, RE, instrument, caplog
+    catalog, disk, on_disk, RE, instrument, caplog
 ):
-    writer = on_disk(catalog, disk, may_wait=3)
+    writer = on_disk(catalog._connection.open, disk, may_wait=3)
     # Tiled lags behind, so that the journal is all there is.
     writer._turn = lambda: [run.journal.retry() for run in list(writer._runs.values())]
     emitted: list[tuple[str, dict[str, Any]]] = []
@@ -125,7 +147,7 @@ def test_the_plan_pauses_while_documents_wait_and_goes_on_when_there_is_room(
     there = len(list(documents(next((disk.folder / "journal").glob("*.jsonl")))))
     assert there + writer.in_memory == len(emitted)
     assert writer.status.startswith(f"{writer.in_memory} documents wait in memory alone (No space")
-    full, pauses = said(caplog)
+    full, pauses = of_the_journal(caplog)
     assert "make room on that disk" in full
     assert pauses.startswith(f"{writer.in_memory} documents wait in memory alone, since the disk")
     assert "The plan pauses" in pauses and "RE.resume() goes on" in pauses
@@ -135,7 +157,8 @@ def test_the_plan_pauses_while_documents_wait_and_goes_on_when_there_is_room(
     disk.full(False)
     RE.resume()
     until(lambda: not writer.in_memory)
-    assert len(said(caplog)) == 4 and "nothing is missing" in said(caplog)[-1]
+    told = of_the_journal(caplog)
+    assert len(told) == 4 and "nothing is missing" in told[-1]
     [path] = (disk.folder / "journal").glob("*.jsonl")
     assert [(n, d["uid"]) for n, d in documents(path)] == [(n, d["uid"]) for n, d in emitted]
     del writer._turn
@@ -145,8 +168,63 @@ def test_the_plan_pauses_while_documents_wait_and_goes_on_when_there_is_room(
     same(emitted, catalog.documents(emitted[0][1]["uid"]))
 
 
-def test_what_waits_is_written_without_another_document(catalog, injected, caplog):
-    writer = on_disk(catalog, injected)
+@pytest.mark.parametrize("mine", [True, False])
+def test_only_the_disk_of_its_own_run_stops_a_plan(injected, RE, instrument, mine):
+    injected.full(True)
+    other = RunJournal(injected.folder, "another-run", may_wait=0)
+    other.append("start", {"uid": "another-run"})
+    assert overfull("another-run")
+
+    def journalled(name: str, doc: dict[str, Any]) -> None:
+        if mine and name == "start":
+            other.uid = doc["uid"]
+
+    plan = curiosity_plan(
+        [instrument.spectrometer], instrument.stage.x, instrument.stage.y, instrument.imager,
+        num_points=3, strategy="random", parameters={**QUICK, "n_seeds": 3},
+    )  # fmt: skip
+    if mine:
+        with pytest.raises(RunEngineInterrupted):
+            RE(plan, journalled)
+        injected.full(False)
+        RE.resume()
+    else:
+        RE(plan, journalled)
+    injected.full(False)
+    assert other.close()
+
+
+@pytest.mark.parametrize("attended", [True, False])
+def test_where_nobody_can_make_room_the_run_ends_and_says_so(
+    injected, on_disk, instrument, attended, caplog
+):
+    RE, found = RunEngine({}), []
+    writer = on_disk(lambda: None, injected, may_wait=0)
+    writer._turn = lambda: None
+
+    def fill(name: str, doc: dict[str, Any]) -> None:
+        found.append((name, doc))
+        injected.full(len(found) > 8)
+
+    RE.subscribe(writer)
+    RE.subscribe(fill)
+    agent = CuriosityAgent(Strategy.named("random", budget=30, **{**QUICK, "n_seeds": 3}), 0)
+    devices = [instrument.spectrometer], instrument.stage.x, instrument.stage.y, instrument.imager
+    plan = explore(agent, *devices, course=Course(attended=attended))
+    if attended:
+        with pytest.raises(RunEngineInterrupted):
+            RE(plan)
+        RE.stop()
+    else:
+        RE(plan)
+    end = End.of(found[-1][1])
+    assert end.kind is Kind.DISK and "documents wait in memory alone" in end.text
+    assert ("The plan pauses: make room there" in caplog.text) == attended
+    assert ("The run ends" in caplog.text) == (not attended)
+
+
+def test_what_waits_is_written_without_another_document(catalog, injected, on_disk, caplog):
+    writer = on_disk(catalog._connection.open, injected)
     writer._advance = lambda uid, run: None  # Tiled is of no concern here
     emitted = documents_of("run-waits")
     for document in emitted[:2]:
@@ -163,7 +241,7 @@ def test_what_waits_is_written_without_another_document(catalog, injected, caplo
     writer.close(timeout=0.01)
 
 
-def test_a_process_that_ends_while_the_disk_is_full_says_what_is_lost(injected, caplog):
+def test_a_process_that_ends_while_the_disk_is_full_says_what_is_lost(injected, on_disk, caplog):
     full = threading.Event()
 
     def away() -> None:
@@ -171,8 +249,7 @@ def test_a_process_that_ends_while_the_disk_is_full_says_what_is_lost(injected, 
         raise InputError("the server is on that disk, too")
 
     folder = injected.folder / "journal"
-    folder.mkdir(parents=True)
-    writer = JournaledWriter(away, folder, where="runs")
+    writer = on_disk(away, injected, where="runs")
     emitted = documents_of("run-lost")
     for document in emitted[:4]:
         writer(*document)
@@ -252,8 +329,8 @@ def test_a_demo_on_a_full_disk_ends_and_says_what_is_so(tmpfs):
         assert summary.status == "interrupted"
 
 
-def test_tiled_on_another_disk_gets_what_waits_from_memory(catalog, injected):
-    writer = on_disk(catalog, injected)
+def test_tiled_on_another_disk_gets_what_waits_from_memory(catalog, injected, on_disk):
+    writer = on_disk(catalog._connection.open, injected)
     emitted = documents_of("run-elsewhere")
     for document in emitted[:3]:
         writer(*document)

@@ -249,7 +249,8 @@ def test_a_journal_with_events_that_nothing_describes_is_written_and_stays(catal
     uid, _ = run
     path = journalled(catalog, run, until=-1)
     more = RunJournal(catalog.journal, uid)
-    more.append("event", {"descriptor": "?", "seq_num": 1, "time": 0.0, "data": {}})
+    known = {"uid": "e", "seq_num": 1, "time": 0.0, "data": {}, "timestamps": {}}
+    more.append("event", {"descriptor": "?", **known})
     more.close()
     for _ in range(2):
         [recovered] = catalog.recover()
