@@ -39,6 +39,12 @@ PATIENCE = 10.0
 AGAIN = 1.0
 """Pause before a journal whose disk is full is tried again, s."""
 
+LARGE_EVENT = 100_000
+"""Bytes of an event's line in the journal from which it goes into Tiled at once.
+
+As lists of numbers, ten maps that wait for their batch to fill take tens of megabytes.
+"""
+
 
 class JournaledWriter:
     """A document callback: to a journal on disk at once, to Tiled in the background.
@@ -372,6 +378,7 @@ class JournaledWriter:
             for _, name, doc in found:
                 if name == "event" and not lacks(name, doc):  # a pause may have repeated some
                     last[doc["descriptor"]] = max(doc["seq_num"], last.get(doc["descriptor"], 0))
+            before = run.position
             for position, name, doc in found:
                 if self._given_up:
                     raise BrokenOff
@@ -379,8 +386,10 @@ class JournaledWriter:
                     run.feed = RunFeed(self._client, self._batch_size)
                 known = name == "event" and not lacks(name, doc)
                 more = known and doc["seq_num"] < last[doc["descriptor"]]
-                waits = more and not run.feed.tally.external
-                run.feed(name, doc, position=position, waits=waits)
+                large = known and position - before > LARGE_EVENT
+                waits = more and not run.feed.tally.external and not large
+                run.feed(name, doc, position=position, waits=waits, flush=large)
+                before = position
                 with self._guard:
                     run.position = position
                     run.taken += 1
