@@ -64,7 +64,8 @@ class JournaledWriter:
     journal
         Directory of the journals.
     batch_size
-        Events that are written to Tiled at once; 1 shows each as soon as it is there.
+        Events that are written to Tiled at once; 1 shows each as soon as it is there. An event
+        of more than `LARGE_EVENT` bytes does not wait for others.
     retry
         Pause after the first trouble, doubled each time, and the longest one, s.
     where
