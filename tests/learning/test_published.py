@@ -91,7 +91,8 @@ RECORDED = {
 
 The first three of each are of the seeds 0, 1, 2 on the machine of
 ``docs/vatsavai2025-latent.md``, 2026-11-21. The further ones of the k-means seeds are of the seeds
-0 and 1 on another machine, 2026-11-30.
+0 and 1 on another machine, 2026-11-30. Elsewhere seed 1 gave a hidden nMSE of 1.106 once; the
+score of that run is not known, so it is left out. The mean of three holds one such run.
 """
 CHANCE = 0.001
 """How often a learner that is as it was may fall outside of a bound."""
@@ -136,8 +137,7 @@ def test_the_authors_data_gives_the_published_scores(arm, name, parameters, reco
     """The means over the seeds 0, 1, 2 are within what the recorded runs let expect.
 
     One run is one draw: k-means turns last bits, which another processor rounds otherwise, into
-    other seeds (docs/vatsavai2025-latent.md), and these into another hidden nMSE. Where the
-    processor is that of recorded runs, they come out again and nothing is drawn.
+    other seeds (docs/vatsavai2025-latent.md), and these into another hidden nMSE.
     """
     data = np.load(DATA)
     image, spectra = data[:, :, 25], data[:, :, 49:]
