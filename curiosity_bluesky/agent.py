@@ -38,9 +38,12 @@ from curiosity_bluesky.learning import (
     Training,
 )
 from curiosity_bluesky.learning.protocols import EpochHook
+from curiosity_bluesky.learning.threads import give_back_what_is_free
 
 logger = logging.getLogger("curiosity_bluesky")
 
+TRIM_EVERY = 20
+"""Decisions after which the process gives back what memory it does not use."""
 _SAY_EVERY = 5.0
 """Seconds between two log messages about a long training."""
 
@@ -222,6 +225,7 @@ class CuriosityAgent:
         # Documents wait here until the explorer is free: the RunEngine never waits for it.
         self._inbox: deque[Item | None] = deque([survey])
         self._explorer: Explorer | None = None
+        self._decisions = 0
         self._busy = threading.Lock()
         self._cancelled = threading.Event()
         _AGENTS.add(self)
@@ -304,6 +308,9 @@ class CuriosityAgent:
             shown = explorer.maps(lookahead=lookahead) if due else None
             trainings = explorer.take_trainings()
             self._show(explorer)
+            self._decisions += 1
+            if self._decisions % TRIM_EVERY == 0:
+                give_back_what_is_free()
         return Decided(proposals, why, trainings, shown)
 
     @property

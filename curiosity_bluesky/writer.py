@@ -40,6 +40,12 @@ PATIENCE = 10.0
 AGAIN = 1.0
 """Pause before a journal whose disk is full is tried again, s."""
 
+LARGE_EVENT = 100_000
+"""Bytes of an event's line in the journal from which it goes into Tiled at once.
+
+As lists of numbers, ten maps that wait for their batch to fill take tens of megabytes.
+"""
+
 
 class JournaledWriter:
     """A document callback: to a journal on disk at once, to Tiled in the background.
@@ -59,7 +65,8 @@ class JournaledWriter:
     journal
         Directory of the journals.
     batch_size
-        Events that are written to Tiled at once; 1 shows each as soon as it is there.
+        Events that are written to Tiled at once; 1 shows each as soon as it is there. An event
+        of more than `LARGE_EVENT` bytes does not wait for others.
     retry
         Pause after the first trouble, doubled each time, and the longest one, s.
     where
@@ -373,6 +380,7 @@ class JournaledWriter:
             for _, name, doc in found:
                 if name == "event" and not lacks(name, doc):  # a pause may have repeated some
                     last[doc["descriptor"]] = max(doc["seq_num"], last.get(doc["descriptor"], 0))
+            before = run.position
             for position, name, doc in found:
                 if self._given_up:
                     raise BrokenOff
@@ -380,8 +388,10 @@ class JournaledWriter:
                     run.feed = RunFeed(self._client, self._batch_size)
                 known = name == "event" and not lacks(name, doc)
                 more = known and doc["seq_num"] < last[doc["descriptor"]]
-                waits = more and not run.feed.tally.external
-                run.feed(name, doc, position=position, waits=waits)
+                large = known and position - before > LARGE_EVENT
+                waits = more and not run.feed.tally.external and not large
+                run.feed(name, doc, position=position, waits=waits, flush=large)
+                before = position
                 with self._guard:
                     run.position = position
                     run.taken += 1

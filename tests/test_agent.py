@@ -21,6 +21,7 @@ from bluesky.utils import RunEngineInterrupted
 from support import collected_run, each, events, few, measurable, normal, paused_run, whole_events
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
+from curiosity_bluesky import agent as agent_module
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import Course, explore
@@ -520,6 +521,16 @@ def without_decided_by(documents):
             }
             doc = {**doc, **kept}
         yield name, doc
+
+
+def test_now_and_then_a_decision_gives_back_memory_that_nothing_uses(monkeypatch):
+    agent, given, counts = CuriosityAgent.from_documents(documents_of("sobol")), [], []
+    monkeypatch.setattr(agent_module, "TRIM_EVERY", 3)
+    monkeypatch.setattr(agent_module, "give_back_what_is_free", lambda: given.append(0))
+    for _ in range(7):
+        agent.decide(1)
+        counts.append(len(given))
+    assert counts == [0, 0, 1, 1, 1, 2, 2]
 
 
 def test_a_run_of_an_older_version_does_not_say_who_decided(RE, instrument):

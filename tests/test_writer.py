@@ -27,7 +27,7 @@ from curiosity_bluesky.connection import alive
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.journal import RunJournal
 from curiosity_bluesky.server import EmbeddedServer
-from curiosity_bluesky.writer import JournaledWriter, _Run
+from curiosity_bluesky.writer import LARGE_EVENT, JournaledWriter, _Run
 
 KEY = "secret"
 QUICK_RETRY = (0.1, 0.5)
@@ -274,6 +274,22 @@ def documents_of(uid: str, n: int = 4) -> list[tuple[str, dict[str, Any]]]:
         *(("event", event) for event in events),
         ("stop", stop | {"reason": "", "num_events": {"primary": n}}),
     ]
+
+
+def test_a_large_event_goes_in_at_once_with_those_before_it(tmp_path):
+    """Else as many as a batch has would wait in memory, each some megabytes of numbers."""
+    documents = documents_of("large")
+    documents[3][1]["uid"] = "x" * 2 * LARGE_EVENT  # its second event
+    with connect(tmp_path / "runs") as catalog:
+        writer = catalog.writer(batch_size=1000, retry=QUICK_RETRY)
+        for name, doc in documents[:5]:
+            writer(name, doc)
+        catalog.flush()
+        assert len(catalog.client["large"]["primary"].read()["time"]) == 2
+        for name, doc in documents[5:]:
+            writer(name, doc)
+        catalog.flush()
+        assert len(catalog.client["large"]["primary"].read()["time"]) == 4
 
 
 @pytest.mark.slow

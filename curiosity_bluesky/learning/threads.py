@@ -70,3 +70,13 @@ def give_back_what_is_large() -> None:
     """
     if "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", ()):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MAPPED)
+
+
+def give_back_what_is_free() -> None:
+    """Have malloc give the system what it keeps of memory that nothing uses, in all its heaps.
+
+    The documents of a run pass through a dozen threads as text and as arrays of less than
+    `MAPPED`, and leave holes behind: 0.2 GiB after 200 spectra. It takes some milliseconds.
+    """
+    if "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", ()):
+        ctypes.CDLL(None).malloc_trim(0)

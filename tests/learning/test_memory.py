@@ -2,14 +2,16 @@
 
 import ctypes
 import dataclasses
+import resource
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from curiosity_bluesky.learning import Explorer, Observation, Patches, Proposal, Strategy, Survey
 from curiosity_bluesky.learning import gaussian_process as gp
-from curiosity_bluesky.learning.threads import MAPPED, one_thread
+from curiosity_bluesky.learning.threads import MAPPED, give_back_what_is_free, one_thread
 from sim_devices import SyntheticSample
 
 SIDE = 44
@@ -42,6 +44,33 @@ def test_a_large_array_gives_its_memory_back_whatever_was_freed_before():
     assert mallinfo().hblks == before + 1
     del array
     assert mallinfo().hblks == before
+
+
+@pytest.mark.skipif(
+    not (hasattr(ctypes.CDLL(None), "malloc_trim") and Path("/proc/self/statm").exists()),
+    reason="needs the GNU C library on Linux",
+)
+def test_holes_in_the_heap_are_given_back():
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    blocks = [libc.malloc(MAPPED // 8) for _ in range(512)]
+    for block in blocks:
+        ctypes.memset(block, 1, MAPPED // 8)
+    kept = blocks[::8]  # so that the others are holes, and not the end of the heap
+    for block in set(blocks) - set(kept):
+        libc.free(block)
+    before = resident()
+    give_back_what_is_free()
+    given_back = before - resident()
+    for block in kept:
+        libc.free(block)
+    assert given_back > 256 * (MAPPED // 8)  # of 448
+
+
+def resident():
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @pytest.fixture(scope="module")

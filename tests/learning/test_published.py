@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy import stats
 from torch import nn
 
 from curiosity_bluesky.learning import Explorer, Observation, Scorer, Strategy, Survey
@@ -74,29 +76,68 @@ def test_error_net_is_3_128_1_with_dropout_a_tenth(built):
 
 SEEDS = range(3)
 
+RECORDED = {
+    "random seeds": [(0.941, 12.98), (0.947, 13.47), (0.979, 13.23)],
+    "k-means seeds": [
+        (0.981, 13.54),
+        (1.013, 13.68),
+        (0.950, 13.32),
+        (0.936, 13.10),
+        (0.975, 13.51),
+    ],
+    "random pixels": [(0.948, 13.35), (0.960, 13.60), (0.933, 13.51)],
+}
+"""Hidden nMSE and smallest published score of single runs.
+
+The first three of each are of the seeds 0, 1, 2 on the machine of
+``docs/vatsavai2025-latent.md``, 2026-11-21. The further ones of the k-means seeds are of the seeds
+0 and 1 on another machine, 2026-11-30. Elsewhere seed 1 gave a hidden nMSE of 1.106 once; the
+score of that run is not known, so it is left out. The mean of three holds one such run.
+"""
+CHANCE = 0.001
+"""How often a learner that is as it was may fall outside of a bound."""
+
+
+def bounds(arm: str) -> tuple[NDArray, NDArray]:
+    """Where the means of as many further runs are, hidden nMSE and published score.
+
+    A prediction interval: the recorded mean is uncertain as well. The standard deviation is
+    pooled over the three arms, and Student's t makes up for how few runs it is of.
+    """
+    runs = [np.array(found) for found in RECORDED.values()]
+    freedom = sum(len(found) - 1 for found in runs)
+    squares = sum(((found - found.mean(axis=0)) ** 2).sum(axis=0) for found in runs)
+    here = np.array(RECORDED[arm])
+    error = np.sqrt(squares / freedom * (1 / len(SEEDS) + 1 / len(here)))
+    far = stats.t.ppf(1 - CHANCE / 2, freedom) * error
+    return here.mean(axis=0) - far, here.mean(axis=0) + far
+
+
+@pytest.mark.parametrize("arm", RECORDED)
+def test_the_bounds_hold_what_was_recorded_and_exclude_the_mean_spectrum(arm):
+    low, high = bounds(arm)
+    first = np.mean(RECORDED[arm][: len(SEEDS)], axis=0)
+    assert (low < first).all() and (first < high).all()
+    assert high[1] < 14.49  # the score of always predicting the mean spectrum, same page
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(not DATA.exists(), reason=f"the authors' data is not there: {DATA}")
 @pytest.mark.parametrize(
-    ("name", "parameters"),
+    ("arm", "name", "parameters"),
     [
-        ("vatsavai2025-latent", {"seeding": "random"}),
-        ("vatsavai2025-latent", {"seeding": "kmeans"}),
-        ("random", {"predictor": "im2spec"}),
+        ("random seeds", "vatsavai2025-latent", {"seeding": "random"}),
+        ("k-means seeds", "vatsavai2025-latent", {"seeding": "kmeans"}),
+        ("random pixels", "random", {"predictor": "im2spec"}),
     ],
-    ids=["random seeds", "k-means seeds", "random pixels"],
+    ids=list(RECORDED),
 )
-def test_the_authors_data_gives_the_published_scores(name, parameters, record_property):
-    """The mean over three seeds is that of the authors' learner, within what it spreads by itself.
+def test_the_authors_data_gives_the_published_scores(arm, name, parameters, record_property):
+    """The means over the seeds 0, 1, 2 are within what the recorded runs let expect.
 
-    One seed is one draw: k-means turns last bits, which another processor rounds otherwise, into
-    other seeds (docs/vatsavai2025-latent.md), and these into another hidden nMSE. With k-means
-    it was 0.981, 1.013 and 0.950 for the seeds 0, 1, 2 where that page was written, and 1.106 for
-    seed 1 elsewhere: 0.03 to 0.08 of standard deviation (the authors' own code: 0.93 +- 0.04, five
-    runs). So 1.10 is 1 to 4 deviations from the mean of single runs, and of nine one is beyond it
-    now and then. The same bounds are asked of the mean of three, which is 2 to 6 of its own
-    deviations away: there a learner that learns something else is found.
+    One run is one draw: k-means turns last bits, which another processor rounds otherwise, into
+    other seeds (docs/vatsavai2025-latent.md), and these into another hidden nMSE.
     """
     data = np.load(DATA)
     image, spectra = data[:, :, 25], data[:, :, 49:]
@@ -112,5 +153,6 @@ def test_the_authors_data_gives_the_published_scores(name, parameters, record_pr
         scores.append(scorer.summary())
         print(name, parameters, seed, scores[-1])
     record_property("scores", scores)
-    assert 0.80 <= np.mean([one["hidden_nmse"] for one in scores]) <= 1.10
-    assert 12.3 <= np.mean([one["published_score"] for one in scores]) <= 14.6
+    means = [np.mean([one[key] for one in scores]) for key in ("hidden_nmse", "published_score")]
+    low, high = bounds(arm)
+    assert (low <= means).all() and (means <= high).all(), (low, means, high)
