@@ -173,7 +173,7 @@ def test_per_second_takes_its_rates_from_the_devices_and_records_them():
     [
         ({"time_budget": 0.0}, "time_budget is 0.0; expected seconds"),
         ({"time_budget": math.inf}, "expected seconds"),
-        ({"num_points": 0}, "expected 1 or more"),
+        ({"num_points": 0}, "1 or more"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_moves(settings, said):
