@@ -136,7 +136,8 @@ def test_no_area_gets_more_spectra_than_allowed(instrument, batch):
 
 def test_a_spectrum_that_failed_is_not_repeated_where_one_is_all_that_is_allowed(instrument):
     instrument.microscope.faults = Faults(nan=0.5, seed=1)
-    found = run(instrument, max_per_area=[1, 0.0], retries=3, num_points=6)
+    settings = {"retries": 3, "num_points": 6, "max_failures": 99}  # given up at once, each counts
+    found = run(instrument, max_per_area=[1, 0.0], **settings)
     tried = [(e["stage_x"], e["stage_y"]) for e in events(found, "primary")]
     assert instrument.microscope.faults.happened["nan"] > 0
     assert len(set(tried)) == len(tried), "one spectrum at a place, good or bad"
