@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from curiosity_bluesky.checks import LARGEST, LONGEST, number, shown, whole
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.acts import packed, unpacked
@@ -83,7 +85,11 @@ class Steering:
         by_pixel = row is not None and col is not None
         if by_pixel == (x is not None and y is not None):
             raise InputError("add wants a pixel, add(row, col), or a position, add(x=..., y=...)")
-        self._ask("add", {"row": row, "col": col} if by_pixel else {"x": x, "y": y})
+        if by_pixel:
+            pixel = {"row": row, "col": col}
+            self._ask("add", {key: whole(key, n, -LARGEST) for key, n in pixel.items()})
+        else:
+            self._ask("add", {key: number(key, n, -LONGEST) for key, n in {"x": x, "y": y}.items()})
 
     def mask(
         self,
@@ -108,6 +114,12 @@ class Steering:
         """
         if (where is None) == (x is None and y is None):
             raise InputError("mask wants an array, mask(where), or a rectangle, mask(x=, y=) in um")
+        for name, ends in (("x", x), ("y", y)):
+            if ends is not None:
+                if not isinstance(ends, Sequence | np.ndarray) or len(ends) != 2:
+                    raise InputError(f"{name} is {shown(ends)}; expected from and to, in um")
+                for end in ends:
+                    number(name, end, -math.inf, math.inf, what="from and to, in um")
         self._ask("mask", packed(where) if where is not None else {"x": x, "y": y})
 
     def veto(self, row: int | None = None, col: int | None = None) -> None:
@@ -249,7 +261,7 @@ class Steering:
                     )
             row, col = survey.pixel(x, y)
         else:
-            row, col = int(wanted["row"]), int(wanted["col"])
+            row, col = wanted["row"], wanted["col"]
         rows, cols = survey.shape
         if not (0 <= row < rows and 0 <= col < cols):
             raise InputError(
@@ -328,10 +340,6 @@ def _check_before(kind: str, wanted: Mapping[str, Any]) -> None:
         Strategy.named(wanted["strategy"], **wanted["parameters"])
     if kind == "set" and "budget" in wanted["parameters"]:
         Strategy.named("random", budget=wanted["parameters"]["budget"])
-    if kind == "add":
-        for name, value in wanted.items():
-            if not isinstance(value, int | float | np.number):
-                raise InputError(f"{name} is {value!r}; expected a number")
 
 
 def _in_words(wanted: Mapping[str, Any]) -> str:

@@ -314,7 +314,7 @@ def test_one_bad_wish_before_a_run_costs_no_other():
         steering.strategy("nosuch")
     with pytest.raises(InputError, match="the number of points is -1"):
         steering.budget(-1)
-    with pytest.raises(InputError, match="row is 'a'; expected a number"):
+    with pytest.raises(InputError, match="row is 'a'; expected a whole number"):
         steering.add("a", "b")  # pyright: ignore[reportArgumentType]
     steering.mask(x=(0.0, 0.08))
     steering.add(999, 3)
@@ -324,6 +324,23 @@ def test_one_bad_wish_before_a_run_costs_no_other():
     documents = run(steering, RE=RE)
     assert pixels(documents)[0] == (7, 8)
     assert all(d["x"] > 0.08 for d in events(documents, "decisions"))
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda s: s.add(float("nan"), 1), "row is nan; expected a whole number"),
+        (lambda s: s.add(1, 1.5), "col is 1.5; expected a whole number"),
+        (lambda s: s.add(x=float("nan"), y=0.0), "x is nan; expected a number"),
+        (lambda s: s.add(x=0.0, y=2j), "y is 2j; expected a number"),
+        (lambda s: s.mask(x=("a", 1.0)), "x is 'a'; expected from and to"),
+        (lambda s: s.mask(y=(0.0, float("nan"))), "y is nan; expected from and to"),
+        (lambda s: s.mask(y=3.0), "y is 3.0; expected from and to, in um"),
+    ],
+)
+def test_what_is_no_number_is_refused_before_a_run(ask, said):
+    with pytest.raises(InputError, match=said):
+        ask(Steering())
 
 
 def test_a_call_that_says_too_little_or_too_much_is_refused():
