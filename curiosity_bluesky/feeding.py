@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,17 @@ def passes(error: Exception) -> bool:
         status = error.response.status_code
         return status >= 500 or status in _PASSING
     return False
+
+
+_feeding = threading.local()
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    """Drop the warning of each failed request: our writer logs one message for each condition."""
+    return not getattr(_feeding, "now", False)
+
+
+logging.getLogger(TiledWriter.__module__).addFilter(_is_of_others)
 
 
 class _Normalizer(RunNormalizer):
@@ -117,7 +129,11 @@ class RunFeed:
         writer = self._normalizer and self._normalizer.run_writer
         if writer is not None:
             writer._batch_size = AT_ONCE if waits else 1 if flush else self.batch_size
-        self._writer(name, doc)
+        _feeding.now = True
+        try:
+            self._writer(name, doc)
+        finally:
+            _feeding.now = False
 
 
 # Bad gateway, service unavailable, gateway timeout: of a proxy whose server is down.

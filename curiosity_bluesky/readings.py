@@ -127,7 +127,7 @@ def read(device: Readable) -> MsgGenerator[dict[str, Any]]:
     while reading is None:
         if not (yield from answered()):
             raise InputError(
-                f"nobody answers for {device.name}: the plan goes by what is read, so it cannot "
+                f"no RunEngine reads {device.name}: the plan depends on its readings, so it cannot "
                 "be simulated without a RunEngine; curiosity_plan(..., dry_run=True) shows what "
                 "would be done, and bluesky.simulators.RunEngineSimulator takes answers to `read`"
             )

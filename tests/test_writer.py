@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import signal
@@ -13,6 +14,7 @@ import time
 import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -501,3 +503,18 @@ def test_whoever_joined_takes_over_when_the_owner_ends(RE, instrument, tmp_path)
     assert not list((tmp_path / "runs" / "journal").glob("*.jsonl"))
     with connect(tmp_path / "runs") as catalog:
         assert read(catalog[uid]).sizes["point"] == 6
+
+
+def test_a_failed_request_is_said_by_our_writer_alone(caplog):
+    """Tiled's own writer warns of each request; another TiledWriter of the process still does."""
+    from bluesky_tiled_plugins import TiledWriter
+
+    from curiosity_bluesky.feeding import RunFeed
+
+    library = logging.getLogger(TiledWriter.__module__)
+    feed = RunFeed(SimpleNamespace(include_data_sources=lambda: None), 1)
+    feed._writer = lambda name, doc: library.warning("Appending 1 rows failed")
+    feed("start", {"uid": "run-1", "time": 1.0})
+    assert caplog.messages == []
+    library.warning("of another writer")
+    assert caplog.messages == ["of another writer"]
