@@ -124,6 +124,19 @@ def mortal(ports, file):
         ioc.close()
 
 
+def test_arrays_are_whole_before_channel_access_has_told_them(instrument):
+    """As just after the connection: pyepics would take the first value for all of them."""
+    driver = instrument.spectrometer.driver
+    whole = driver.spectrum_settings["sample_source"], driver.spectrum_axis[2], driver._channels
+    records = driver.records
+    for one in (driver._setting_signal("sample_source"), records.axis, records.channels):
+        one._read_pv._args.update(value=None, count=1)
+    axis = driver.spectrum_axis[2]
+    assert (driver.spectrum_settings["sample_source"], driver._channels) == (whole[0], whole[2])
+    assert len(whole[0]) > 1
+    np.testing.assert_array_equal(axis, whole[1])
+
+
 def run(instrument, RE=None, callback=lambda *_: None, **settings):
     documents = []
 

@@ -101,12 +101,20 @@ def number(signal: Any) -> float:
     return float(signal.get())
 
 
+def told(signal: Any) -> Any:
+    """Return the value that Channel Access has told last, an array in its full length.
+
+    Before the first update of an array pyepics takes its length for 1, and would read and keep
+    one value.
+    """
+    pv = signal._read_pv
+    count = pv.nelm if signal.connected and pv._args["value"] is None else None
+    return signal.get(count=count, as_string=False)
+
+
 def text(signal: Any, fresh: bool = False) -> str:
     """Return a text, which may be a string or a waveform of characters."""
-    if fresh:
-        value = now(signal, count=signal._read_pv.nelm)["value"]
-    else:
-        value = signal.get(as_string=False)
+    value = now(signal, count=signal._read_pv.nelm)["value"] if fresh else told(signal)
     if isinstance(value, str):
         return value
     return bytes(np.atleast_1d(value).astype(np.uint8)).split(b"\0")[0].decode(errors="replace")
@@ -114,7 +122,7 @@ def text(signal: Any, fresh: bool = False) -> str:
 
 def texts(signal: Any) -> list[str]:
     """Return an array of strings, of which pyepics makes a string if there is only one."""
-    return [str(text) for text in np.atleast_1d(signal.get())]
+    return [str(text) for text in np.atleast_1d(told(signal))]
 
 
 def as_error(message: str) -> Exception:

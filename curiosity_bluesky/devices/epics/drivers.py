@@ -17,6 +17,7 @@ from curiosity_bluesky.devices.epics.access import (
     put,
     text,
     texts,
+    told,
 )
 
 
@@ -144,7 +145,7 @@ class EpicsImageDriver(RecordsDriver):
     @property
     def image_axes(self) -> tuple[NDArray, NDArray]:
         """The grid's x (columns,) and y (rows,), um."""
-        return np.atleast_1d(self.records.x.get()), np.atleast_1d(self.records.y.get())
+        return np.atleast_1d(told(self.records.x)), np.atleast_1d(told(self.records.y))
 
     @property
     def scan_seconds(self) -> float:
@@ -180,7 +181,7 @@ class EpicsSpectrumDriver(RecordsDriver):
     def spectrum_axis(self) -> tuple[str, str, NDArray]:
         """Name, units and values (points,)."""
         name, units = texts(self.records.axis_name)[0], texts(self.records.axis_units)[0]
-        return name, units, np.atleast_1d(self.records.axis.get())
+        return name, units, np.atleast_1d(told(self.records.axis))
 
     @property
     def spectrum_settings(self) -> Mapping[str, float | str]:
@@ -200,7 +201,7 @@ class EpicsSpectrumDriver(RecordsDriver):
     def _setting(self, name: str) -> float | str:
         signal = self._setting_signal(name)
         is_text = any(kind in cast(Any, signal._read_pv).type for kind in ("char", "string"))
-        return text(signal) if is_text else signal.get()
+        return text(signal) if is_text else told(signal)
 
     @property
     def spectrum_seconds(self) -> float:
