@@ -137,6 +137,28 @@ def test_arrays_are_whole_before_channel_access_has_told_them(instrument):
     np.testing.assert_array_equal(axis, whole[1])
 
 
+def test_a_connection_that_ends_in_the_middle_of_a_request_is_called_lost(served, monkeypatch):
+    from epics import ca
+
+    from curiosity_bluesky.devices.epics import access
+
+    def fails(said):
+        def get(*args, **kwargs):
+            raise ca.CASeverityException("get", said)
+
+        return get
+
+    signal = served.spectrometer.driver.records.counter
+    monkeypatch.setattr(signal._read_pv, "get_with_metadata", fails("Virtual circuit disconnect"))
+    for ask in (access.now, access.told):
+        with pytest.raises(ConnectionError, match="connection to A:.* is lost"):
+            ask(signal)
+    # What the IOC refuses is another matter.
+    monkeypatch.setattr(signal._read_pv, "get_with_metadata", fails("Read access denied"))
+    with pytest.raises(ca.CASeverityException):
+        access.now(signal)
+
+
 def run(instrument, RE=None, callback=lambda *_: None, **settings):
     documents = []
 

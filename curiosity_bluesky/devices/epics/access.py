@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,19 @@ def put(signal: EpicsSignal, value: float) -> None:
             raise lost(signal.pvname)
 
 
+@contextlib.contextmanager
+def _connected(pv: Any) -> Iterator[None]:
+    """Say that the connection is lost where it ends in the middle of a request."""
+    from epics.ca import CASeverityException, ChannelAccessException  # an extra
+
+    try:
+        yield
+    except (CASeverityException, ChannelAccessException) as error:
+        if pv.connected and "disconnect" not in str(error).lower():
+            raise
+        raise lost(pv.pvname) from error
+
+
 def now(signal: Any, count: int | None = None) -> Mapping[str, Any]:
     """Ask the IOC for value, alarm and time of a signal, whatever was told before.
 
@@ -88,9 +102,10 @@ def now(signal: Any, count: int | None = None) -> Mapping[str, Any]:
     pv = signal._read_pv
     info = None
     if signal.connected:
-        info = pv.get_with_metadata(
-            count=count, form="time", timeout=READ_SECONDS, use_monitor=False
-        )
+        with _connected(pv):
+            info = pv.get_with_metadata(
+                count=count, form="time", timeout=READ_SECONDS, use_monitor=False
+            )
     if info is None:
         raise lost(pv.pvname)
     return info
@@ -108,8 +123,9 @@ def told(signal: Any) -> Any:
     one value.
     """
     pv = signal._read_pv
-    count = pv.nelm if signal.connected and pv._args["value"] is None else None
-    return signal.get(count=count, as_string=False)
+    with _connected(pv):
+        count = pv.nelm if signal.connected and pv._args["value"] is None else None
+        return signal.get(count=count, as_string=False)
 
 
 def text(signal: Any, fresh: bool = False) -> str:
