@@ -80,6 +80,6 @@ def _refused(path: Path, why: str) -> InputError:
     return InputError(
         f"{path} {why}. Nothing was changed. Expected the file that was written there: put it back "
         f"from a backup (what is left of a damaged one: `sqlite3 {path.name} .recover`). Nothing "
-        "else says which data are of which run, so it cannot be made anew from them. To begin a "
+        "else says which data are of which run, so it cannot be rebuilt from them. To begin a "
         "new catalogue, give another directory with --catalog, and keep this one"
     )
