@@ -492,7 +492,8 @@ def serve(
     catalog: CatalogOption = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8000,
     private: Annotated[
-        bool, typer.Option("--private", help="Require the key for reading; only you can read the files.")
+        bool,
+        typer.Option("--private", help="Require the key for reading; only you can read the files."),
     ] = False,
     host_name: HostNameOption = None,
 ) -> None:
