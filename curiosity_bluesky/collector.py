@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from curiosity_bluesky.intake import TRIES, BrokenOff, passes, take_in_each
+from curiosity_bluesky.feeding import TRIES, BrokenOff, passes
+from curiosity_bluesky.intake import take_in_each
 from curiosity_bluesky.journal import is_held, journals
 
 logger = logging.getLogger("curiosity_bluesky")

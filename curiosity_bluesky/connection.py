@@ -14,7 +14,7 @@ from tiled.profiles import load_profiles
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.errors import Unreachable as Unreachable
-from curiosity_bluesky.intake import is_away as is_away
+from curiosity_bluesky.feeding import is_away as is_away
 from curiosity_bluesky.permissions import private_directory
 from curiosity_bluesky.server import (
     DirectoryTaken,

@@ -13,16 +13,14 @@ import httpx
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.errors import InputError, Unreachable
-from curiosity_bluesky.feeding import AT_ONCE as AT_ONCE
-from curiosity_bluesky.feeding import TRIES as TRIES
-from curiosity_bluesky.feeding import BrokenOff as BrokenOff
-from curiosity_bluesky.feeding import Mismatch as Mismatch
-from curiosity_bluesky.feeding import RunFeed as RunFeed
-from curiosity_bluesky.feeding import compare as compare
-from curiosity_bluesky.feeding import is_away as is_away
-from curiosity_bluesky.feeding import note as note
-from curiosity_bluesky.feeding import passes as passes
-from curiosity_bluesky.feeding import rewrite as rewrite
+from curiosity_bluesky.feeding import (
+    TRIES,
+    BrokenOff,
+    compare,
+    is_away,
+    note,
+    rewrite,
+)
 from curiosity_bluesky.journal import lock_of, remove
 from curiosity_bluesky.lines import Document, lines
 from curiosity_bluesky.tally import in_turn, tally_of, troubles

@@ -16,14 +16,11 @@ from typing import Any
 
 import filelock
 
-from curiosity_bluesky.lines import UNREAD as UNREAD
-from curiosity_bluesky.lines import Document as Document
-from curiosity_bluesky.lines import Line, line_of, parsed
-from curiosity_bluesky.lines import documents as documents
-from curiosity_bluesky.lines import first_document as first_document
-from curiosity_bluesky.lines import lines as lines
-from curiosity_bluesky.tally import Tally as Tally
-from curiosity_bluesky.tally import tally_of as tally_of
+from curiosity_bluesky.lines import (
+    Line,
+    line_of,
+    parsed,
+)
 
 logger = logging.getLogger("curiosity_bluesky")
 

@@ -31,10 +31,11 @@ from support import QUICK, comparable
 
 from curiosity_bluesky import connect, curiosity_plan, read
 from curiosity_bluesky.catalog import Catalog
-from curiosity_bluesky.intake import compare
-from curiosity_bluesky.journal import Tally, journals
+from curiosity_bluesky.feeding import compare
+from curiosity_bluesky.journal import journals
 from curiosity_bluesky.session import simulated_instrument
 from curiosity_bluesky.shared.serving import SharedCatalogue
+from curiosity_bluesky.tally import Tally
 from sim_devices import SyntheticSample
 
 Documents = list[tuple[str, dict[str, Any]]]

@@ -25,8 +25,9 @@ from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan
 from curiosity_bluesky.ends import End, Kind
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exploring import Course
-from curiosity_bluesky.journal import RunJournal, documents, overfull
+from curiosity_bluesky.journal import RunJournal, overfull
 from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.lines import documents
 from curiosity_bluesky.plans import explore
 from curiosity_bluesky.server import EmbeddedServer, LogFile
 from curiosity_bluesky.views import LiveView

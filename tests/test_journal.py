@@ -16,17 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curiosity_bluesky.journal import (
-    UNREAD,
-    RunJournal,
-    Shortened,
-    Taken,
-    documents,
-    is_held,
-    journals,
-    lines,
-    tally_of,
-)
+from curiosity_bluesky.journal import RunJournal, Shortened, Taken, is_held, journals
+from curiosity_bluesky.lines import UNREAD, documents, lines
+from curiosity_bluesky.tally import tally_of
 
 
 def event(number: int, descriptor: str = "d", **data: Any) -> dict[str, Any]:

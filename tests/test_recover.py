@@ -21,8 +21,11 @@ from zarr.storage import LocalStore
 
 from curiosity_bluesky import connect, read
 from curiosity_bluesky.cli import app
-from curiosity_bluesky.intake import BrokenOff, rewrite, take_in
-from curiosity_bluesky.journal import RunJournal, documents, lines, tally_of
+from curiosity_bluesky.feeding import BrokenOff, rewrite
+from curiosity_bluesky.intake import take_in
+from curiosity_bluesky.journal import RunJournal
+from curiosity_bluesky.lines import documents, lines
+from curiosity_bluesky.tally import tally_of
 
 MEASURE = """
 import sys, time

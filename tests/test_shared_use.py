@@ -39,7 +39,7 @@ from tiled.structures.table import TableStructure
 from curiosity_bluesky import connect, read
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.intake import RunFeed
+from curiosity_bluesky.feeding import RunFeed
 from curiosity_bluesky.journal import journals
 from curiosity_bluesky.shared.cluster import DATABASES, Cluster, free_port
 from curiosity_bluesky.shared.serving import TiledServer, configuration, make_key, prepare
