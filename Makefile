@@ -46,7 +46,7 @@ demo: $(STAMP)  ## the main job on a recorded sample; ARGS go to `curiosity demo
 	@$(BIN)/curiosity demo $(ARGS)
 
 catalogue: $(STAMP)  ## a shared catalogue to try, in ARGS or ./shared-catalogue; needs PostgreSQL
-	@$(BIN)/python -m curiosity_bluesky.shared serve $(or $(ARGS),shared-catalogue)
+	@$(BIN)/python -m curiosity_bluesky.catalog.shared serve $(or $(ARGS),shared-catalogue)
 
 test: $(STAMP)  ## the tests, without the slow ones; ARGS go to pytest
 	@$(BIN)/python -m pytest $(SHARED) $(ARGS)

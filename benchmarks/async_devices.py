@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from machine import about
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
+from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.devices.async_devices import AsyncAFMStage, AsyncSpectrometer
 from curiosity_bluesky.devices.hdf5_imager import HDF5Imager
-from curiosity_bluesky.session import simulated_instrument
 from sim_devices import SyntheticSample
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from machine import about
 from numpy.typing import NDArray
 
-from curiosity_bluesky.pfm import (
+from curiosity_bluesky.devices.pfm import (
     Reduced,
     Steps,
     fit_sho,

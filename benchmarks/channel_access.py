@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from machine import about
 
 from curiosity_bluesky import curiosity_plan
-from curiosity_bluesky.session import Instrument, served_instrument, simulated_instrument
+from curiosity_bluesky.demo import Instrument, served_instrument, simulated_instrument
 from sim_devices import open_sample
 
 ASKED_MS = 30.0

@@ -31,8 +31,8 @@ from curiosity_bluesky import CuriosityAgent, documents
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import Course, explore
-from curiosity_bluesky.registration import MIN_CORRELATION, register
-from curiosity_bluesky.steering import Steering
+from curiosity_bluesky.plans.registration import MIN_CORRELATION, register
+from curiosity_bluesky.plans.steering import Steering
 from sim_devices import Clock, Sample, SimMicroscope, SyntheticSample, list_samples, open_sample
 from sim_devices.drift import Drift, drifting_image
 

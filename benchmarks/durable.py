@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from machine import about
 
-from curiosity_bluesky.journal import RunJournal
+from curiosity_bluesky.catalog.journal import RunJournal
 
 
 def seconds(directory: Path, uid: str, spectra: np.ndarray, durable: bool) -> list[float]:

@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from proxy import Proxy
 
 from curiosity_bluesky import connect
-from curiosity_bluesky.server import EmbeddedServer
-from curiosity_bluesky.writer import JournaledWriter
+from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
+from curiosity_bluesky.catalog.writer import JournaledWriter
 
 
 class Spectrum:

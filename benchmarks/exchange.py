@@ -29,8 +29,8 @@ from recordings import write_usid
 from support import collected_run
 
 from curiosity_bluesky import connect
+from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.exchange import read_nsid, sample_to_sidpy, to_sidpy, write_nsid
-from curiosity_bluesky.session import simulated_instrument
 from sim_devices import Sample, SyntheticSample, open_sample
 
 PACKAGES = ("curiosity_bluesky.cli", "h5py", "sidpy", "pyNSID", "pyUSID", "SciFiReaders")

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from machine import about
 
 from curiosity_bluesky.similarity import Collection, Entry
-from curiosity_bluesky.views.explore.projecting import Projections
+from curiosity_bluesky.views.explore.projections import Projections
 from curiosity_bluesky.views.explore.state import Room
 
 SIZE = 256
@@ -78,7 +78,7 @@ class _Nowhere:
 
 def serve(images: int, cache: Path) -> None:
     """Serve them, and say where."""
-    from curiosity_bluesky.views.explore.serving import PageServer
+    from curiosity_bluesky.views.explore.server import PageServer
 
     room = Room(collection_of(images), {}, _Nowhere(), where="benchmark")
     server = PageServer(room, port=0, cache=cache)

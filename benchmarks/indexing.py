@@ -29,7 +29,7 @@ from machine import about
 
 from curiosity_bluesky import connect
 from curiosity_bluesky.similarity.index import Index
-from curiosity_bluesky.similarity.wallpaper import GROUPS, random_image
+from curiosity_bluesky.similarity.symmetry.wallpaper import GROUPS, random_image
 
 SIDE = 256
 POOL = 32

@@ -29,7 +29,7 @@ from bluesky import RunEngine
 from tiled.queries import Key
 
 from curiosity_bluesky import connect, curiosity_plan, read
-from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.demo import simulated_instrument
 from sim_devices import SyntheticSample
 
 STRATEGIES = ("curious", "grid", "random", "lcmd")

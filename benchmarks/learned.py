@@ -27,10 +27,15 @@ from machine import about
 from retrieval import recorded
 
 from curiosity_bluesky.similarity.descriptors import named
+from curiosity_bluesky.similarity.descriptors.augmentation import (
+    Retaking,
+    Viewing,
+    random_structure,
+    retaken,
+)
+from curiosity_bluesky.similarity.descriptors.learned import NAMES, Learned
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.learned import NAMES, Learned
-from curiosity_bluesky.similarity.places import Retaking, Viewing, random_structure, retaken
-from curiosity_bluesky.similarity.wallpaper import Spoiling, random_image
+from curiosity_bluesky.similarity.symmetry.wallpaper import Spoiling, random_image
 
 SEED = 20_000
 PIXEL = 0.01

@@ -20,16 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from curiosity_bluesky.learning import (
-    Explorer,
-    Observation,
-    Proposal,
-    Strategy,
-    Survey,
-    gaussian_process,
-    gp_predictor,
-    out_of_sample,
-)
+from curiosity_bluesky.learning import Explorer, Observation, Proposal, Strategy, Survey
+from curiosity_bluesky.learning.gp import calibration, kernel, predictor
 
 SIDE = 116
 """Pixels down and across: 112 x 112 whole patches of 5 x 5, 12,544 candidates."""
@@ -201,7 +193,7 @@ def remembered(points: int, side: int = SIDE, refit_every: int = 20, tail: int =
         waiting += decide(lookahead=1)
         measure(waiting.pop(0))
     n, memory = np.array([(row["n"], row["MiB"]) for row in rows]).T
-    large = n > gaussian_process.LARGE
+    large = n > kernel.LARGE
     found: dict[str, Any] = {"points": points, "candidates": len(explorer.patches)}
     found["MiB_before"], found["MiB_after"] = round(before), round(float(memory[-1]))
     found["peak_MiB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -220,7 +212,7 @@ def remembered(points: int, side: int = SIDE, refit_every: int = 20, tail: int =
 def compared(n: int, side: int = 80) -> None:
     """Print what it costs that of many spectra a part finds the hyper-parameters.
 
-    The same `n` random pixels are learned with all of them and with `gaussian_process.LARGE`; both
+    The same `n` random pixels are learned with all of them and with `kernel.LARGE`; both
     search three times. Errors are those of all pixels that were not measured, without the
     noise, in units of the variance of the spectra.
     """
@@ -228,8 +220,8 @@ def compared(n: int, side: int = 80) -> None:
     truth = film.truth()
     shown: dict[str, Any] = {"compared": n, "candidates": (side - 4) ** 2}
     maps = {}
-    for name, large in (("all", n), ("part", gaussian_process.LARGE)):
-        for module in (gaussian_process, gp_predictor, out_of_sample):
+    for name, large in (("all", n), ("part", kernel.LARGE)):
+        for module in (kernel, predictor, calibration):
             module.LARGE = large
         # Searches with 30, with about half and with about all of them.
         wanted = {"patch_size": 5, "refit_every": (n - 31) // 2, "budget": n + 1}

@@ -22,7 +22,7 @@ import numpy as np
 from bluesky import RunEngine
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
-from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.demo import simulated_instrument
 from sim_devices import SyntheticSample
 
 SIDE = 116
@@ -109,7 +109,7 @@ def one_run(folder: Path, points: int, strategy: str, side: int = SIDE) -> dict[
 
 
 def _shown(catalog: Any) -> None:
-    from curiosity_bluesky.report import show_run
+    from curiosity_bluesky.views.report import show_run
 
     show_run(catalog, catalog[-1].start["uid"], None)
 

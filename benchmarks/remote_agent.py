@@ -28,11 +28,11 @@ import numpy as np
 from bluesky import RunEngine
 
 from curiosity_bluesky import CuriosityAgent
-from curiosity_bluesky.adapters.remote import RemoteExplorer
+from curiosity_bluesky.agent.remote.remote_agent import RemoteExplorer
+from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import Course, explore
-from curiosity_bluesky.session import simulated_instrument
-from curiosity_bluesky.steering import Steering
+from curiosity_bluesky.plans.steering import Steering
 from sim_devices import SyntheticSample
 
 SAMPLE = SyntheticSample((24, 22), seed=1, points=32)
@@ -154,8 +154,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args()
     CONTEXT.set_forkserver_preload(["torch", "bluesky", "zmq", "curiosity_bluesky.cli",
-                                    "curiosity_bluesky.adapters.hearing",
-                                    "curiosity_bluesky.adapters.serving"])  # fmt: skip
+                                    "curiosity_bluesky.agent.remote.sources",
+                                    "curiosity_bluesky.agent.remote.server"])  # fmt: skip
     rng = np.random.default_rng(given.seed)
     home = Path(tempfile.mkdtemp())
     os.environ["XDG_DATA_HOME"] = str(home)

@@ -36,11 +36,21 @@ sys.path.insert(0, str(Path(__file__).parent))
 from machine import about
 
 from curiosity_bluesky.similarity.descriptors import named
+from curiosity_bluesky.similarity.descriptors.augmentation import (
+    Retaking,
+    Viewing,
+    random_structure,
+    retaken,
+)
+from curiosity_bluesky.similarity.descriptors.texture import (
+    Blocks,
+    Texture,
+    blocks,
+    without_scale,
+)
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.places import Retaking, Viewing, random_structure, retaken
-from curiosity_bluesky.similarity.preparing import prepared
-from curiosity_bluesky.similarity.texture import Blocks, Texture, blocks, without_scale
-from curiosity_bluesky.similarity.verifying import SHORTLIST, SURE, agreeing, keypoints
+from curiosity_bluesky.similarity.keypoints import SHORTLIST, SURE, agreeing, keypoints
+from curiosity_bluesky.similarity.preprocess import prepared
 
 SEED = 70_000
 PIXELS = "raw pixels"

@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from machine import about
 from sharing import open_directory, seconds_to_write
 
-from curiosity_bluesky.server import EmbeddedServer
-from curiosity_bluesky.shared.serving import SharedCatalogue
+from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
+from curiosity_bluesky.catalog.shared.server import SharedCatalogue
 
 
 def rates(rounds: int, runs: int, spectra: int) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def rows(tables: int, events: int) -> dict[str, Any]:
     from tiled.structures.data_source import DataSource, Management
     from tiled.structures.table import TableStructure
 
-    from curiosity_bluesky.shared.cluster import Cluster
-    from curiosity_bluesky.shared.tables import Tables
+    from curiosity_bluesky.catalog.shared.cluster import Cluster
+    from curiosity_bluesky.catalog.shared.tables import Tables
 
     frame = pd.DataFrame({"seq_num": [1], **{f"value{k}": [0.0] for k in range(10)}})
     structure = TableStructure.from_pandas(frame)

@@ -21,7 +21,7 @@ from machine import about
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from curiosity_bluesky.pfm import fit_sho, sho_response
+from curiosity_bluesky.devices.pfm import fit_sho, sho_response
 
 
 def oscillators(n: int, bins: int, noise: float, seed: int) -> tuple[NDArray, NDArray, NDArray]:

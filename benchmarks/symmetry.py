@@ -25,12 +25,17 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from machine import about
 
-from curiosity_bluesky.similarity.aperiodic import KINDS, aperiodic
-from curiosity_bluesky.similarity.groups import GROUPS
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.pattern import FALSE
 from curiosity_bluesky.similarity.symmetry import CLASSES, Symmetry, classify
-from curiosity_bluesky.similarity.wallpaper import Spoiling, random_pattern, random_shape, spoilt
+from curiosity_bluesky.similarity.symmetry.aperiodic import KINDS, aperiodic
+from curiosity_bluesky.similarity.symmetry.groups import GROUPS
+from curiosity_bluesky.similarity.symmetry.pattern import FALSE
+from curiosity_bluesky.similarity.symmetry.wallpaper import (
+    Spoiling,
+    random_pattern,
+    random_shape,
+    spoilt,
+)
 
 # What the instrument does, and how nearly an image may be of a higher group.
 SETTINGS = {

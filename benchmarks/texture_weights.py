@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.metric import Metric
-from curiosity_bluesky.similarity.places import (
+from curiosity_bluesky.similarity.descriptors.augmentation import (
     Retaking,
     Viewing,
     random_structure,
     retaken,
 )
-from curiosity_bluesky.similarity.texture import SIZE, WEIGHTS, blocks
+from curiosity_bluesky.similarity.descriptors.metric import Metric
+from curiosity_bluesky.similarity.descriptors.texture import SIZE, WEIGHTS, blocks
+from curiosity_bluesky.similarity.image import Image
 
 SEED = 7
 RIDGE = 0.3

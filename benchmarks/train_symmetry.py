@@ -1,4 +1,4 @@
-"""Train the decision of `curiosity_bluesky.similarity.symmetry` and write its weights.
+"""Train the decision of `curiosity_bluesky.similarity.symmetry.classifier` and write its weights.
 
 ``python benchmarks/train_symmetry.py`` draws images of the generator, works out their features,
 fits a network of one hidden layer, and a temperature on images that it has not seen.
@@ -16,13 +16,13 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.neural_network import MLPClassifier
 
-from curiosity_bluesky.similarity import symmetry
-from curiosity_bluesky.similarity.aperiodic import KINDS, aperiodic
-from curiosity_bluesky.similarity.groups import GROUPS
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.pattern import FALSE
-from curiosity_bluesky.similarity.scores import seen
-from curiosity_bluesky.similarity.wallpaper import Spoiling, random_image
+from curiosity_bluesky.similarity.symmetry import classifier
+from curiosity_bluesky.similarity.symmetry.aperiodic import KINDS, aperiodic
+from curiosity_bluesky.similarity.symmetry.groups import GROUPS
+from curiosity_bluesky.similarity.symmetry.pattern import FALSE
+from curiosity_bluesky.similarity.symmetry.scores import seen
+from curiosity_bluesky.similarity.symmetry.wallpaper import Spoiling, random_image
 
 HIDDEN = 48
 NONE_TIMES = 4
@@ -54,7 +54,7 @@ def examples(seed: int, n: int, nearly: float) -> tuple[np.ndarray, np.ndarray]:
     """Return features and classes of n images of each group."""
     names = drawn(n)
     x = np.array([example(name, (seed, k), nearly) for k, name in enumerate(names)], np.float32)
-    return x, np.array([symmetry.CLASSES.index(name) for name in names])
+    return x, np.array([classifier.CLASSES.index(name) for name in names])
 
 
 def main() -> None:
@@ -102,8 +102,8 @@ def main() -> None:
     )
     arrays = {"mean": mean, "scale": scale, "w1": w1, "b1": b1}
     arrays |= {"w2": w2 / temperature, "b2": b2 / temperature}
-    np.savez(symmetry.WEIGHTS, **{k: np.asarray(v, np.float32) for k, v in arrays.items()})
-    print(f"written: {symmetry.WEIGHTS.name}, {symmetry.WEIGHTS.stat().st_size} bytes")
+    np.savez(classifier.WEIGHTS, **{k: np.asarray(v, np.float32) for k, v in arrays.items()})
+    print(f"written: {classifier.WEIGHTS.name}, {classifier.WEIGHTS.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

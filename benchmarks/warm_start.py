@@ -41,8 +41,8 @@ from curiosity_bluesky.learning import (
     withheld_pixels,
 )
 from curiosity_bluesky.similarity.descriptors import named
-from curiosity_bluesky.similarity.earlier import BY
 from curiosity_bluesky.similarity.image import Image
+from curiosity_bluesky.similarity.prior_run_search import BY
 from sim_devices import SyntheticSample, open_sample
 
 POINTS = 100

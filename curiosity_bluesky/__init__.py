@@ -6,8 +6,9 @@ command that only lists runs does not wait for torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from curiosity_bluesky.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from curiosity_bluesky.agent import CuriosityAgent as CuriosityAgent
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from curiosity_bluesky.learning import Strategy as Strategy
     from curiosity_bluesky.learning import Survey as Survey
     from curiosity_bluesky.plans import curiosity_plan as curiosity_plan
-    from curiosity_bluesky.steering import steer as steer
-    from curiosity_bluesky.told_to_end import end_in_order as end_in_order
+    from curiosity_bluesky.plans.signals import end_in_order as end_in_order
+    from curiosity_bluesky.plans.steering import steer as steer
 
 _ROOMS = {
     "CuriosityAgent": "agent",
@@ -27,18 +28,10 @@ _ROOMS = {
     "Survey": "learning",
     "connect": "catalog",
     "curiosity_plan": "plans",
-    "end_in_order": "told_to_end",
+    "end_in_order": "plans.signals",
     "read": "documents",
-    "steer": "steering",
+    "steer": "plans.steering",
 }
 __all__ = [*_ROOMS]  # pyright: ignore[reportUnsupportedDunderAll]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _ROOMS)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from curiosity_bluesky.devices.pfm import sho_response
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.pfm import sho_response
 from sim_devices.microscope import SimMicroscope
 
 Q_VARIES = 0.3
@@ -24,9 +24,9 @@ class SimBandExcitation:
     adds its own noise and has its own faults; what it measures, the sample's loop P along the
     bias, is the response without field. With field, electrostatics add to it in proportion to
     the bias. Each response :math:`P e^{i\varphi_0}` drives an oscillator
-    (`curiosity_bluesky.pfm.sho_response`) whose resonance and quality factor vary smoothly over the
-    sample, and whose resonance is a little lower where the polarisation is switching; white noise
-    is added to each bin.
+    (`curiosity_bluesky.devices.pfm.sho_response`) whose resonance and quality factor vary smoothly
+    over the sample, and whose resonance is a little lower where the polarisation is switching;
+    white noise is added to each bin.
 
     Parameters
     ----------

@@ -20,8 +20,8 @@ from bluesky.utils import RunEngineInterrupted
 from support import events, facts, few, normal
 
 from curiosity_bluesky import curiosity_plan
-from curiosity_bluesky.session import simulated_instrument
-from curiosity_bluesky.steering import Steering
+from curiosity_bluesky.demo import simulated_instrument
+from curiosity_bluesky.plans.steering import Steering
 from sim_devices import SyntheticSample
 
 Documents = list[tuple[str, dict[str, Any]]]
@@ -35,9 +35,9 @@ GATED = Path(__file__).parent / "gated.py"
 # Imported once, in the server that the agents are forked from: each would take seconds.
 _PRELOADED = [
     *("torch", "bluesky", "event_model", "zmq", "tiled.server.app", "zarr", "websockets"),
-    *("curiosity_bluesky.cli", "curiosity_bluesky.plans"),
+    *("curiosity_bluesky.cli", "curiosity_bluesky.plans.plan"),
     "curiosity_bluesky.learning.strategies",
-    *("curiosity_bluesky.adapters.hearing", "curiosity_bluesky.adapters.serving"),
+    *("curiosity_bluesky.agent.remote.sources", "curiosity_bluesky.agent.remote.server"),
 ]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(_PRELOADED)

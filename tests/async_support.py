@@ -10,10 +10,10 @@ from typing import Any
 from bluesky import RunEngine
 from ophyd_async.core import StaticPathProvider, UUIDFilenameProvider, init_devices
 
+from curiosity_bluesky.demo import SimulatedInstrument
 from curiosity_bluesky.devices import BandExcitation, Spectrometer
 from curiosity_bluesky.devices.async_devices import AsyncAFMStage, AsyncSpectrometer
 from curiosity_bluesky.devices.hdf5_imager import HDF5Imager
-from curiosity_bluesky.session import SimulatedInstrument
 from sim_devices import SimBandExcitation
 
 WAIT = 20.0

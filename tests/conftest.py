@@ -12,9 +12,9 @@ import pytest
 import torch
 from bluesky import RunEngine
 
-from curiosity_bluesky.session import SimulatedInstrument, simulated_instrument
-from curiosity_bluesky.shared.cluster import programs
-from curiosity_bluesky.shared.serving import SharedCatalogue
+from curiosity_bluesky.catalog.shared.cluster import programs
+from curiosity_bluesky.catalog.shared.server import SharedCatalogue
+from curiosity_bluesky.demo import SimulatedInstrument, simulated_instrument
 from sim_devices import SyntheticSample
 
 torch.set_num_threads(1)  # networks as small as those in the tests are quickest so

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity import Collection, Entry, Image
-from curiosity_bluesky.similarity.wallpaper import random_image
+from curiosity_bluesky.similarity.symmetry.wallpaper import random_image
 from curiosity_bluesky.views.explore.state import Room
 
 GROUPS = ("p1", "pmm", "p4m", "p6m", None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from curiosity_bluesky.adapters.facility import Facility
+from curiosity_bluesky.adapters.queueserver.facility import Facility
 from curiosity_bluesky.catalog import Catalog
 
 FREE = dict.fromkeys(("control", "info", "documents_in", "documents_out", "agent", "tiled"), 0)

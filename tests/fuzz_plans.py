@@ -20,7 +20,7 @@ from ophyd.status import Status
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.plans import Course, explore
-from curiosity_bluesky.steering import Steering
+from curiosity_bluesky.plans.steering import Steering
 
 N = 10
 AXIS = np.linspace(0, 1, N)

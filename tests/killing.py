@@ -41,11 +41,11 @@ from support import comparable, events, facts, few, whole_events
 
 from curiosity_bluesky import connect, curiosity_plan, read
 from curiosity_bluesky.catalog import Catalog
+from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.documents import RESUMES
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import BEGUN
-from curiosity_bluesky.session import simulated_instrument
-from curiosity_bluesky.steering import Steering
+from curiosity_bluesky.plans.steering import Steering
 from sim_devices import Faults, SyntheticSample
 
 Documents = list[tuple[str, dict[str, Any]]]
@@ -58,7 +58,11 @@ PATIENCE = 120.0
 _PRELOADED = [
     *("torch", "bluesky", "event_model", "tiled.server.app", "zarr", "dask.dataframe"),
     *("tiled.adapters.zarr", "tiled.adapters.sql"),
-    *("curiosity_bluesky.catalog", "curiosity_bluesky.plans", "curiosity_bluesky.session"),
+    *(
+        "curiosity_bluesky.catalog.catalog",
+        "curiosity_bluesky.plans.plan",
+        "curiosity_bluesky.demo.instrument",
+    ),
     *("curiosity_bluesky.learning", "sim_devices"),
 ]
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.catalog import Catalog
+from curiosity_bluesky.similarity.archive import documents_of
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.importing import documents_of
-from curiosity_bluesky.similarity.reading import FileImage
+from curiosity_bluesky.similarity.image_files import FileImage
 
 
 class Crude:

@@ -31,11 +31,11 @@ from support import QUICK, comparable
 
 from curiosity_bluesky import connect, curiosity_plan, read
 from curiosity_bluesky.catalog import Catalog
-from curiosity_bluesky.feeding import compare
-from curiosity_bluesky.journal import journals
-from curiosity_bluesky.session import simulated_instrument
-from curiosity_bluesky.shared.serving import SharedCatalogue
-from curiosity_bluesky.tally import Tally
+from curiosity_bluesky.catalog.document_counts import Tally
+from curiosity_bluesky.catalog.journal import journals
+from curiosity_bluesky.catalog.run_uploader import compare
+from curiosity_bluesky.catalog.shared.server import SharedCatalogue
+from curiosity_bluesky.demo import simulated_instrument
 from sim_devices import SyntheticSample
 
 Documents = list[tuple[str, dict[str, Any]]]
@@ -47,7 +47,11 @@ SIDE, POINTS = 16, 16
 
 _PRELOADED = [
     *("torch", "bluesky", "event_model", "zarr", "dask.dataframe", "pandas", "tiled.client"),
-    *("curiosity_bluesky.catalog", "curiosity_bluesky.plans", "curiosity_bluesky.session"),
+    *(
+        "curiosity_bluesky.catalog.catalog",
+        "curiosity_bluesky.plans.plan",
+        "curiosity_bluesky.demo.instrument",
+    ),
     *("curiosity_bluesky.learning", "sim_devices", "sharing"),
 ]
 

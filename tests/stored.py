@@ -25,12 +25,12 @@ from support import events, few
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.catalog import Catalog
+from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.learning import Explorer
-from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.plans.steering import Steering
 from curiosity_bluesky.similarity.index import Index
-from curiosity_bluesky.similarity.searching import similar
-from curiosity_bluesky.steering import Steering
+from curiosity_bluesky.similarity.search import similar
 from sim_devices import Clock, Faults, SimMicroscope, SyntheticSample
 
 Documents = list[tuple[str, dict[str, Any]]]

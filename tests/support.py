@@ -18,8 +18,8 @@ from bluesky import Msg, RunEngine
 from bluesky.utils import RunEngineInterrupted
 
 from curiosity_bluesky import curiosity_plan
+from curiosity_bluesky.demo import SimulatedInstrument
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.session import SimulatedInstrument
 
 WAIT = 20.0
 """How long a test waits for what has to happen, on a busy machine too (s)."""

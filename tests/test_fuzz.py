@@ -9,8 +9,8 @@ import pytest
 from fuzz import Counts, fuzz_lines
 from fuzz_plans import fuzz_plans, run_plan
 
-from curiosity_bluesky.checks import number, whole
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.utils.validation import number, whole
 
 
 @pytest.fixture(autouse=True)

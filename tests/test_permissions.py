@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from curiosity_bluesky import cli, connection, server
-from curiosity_bluesky.adapters.children import Child
+from curiosity_bluesky.adapters.queueserver.processes import Child
+from curiosity_bluesky.catalog import connection, embedded_server
+from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
+from curiosity_bluesky.cli import commands
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.permissions import make_private, private_directory
-from curiosity_bluesky.server import EmbeddedServer
+from curiosity_bluesky.utils.permissions import make_private, private_directory
 
 
 @pytest.fixture
@@ -93,15 +94,15 @@ def test_private_is_said_to_the_server_and_of_what_is_written_later(
         given.append({"mode": mode(self.directory), "umask": os.umask(0o022)})
         os.umask(given[-1]["umask"])
 
-    monkeypatch.setattr(server.EmbeddedServer, "_start", start)
-    monkeypatch.setattr(server.EmbeddedServer, "wait", lambda self: None)
-    monkeypatch.setattr(server.EmbeddedServer, "close", lambda self: self._lock.release())
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(embedded_server.EmbeddedServer, "_start", start)
+    monkeypatch.setattr(embedded_server.EmbeddedServer, "wait", lambda self: None)
+    monkeypatch.setattr(embedded_server.EmbeddedServer, "close", lambda self: self._lock.release())
+    monkeypatch.setattr(commands.signal, "signal", lambda *_: None)
     old_catalogue(where / "runs")
     before = os.umask(0o022)
     try:
-        cli.serve(str(where / "runs"), 0, False)
-        cli.serve(str(where / "runs"), 0, True)
+        commands.serve(str(where / "runs"), 0, False)
+        commands.serve(str(where / "runs"), 0, True)
     finally:
         os.umask(before)
     assert [each["mode"] for each in given] == [0o755, 0o700]

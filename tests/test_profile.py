@@ -80,7 +80,7 @@ def test_bad_input_is_one_line_in_ipython(tmp_path):
 import math
 from bluesky import RunEngine
 from curiosity_bluesky import connect, curiosity_plan
-from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.demo import simulated_instrument
 from sim_devices import SyntheticSample
 
 i = simulated_instrument(SyntheticSample((16, 14), points=16), speed=math.inf)

@@ -16,7 +16,7 @@ from curiosity_bluesky.benchmark import published
 from curiosity_bluesky.benchmark.arms import Arm
 from curiosity_bluesky.benchmark.statistics import Curves, Frame, curves
 from curiosity_bluesky.benchmark.trial import Truth
-from curiosity_bluesky.display import figure as text
+from curiosity_bluesky.utils.display import figure as text
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -25,8 +25,8 @@ from curiosity_bluesky.benchmark.statistics import (
     saving,
 )
 from curiosity_bluesky.benchmark.trial import Truth
-from curiosity_bluesky.display import code, markdown
 from curiosity_bluesky.learning.scoring import mean_deviation
+from curiosity_bluesky.utils.display import code, markdown
 
 FEWEST = 6
 """Seeds below which a Wilcoxon test cannot reach p < 0.05."""

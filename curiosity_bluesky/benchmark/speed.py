@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from curiosity_bluesky.benchmark.arms import parse
-from curiosity_bluesky.learning import Explorer, Observation, Strategy, Survey, architectures
-from curiosity_bluesky.learning import networks as nets
+from curiosity_bluesky.learning import Explorer, Observation, Strategy, Survey
+from curiosity_bluesky.learning.nn import architectures
+from curiosity_bluesky.learning.nn import layers as nets
 from curiosity_bluesky.learning.threads import one_thread
 from sim_devices import SyntheticSample
 

@@ -4,31 +4,40 @@ The plans do not know these classes: they are written against `bluesky.protocols
 Movable, Readable and Triggerable will do.
 """
 
-from curiosity_bluesky.devices.band_excitation import BandExcitation, SpectrogramDriver
-from curiosity_bluesky.devices.drivers import (
-    ImagerDriver,
-    LiftDriver,
-    SpectrometerDriver,
-    StageDriver,
-)
-from curiosity_bluesky.devices.imager import Imager
-from curiosity_bluesky.devices.signals import ArraySignal
-from curiosity_bluesky.devices.spectrometer import Spectrometer, loop_area, loop_quality
-from curiosity_bluesky.devices.stage import AFMStage
-from curiosity_bluesky.devices.tip import Tip
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "AFMStage",
-    "ArraySignal",
-    "BandExcitation",
-    "Imager",
-    "ImagerDriver",
-    "LiftDriver",
-    "SpectrogramDriver",
-    "Spectrometer",
-    "SpectrometerDriver",
-    "StageDriver",
-    "Tip",
-    "loop_area",
-    "loop_quality",
-]
+from curiosity_bluesky.utils.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.devices.band_excitation import BandExcitation as BandExcitation
+    from curiosity_bluesky.devices.band_excitation import SpectrogramDriver as SpectrogramDriver
+    from curiosity_bluesky.devices.drivers import ImagerDriver as ImagerDriver
+    from curiosity_bluesky.devices.drivers import LiftDriver as LiftDriver
+    from curiosity_bluesky.devices.drivers import SpectrometerDriver as SpectrometerDriver
+    from curiosity_bluesky.devices.drivers import StageDriver as StageDriver
+    from curiosity_bluesky.devices.imager import Imager as Imager
+    from curiosity_bluesky.devices.signals import ArraySignal as ArraySignal
+    from curiosity_bluesky.devices.spectrometer import Spectrometer as Spectrometer
+    from curiosity_bluesky.devices.spectrometer import loop_area as loop_area
+    from curiosity_bluesky.devices.spectrometer import loop_quality as loop_quality
+    from curiosity_bluesky.devices.stage import AFMStage as AFMStage
+    from curiosity_bluesky.devices.tip import Tip as Tip
+
+_MODULES = {
+    "AFMStage": "stage",
+    "ArraySignal": "signals",
+    "BandExcitation": "band_excitation",
+    "Imager": "imager",
+    "ImagerDriver": "drivers",
+    "LiftDriver": "drivers",
+    "SpectrogramDriver": "band_excitation",
+    "Spectrometer": "spectrometer",
+    "SpectrometerDriver": "drivers",
+    "StageDriver": "drivers",
+    "Tip": "tip",
+    "loop_area": "spectrometer",
+    "loop_quality": "spectrometer",
+}
+__all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

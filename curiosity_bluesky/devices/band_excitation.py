@@ -12,9 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.devices.spectrometer import Scalar, loop_quality
-from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.pfm import (
+from curiosity_bluesky.devices.pfm import (
     Branch,
     Steps,
     loop_fields,
@@ -22,6 +20,8 @@ from curiosity_bluesky.pfm import (
     reduce_spectrogram,
     units_of,
 )
+from curiosity_bluesky.devices.spectrometer import Scalar, loop_quality
+from curiosity_bluesky.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +89,8 @@ class BandExcitation:
       field, and with the ending ``_on`` those with field;
     - ``quality`` (the mean fit quality, weighted by the squared amplitude, times the
       `loop_quality` of the polarisation), ``phase_offset`` (rad) and the numbers
-      of the loop: `curiosity_bluesky.pfm.LoopFields`. All are of the polarisation without field,
-      or of that with field where nothing else is recorded.
+      of the loop: `curiosity_bluesky.devices.pfm.LoopFields`. All are of the polarisation without
+      field, or of that with field where nothing else is recorded.
 
     Frequencies, steps and settings are configuration. To be learned is the polarisation
     alone.

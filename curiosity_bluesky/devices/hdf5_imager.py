@@ -35,7 +35,7 @@ from curiosity_bluesky.devices.async_devices import BrokenOff, Calls, declared_a
 from curiosity_bluesky.devices.drivers import ImagerDriver, stated_seconds
 from curiosity_bluesky.devices.signals import fitted
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.hdf5 import MIMETYPE, uri_of
+from curiosity_bluesky.utils.hdf5 import MIMETYPE, uri_of
 
 
 class _Files(StreamableDataProvider):

@@ -4,13 +4,7 @@ The plan writes with `Record`; the agent reads with `Translator`; a scientist re
 run with `read`. Whoever wants to know what a data key means finds it here.
 """
 
-from curiosity_bluesky.documents.counting import Count
-from curiosity_bluesky.documents.earlier import (
-    Channel,
-    channels_of,
-    check_channels,
-    earlier_from,
-)
+from curiosity_bluesky.documents.counts import Count
 from curiosity_bluesky.documents.files import Files, in_order
 from curiosity_bluesky.documents.keys import (
     AGENT,
@@ -48,6 +42,12 @@ from curiosity_bluesky.documents.keys import (
     WARM_SPECTRA,
     WARM_START,
 )
+from curiosity_bluesky.documents.prior_runs import (
+    Channel,
+    channels_of,
+    check_channels,
+    earlier_from,
+)
 from curiosity_bluesky.documents.reading import Incomplete, flags_of, read, read_stream
 from curiosity_bluesky.documents.spectra import Spectrum, quality_of, spectrum_of
 from curiosity_bluesky.documents.translate import (
@@ -73,7 +73,8 @@ from curiosity_bluesky.documents.writing import (
     training_values,
 )
 from curiosity_bluesky.learning import Act, Failure, Flag, Observation, Proposal, Survey
-from curiosity_bluesky.learning.acts import packed, unpacked
+from curiosity_bluesky.learning.masks import packed, unpacked
+from curiosity_bluesky.utils.run_end import End
 
 __all__ = [
     "AGENT",
@@ -113,6 +114,7 @@ __all__ = [
     "Act",
     "Channel",
     "Count",
+    "End",
     "Failure",
     "Files",
     "Flag",

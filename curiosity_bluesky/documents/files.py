@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.hdf5 import MIMETYPE, path_of
+from curiosity_bluesky.utils.hdf5 import MIMETYPE, path_of
 
 
 class Files:

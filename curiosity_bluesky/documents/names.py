@@ -18,11 +18,11 @@ import xarray as xr
 from event_model import DocumentNames, schema_validators
 from jsonschema.exceptions import ValidationError
 
-from curiosity_bluesky.checks import LARGEST
 from curiosity_bluesky.documents.keys import DECISION_KEYS, PREDICTED, PRIMARY
 from curiosity_bluesky.documents.reading import dataset_of, with_decisions
 from curiosity_bluesky.documents.spectra import as_dtype, is_spectrum
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.utils.validation import LARGEST
 
 LONGEST = 60
 """Bytes of a data key: a column has 63, and the one of its timestamps begins with ``ts_``."""

@@ -10,7 +10,6 @@ import event_model
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.checks import whole
 from curiosity_bluesky.documents.files import Files
 from curiosity_bluesky.documents.keys import (
     CHANNELS,
@@ -47,6 +46,7 @@ from curiosity_bluesky.learning import (
     Survey,
 )
 from curiosity_bluesky.learning.survey import Pixel
+from curiosity_bluesky.utils.validation import whole
 
 Item = Survey | Proposal | Observation | Failure | Act | Reach | Resumption
 """What an explorer has to know."""

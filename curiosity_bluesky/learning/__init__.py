@@ -6,9 +6,9 @@ asked for, since they take seconds and most commands only read.
 
 from typing import TYPE_CHECKING, Any
 
-from curiosity_bluesky.learning.earlier import Earlier
 from curiosity_bluesky.learning.explorer import Explorer
 from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.prior_run import Earlier
 from curiosity_bluesky.learning.records import (
     BEGUN,
     OUT_OF_REACH,

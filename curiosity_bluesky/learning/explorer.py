@@ -8,12 +8,10 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.ends import End, Kind
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning.choosing import Choosing
-from curiosity_bluesky.learning.earlier import Earlier
 from curiosity_bluesky.learning.history import History
 from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.prior_run import Earlier
 from curiosity_bluesky.learning.protocols import Charging, EpochHook, Flagging, Stopping
 from curiosity_bluesky.learning.records import (
     ACT_KINDS,
@@ -29,9 +27,11 @@ from curiosity_bluesky.learning.records import (
     Scores,
     Training,
 )
+from curiosity_bluesky.learning.selection import Choosing
 from curiosity_bluesky.learning.strategy import Strategy
 from curiosity_bluesky.learning.survey import Pixel, Survey
 from curiosity_bluesky.learning.threads import one_thread
+from curiosity_bluesky.utils.run_end import End, Kind
 
 MAPS = ("error", "novelty", "uncertainty", "acquisition")
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning.acts import unpacked
+from curiosity_bluesky.learning.masks import unpacked
 from curiosity_bluesky.learning.records import (
     BEGUN,
     OUT_OF_REACH,

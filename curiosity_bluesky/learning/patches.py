@@ -15,7 +15,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.survey import Pixel, Survey
 
 if TYPE_CHECKING:
-    from curiosity_bluesky.learning.earlier import Earlier
+    from curiosity_bluesky.learning.prior_run import Earlier
 
 
 @dataclass(frozen=True, eq=False)

@@ -174,7 +174,7 @@ class Act:
         ``add`` (measure this pixel), ``mask`` (do not go there), ``veto`` (not this
         decision), ``set`` (another strategy, or other parameters), ``stop``.
     arguments
-        JSON-ready: ``row``, ``col``; ``shape``, ``bits`` (see `acts.packed`);
+        JSON-ready: ``row``, ``col``; ``shape``, ``bits`` (see `masks.packed`);
         ``decision_id``; ``strategy``, ``parameters`` (all of them); ``reason``.
     """
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from sklearn.cluster import KMeans
 
-from curiosity_bluesky.learning.gaussian_process import Inputs, Kernel, principal_components
+from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel, principal_components
 from curiosity_bluesky.learning.protocols import Features
 
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
-from curiosity_bluesky.checks import LARGEST
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
+from curiosity_bluesky.utils.validation import LARGEST
 
 _REGISTRY: dict[str, type[Strategy]] = {}
 _Class = TypeVar("_Class", bound="type[Strategy]")

@@ -14,8 +14,8 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.display import figure as text
 from curiosity_bluesky.documents import Act, Failure, Flag, Observation, Proposal, Survey
+from curiosity_bluesky.utils.display import figure as text
 
 SEED_COLOUR = "white"
 SURVEY_AXES = "survey"

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from curiosity_bluesky.display import figure as text
+from curiosity_bluesky.utils.display import figure as text
 
 COLUMNS = 5
 Titled = tuple[NDArray, Sequence[str]]

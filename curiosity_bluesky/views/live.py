@@ -15,10 +15,10 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from curiosity_bluesky.display import WHOLE
-from curiosity_bluesky.display import figure as text
+from curiosity_bluesky.utils.display import WHOLE
+from curiosity_bluesky.utils.display import figure as text
 from curiosity_bluesky.views.figure import RunPicture
-from curiosity_bluesky.views.hand import Hand, Steers
+from curiosity_bluesky.views.mouse import Hand, Steers
 
 logger = logging.getLogger("curiosity_bluesky")
 

@@ -12,8 +12,8 @@ import pytest
 from bluesky import RunEngine
 
 from curiosity_bluesky import connect
-from curiosity_bluesky.adapters.adaptive import FromDocuments, FromTiled
-from curiosity_bluesky.adapters.wire import deserializer, serializer
+from curiosity_bluesky.adapters.bluesky_adaptive import FromDocuments, FromTiled
+from curiosity_bluesky.agent.remote.codec import deserializer, serializer
 from curiosity_bluesky.errors import InputError
 
 POINTS = 20

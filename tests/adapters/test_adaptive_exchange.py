@@ -11,13 +11,13 @@ import pytest
 from bluesky import RunEngine
 from support import events, few
 
-from curiosity_bluesky.adapters.adaptive import (
+from curiosity_bluesky.adapters.bluesky_adaptive import (
     CuriosityOptimizer,
     FromDocuments,
     optimization_problem,
 )
+from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.learning import Explorer, Strategy
-from curiosity_bluesky.session import simulated_instrument
 from sim_devices import SyntheticSample
 
 pytest.importorskip("bluesky_adaptive")

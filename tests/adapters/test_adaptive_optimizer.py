@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support import few
 
-from curiosity_bluesky.adapters.adaptive import CuriosityOptimizer
+from curiosity_bluesky.adapters.bluesky_adaptive import CuriosityOptimizer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Observation, Strategy, Survey
 from sim_devices import SyntheticSample
@@ -326,7 +326,7 @@ def test_it_needs_no_bluesky_adaptive():
 import sys
 sys.modules["bluesky_adaptive"] = None  # as if it were not installed
 import numpy as np
-from curiosity_bluesky.adapters.adaptive import CuriosityOptimizer, optimization_problem
+from curiosity_bluesky.adapters.bluesky_adaptive import CuriosityOptimizer, optimization_problem
 from curiosity_bluesky.learning import Explorer, Strategy, Survey
 survey = Survey({"a": np.random.default_rng(0).random((9, 9))})
 asked = CuriosityOptimizer(Explorer(survey, Strategy.named("random", patch_size=3)))

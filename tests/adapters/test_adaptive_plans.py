@@ -14,7 +14,7 @@ from bluesky.utils import RunEngineInterrupted
 from support import WAIT, events, few, paused_run
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
-from curiosity_bluesky.adapters.adaptive import (
+from curiosity_bluesky.adapters.bluesky_adaptive import (
     CuriosityOptimizer,
     FromDocuments,
     FromTiled,
@@ -22,11 +22,11 @@ from curiosity_bluesky.adapters.adaptive import (
     optimization_problem,
     survey_of,
 )
-from curiosity_bluesky.adapters.wire import deserializer, serializer
+from curiosity_bluesky.agent.remote.codec import deserializer, serializer
+from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.documents import read_stream
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Strategy, Survey
-from curiosity_bluesky.session import simulated_instrument
 from sim_devices import Faults, SyntheticSample
 
 pytest.importorskip("bluesky_adaptive")

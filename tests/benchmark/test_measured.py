@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from curiosity_bluesky import demo
 from curiosity_bluesky.benchmark import measured
 from curiosity_bluesky.benchmark.speed import large_survey
+from curiosity_bluesky.demo import run
 from curiosity_bluesky.learning import Strategy
 
 
@@ -35,18 +35,18 @@ def test_the_savings_of_a_campaign_are_written_and_said(tmp_path, monkeypatch, c
     found = json.loads(file.read_text())
     assert found["samples"]["film"]["saving"].startswith("1.50")
     assert found["samples"]["film"]["hidden"].startswith("2.00")
-    monkeypatch.setattr(demo.resources, "files", lambda package: tmp_path / "package")
+    monkeypatch.setattr(run.resources, "files", lambda package: tmp_path / "package")
     curious = Strategy.named("curious", budget=60)
-    said = demo._saving(curious, "film")
+    said = run._saving(curious, "film")
     assert said is not None and said.startswith("1.50 (1.50 to 1.50) times as many random pixels")
     assert "at 100 spectra (8 seeds" in said and "curiosity benchmark ..." in said
-    assert demo._saving(curious, "another") is None
-    assert demo._saving(curious.replace(outputs=3), "film") is None  # measured as it is by default
+    assert run._saving(curious, "another") is None
+    assert run._saving(curious.replace(outputs=3), "film") is None  # measured as it is by default
 
 
 def test_nothing_is_said_where_nothing_was_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo.resources, "files", lambda package: tmp_path)
-    assert demo._saving(Strategy.named("curious"), "film") is None
+    monkeypatch.setattr(run.resources, "files", lambda package: tmp_path)
+    assert run._saving(Strategy.named("curious"), "film") is None
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def test_it_runs_in_the_plan_once_imported(folder):
 import json, math
 from bluesky import RunEngine
 from curiosity_bluesky import curiosity_plan
-from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.demo import simulated_instrument
 from sim_devices import open_sample
 import edges
 

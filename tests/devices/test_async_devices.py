@@ -23,12 +23,12 @@ from async_support import WAIT, awaited, with_async, with_band_excitation
 from ophyd_async.core import StaticFilenameProvider, StaticPathProvider, init_devices
 from support import Stubborn, until
 
+from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.devices.async_devices import AsyncAFMStage, AsyncSpectrometer
 from curiosity_bluesky.devices.hdf5_imager import HDF5Imager
 from curiosity_bluesky.devices.worker import Busy
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.hdf5 import path_of, uri_of
-from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.utils.hdf5 import path_of, uri_of
 from sim_devices import Clock, SimBandExcitation, SimMicroscope
 
 

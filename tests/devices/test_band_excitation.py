@@ -14,8 +14,8 @@ from curiosity_bluesky.devices import (
     Spectrometer,
     SpectrometerDriver,
 )
+from curiosity_bluesky.devices.pfm import loop_fields, sho_response
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.pfm import loop_fields, sho_response
 from sim_devices.loops import bias_cycle, switching_loop
 
 BIAS = bias_cycle(16, 8.0)

@@ -23,6 +23,7 @@ from bluesky.utils import FailedStatus
 from event_model import DocumentNames, sanitize_doc, schema_validators
 from ophyd.utils import LimitError
 
+from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.devices import (
     AFMStage,
     Imager,
@@ -32,7 +33,6 @@ from curiosity_bluesky.devices import (
     StageDriver,
 )
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.session import simulated_instrument
 
 
 def test_devices_speak_the_protocols_of_bluesky(instrument):

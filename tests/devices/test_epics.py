@@ -15,8 +15,8 @@ from event_model import DocumentNames, sanitize_doc, schema_validators
 from support import WAIT, events, few, normal, until, whole_events
 
 from curiosity_bluesky import curiosity_plan
+from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.session import simulated_instrument
 from sim_devices import open_sample
 
 pytest.importorskip("epics", reason="Channel Access comes with the extra 'epics'")

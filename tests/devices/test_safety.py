@@ -12,9 +12,9 @@ from bluesky.utils import FailedStatus, RunEngineInterrupted
 from ophyd.utils import WaitTimeoutError
 from support import WAIT, Stubborn, until
 
+from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.devices.worker import Busy, Worker
-from curiosity_bluesky.session import simulated_instrument
 from sim_devices import Clock, SimMicroscope
 
 WAYS = ["stop", "pause", "unstage"]

@@ -11,8 +11,8 @@ from curiosity_bluesky import curiosity_plan
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Observation, Patches, Strategy, Survey
-from curiosity_bluesky.learning.gaussian_process import Inputs
-from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.gp.kernel import Inputs
+from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.records import Observed
 from curiosity_bluesky.learning.strategies.dkl import scalar
 from curiosity_bluesky.learning.strategies.lcmd import LargestCluster

@@ -6,10 +6,10 @@ from scipy.ndimage import gaussian_filter
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Observation, Patches, Strategy, Survey
-from curiosity_bluesky.learning.coverage import Coverage
-from curiosity_bluesky.learning.gaussian_process import Inputs, Kernel
-from curiosity_bluesky.learning.out_of_sample import Excess, Neighbours
-from curiosity_bluesky.learning.posterior import Posterior
+from curiosity_bluesky.learning.gp.calibration import Excess, Neighbours
+from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel
+from curiosity_bluesky.learning.gp.posterior import Posterior
+from curiosity_bluesky.learning.gp.variance_reduction import Coverage
 from sim_devices import SyntheticSample, list_samples, open_sample
 
 KERNEL = Kernel((0.0, -0.5, -1.0, 0.0, -2.5, 0.2, 0.3, 0.0, -1.0))

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from curiosity_bluesky.learning import Patches, Survey
-from curiosity_bluesky.learning.gaussian_process import (
+from curiosity_bluesky.learning.gp.kernel import (
     NAMES,
     PRIOR,
     RELEVANCE,
@@ -13,8 +13,8 @@ from curiosity_bluesky.learning.gaussian_process import (
     Kernel,
     principal_components,
 )
-from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
-from curiosity_bluesky.learning.posterior import Posterior
+from curiosity_bluesky.learning.gp.posterior import Posterior
+from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.records import Observed
 
 # b, c, d, e, noise, window, patch length, alpha, position length, and two relevances

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from curiosity_bluesky.learning import Explorer, Observation, Patches, Proposal, Strategy, Survey
-from curiosity_bluesky.learning import gaussian_process as gp
+from curiosity_bluesky.learning.gp import kernel as gp
 from curiosity_bluesky.learning.threads import MAPPED, give_back_what_is_free, one_thread
 from sim_devices import SyntheticSample
 

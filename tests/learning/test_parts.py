@@ -8,7 +8,6 @@ import torch
 from scipy.stats import hmean
 from threadpoolctl import threadpool_limits
 
-from curiosity_bluesky.learning import architectures, networks
 from curiosity_bluesky.learning import seeding as seeding_module
 from curiosity_bluesky.learning.acquisition import (
     AnyPixel,
@@ -16,7 +15,8 @@ from curiosity_bluesky.learning.acquisition import (
     OneOfTheBest,
     harmonic_distance,
 )
-from curiosity_bluesky.learning.error_models import ErrorNetwork
+from curiosity_bluesky.learning.nn import architectures, layers
+from curiosity_bluesky.learning.nn.error_models import ErrorNetwork
 from curiosity_bluesky.learning.protocols import Terms
 from curiosity_bluesky.learning.seeding import KMeansSeeding, RandomSeeding
 from curiosity_bluesky.learning.threads import one_thread
@@ -94,8 +94,8 @@ def test_the_best_one_is_the_best_one(rng):
 
 
 def test_error_net_moments_are_those_of_many_dropout_passes(rng):
-    network = networks.build(lambda: architectures.ErrorNet(3), seed=3)
-    x = networks.tensor(rng.normal(size=(6, 3)) * 3)
+    network = layers.build(lambda: architectures.ErrorNet(3), seed=3)
+    x = layers.tensor(rng.normal(size=(6, 3)) * 3)
     passes = 20000
     with torch.inference_mode():
         network.train()
@@ -187,9 +187,9 @@ def test_kmeans_does_not_depend_on_which_thread_is_first(monkeypatch, rng):
 
 def test_networks_come_from_their_seed_alone():
     def weights(seed):
-        network = networks.build(lambda: architectures.Im2Spec(1, 5, 16), seed)
+        network = layers.build(lambda: architectures.Im2Spec(1, 5, 16), seed)
         return torch.cat([p.detach().flatten() for p in network.parameters()])
 
     assert torch.equal(weights(0), weights(0))
     assert not torch.equal(weights(0), weights(1))
-    assert isinstance(networks.shuffled(3, 2, torch.Generator()), types.GeneratorType)
+    assert isinstance(layers.shuffled(3, 2, torch.Generator()), types.GeneratorType)

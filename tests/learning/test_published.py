@@ -11,7 +11,7 @@ from scipy import stats
 from torch import nn
 
 from curiosity_bluesky.learning import Explorer, Observation, Scorer, Strategy, Survey
-from curiosity_bluesky.learning import networks as nets
+from curiosity_bluesky.learning.nn import layers as nets
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "norm_polarization.npy"
 LIMITS = {"image_limits": (-1, 1), "spectrum_limits": (-1, 1)}

@@ -9,12 +9,13 @@ import torch
 from support import collected_run, events, few
 from torch import nn
 
-from curiosity_bluesky.learning import Explorer, Observation, Patches, Strategy, Survey, ensemble
-from curiosity_bluesky.learning import networks as nets
+from curiosity_bluesky.learning import Explorer, Observation, Patches, Strategy, Survey
 from curiosity_bluesky.learning.acquisition import BetaCuriosity, ErrorNoveltyAndSpread
-from curiosity_bluesky.learning.architectures import TABLE_1
-from curiosity_bluesky.learning.ensemble import EnsemblePredictor
-from curiosity_bluesky.learning.predictors import Im2SpecPredictor
+from curiosity_bluesky.learning.nn import ensemble
+from curiosity_bluesky.learning.nn import layers as nets
+from curiosity_bluesky.learning.nn.architectures import TABLE_1
+from curiosity_bluesky.learning.nn.ensemble import EnsemblePredictor
+from curiosity_bluesky.learning.nn.im2spec import Im2SpecPredictor
 from curiosity_bluesky.learning.protocols import Terms
 from curiosity_bluesky.learning.records import Observed
 

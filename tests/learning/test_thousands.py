@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 
 from curiosity_bluesky.learning import Explorer, Observation, Patches, Strategy, Survey
-from curiosity_bluesky.learning import gaussian_process as gp
-from curiosity_bluesky.learning.coverage import Coverage, GrowingRows
-from curiosity_bluesky.learning.gaussian_process import Inputs, Kernel, principal_components
-from curiosity_bluesky.learning.large_coverage import LargeCoverage
-from curiosity_bluesky.learning.large_posterior import LargePosterior
-from curiosity_bluesky.learning.out_of_sample import Excess, Neighbours, nearest
-from curiosity_bluesky.learning.posterior import Posterior
+from curiosity_bluesky.learning.gp import kernel as gp
+from curiosity_bluesky.learning.gp.calibration import Excess, Neighbours, nearest
+from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel, principal_components
+from curiosity_bluesky.learning.gp.large_posterior import LargePosterior
+from curiosity_bluesky.learning.gp.large_variance_reduction import LargeCoverage
+from curiosity_bluesky.learning.gp.posterior import Posterior
+from curiosity_bluesky.learning.gp.variance_reduction import Coverage, GrowingRows
 from sim_devices import SyntheticSample
 
 KERNEL = Kernel((0.3, -0.7, -1.0, 0.2, -1.5, -0.2, 0.2, 0.4, -1.0))
 SIDE = 20
 CANDIDATES = 16 * 16
 MEASURED = np.arange(0, CANDIDATES, 3)
-MODULES = ("gp_predictor", "out_of_sample", "gaussian_process")
+MODULES = ("predictor", "calibration", "kernel")
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_the_nearest_of_thousands_are_the_nearest(monkeypatch):
     position = np.random.default_rng(0).random((300, 2))
     position[200:203] = position[100]  # one place, several times
     few = nearest(position, 6)
-    monkeypatch.setattr("curiosity_bluesky.learning.out_of_sample.LARGE", 100)
+    monkeypatch.setattr("curiosity_bluesky.learning.gp.calibration.LARGE", 100)
     many = nearest(position, 6)
     np.testing.assert_array_equal(many[:, 0], np.arange(300))
     apart = np.linalg.norm(position[:, None] - position, axis=2)
@@ -194,7 +194,7 @@ def test_a_fork_grows_into_the_same_memory_and_says_when_it_was_written_over():
 def soon(monkeypatch):
     """Have 24 spectra count as many."""
     for module in MODULES:
-        monkeypatch.setattr(f"curiosity_bluesky.learning.{module}.LARGE", 24)
+        monkeypatch.setattr(f"curiosity_bluesky.learning.gp.{module}.LARGE", 24)
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +259,7 @@ def test_a_replay_learns_only_where_it_has_to(soon, film):
 def test_a_batch_of_many_is_chosen_as_one_of_few_is(film, monkeypatch):
     few = driven(film, 40, batch=4)
     for module in MODULES:
-        monkeypatch.setattr(f"curiosity_bluesky.learning.{module}.LARGE", 39)
+        monkeypatch.setattr(f"curiosity_bluesky.learning.gp.{module}.LARGE", 39)
     many = replayed(film, few)
     chosen = [p.pixel for p in many.propose(4)]
     assert len(set(chosen)) == 4
@@ -275,7 +275,7 @@ def test_what_is_predicted_from_many_is_as_good(film, monkeypatch, points):
     errors = []
     for large in (1000, points // 2):
         for module in MODULES:
-            monkeypatch.setattr(f"curiosity_bluesky.learning.{module}.LARGE", large)
+            monkeypatch.setattr(f"curiosity_bluesky.learning.gp.{module}.LARGE", large)
         explorer = Explorer(survey, Strategy.named("curious", patch_size=5, n_seeds=20), 0)
         for index in order[:points]:
             pixel = patches.pixel(index)

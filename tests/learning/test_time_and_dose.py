@@ -17,8 +17,8 @@ from curiosity_bluesky.learning import (
     Strategy,
     Survey,
 )
-from curiosity_bluesky.learning.crowding import Crowding
-from curiosity_bluesky.learning.path import short_path, travel
+from curiosity_bluesky.learning.density_limit import Crowding
+from curiosity_bluesky.learning.travel import short_path, travel
 
 TIMED = {"curious", "theory", "variance", "dkl", "oracle"} | {
     f"vatsavai2025-{kind}" for kind in ("latent", "mcd", "ensemble", "spec2im")

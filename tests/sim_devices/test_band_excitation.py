@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from curiosity_bluesky.devices import BandExcitation, SpectrogramDriver, Spectrometer
+from curiosity_bluesky.devices.pfm import fit_sho, loop_fields
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.pfm import fit_sho, loop_fields
 from sim_devices import (
     Clock,
     Faults,

@@ -8,18 +8,23 @@ import pytest
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity import Image
 from curiosity_bluesky.similarity.descriptors import DEFAULT, known, named, names
-from curiosity_bluesky.similarity.places import (
+from curiosity_bluesky.similarity.descriptors.augmentation import (
     KINDS,
     Retaking,
     Viewing,
     random_structure,
     retaken,
 )
-from curiosity_bluesky.similarity.preparing import LONGEST, prepared
-from curiosity_bluesky.similarity.scattering import scattered
-from curiosity_bluesky.similarity.spectra import spectrum
-from curiosity_bluesky.similarity.texture import SIZE, Texture, blocks, without_scale
-from curiosity_bluesky.similarity.wallpaper import random_texture
+from curiosity_bluesky.similarity.descriptors.power_spectrum import spectrum
+from curiosity_bluesky.similarity.descriptors.scattering import scattered
+from curiosity_bluesky.similarity.descriptors.texture import (
+    SIZE,
+    Texture,
+    blocks,
+    without_scale,
+)
+from curiosity_bluesky.similarity.preprocess import LONGEST, prepared
+from curiosity_bluesky.similarity.symmetry.wallpaper import random_texture
 
 
 def textures(n, side=96, noise=0.1):

@@ -25,19 +25,18 @@ from support import collected_run, slowly
 from tiled.client import from_uri
 from tiled.queries import Key
 
-from curiosity_bluesky import connect, server
+from curiosity_bluesky import connect
+from curiosity_bluesky.catalog import embedded_server
+from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.session import simulated_instrument
-from curiosity_bluesky.similarity import batches, updating
-from curiosity_bluesky.similarity import indexer as indexing
-from curiosity_bluesky.similarity.batches import Store
+from curiosity_bluesky.similarity.archive import documents_of
 from curiosity_bluesky.similarity.descriptors import names
-from curiosity_bluesky.similarity.importing import documents_of
-from curiosity_bluesky.similarity.index import Index
-from curiosity_bluesky.similarity.indexer import Indexer
-from curiosity_bluesky.similarity.reading import FileImage
-from curiosity_bluesky.similarity.texture import Texture
-from curiosity_bluesky.similarity.wallpaper import random_image
+from curiosity_bluesky.similarity.descriptors.texture import Texture
+from curiosity_bluesky.similarity.image_files import FileImage
+from curiosity_bluesky.similarity.index import Index, Indexer, storage, update
+from curiosity_bluesky.similarity.index import indexer as indexing
+from curiosity_bluesky.similarity.index.storage import Store
+from curiosity_bluesky.similarity.symmetry.wallpaper import random_image
 from sim_devices import SyntheticSample
 
 UIDS: dict[str, str] = {}
@@ -171,14 +170,14 @@ def test_no_client_takes_the_index_for_a_run(tmp_path):
 
 @pytest.mark.slow
 def test_on_a_server_that_lists_the_index_our_catalogue_takes_it_for_no_run(tmp_path, monkeypatch):
-    ours = server._config
+    ours = embedded_server._config
 
     def plain(*args):
         config = ours(*args)
         config["trees"][0]["tree"] = "catalog"
         return config
 
-    monkeypatch.setattr(server, "_config", plain)
+    monkeypatch.setattr(embedded_server, "_config", plain)
     with connect(tmp_path / "runs") as catalog:
         uid = put(catalog, scan(0))
         assert Index(catalog, [Crude()]).update().images == 1
@@ -338,8 +337,8 @@ def test_what_some_images_lack_is_said_and_hides_no_image_that_has_what_is_requi
 
 @pytest.mark.slow
 def test_two_that_index_at_once_do_no_harm(tmp_path, monkeypatch):
-    monkeypatch.setattr(updating, "COMMIT", 2)
-    monkeypatch.setattr(batches, "MANY", 3)
+    monkeypatch.setattr(update, "COMMIT", 2)
+    monkeypatch.setattr(storage, "MANY", 3)
     with connect(tmp_path / "runs") as catalog:
         for n in range(3):
             put(catalog, scan(2 * n), scan(2 * n + 1))
@@ -357,7 +356,7 @@ def test_two_that_index_at_once_do_no_harm(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_small_batches_are_merged_and_nothing_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(batches, "MANY", 3)
+    monkeypatch.setattr(storage, "MANY", 3)
     with connect(tmp_path / "runs") as catalog:
         uids = [put(catalog, scan(n)) for n in range(4)]
         found, count = Index(catalog, [Crude()]), []
@@ -425,7 +424,9 @@ def test_a_selection_is_kept_once_and_read_back(tmp_path):
 
 
 def test_a_run_is_indexed_as_it_closes(RE, tmp_path, instrument, monkeypatch):
-    monkeypatch.setattr("curiosity_bluesky.similarity.index.known", lambda: {"crude": Crude()})
+    monkeypatch.setattr(
+        "curiosity_bluesky.similarity.index.index.known", lambda: {"crude": Crude()}
+    )
     with connect(tmp_path / "runs") as catalog:
         indexer = Indexer(catalog)
         RE.subscribe(catalog.writer())
@@ -448,7 +449,9 @@ def test_a_run_is_indexed_as_it_closes(RE, tmp_path, instrument, monkeypatch):
 def test_an_event_that_a_pause_repeated_is_the_same_image_from_documents_as_from_tiled(
     tmp_path, monkeypatch, pages
 ):
-    monkeypatch.setattr("curiosity_bluesky.similarity.index.known", lambda: {"crude": Crude()})
+    monkeypatch.setattr(
+        "curiosity_bluesky.similarity.index.index.known", lambda: {"crude": Crude()}
+    )
     with connect(tmp_path / "runs") as catalog:
         indexer, writer = Indexer(catalog), catalog.writer()
         run = event_model.compose_run(metadata={"plan_name": "scan"})
@@ -479,7 +482,9 @@ def test_an_event_that_a_pause_repeated_is_the_same_image_from_documents_as_from
 
 
 def test_what_the_callback_cannot_do_is_said_and_done_later(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("curiosity_bluesky.similarity.index.known", lambda: {"crude": Crude()})
+    monkeypatch.setattr(
+        "curiosity_bluesky.similarity.index.index.known", lambda: {"crude": Crude()}
+    )
     docs = list(documents_of([FileImage("a", scan(0)), FileImage("b", scan(1))], {}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -563,7 +568,7 @@ def test_what_does_not_keep_up_is_left_for_later_and_nobody_waits_for_it(
     tmp_path, monkeypatch, caplog
 ):
     busy, before = Busy(), torch.get_num_threads()
-    monkeypatch.setattr("curiosity_bluesky.similarity.index.known", lambda: {"crude": busy})
+    monkeypatch.setattr("curiosity_bluesky.similarity.index.index.known", lambda: {"crude": busy})
     monkeypatch.setattr(indexing, "RUNS_WAITING", 1)
     monkeypatch.setattr(indexing, "BYTES", 4 * 24 * 24 * 4)
     torch.set_num_threads(2)
@@ -595,8 +600,8 @@ import sys
 from scans import Crude, put, scan
 from curiosity_bluesky import connect
 from curiosity_bluesky.similarity import index, indexer
-from curiosity_bluesky.similarity.importing import documents_of
-from curiosity_bluesky.similarity.reading import FileImage
+from curiosity_bluesky.similarity.archive import documents_of
+from curiosity_bluesky.similarity.image_files import FileImage
 index.known = lambda: {"crude": Crude(0.5)}
 catalog = connect(sys.argv[1])
 writer, indexer = catalog.writer(), indexer.Indexer(catalog)
@@ -617,7 +622,7 @@ def test_the_last_run_of_a_process_is_indexed_before_it_ends(tmp_path):
 
 @pytest.mark.slow
 def test_other_processes_describe_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("curiosity_bluesky.similarity.describing.WORTH", 2)
+    monkeypatch.setattr("curiosity_bluesky.similarity.index.workers.WORTH", 2)
     with connect(tmp_path / "runs") as catalog:
         for n in range(6):
             put(catalog, *(scan(10 * n + k) for k in range(4)))

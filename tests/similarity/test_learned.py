@@ -9,9 +9,9 @@ import torch
 from scipy.ndimage import rotate
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.similarity import learned, training
+from curiosity_bluesky.similarity.descriptors import learned, training
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.wallpaper import (
+from curiosity_bluesky.similarity.symmetry.wallpaper import (
     GROUPS,
     Spoiling,
     random_image,

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curiosity_bluesky.similarity.aperiodic import KINDS, aperiodic
-from curiosity_bluesky.similarity.groups import GROUPS, LATTICES, operations
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.lattice import OPERATIONS, reduction, strains
-from curiosity_bluesky.similarity.pattern import Pattern, Shape
-from curiosity_bluesky.similarity.scores import settings
-from curiosity_bluesky.similarity.symmetry import CLASSES, WEIGHTS, SymmetryScores, classify
-from curiosity_bluesky.similarity.wallpaper import (
+from curiosity_bluesky.similarity.symmetry import CLASSES, SymmetryScores, classify
+from curiosity_bluesky.similarity.symmetry.aperiodic import KINDS, aperiodic
+from curiosity_bluesky.similarity.symmetry.classifier import WEIGHTS
+from curiosity_bluesky.similarity.symmetry.groups import GROUPS, LATTICES, operations
+from curiosity_bluesky.similarity.symmetry.lattice import OPERATIONS, reduction, strains
+from curiosity_bluesky.similarity.symmetry.pattern import Pattern, Shape
+from curiosity_bluesky.similarity.symmetry.scores import settings
+from curiosity_bluesky.similarity.symmetry.wallpaper import (
     Spoiling,
     random_image,
     random_pattern,

@@ -5,10 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from curiosity_bluesky.similarity.groups import GROUPS, LATTICES, ORDERS, operations
-from curiosity_bluesky.similarity.lattice import OPERATIONS, reduction, strains
-from curiosity_bluesky.similarity.pattern import FALSE, Pattern, Shape, pseudosymmetry
-from curiosity_bluesky.similarity.wallpaper import (
+from curiosity_bluesky.similarity.symmetry.groups import (
+    GROUPS,
+    LATTICES,
+    ORDERS,
+    operations,
+)
+from curiosity_bluesky.similarity.symmetry.lattice import OPERATIONS, reduction, strains
+from curiosity_bluesky.similarity.symmetry.pattern import (
+    FALSE,
+    Pattern,
+    Shape,
+    pseudosymmetry,
+)
+from curiosity_bluesky.similarity.symmetry.wallpaper import (
     Spoiling,
     random_image,
     random_pattern,

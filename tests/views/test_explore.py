@@ -15,10 +15,10 @@ from explored import image_of, room_of
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity import Collection, Image
-from curiosity_bluesky.similarity.reading import read_images
-from curiosity_bluesky.views.explore import html, keeping
+from curiosity_bluesky.similarity.image_files import read_images
+from curiosity_bluesky.views.explore import html, saved_selections
 from curiosity_bluesky.views.explore.columns import NONE, OTHER, Column, Filter, coloured
-from curiosity_bluesky.views.explore.projecting import Projections
+from curiosity_bluesky.views.explore.projections import Projections
 from curiosity_bluesky.views.explore.state import Room, Visit
 from curiosity_bluesky.views.explore.upload import LARGEST
 from curiosity_bluesky.views.explore.upload import image_of as uploaded
@@ -140,7 +140,7 @@ def test_a_selection_goes_out_and_comes_back(visit: Visit) -> None:
     visit.colour = "loop_area"
     visit.select(range(8, 20))
     visit.click(8)
-    saved = json.loads(json.dumps(keeping.saved(visit, "stripes", "look again")))
+    saved = json.loads(json.dumps(saved_selections.saved(visit, "stripes", "look again")))
     assert saved["package"].startswith("curiosity-bluesky ")
     step = saved["projections"][1]
     assert (step["descriptor"], step["descriptor_version"]) == ("symmetry", 1)
@@ -150,7 +150,7 @@ def test_a_selection_goes_out_and_comes_back(visit: Visit) -> None:
     assert sources == {visit.room.collection.entries[row].source for row in range(5, 45)}
 
     other = Visit(visit.room)
-    assert keeping.restore(other, saved) == []
+    assert saved_selections.restore(other, saved) == []
     assert [level.rows.tolist() for level in other.levels] == [
         level.rows.tolist() for level in visit.levels
     ]
@@ -164,14 +164,14 @@ def test_a_selection_outlives_a_change_of_the_index(visit: Visit) -> None:
     visit.select(range(10, 30))
     visit.enter()
     visit.select([12, 15, 20])
-    saved = keeping.saved(visit, "old")
+    saved = saved_selections.saved(visit, "old")
     before, rows = visit.room.collection, [*range(40, 10, -1), 50]
     part = Collection(
         [before.entries[row] for row in rows],
         {name: vectors[rows] for name, vectors in before.vectors.items()},
     )
     other = Visit(dataclasses.replace(visit.room, collection=part))
-    remarks = keeping.restore(other, saved)
+    remarks = saved_selections.restore(other, saved)
     assert any("1 of its 20 images" in remark for remark in remarks)
     assert any("66 images then, and has 31 now" in remark for remark in remarks)
     kept = {part.entries[row].source for row in other.selected}
@@ -180,7 +180,7 @@ def test_a_selection_outlives_a_change_of_the_index(visit: Visit) -> None:
 
 def test_what_is_no_selection_is_refused_and_changes_nothing(visit: Visit) -> None:
     visit.select(range(9))
-    good = keeping.saved(visit, "good")
+    good = saved_selections.saved(visit, "good")
     for change in (
         {"projections": None},
         {"images": [{"uid": "x"}]},
@@ -189,10 +189,10 @@ def test_what_is_no_selection_is_refused_and_changes_nothing(visit: Visit) -> No
         {"filters": [{"column": "operator", "between": [1, 2]}]},
     ):
         with pytest.raises(InputError):
-            keeping.restore(visit, {**good, **change})
+            saved_selections.restore(visit, {**good, **change})
         assert len(visit.selected) == 9 and not visit.filters
     with pytest.raises(InputError, match="name"):
-        keeping.saved(visit, "  ")
+        saved_selections.saved(visit, "  ")
 
 
 def test_columns_know_words_numbers_and_dates() -> None:

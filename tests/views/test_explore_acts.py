@@ -20,7 +20,7 @@ from explored import image_of, room_of
 from curiosity_bluesky.similarity import Image
 from curiosity_bluesky.views.explore import html
 from curiosity_bluesky.views.explore.page import Page
-from curiosity_bluesky.views.explore.projecting import Projections
+from curiosity_bluesky.views.explore.projections import Projections
 from curiosity_bluesky.views.explore.state import Room, Visit
 
 IMAGES = 66

@@ -28,7 +28,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 from explored import image_of, room_of  # noqa: E402
 
 from curiosity_bluesky.errors import InputError  # noqa: E402
-from curiosity_bluesky.views.explore.serving import PageServer  # noqa: E402
+from curiosity_bluesky.views.explore.server import PageServer  # noqa: E402
 
 IMAGES = 60
 CHROMIUM = shutil.which("chromium")

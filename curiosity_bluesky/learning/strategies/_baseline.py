@@ -9,9 +9,9 @@ from typing import Literal
 
 from numpy.typing import NDArray
 
-from curiosity_bluesky.learning.both_runs import expected
-from curiosity_bluesky.learning.gaussian_process import Inputs, Kernel
-from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel
+from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.gp.transfer import expected
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice, EpochHook, Learner, Predictor

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from curiosity_bluesky.learning.architectures import TABLE_1
+from curiosity_bluesky.learning.nn.architectures import TABLE_1
+from curiosity_bluesky.learning.nn.im2spec import Im2SpecPredictor
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.predictors import Im2SpecPredictor
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.strategy import Strategy
 

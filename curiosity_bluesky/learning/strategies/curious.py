@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from scipy.stats import qmc
 
-from curiosity_bluesky.learning.expected_drop import ExpectedDrop, Weights
-from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.gp.expected_error_reduction import ExpectedDrop, Weights
+from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import networks
 from curiosity_bluesky.learning.acquisition import Best
-from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
+from curiosity_bluesky.learning.nn import layers as networks
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.records import Observed, Scores

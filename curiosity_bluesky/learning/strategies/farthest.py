@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from curiosity_bluesky.learning.gaussian_process import Inputs, Kernel
+from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice
 from curiosity_bluesky.learning.records import Reason

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner

@@ -11,10 +11,10 @@ from scipy.ndimage import gaussian_filter
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.acquisition import Best
-from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
+from curiosity_bluesky.learning.nn.im2spec import mean_square
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.predictors import mean_square
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.records import Observed, Scores
 from curiosity_bluesky.learning.seeding import RandomSeeding

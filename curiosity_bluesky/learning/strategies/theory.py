@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning.expected_drop import ExpectedDrop
-from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.gp.calibration import Excess, Neighbours
+from curiosity_bluesky.learning.gp.expected_error_reduction import ExpectedDrop
+from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.loop_fit import PARAMETERS, fit_loop, loops, rising
-from curiosity_bluesky.learning.out_of_sample import Excess, Neighbours
+from curiosity_bluesky.learning.nn.im2spec import mean_square
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.predictors import mean_square
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.records import Observed, Training
 from curiosity_bluesky.learning.strategies.curious import Curious

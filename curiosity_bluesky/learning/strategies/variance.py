@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from curiosity_bluesky.learning.acquisition import Best
-from curiosity_bluesky.learning.gp_predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner

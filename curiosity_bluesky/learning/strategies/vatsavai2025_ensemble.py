@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curiosity_bluesky.learning.acquisition import AnyPixel, Best, BetaCuriosity
-from curiosity_bluesky.learning.architectures import TABLE_1
-from curiosity_bluesky.learning.curiosity import LearnedError
-from curiosity_bluesky.learning.ensemble import EnsemblePredictor
-from curiosity_bluesky.learning.error_models import LatentErrorDecoder
 from curiosity_bluesky.learning.learner import ModelLearner
+from curiosity_bluesky.learning.nn.architectures import TABLE_1
+from curiosity_bluesky.learning.nn.curiosity import LearnedError
+from curiosity_bluesky.learning.nn.ensemble import EnsemblePredictor
+from curiosity_bluesky.learning.nn.error_models import LatentErrorDecoder
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.seeding import RandomSeeding

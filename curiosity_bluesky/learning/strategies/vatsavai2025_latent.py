@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from curiosity_bluesky.learning.acquisition import ErrorAndNovelty, OneOfTheBest
-from curiosity_bluesky.learning.curiosity import LearnedError
-from curiosity_bluesky.learning.error_models import ErrorNetwork
-from curiosity_bluesky.learning.features import AutoencoderFeatures
 from curiosity_bluesky.learning.learner import ModelLearner
+from curiosity_bluesky.learning.nn.autoencoder import AutoencoderFeatures
+from curiosity_bluesky.learning.nn.curiosity import LearnedError
+from curiosity_bluesky.learning.nn.error_models import ErrorNetwork
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Features, LatentPredictor, Learner
 from curiosity_bluesky.learning.seeding import KMeansSeeding, RandomSeeding

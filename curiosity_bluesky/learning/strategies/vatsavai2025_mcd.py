@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curiosity_bluesky.learning.acquisition import ErrorNoveltyAndSpread
-from curiosity_bluesky.learning.curiosity import LearnedError
+from curiosity_bluesky.learning.nn.curiosity import LearnedError
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Features, LatentPredictor
 from curiosity_bluesky.learning.strategies.vatsavai2025_latent import Vatsavai2025Latent

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.display import moment, plain
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.similarity.collection import Collection
+from curiosity_bluesky.similarity.index.collection import Collection
+from curiosity_bluesky.utils.display import moment, plain
 
 Kind = Literal["words", "number", "date"]
 NONE = "(none)"

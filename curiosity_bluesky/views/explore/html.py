@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from curiosity_bluesky.display import WHOLE, plain
-from curiosity_bluesky.display import html as escape
+from curiosity_bluesky.utils.display import WHOLE, plain
+from curiosity_bluesky.utils.display import html as escape
 from curiosity_bluesky.views.explore.columns import Colours, Column, said
 from curiosity_bluesky.views.explore.state import Room, Visit
 

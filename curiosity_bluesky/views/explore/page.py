@@ -15,15 +15,15 @@ from bokeh.palettes import Viridis256
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.projection import place
-from curiosity_bluesky.views.explore import html, keeping
+from curiosity_bluesky.views.explore import html, saved_selections
 from curiosity_bluesky.views.explore.columns import Filter, coloured
-from curiosity_bluesky.views.explore.editing import Editor
 from curiosity_bluesky.views.explore.layout import NOTHING, Parts
 from curiosity_bluesky.views.explore.map import Map
-from curiosity_bluesky.views.explore.projecting import Points, Projections
-from curiosity_bluesky.views.explore.searching import search
+from curiosity_bluesky.views.explore.projections import Points, Projections
+from curiosity_bluesky.views.explore.search import search
 from curiosity_bluesky.views.explore.state import Room, Rows, Visit
 from curiosity_bluesky.views.explore.upload import LARGEST, too_large
+from curiosity_bluesky.views.explore.widgets import Editor
 
 _PER_PAGE = 30
 _SHORT = 0.15
@@ -146,7 +146,7 @@ class Page:
 
         def restore() -> None:
             saved = self.room.selections.selection(selection or "")
-            remarks.extend(keeping.restore(self.visit, saved))
+            remarks.extend(saved_selections.restore(self.visit, saved))
             self.parts.name.value, self.parts.note.value = saved["name"], saved["note"]
             if saved["name"]:
                 remarks.insert(0, f"{saved['name']}, saved {saved['time'][:16].replace('T', ' ')}")
@@ -379,7 +379,7 @@ class Page:
             _log.debug("what was made came too late", exc_info=True)
 
     def _save(self) -> None:
-        saved = keeping.saved(self.visit, self.parts.name.value, self.parts.note.value)
+        saved = saved_selections.saved(self.visit, self.parts.name.value, self.parts.note.value)
         key = self.room.selections.save_selection(saved)
         link = f"{self.here}/explore?selection={key}"
         self.parts.put(self.parts.link, html.saved(link, saved["name"]))

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.similarity.collection import Collection, Hit
 from curiosity_bluesky.similarity.image import Image
+from curiosity_bluesky.similarity.index.collection import Collection, Hit
 from curiosity_bluesky.similarity.projection import FEWEST, check_method
 from curiosity_bluesky.views.explore.columns import Filter, Table
 

@@ -1,6 +1,6 @@
 """A recorded film under the simulated microscope; replace these by your own devices."""
 
-from curiosity_bluesky.session import simulated_instrument
+from curiosity_bluesky.demo import simulated_instrument
 from sim_devices import open_sample
 
 _instrument = simulated_instrument(

@@ -6,7 +6,7 @@ import os
 from bluesky import RunEngine
 
 from curiosity_bluesky import connect, end_in_order, read
-from curiosity_bluesky.similarity.indexer import Indexer
+from curiosity_bluesky.similarity.index import Indexer
 
 catalog = connect()  # $CURIOSITY_CATALOG, else ./runs
 

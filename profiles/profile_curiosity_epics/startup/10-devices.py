@@ -3,7 +3,7 @@
 Channel Access finds it by EPICS_CA_ADDR_LIST, which has to be set before IPython starts.
 """
 
-from curiosity_bluesky.session import EpicsInstrument
+from curiosity_bluesky.demo import EpicsInstrument
 
 _instrument = EpicsInstrument(os.environ.get("CURIOSITY_PREFIX", "SPM:"))
 stage, imager = _instrument.stage, _instrument.imager

@@ -6,7 +6,7 @@ import os
 from bluesky import RunEngine
 
 from curiosity_bluesky import connect, end_in_order
-from curiosity_bluesky.adapters.zeromq import SealedPublisher
+from curiosity_bluesky.agent.remote.zeromq import SealedPublisher
 
 catalog = connect()  # $CURIOSITY_CATALOG, else ./runs
 

@@ -3,8 +3,9 @@
 from bluesky.utils import MsgGenerator
 from bluesky_queueserver import parameter_annotation_decorator
 
-from curiosity_bluesky import curiosity_plan, plan_stubs, steer
+from curiosity_bluesky import curiosity_plan, steer
 from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.plans import stubs
 
 # Annotations say that a parameter is a device or a text; these say which, so that a name that
 # there is not is refused when it is queued, and not when its turn has come.
@@ -44,7 +45,7 @@ def load_sample(sample: str) -> MsgGenerator[None]:
     sample : str
         Its name; runs that follow have it in their start documents.
     """
-    yield from plan_stubs.call_in_thread(lambda: _instrument.load(open_sample(sample)))
+    yield from stubs.call_in_thread(lambda: _instrument.load(open_sample(sample)))
     RE.md["sample"] = _instrument.sample.name
 
 

@@ -9,7 +9,7 @@ import bluesky.preprocessors as bpp
 from bluesky.protocols import Movable, Readable
 from bluesky_adaptive import plans as adaptive
 
-from curiosity_bluesky.adapters.adaptive import acquire_suggestions
+from curiosity_bluesky.adapters.bluesky_adaptive import acquire_suggestions
 
 
 def survey(imager: Readable, tip: Movable | None = None, md: dict | None = None) -> MsgGenerator:

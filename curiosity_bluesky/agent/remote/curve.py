@@ -1,0 +1,165 @@
+"""Admission to a 0MQ socket: a stranger is refused in the handshake, before the first message.
+
+0MQ keeps the parts of a message until the last one has come, and counts no bytes meanwhile. So a
+socket that listens must know who sends before it takes anything: CURVE, 0MQ's own handshake, in
+which a client proves that it has a key. The key is derived from the token that both sides share,
+so that there is nothing else to hand out. The key of the server is the same for all: that a server
+knows the token is said by the seal of its messages (`codec`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+import zmq
+from zmq.utils import z85
+
+from curiosity_bluesky.errors import InputError
+
+PART = 2**20
+"""Bytes of a part of a message: so much, and no more, is held of somebody who is not known yet."""
+
+_OVERHEAD = 1024
+"""Bytes that encryption adds to a part, and some."""
+
+_HANDSHAKE_MS = 5000
+_ZAP = "inproc://zeromq.zap.01"
+"""Where 0MQ asks whether a client may come in (RFC 27)."""
+
+_SERVER = z85.encode(hashlib.sha256(b"curiosity_bluesky: server of every socket").digest())
+
+
+def check_available() -> None:
+    """Raise InputError if this 0MQ has no CURVE."""
+    if not zmq.has("curve"):
+        raise InputError(
+            "0MQ was built here without CURVE (libsodium), by which strangers are refused; install "
+            "pyzmq as a wheel: pip install --force-reinstall --only-binary :all: pyzmq"
+        )
+
+
+def _keys(token: str) -> tuple[bytes, bytes]:
+    """Return the public and the secret key of who knows a token."""
+    secret = z85.encode(hmac.digest(token.encode(), b"curiosity_bluesky: client", "sha256"))
+    return zmq.curve_public(secret), secret
+
+
+def present(socket: zmq.Socket, token: str) -> None:
+    """Let a socket that will connect prove that it knows a token.
+
+    Parameters
+    ----------
+    socket
+        Not connected yet.
+    token
+        The token.
+    """
+    check_available()
+    socket.curve_publickey, socket.curve_secretkey = _keys(token)
+    socket.curve_serverkey = zmq.curve_public(_SERVER)
+
+
+def parts(data: bytes) -> list[bytes]:
+    """Return a message in parts that a guarded socket takes."""
+    return [data[k : k + PART] for k in range(0, len(data), PART)] or [b""]
+
+
+class Guard:
+    """Lets those who know a token in to sockets of one context.
+
+    Nobody comes in before `answer` is called; it does not wait.
+
+    Parameters
+    ----------
+    context
+        Of the sockets; it can have one guard.
+    token
+        What one has to know.
+
+    Attributes
+    ----------
+    socket : zmq.Socket
+        To be polled: when it can be read, `answer`.
+    refused : int
+        How many were refused.
+    """
+
+    def __init__(self, context: zmq.Context, token: str) -> None:
+        check_available()
+        self.refused = 0
+        self._known = z85.decode(_keys(token)[0])
+        self.socket = context.socket(zmq.REP)
+        self.socket.linger = 0
+        self.socket.bind(_ZAP)
+
+    def guard(self, socket: zmq.Socket) -> None:
+        """Guard a socket that is not bound yet; what one sends in a part is bounded too."""
+        socket.curve_server = True
+        socket.curve_secretkey = _SERVER
+        socket.zap_domain = b"curiosity"
+        socket.setsockopt(zmq.MAXMSGSIZE, PART + _OVERHEAD)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+
+    def answer(self) -> None:
+        """Say of those who have asked whether they may come in."""
+        while True:
+            try:
+                asked = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            known = self._is_known(asked)
+            self.refused += not known
+            code, words = (b"200", b"OK") if known else (b"400", b"another token")
+            number = asked[1] if len(asked) > 1 else b""
+            self.socket.send_multipart([b"1.0", number, code, words, b"", b""])
+
+    def _is_known(self, asked: Sequence[bytes]) -> bool:
+        # Version, number, domain, address, identity, mechanism, key.
+        given = asked[6] if len(asked) == 7 and asked[5] == b"CURVE" else b""
+        return hmac.compare_digest(given, self._known)
+
+
+class Monitor:
+    """Hears whether the other side refuses a socket that connects.
+
+    Parameters
+    ----------
+    socket
+        Not connected yet. Close the monitor before it.
+
+    Attributes
+    ----------
+    socket : zmq.Socket
+        To be polled: when it can be read, `said`.
+    """
+
+    def __init__(self, socket: zmq.Socket) -> None:
+        self._of = socket
+        self.socket = socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+        )
+
+    def said(self) -> str:
+        """Return what was wrong: ``token``, ``protocol`` or, if it is neither, "".
+
+        In none of these cases does 0MQ connect again by itself.
+        """
+        event, value = _event(self.socket.recv_multipart()[0])
+        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            return "token"
+        if (
+            event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            and value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
+        ):
+            return "protocol"
+        return ""
+
+    def close(self) -> None:
+        """Stop hearing."""
+        self._of.disable_monitor()
+
+
+def _event(frame: bytes) -> tuple[int, int]:
+    return int.from_bytes(frame[:2], "little"), int.from_bytes(frame[2:6], "little")

@@ -1,0 +1,62 @@
+"""Who decides while the agent is away: a strategy that needs no training, in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.agent.curiosity_agent import CuriosityAgent
+from curiosity_bluesky.learning import Strategy
+
+
+def stand_in(strategy: Strategy, name: str) -> Strategy:
+    """Return another strategy that measures as many spectra, under the same limits.
+
+    Parameters
+    ----------
+    strategy
+        Whose place it takes.
+    name
+        Of the other one.
+    """
+    return Strategy.named(name, **strategy.limits)
+
+
+class StandIn:
+    """A `CuriosityAgent` with the strategy of `stand_in`, for the same run.
+
+    Parameters
+    ----------
+    strategy
+        Whose place is taken.
+    name
+        Name of the strategy that takes it.
+    seed
+        Seed of every random choice.
+    """
+
+    def __init__(self, strategy: Strategy, name: str, seed: int) -> None:
+        self.instead_of = strategy
+        self.name = name
+        self.agent = CuriosityAgent(stand_in(strategy, name), seed)
+        self._steering: set[str] = set()
+        self.learned = 0
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Take in one document, but for what would make it the strategy whose place it takes."""
+        self.learned += 1
+        if name == "start":  # it cannot start from an earlier run
+            doc = {key: value for key, value in doc.items() if key not in documents.WARM}
+        if name == "descriptor" and doc["name"] == documents.STEERING:
+            self._steering.add(doc["uid"])
+        if name == "event" and doc["descriptor"] in self._steering:
+            data = doc["data"]
+            if data["kind"] == "set":
+                wanted = json.loads(data["arguments"])
+                strategy = Strategy.named(wanted["strategy"], **wanted["parameters"])
+                other = stand_in(strategy, self.name)
+                about = {"strategy": other.name, "parameters": other.parameters}
+                doc = {**doc, "data": {**data, "arguments": json.dumps(about)}}
+        self.agent(name, doc)

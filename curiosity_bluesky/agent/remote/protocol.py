@@ -1,0 +1,197 @@
+"""What a plan and an agent elsewhere say to each other, in plain mappings.
+
+Which documents an agent learns from, and the key by which each counts once, whichever way and
+however often it comes; and the explorer's records as mappings and back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import event_model
+import numpy as np
+from numpy.typing import NDArray
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.agent.curiosity_agent import Decided
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import (
+    Earlier,
+    Flag,
+    Prediction,
+    Proposal,
+    Strategy,
+    Survey,
+    Training,
+)
+
+PROTOCOL = 1
+"""Number of the protocol; both sides have to have the same."""
+
+HEARTBEAT = 1.0
+"""Seconds between two words of an agent that is at work."""
+
+CHUNK = 2**20
+"""Documents of about so many bytes go into one message."""
+
+LARGEST = 256 * 2**20
+"""Bytes of the largest message that an agent takes; a larger one is turned away."""
+
+REFUSED = b"curiosity-agent: the seal of this message is not that of my token"
+"""What is said of a message without the right seal; a stranger's connection does not get so far."""
+
+LEARNED = (
+    *(documents.SURVEY, documents.DECISIONS, documents.PRIMARY),
+    *(documents.FAILURES, documents.STEERING, documents.DRIFT),
+)
+"""The streams that an agent learns from; the others are not sent."""
+
+ASKED = ("decide", "suggest", "outstanding", "maps", "flags", "should_stop", "take_trainings")
+"""What a plan asks; `predict` is for people."""
+
+Record = TypeVar("Record", Proposal, Training, Flag)
+
+_SHAPES = {  # by what one document is told from another, whatever name it travels under
+    "start": ("uid", "time"),
+    "descriptor": ("uid", "run_start", "data_keys", "configuration", "name"),
+    "event": ("descriptor", "seq_num", "data"),
+    "stop": ("uid", "run_start", "exit_status"),
+    "stream_resource": ("uid", "data_key", "mimetype"),
+    "stream_datum": ("uid", "descriptor", "stream_resource", "indices", "seq_nums"),
+}
+
+
+class Refused(InputError):
+    """An agent answers, and does not want to talk: another token, another protocol."""
+
+
+# ---- documents
+
+
+def single(name: str, doc: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield a document, or the events of a page one by one."""
+    if name == "event_page":
+        for event in event_model.unpack_event_page(doc):  # pyright: ignore[reportArgumentType]
+            yield "event", event
+    else:
+        yield name, doc
+
+
+def key_of(name: str, doc: Mapping[str, Any]) -> str | None:
+    """Return by what a document counts once; None for kinds that nobody learns from.
+
+    An event is known by its stream and number, since Tiled makes up uids of events.
+
+    Raises
+    ------
+    InputError
+        If it is no document of this kind.
+    """
+    if name not in _SHAPES:
+        return None
+    lacking = [key for key in _SHAPES[name] if key not in doc]
+    if lacking:
+        raise InputError(f"a {name} document without {', '.join(lacking)} is none")
+    if name == "event":
+        return f"event {doc['descriptor']} {int(doc['seq_num'])}"
+    return f"{name} {doc['uid']}"
+
+
+# ---- records
+
+
+def plain(record: Proposal | Training | Flag) -> dict[str, Any]:
+    """Return a record as a mapping, for `record_of`."""
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+
+
+def record_of(kind: type[Record], values: Mapping[str, Any]) -> Record:
+    """Return the record that `plain` took apart."""
+    values = dict(values)
+    if "pixel" in values:
+        values["pixel"] = tuple(values["pixel"])
+    return kind(**values)
+
+
+def plain_decided(decided: Decided) -> dict[str, Any]:
+    """Return what was decided as a mapping, for `decided_of`."""
+    return {
+        "proposals": [plain(proposal) for proposal in decided.proposals],
+        "reason": decided.reason,
+        "trainings": [plain(training) for training in decided.trainings],
+        "maps": decided.maps,
+    }
+
+
+def decided_of(values: Mapping[str, Any]) -> Decided:
+    """Return what `plain_decided` took apart."""
+    return Decided(
+        [record_of(Proposal, proposal) for proposal in values["proposals"]],
+        values["reason"],
+        [record_of(Training, training) for training in values["trainings"]],
+        values["maps"],
+    )
+
+
+def plain_prediction(prediction: Prediction) -> dict[str, NDArray]:
+    """Return a prediction as a mapping of arrays."""
+    return {"spectra": prediction.spectra, "uncertainty": prediction.uncertainty}
+
+
+def plain_strategy(strategy: Strategy | None) -> dict[str, Any] | None:
+    """Return name and parameters of a strategy, for `strategy_of`."""
+    return None if strategy is None else {"name": strategy.name, "parameters": strategy.parameters}
+
+
+def strategy_of(values: Mapping[str, Any] | None) -> Strategy | None:
+    """Return the strategy that `plain_strategy` took apart.
+
+    Raises
+    ------
+    InputError
+        If it is not known here.
+    """
+    if values is None:
+        return None
+    try:
+        return Strategy.named(values["name"], **values["parameters"])
+    except InputError as error:
+        raise InputError(
+            f"the agent cannot follow this strategy: {error} (one of your own it learns from "
+            "`curiosity agent --load FILE.py`)"
+        ) from None
+
+
+def plain_earlier(earlier: Earlier | None) -> dict[str, Any] | None:
+    """Return a run to start from as a mapping, for `earlier_of`."""
+    if earlier is None:
+        return None
+    survey = earlier.survey
+    return {
+        "uid": earlier.uid,
+        "survey": {
+            "channels": [[name, image] for name, image in survey.channels.items()],
+            "x": survey.x,
+            "y": survey.y,
+            "mask": survey.mask,
+        },
+        "pixels": earlier.pixels,
+        "spectra": earlier.spectra,
+        "axis": earlier.axis,
+    }
+
+
+def earlier_of(values: Mapping[str, Any] | None) -> Earlier | None:
+    """Return the run to start from that `plain_earlier` took apart."""
+    if values is None:
+        return None
+    survey = values["survey"]
+    return Earlier(
+        values["uid"],
+        Survey(dict(survey["channels"]), survey["x"], survey["y"], survey["mask"]),
+        np.asarray(values["pixels"], np.intp),
+        values["spectra"],
+        values["axis"],
+    )

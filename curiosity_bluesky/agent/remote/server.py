@@ -1,0 +1,473 @@
+"""The agent as a process: it hears of runs, and answers plans that ask where to measure next."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import zmq
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.agent.curiosity_agent import Cancelled
+from curiosity_bluesky.agent.remote import tokens
+from curiosity_bluesky.agent.remote.codec import packed, sealed, unpacked, unsealed
+from curiosity_bluesky.agent.remote.curve import Guard, check_available
+from curiosity_bluesky.agent.remote.protocol import (
+    HEARTBEAT,
+    LARGEST,
+    PROTOCOL,
+    REFUSED,
+    earlier_of,
+    strategy_of,
+)
+from curiosity_bluesky.agent.remote.session import Behind, Session
+from curiosity_bluesky.agent.remote.store import Store
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Earlier
+from curiosity_bluesky.learning.threads import settle_for_one_thread
+
+logger = logging.getLogger("curiosity_bluesky")
+
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5577"
+_RUNS_FOR_EACH = 4
+"""Documents are kept of so many times more runs than there are agents."""
+
+
+class Fetch(Protocol):
+    """Reads in a catalogue, see `sources.Reader`."""
+
+    def __call__(self, uids: Sequence[str], /) -> None:
+        """Put what it has of some runs into the store."""
+        ...
+
+    def earlier(self, start: Mapping[str, Any], /) -> Earlier | None:
+        """Return the run that one started from."""
+        ...
+
+
+@dataclass
+class _Work:
+    """A request that is being worked on."""
+
+    client: tuple[str, str]
+    number: int
+    id: str
+    identity: bytes
+    session: Session | None = None
+    cancelled: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+
+class AgentServer:
+    """Answers over 0MQ; it has one agent for each plan that asks.
+
+    `serve` does it all in the thread that calls it, but for the learning, which has a thread for
+    each request: so it says every second that it is at work, and can be told to stop.
+
+    Parameters
+    ----------
+    bind
+        ``tcp://HOST:PORT``; port 0 takes one that is free.
+    token
+        What everybody who asks has to know. None: one is made, and left in a file that its owner
+        alone can read (`tokens.note_of`).
+    keep
+        So many agents at most; the one that was longest not asked goes.
+    public
+        Whether `bind` may be an address that other machines reach.
+
+    Attributes
+    ----------
+    address : str
+        Where it is.
+    store : Store
+        What it has heard of runs; whatever feeds it is called with a source, a name and a document.
+    fetch : Fetch or None
+        Asked for the documents of runs that a plan asks about and that the store lacks.
+
+    Raises
+    ------
+    InputError
+        If the address cannot be used, or is open to others without `public` and a token.
+    """
+
+    def __init__(
+        self,
+        bind: str = DEFAULT_ADDRESS,
+        token: str | None = None,
+        *,
+        keep: int = 8,
+        public: bool = False,
+    ) -> None:
+        host, port = tokens.endpoint(bind)
+        if keep < 1:
+            raise InputError(f"keep is {keep}; expected 1 agent or more")
+        if not tokens.is_loopback(bind) and not (public and token is not None):
+            raise InputError(
+                f"{bind} can be reached from other machines: say so with --public, and give a "
+                f"token (--token-file FILE or ${tokens.ENVIRONMENT}); docs/remote-agent.md says "
+                "what others can still do"
+            )
+        check_available()
+        settle_for_one_thread()  # loads the strategies: whoever asks first need not wait for torch
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 16)  # messages of one sender that may wait
+        # Left for others to find when it is known which port it is for.
+        made = secrets.token_hex(16) if token is None else token
+        self._guard = Guard(self._context, made)
+        self._guard.guard(self._socket)
+        try:
+            self._socket.bind(f"tcp://{'127.0.0.1' if host == 'localhost' else host}:{port}")
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise InputError(
+                f"{bind} cannot be used ({error}); is there an agent already (`curiosity agent "
+                f"status {bind}`)? Else choose another port: --bind"
+            ) from None
+        self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        self._port = tokens.endpoint(self.address)[1]
+        self._noted = token is None
+        self._token = tokens.leave_note(self._port, made) if token is None else token
+        self.store = Store(_RUNS_FOR_EACH * keep)
+        self.fetch: Fetch | None = None
+        self._keep = keep
+        self._since = time.time()
+        self._sessions: dict[tuple[str, str], Session] = {}
+        self._works: dict[tuple[str, str], _Work] = {}
+        self._last: dict[tuple[str, str], tuple[int, str, bytes]] = {}
+        self._done: queue.SimpleQueue[tuple[_Work, dict[str, Any]]] = queue.SimpleQueue()
+        self._awake, self._alarm = socket.socketpair()
+        self._alarm.setblocking(False)
+        self._awake.setblocking(False)
+        self._ending = threading.Event()
+        self._refused = 0
+
+    @property
+    def token(self) -> str:
+        """What everybody who asks has to know."""
+        return self._token
+
+    @property
+    def note(self) -> Path | None:
+        """The file with the token, if it was made here."""
+        return tokens.note_of(self._port) if self._noted else None
+
+    # ---- one thread: what comes in and goes out
+
+    def serve(self) -> None:
+        """Answer until `end` is called, or an exception such as KeyboardInterrupt comes."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._guard.socket, zmq.POLLIN)
+        poller.register(self._awake.fileno(), zmq.POLLIN)
+        spoken = time.monotonic()
+        try:
+            while not self._ending.is_set():
+                wait = max(0.0, spoken + HEARTBEAT - time.monotonic())
+                ready = dict(poller.poll(int(1000 * wait) + 1))
+                if self._awake.fileno() in ready:
+                    with contextlib.suppress(BlockingIOError):
+                        self._awake.recv(4096)
+                self._finish()
+                if self._guard.socket in ready:
+                    self._guard.answer()
+                if self._socket in ready:
+                    self._receive()
+                if time.monotonic() >= spoken + HEARTBEAT:
+                    spoken = time.monotonic()
+                    for work in self._works.values():
+                        self._say_working(work)
+        finally:
+            self.close()
+
+    def end(self) -> None:
+        """Have `serve` return; from any thread."""
+        self._ending.set()
+        self._wake()
+
+    def close(self) -> None:
+        """Stop all trainings and let go of the address; more than once does no harm."""
+        self._ending.set()
+        for session in list(self._sessions.values()):
+            session.cancel()
+        for work in list(self._works.values()):
+            work.cancelled = True
+        if self._noted:
+            tokens.take_note_away(self._port, self._token)
+        self._context.destroy(linger=200)
+        self._alarm.close()
+        self._awake.close()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):
+            self._alarm.send(b"!")
+
+    def _receive(self) -> None:
+        for _ in range(64):  # then a look at what has been done
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            identity, *rest = frames
+            if sum(map(len, rest)) > LARGEST:
+                self._turn_away(identity)
+                continue
+            try:
+                message = unpacked(unsealed(b"".join(rest), self._token))
+            except InputError:
+                self._turn_away(identity)
+                continue
+            self._answer(identity, message)
+
+    def _turn_away(self, identity: bytes) -> None:
+        self._refused += 1
+        self._send(identity, REFUSED)
+
+    def _answer(self, identity: bytes, message: Any) -> None:
+        message = message if isinstance(message, dict) else {}
+        number = message.get("id")
+        reply: dict[str, Any] | None
+        try:
+            if message.get("protocol") != PROTOCOL:
+                raise _Error(
+                    "protocol",
+                    f"the agent speaks protocol {PROTOCOL} (version {_version()}), whoever asks "
+                    f"protocol {message.get('protocol')!r}; install the same version on both sides",
+                )
+            reply = self._taken(identity, message)
+        except Exception as error:  # whatever is asked, the next one is to be answered
+            reply = _failure(error)
+        if reply is not None:
+            self._reply(identity, number, reply)
+
+    def _taken(self, identity: bytes, message: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Answer what takes no time; begin what does."""
+        what = message["what"]
+        if what == "hello":
+            strategy_of(message.get("strategy"))
+            return {"result": {"version": _version(), "pid": os.getpid()}}
+        if what == "status":
+            return {"result": self.status()}
+        client = str(message["run"]), str(message["client"])
+        if what == "cancel":
+            self._cancel(client)
+            return {"result": {}}
+        if what == "documents":
+            for name, doc in message["documents"]:
+                self.store("request", name, unpacked(doc))
+            return {"result": {}}
+        self._begin(client, identity, message)
+        return None
+
+    def _begin(self, client: tuple[str, str], identity: bytes, message: Mapping[str, Any]) -> None:
+        """Begin to work on a request; where it is one that is known, only answer to another."""
+        number, about = int(message["n"]), str(message["id"])
+        last, before = self._last.get(client), self._works.get(client)
+        if last is not None and last[1] == about:
+            self._send(identity, last[2])
+            return
+        if before is not None and before.id == about:
+            before.identity = identity
+            self._say_working(before)
+            return
+        if number < max(last[0] if last else 0, before.number if before else 0):
+            return  # it was under way for long: nobody waits for it any more
+        if before is not None and not client[1]:
+            raise _Error("full", "somebody else asks about this run just now; ask again")
+        if before is not None:
+            self._cancel(client)
+        held = {*self._sessions, *self._works}
+        if client not in held and len(held) >= self._keep:
+            self._let_go()
+        work = _Work(client, number, about, identity, self._sessions.get(client))
+        self._works[client] = work
+        self._say_working(work)
+        threading.Thread(
+            target=self._work, args=(work, message), name=f"{message['what']}", daemon=True
+        ).start()
+
+    def _let_go(self) -> None:
+        """Forget the agent that was longest not asked."""
+        idle = [key for key in self._sessions if key not in self._works]
+        if not idle:
+            raise _Error("full", f"the agent works for {len(self._works)} plans already (--keep)")
+        oldest = min(idle, key=lambda key: self._sessions[key].used)
+        del self._sessions[oldest]
+        self._last.pop(oldest, None)
+
+    def _cancel(self, client: tuple[str, str]) -> None:
+        session, work = self._sessions.pop(client, None), self._works.pop(client, None)
+        if work is not None:
+            work.cancelled = True
+        for one in {session, work.session if work else None} - {None}:
+            assert one is not None
+            one.cancel()
+
+    def _finish(self) -> None:
+        while not self._done.empty():
+            work, reply = self._done.get()
+            if work.cancelled or self._works.get(work.client) is not work:
+                continue
+            del self._works[work.client]
+            self._sessions.pop(work.client, None)
+            # One that failed in the middle of a document may have missed it: it is made anew.
+            if work.session is not None and "result" in reply:
+                work.session.used = time.monotonic()
+                work.session.doing = ""
+                self._sessions[work.client] = work.session
+            data = self._packed(work.id, reply)
+            self._last.pop(work.client, None)  # the newest comes last
+            self._last[work.client] = work.number, work.id, data
+            self._send(work.identity, data)
+        while len(self._last) > 4 * self._keep:
+            del self._last[next(iter(self._last))]
+
+    def _say_working(self, work: _Work) -> None:
+        doing = (work.session.doing if work.session else "") or "reading documents"
+        seconds = time.monotonic() - work.since
+        self._reply(work.identity, work.id, {"working": doing, "seconds": seconds})
+
+    def _reply(self, identity: bytes, number: Any, reply: Mapping[str, Any]) -> None:
+        self._send(identity, self._packed(number, reply))
+
+    def _packed(self, number: Any, reply: Mapping[str, Any]) -> bytes:
+        return sealed(packed({"protocol": PROTOCOL, "id": number, **reply}), self._token)
+
+    def _send(self, identity: bytes, data: bytes) -> None:
+        with contextlib.suppress(zmq.ZMQError):  # gone, or it reads nothing
+            self._socket.send_multipart([identity, data], zmq.NOBLOCK)
+
+    # ---- a thread for each request
+
+    def _work(self, work: _Work, message: Mapping[str, Any]) -> None:
+        try:
+            reply = {"result": self._done_for(work, message)}
+        except Exception as error:
+            reply = _failure(error)
+        self._done.put((work, reply))
+        self._wake()
+
+    def _done_for(self, work: _Work, message: Mapping[str, Any]) -> dict[str, Any]:
+        runs, what = [str(uid) for uid in message["runs"]], str(message["what"])
+        if what == "open":
+            keys = [str(key) for key in message["keys"]]
+            missing = self._missing(runs, keys)
+            work.session = Session(
+                strategy_of(message["strategy"]),
+                message["seed"],
+                earlier_of(message["earlier"]),
+                keys,
+            )
+            return {"missing": missing}
+        if not work.client[1]:
+            runs = self._looked_up(work, runs)
+        elif work.session is None:
+            raise Behind
+        else:
+            for name, data in message["documents"]:
+                self.store("request", name, unpacked(data))
+            work.session.extend(int(message["first"]), [str(key) for key in message["keys"]])
+        assert work.session is not None
+        if work.cancelled:
+            raise Cancelled("nobody waits for it any more")
+        return work.session.answer(self.store, runs, what, message["given"], message["args"])
+
+    def _missing(self, runs: Sequence[str], keys: Sequence[str]) -> list[int]:
+        """Return the numbers of the documents that neither the store nor the catalogue has."""
+        found = self.store.have(runs, keys)
+        if len(found) < len(keys) and self.fetch is not None:
+            self.fetch(runs)
+            found = self.store.have(runs, keys)
+        return [k for k, key in enumerate(keys) if key not in found]
+
+    def _looked_up(self, work: _Work, runs: list[str]) -> list[str]:
+        """Give somebody who sends no documents an agent that has learned from what is known."""
+        if not runs:
+            newest = self.store.newest()
+            if newest is None:
+                raise InputError("the agent has not heard of any run yet")
+            runs = [newest]
+        tried = set()
+        while True:
+            start = self.store.start(runs[0])
+            if start is None and self.fetch is not None and runs[0] not in tried:
+                tried.add(runs[0])
+                self.fetch(runs[:1])
+                continue
+            if start is None:
+                raise InputError(f"the agent has not heard of a run {runs[0]}")
+            if start.get(documents.RESUMES) is None:
+                break
+            runs.insert(0, str(start[documents.RESUMES]))
+        keys = [key for uid in runs for key in self.store.keys(uid)]
+        if work.session is None or not work.session.begins_with(keys):
+            first = self.store.start(runs[0]) or {}
+            earlier = None if self.fetch is None else self.fetch.earlier(first)
+            work.session = Session(None, None, earlier, keys)
+        else:
+            work.session.extend(0, keys)
+        return runs
+
+    def status(self) -> dict[str, Any]:
+        """Return what it knows and does, JSON-ready."""
+        now = time.monotonic()
+        works = {work.client: work for work in list(self._works.values())}
+        agents = []
+        for client, session in list(self._sessions.items()):
+            agents.append(
+                {
+                    "run": client[0],
+                    "learned_from": session.learned,
+                    "doing": session.doing if client in works else "",
+                    "idle_s": 0.0 if client in works else round(now - session.used, 1),
+                }
+            )
+        return {
+            "address": self.address,
+            "version": _version(),
+            "protocol": PROTOCOL,
+            "pid": os.getpid(),
+            "since": self._since,
+            "refused": self._refused + self._guard.refused,
+            "agents": agents,
+            "runs": self.store.counts(),
+        }
+
+
+class _Error(Exception):
+    """What is answered to somebody: a kind, and words."""
+
+    def __init__(self, kind: str, words: str) -> None:
+        super().__init__(words)
+        self.kind = kind
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    """Return the answer where something went wrong."""
+    if isinstance(error, Behind):
+        return {"behind": True}
+    if isinstance(error, _Error):
+        return {"error": error.kind, "text": str(error)}
+    if isinstance(error, InputError):
+        return {"error": "input", "text": str(error)}
+    if isinstance(error, Cancelled):
+        return {"error": "cancelled", "text": str(error)}
+    logger.error("a request failed", exc_info=error)
+    return {"error": "failed", "text": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+
+
+def _version() -> str:
+    return version("curiosity-bluesky")

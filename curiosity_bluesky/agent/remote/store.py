@@ -1,0 +1,152 @@
+"""What an agent has heard of runs, whichever way: each document once."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.agent.remote.protocol import LEARNED, key_of, single
+
+Document = tuple[str, Mapping[str, Any]]
+
+
+@dataclass
+class Heard:
+    """The documents of one run.
+
+    Parameters
+    ----------
+    documents
+        Key to name, document and the way by which it came first.
+    streams
+        uid of a descriptor to the name of its stream.
+    repeated
+        How many came again.
+    """
+
+    documents: dict[str, tuple[str, Mapping[str, Any], str]] = field(default_factory=dict)
+    streams: dict[str, str] = field(default_factory=dict)
+    repeated: int = 0
+
+    def in_order(self) -> list[str]:
+        """Return the keys of all, those before others without which these say nothing."""
+
+        def rank(key: str) -> int:
+            name, doc, _ = self.documents[key]
+            if name == "event":
+                return 3 if self.streams[doc["descriptor"]] == documents.SURVEY else 4
+            return {"start": 0, "descriptor": 1, "stop": 5}.get(name, 2)
+
+        return sorted(self.documents, key=rank)
+
+
+class Store:
+    """Documents of the runs that an agent heard of last.
+
+    Safe to use from several threads. A document of a run whose start it has not heard, or an
+    event of a stream without a descriptor, is passed over: whoever asks about the run says then
+    that it is missing.
+
+    Parameters
+    ----------
+    keep
+        Runs; of more, the one that was longest not heard of is forgotten.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._runs: OrderedDict[str, Heard] = OrderedDict()
+        self._run_of: dict[str, str] = {}
+        self._lock = threading.RLock()
+
+    def __call__(self, source: str, name: str, doc: Mapping[str, Any]) -> None:
+        """Take in a document.
+
+        Parameters
+        ----------
+        source
+            By which way it came.
+        name, doc
+            As a RunEngine emits it.
+
+        Raises
+        ------
+        InputError
+            If it is no document.
+        """
+        for one, content in single(name, doc):
+            key = key_of(one, content)
+            if key is not None:
+                with self._lock:
+                    self._put(key, source, one, content)
+
+    def _put(self, key: str, source: str, name: str, doc: Mapping[str, Any]) -> None:
+        if name == "start":
+            uid = str(doc["uid"])
+            self._runs.setdefault(uid, Heard())
+        else:
+            uid = doc.get("run_start") or self._run_of.get(doc.get("descriptor", ""), "")
+            if name == "stream_resource" and uid not in self._runs:
+                uid = ""
+        run = self._runs.get(uid)
+        if run is None:
+            return
+        self._runs.move_to_end(uid)
+        if name == "descriptor":
+            run.streams[doc["uid"]] = doc["name"]
+            self._run_of[doc["uid"]] = uid
+        if name == "event" and run.streams[doc["descriptor"]] not in LEARNED:
+            return
+        if key in run.documents:
+            run.repeated += 1
+            return
+        run.documents[key] = name, doc, source
+        while len(self._runs) > self._keep:
+            _, old = self._runs.popitem(last=False)
+            for descriptor in old.streams:
+                self._run_of.pop(descriptor, None)
+
+    def have(self, runs: Iterable[str], keys: Iterable[str]) -> dict[str, Document]:
+        """Return those of these documents of some runs that it has, by their keys."""
+        with self._lock:
+            known = [self._runs[uid].documents for uid in runs if uid in self._runs]
+            for uid in runs:  # they are needed: not the first to be forgotten
+                if uid in self._runs:
+                    self._runs.move_to_end(uid)
+            found = {}
+            for key in keys:
+                for run in known:
+                    if key in run:
+                        found[key] = run[key][:2]
+            return found
+
+    def keys(self, uid: str) -> list[str]:
+        """Return the keys of all documents of a run, in an order that makes sense."""
+        with self._lock:
+            return self._runs[uid].in_order() if uid in self._runs else []
+
+    def start(self, uid: str) -> Mapping[str, Any] | None:
+        """Return the start document of a run, None if it was not heard of."""
+        found = self.have([uid], [f"start {uid}"])
+        return found[f"start {uid}"][1] if found else None
+
+    def newest(self) -> str | None:
+        """Return the uid of the run that was heard of last."""
+        with self._lock:
+            return next(reversed(self._runs), None)
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """Return for each run how many documents came by which way, and how many again."""
+        with self._lock:
+            return {
+                uid: {
+                    "documents": len(run.documents),
+                    "from": dict(Counter(source for *_, source in run.documents.values())),
+                    "repeated": run.repeated,
+                }
+                for uid, run in self._runs.items()
+            }

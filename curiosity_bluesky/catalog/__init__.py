@@ -1,0 +1,21 @@
+"""Where runs are kept: Tiled, written through a journal that loses nothing."""
+
+from typing import TYPE_CHECKING
+
+from curiosity_bluesky.utils.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.catalog.catalog import DEFAULT as DEFAULT
+    from curiosity_bluesky.catalog.catalog import Catalog as Catalog
+    from curiosity_bluesky.catalog.catalog import check_place as check_place
+    from curiosity_bluesky.catalog.catalog import connect as connect
+
+_MODULES = {
+    "Catalog": "catalog",
+    "DEFAULT": "catalog",
+    "check_place": "catalog",
+    "connect": "catalog",
+}
+__all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,0 +1,484 @@
+"""Where runs live: an embedded or a remote Tiled catalogue, written and searched alike."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from tiled.profiles import list_profiles
+from tiled.queries import SpecsQuery
+
+from curiosity_bluesky.catalog.connection import (
+    Connection,
+    DirectoryConnection,
+    RemoteConnection,
+    Unreachable,
+    alive,
+    is_away,
+)
+from curiosity_bluesky.catalog.databases import check_databases
+from curiosity_bluesky.catalog.document_counts import readable
+from curiosity_bluesky.catalog.journal import MAY_WAIT, journals
+from curiosity_bluesky.catalog.journal_lines import Document, first_document
+from curiosity_bluesky.catalog.summaries import RunSummary as RunSummary
+from curiosity_bluesky.catalog.summaries import Wanted, journalled, status_of, summary_of
+from curiosity_bluesky.catalog.upload import Recovered, take_in_each
+from curiosity_bluesky.catalog.writer import JournaledWriter
+from curiosity_bluesky.documents import RESUMES, in_order
+from curiosity_bluesky.errors import InputError
+
+T = TypeVar("T")
+
+_PAGE = 300
+"""Tiled gives no more of them at once."""
+
+DEFAULT = "runs"
+"""Directory of the catalogue when ``CURIOSITY_CATALOG`` says nothing else."""
+
+_EXPORTER = (
+    "media_types: {BlueskyRun: {application/json-seq: "
+    "bluesky_tiled_plugins.exporters:json_seq_exporter}} and "
+    "file_extensions: {json-seq: application/json-seq}"
+)
+
+
+class Catalog:
+    """The runs in one Tiled catalogue; made by `connect`.
+
+    ``catalog[-1]``, ``catalog[uid]`` and ``catalog["first characters of a uid"]`` are runs,
+    `runs` searches, `writer` makes a callback for a RunEngine. Before anything is read, what
+    its writers still have in hand is written. When the server has ended, the next request
+    looks for the one that took its place. Close it, or use it in a ``with`` statement; at the
+    latest it is closed when the process ends.
+
+    Parameters
+    ----------
+    connection
+        The way to its server.
+    client
+        A Tiled client of it, None if the server does not answer yet.
+    """
+
+    def __init__(self, connection: Connection, client: Any = None) -> None:
+        self._connection = connection
+        self._client = client
+        self._mutex = threading.Lock()
+        self._writers: list[JournaledWriter] = []
+        _at_exit(weakref.WeakMethod(self.close))
+
+    @property
+    def where(self) -> str:
+        """What the user called it."""
+        return self._connection.where
+
+    @property
+    def journal(self) -> Path:
+        """Directory of its journals."""
+        return self._connection.journal
+
+    @property
+    def assets(self) -> Path:
+        """Where detectors may write files so that its server can read them; made if need be.
+
+        For a remote catalogue it is ``assets`` here, and its server has to be told.
+        """
+        self._connection.assets.mkdir(parents=True, exist_ok=True)
+        return self._connection.assets.resolve()
+
+    @property
+    def pictures(self) -> Path:
+        """Where pictures of its runs go: beside the runs, or ``pictures`` for a remote one."""
+        return self._connection.pictures
+
+    @property
+    def client(self) -> Any:
+        """Its Tiled client; a new one if the server of the last does not answer any more.
+
+        Raises
+        ------
+        InputError
+            If no server answers.
+        """
+        with self._mutex:
+            if self._client is None or not alive(self._client):
+                self._client = None
+                self._client = self._connection.open()
+            return self._client
+
+    def _asked(self, ask: Callable[[Any], T]) -> T:
+        """Ask the server about its runs, once more if it went away in between."""
+        self.flush()
+        try:
+            return ask(_runs(self.client))
+        except (httpx.TransportError, httpx.HTTPStatusError) as error:
+            if not is_away(error):
+                raise
+            return ask(_runs(self.client))  # raises Unreachable if nobody took its place
+
+    def writer(
+        self,
+        batch_size: int = 1,
+        retry: tuple[float, float] = (1.0, 30.0),
+        durable: bool = False,
+        may_wait: float = MAY_WAIT,
+    ) -> JournaledWriter:
+        """Return a document callback that writes into this catalogue.
+
+        ``RE.subscribe(catalog.writer())``; see `JournaledWriter`. It also takes in, in the
+        background, what processes that died have left in the journal.
+
+        Parameters
+        ----------
+        batch_size
+            Events that are written to Tiled at once.
+        retry
+            Pause before a server that failed is tried again, doubled each time, and the
+            longest one, s.
+        durable
+            Whether the RunEngine waits for each document until the disk has it, so that a
+            power cut loses nothing either; what it costs is in docs/what-happens-when.md.
+        may_wait
+            Documents of a run that may wait in memory while the disk of the journal is full,
+            before `curiosity_plan` pauses; ``math.inf``: any number.
+
+        Raises
+        ------
+        InputError
+            If `may_wait` is no such number.
+        """
+        options = (self._connection.open, self.journal, batch_size, retry, self.where)
+        writer = JournaledWriter(*options, durable=durable, may_wait=may_wait)
+        writer.catalog = self  # whoever holds the writer holds the server
+        self._writers.append(writer)
+        return writer
+
+    def recover(self) -> list[Recovered]:
+        """Take in each journal that nobody alive writes; say what became of it.
+
+        A run that Tiled has already, whole, only loses its journal. One whose process died
+        is written as far as it got, and marked ``interrupted`` in the metadata of the run.
+        One that the server or its client refuses is kept, and keeps no other waiting. Again,
+        or twice at once, does no harm.
+
+        Raises
+        ------
+        InputError
+            If no server answers.
+        """
+        # By hand, and of processes that may have written durably: so it waits for the disk.
+        each = take_in_each(lambda: self.client, journals(self.journal), durable=True)
+        return [recovered for recovered, _ in each]
+
+    @property
+    def in_memory(self) -> int:
+        """Documents that its writers have in memory alone: the disk of the journal is full."""
+        return sum(writer.in_memory for writer in self._writers)
+
+    def flush(self) -> None:
+        """Wait until the writers have nothing in hand, but not for a server that is away."""
+        for writer in self._writers:
+            writer.flush()
+
+    def __getitem__(self, key: int | str) -> Any:
+        if isinstance(key, str) and len(key) < 5:
+            raise InputError(f"{key!r} is too short; give the first 5 or more characters of a uid")
+
+        def look(client: Any) -> Any:
+            # A run that was recovered is written last, and may be long over.
+            latest = isinstance(key, int) and key < 0
+            return (client.sort(("start.time", 1)) if latest else client)[key]
+
+        try:
+            return self._asked(look)
+        except (KeyError, IndexError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"no run {key!r} in {self.where}, which holds {len(self)} runs; "
+                "`curiosity runs` lists them"
+            ) from None
+
+    def __len__(self) -> int:
+        return self._asked(len)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._asked(list))
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Yield all runs with their uids, asking for a hundred or so at once."""
+        yield from self._asked(lambda client: client.items())
+
+    def __repr__(self) -> str:
+        return f"<Catalog {self.where!r}>"
+
+    def lineage(self, uid: str | int) -> list[list[Document]]:
+        """Return the documents of a run, after those of the runs that it went on with.
+
+        Parameters
+        ----------
+        uid
+            Of the newest run, or its first characters.
+        """
+        runs = [self.documents(uid)]
+        while (earlier := runs[0][0][1].get(RESUMES)) is not None:
+            runs.insert(0, self.documents(earlier))
+        return runs
+
+    def search(self, query: Any) -> Any:
+        """Search with a Tiled query, such as ``Key("sample") == "PTO"``; returns a client."""
+        return self._asked(lambda client: client.search(query))
+
+    def documents(self, key: int | str) -> list[Document]:
+        """Return the documents of a run as they were emitted, ``(name, document)`` each.
+
+        They come from the journal while there is one, so that a run which was just killed,
+        or whose server is away, is read like any other. Else they come from Tiled, which
+        keeps neither the uids of events nor an event that a pause repeated.
+
+        Parameters
+        ----------
+        key
+            The run: its uid or the first characters (5 or more) of it, or its number.
+
+        Raises
+        ------
+        InputError
+            If there is no such run, no server answers, or it cannot give documents.
+        """
+        spoilt = None
+        if isinstance(key, str) and len(key) >= 5:
+            for path in journals(self.journal):
+                if path.stem.startswith(key):
+                    if found := _journalled(path):
+                        return found
+                    spoilt = path
+        try:
+            run = self[key]
+        except InputError as error:
+            if spoilt is None or isinstance(error, Unreachable):
+                raise
+            raise InputError(
+                f"run {key} is not in {self.where}, and its journal does not begin with a start "
+                f"document that can be read; `curiosity recover` says which lines of {spoilt} "
+                "cannot, and keeps it"
+            ) from None
+        path = self.journal / f"{run.start['uid']}.jsonl"
+        if path.exists() and (found := _journalled(path)):
+            return found
+        try:
+            back = self._asked(lambda _: [(name, dict(doc)) for name, doc in run.documents()])
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_ACCEPTABLE:
+                raise
+            raise InputError(
+                f"the Tiled server at {self.where} does not give documents; add to its "
+                f"configuration {_EXPORTER}"
+            ) from None
+        # Of a run without a stop document Tiled makes up an empty one.
+        return [(name, dict(doc)) for name, doc in in_order(back) if doc]
+
+    def runs(
+        self,
+        *,
+        sample: str | None = None,
+        strategy: str | None = None,
+        plan_name: str | None = None,
+        since: str | None = None,
+        last: int | None = None,
+    ) -> list[RunSummary]:
+        """Return one line about each run, the newest last.
+
+        Of a catalogue of thousands ask for the `last`: the server finds them, and no others
+        travel.
+
+        Parameters
+        ----------
+        sample, strategy, plan_name
+            Only runs with these in their start document.
+        since
+            Only runs started at or after this time, such as ``2026-11-21`` or
+            ``2026-11-21 14:30``.
+        last
+            Only so many, those started last. None: all.
+
+        Raises
+        ------
+        InputError
+            If `since` is not a time, or `last` less than 1.
+        """
+        if last is not None and last < 1:
+            raise InputError(f"the last {last} runs are asked for; expected 1 or more")
+        wanted = Wanted.of(sample, strategy, plan_name, since)
+
+        def ask(client: Any) -> dict[str, tuple[float, RunSummary]]:
+            found = wanted.among(client).sort(("start.time", -1)).items()
+            if last is not None:
+                one_page = last <= _PAGE  # no more travel than are wanted
+                found = found.head(last) if one_page else islice(found, min(last, sys.maxsize))
+            return {
+                uid: (run.metadata["start"]["time"], summary_of(run, self.journal))
+                for uid, run in found
+            }
+
+        summaries = self._asked(ask)
+        for path, start in self._journals_of(wanted):
+            if path.stem not in summaries and (found := journalled(path)) is not None:
+                summaries[path.stem] = start["time"], found
+        by_time = sorted(summaries.values(), key=lambda each: each[0])
+        return [summary for _, summary in by_time][-(last or 0) :]
+
+    def count(
+        self,
+        *,
+        sample: str | None = None,
+        strategy: str | None = None,
+        plan_name: str | None = None,
+        since: str | None = None,
+    ) -> int:
+        """Return how many runs there are; the parameters are those of `runs`."""
+        wanted = Wanted.of(sample, strategy, plan_name, since)
+        alone = [path.stem for path, _ in self._journals_of(wanted)]
+        there = self._asked(lambda client: len(wanted.among(client)))
+        return there + sum(not self._asked(lambda c, uid=uid: uid in c) for uid in alone)
+
+    def _journals_of(self, wanted: Wanted) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Yield journals of runs that are wanted: one that Tiled has not heard of is a run too."""
+        for path in journals(self.journal):
+            start = first_document(path)
+            if start is not None and wanted.is_met_by(start):
+                yield path, start
+
+    def status(self, run: Any) -> str:
+        """Return how a run ended, or ``open`` or ``interrupted``; see `RunSummary`."""
+        return status_of(run, self.journal)
+
+    def close(self) -> None:
+        """Write what is in hand and, if it is ours, stop the server; more than once is fine."""
+        for writer in self._writers:
+            writer.close()
+        self._connection.close()
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True) -> Catalog:
+    """Open a catalogue of runs.
+
+    Parameters
+    ----------
+    where
+        A directory, a Tiled URI (``http...``) or the name of a Tiled profile. Default: the
+        environment variable ``CURIOSITY_CATALOG``, else the directory ``runs``. In a
+        directory an embedded server is started; if another process of this user has it
+        open already, that one is joined, and replaced when it ends.
+    create
+        Whether it is to be written to: a directory without a catalogue becomes one, and a
+        server that does not answer is a warning only, since the journal takes what is
+        measured until it does.
+
+    Raises
+    ------
+    InputError
+        If the directory cannot be written to or holds no catalogue, or if the server does
+        not answer (unless `create`) or refuses the key.
+    """
+    place, elsewhere = _place(where)
+    if elsewhere:
+        connection = RemoteConnection(place)
+        try:
+            return Catalog(connection, connection.open())
+        except Unreachable as error:
+            if not create:
+                raise
+            warnings.warn(
+                f"{error}; what is measured meanwhile waits in {connection.journal}", stacklevel=2
+            )
+            return Catalog(connection)
+    directory = Path(place).expanduser()
+    if not create and not (directory / "catalog.db").exists():
+        check_databases(directory)  # it may have been one
+        raise InputError(
+            f"no catalogue at {place}; expected a directory that a run was written to, a Tiled "
+            "URI or a Tiled profile: give one with --catalog, or make a run with `curiosity demo`"
+        )
+    connection = DirectoryConnection(place)
+    return Catalog(connection, connection.open())
+
+
+def check_place(where: str | os.PathLike[str] | None = None) -> None:
+    """Make sure that a catalogue may be where `connect` is told, without making or asking it.
+
+    Raises
+    ------
+    InputError
+        If that is no URI, or no directory that can be written to.
+    """
+    place, elsewhere = _place(where)
+    if elsewhere:
+        return
+    path = Path(place).expanduser().absolute()
+    there = next(each for each in (path, *path.parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(
+            f"the catalogue directory {place} cannot be written to; choose another with "
+            "--catalog DIR"
+        )
+
+
+def _place(where: str | os.PathLike[str] | None) -> tuple[str, bool]:
+    """Return what the user calls a catalogue, and whether another server has it."""
+    place = os.fspath(where or os.environ.get("CURIOSITY_CATALOG") or DEFAULT)
+    expected = "a directory, a Tiled URI such as http://127.0.0.1:8000 or a Tiled profile"
+    try:
+        place.encode()
+        if place.startswith(("http://", "https://")):
+            # Both read it later, and neither complains of all that the other does.
+            if not httpx.URL(place).host or urlsplit(place).port == 0:
+                raise ValueError("it names no server")
+            return place, True
+        # A name is a directory as soon as there is one; write ./name to mean one yet to be made.
+        there = Path(place).expanduser().exists()
+    except (ValueError, OSError, RuntimeError, httpx.InvalidURL) as error:
+        raise InputError(f"the catalogue is {place!r} ({error}); expected {expected}") from None
+    return place, not there and place == Path(place).name and place in list_profiles()
+
+
+def _runs(client: Any) -> Any:
+    """Return what is a run of all that lies in a catalogue: the index of similarity is none."""
+    return client.search(SpecsQuery(include=["BlueskyRun"]))
+
+
+def _journalled(path: Path) -> list[Document]:
+    """Return the documents of a journal, none if it is gone or its start cannot be read."""
+    try:
+        found = readable(path)
+    except OSError:  # taken in at this moment, or for others to read
+        return []
+    return found if found and found[0][0] == "start" else []
+
+
+def _at_exit(close: weakref.WeakMethod) -> None:
+    """Close a catalogue that nobody closed when the interpreter ends."""
+
+    def run() -> None:
+        if (method := close()) is not None:
+            method()
+
+    # atexit comes too late: before it, Python shuts down the thread pools that the embedded
+    # server needs in order to take the last documents. This hook comes before that, and has
+    # no public name (CPython uses it for just this); without it, the journal keeps the rest.
+    getattr(threading, "_register_atexit", atexit.register)(run)

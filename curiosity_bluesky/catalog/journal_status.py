@@ -1,0 +1,99 @@
+"""What a writer has in hand at one moment, and what is amiss, in words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from curiosity_bluesky.catalog.journal import RunJournal
+from curiosity_bluesky.catalog.run_uploader import RunFeed
+
+
+@dataclass(frozen=True)
+class Outage:
+    """That Tiled does not answer."""
+
+    why: str = ""
+    since: float = 0.0
+    delay: float = 0.0
+    due: float = 0.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a writer has in hand at one moment.
+
+    Parameters
+    ----------
+    backlog
+        Documents that Tiled has not taken.
+    in_memory
+        Those of them that are in no file either.
+    unwritten
+        Why they are not, or why it is not certain that the disk has the others; "" if all is well.
+    down
+        Whether Tiled answers.
+    trouble, since
+        What it does not take, and since when, s since 1970; "" if all.
+    """
+
+    backlog: int
+    in_memory: int
+    unwritten: str
+    down: Outage
+    trouble: str
+    since: float
+
+    @staticmethod
+    def of(runs: Iterable[OpenRun], down: Outage) -> Standing:
+        """Sum up runs; nothing else may change them meanwhile, except that journals grow."""
+        runs = list(runs)
+        states = [run.journal.state for run in runs]
+        troubled = [run for run in runs if run.trouble]
+        return Standing(
+            sum(run.documents - run.taken for run in runs),
+            sum(state.waiting for state in states),
+            next((state.why for state in states if state.why), ""),
+            down,
+            next((run.trouble for run in troubled), ""),
+            min((run.since for run in troubled), default=0.0),
+        )
+
+    def in_words(self, where: Path | str) -> str:
+        """Return one line about what the disk of the journals, or Tiled, does not take, or ""."""
+        if self.in_memory:
+            return (
+                f"{self.in_memory} documents wait in memory alone ({self.unwritten}): make room on "
+                f"the disk of {where}"
+            )
+        if self.unwritten:
+            return f"the disk of {where} does not confirm what is written ({self.unwritten})"
+        if self.down.why:
+            said, since = "does not answer", self.down.since
+        elif self.trouble:
+            said, since = "does not take everything", self.since
+        else:
+            return ""
+        clock = time.strftime("%H:%M", time.localtime(since))
+        return f"Tiled {said} since {clock}: {self.backlog} documents wait in {where}"
+
+
+@dataclass
+class OpenRun:
+    """A run that Tiled does not have all of yet."""
+
+    journal: RunJournal
+    position: int
+    documents: int = 0
+    taken: int = 0
+    ended: bool = False
+    let_go: bool = False  # the journal is closed, and anybody may take it in
+    anew: bool = False  # Tiled has something of it that need not be right
+    feed: RunFeed | None = None
+    trouble: str = ""
+    since: float = 0.0
+    tries: int = 0
+    delay: float = 0.0
+    due: float = 0.0

@@ -1,0 +1,108 @@
+"""Taking in, in the background, what processes that died have left in the journal."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from curiosity_bluesky.catalog.journal import is_held, journals
+from curiosity_bluesky.catalog.run_uploader import TRIES, BrokenOff, passes
+from curiosity_bluesky.catalog.upload import take_in_each
+
+logger = logging.getLogger("curiosity_bluesky")
+
+_SELDOM = 3600.0
+# Longest pause before journals are tried again that the server itself refuses, s: each time
+# what it has of them is written anew, and nobody waits for them.
+
+
+class Collector:
+    """A thread that takes in every abandoned journal, once, and ends.
+
+    One that is refused is tried as often as the writer tries a run: `TRIES` times, or, if that
+    may pass by itself, as long as the process lives, less and less often.
+
+    It is not the thread that feeds live runs: a long journal keeps none of them waiting.
+
+    Parameters
+    ----------
+    tiled
+        Makes a client of the catalogue to write to.
+    journal
+        Directory of the journals.
+    retry
+        Pause after the first trouble, doubled each time, and the longest one, s.
+    is_mine
+        Whether a run, by its uid, is somebody else's business.
+    durable
+        Whether a journal is deleted only when the disk has what Tiled made of it.
+    """
+
+    def __init__(
+        self,
+        tiled: Callable[[], Any],
+        journal: Path,
+        retry: tuple[float, float],
+        is_mine: Callable[[str], bool],
+        durable: bool = False,
+    ) -> None:
+        self._tiled = tiled
+        self._journal = journal
+        self._retry = retry
+        self._is_mine = is_mine
+        self._durable = durable
+        self._kept: set[str] = set()
+        self._tries: Counter[str] = Counter()
+        self._ended = threading.Event()
+        threading.Thread(target=self._collect, name="journals", daemon=True).start()
+
+    def close(self) -> None:
+        """Take in no more; what is half there is written anew by the next."""
+        self._ended.set()
+
+    def _collect(self) -> None:
+        delay, most = self._retry
+        while not self._ended.is_set() and (left := self._left()):
+            try:
+                client = self._tiled()
+                again = False
+                each = take_in_each(lambda c=client: c, left, self._wanted, self._durable)
+                for taken, error in each:
+                    again = self._is_tried_again(taken.uid, error) or again
+                    if error is not None and self._tries[taken.uid] > 1:
+                        continue  # that was said the first time
+                    logger.warning("journal of %s: %s %s", taken.uid, taken.status, taken.detail)
+                    if taken.status == "kept" and error is None:
+                        self._kept.add(taken.uid)
+                longest = max(most, _SELDOM)
+            except BrokenOff:
+                return
+            except Exception as error:  # the journals stay; there is time
+                logger.info("journals left by others are not taken in yet: %s", error)
+                again, longest = True, most
+            if again:
+                self._ended.wait(delay)
+                delay = min(longest, 2 * delay)
+
+    def _wanted(self) -> bool:
+        return not self._ended.is_set()
+
+    def _is_tried_again(self, uid: str, error: Exception | None) -> bool:
+        """Note that a journal was refused; return whether it is tried again."""
+        if error is None:
+            return False
+        self._tries[uid] += 1
+        if self._tries[uid] >= TRIES and not passes(error):
+            self._kept.add(uid)
+        return uid not in self._kept
+
+    def _left(self) -> list[Path]:
+        return [
+            path
+            for path in journals(self._journal)
+            if not (path.stem in self._kept or self._is_mine(path.stem) or is_held(path))
+        ]

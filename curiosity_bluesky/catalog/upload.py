@@ -1,0 +1,239 @@
+"""Taking journals into Tiled that no living process writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import httpx
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.catalog.document_counts import in_turn, tally_of, troubles
+from curiosity_bluesky.catalog.journal import lock_of, remove
+from curiosity_bluesky.catalog.journal_lines import Document, lines
+from curiosity_bluesky.catalog.run_uploader import (
+    TRIES,
+    BrokenOff,
+    compare,
+    is_away,
+    note,
+    rewrite,
+)
+from curiosity_bluesky.errors import InputError, Unreachable
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What became of one journal.
+
+    Parameters
+    ----------
+    uid
+        The run.
+    status
+        ``written``: it is in Tiled now. ``present``: it was there already. ``kept``: it could
+        not be taken in, and the journal is still there.
+    documents
+        In the journal.
+    interrupted
+        Whether its stop document was never written.
+    detail
+        Why it was kept.
+    """
+
+    uid: str
+    status: str
+    documents: int
+    interrupted: bool
+    detail: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it, JSON-ready."""
+        return asdict(self)
+
+
+def take_in(
+    client: Any,
+    path: Path,
+    wanted: Callable[[], bool] = lambda: True,
+    durable: bool = False,
+) -> Recovered | None:
+    """Take a journal into Tiled, unless somebody alive writes it, and delete it then.
+
+    Killed in the middle and called again, or called by two at once, it does no harm.
+
+    Parameters
+    ----------
+    client
+        The catalogue in Tiled.
+    path
+        The journal.
+    wanted
+        Asked before each document whether to go on.
+    durable
+        Whether it is deleted only when the disk has what Tiled made of it. That waits for
+        whatever else this machine has to write.
+
+    Returns
+    -------
+    Recovered or None
+        None if somebody else holds the journal, or has taken it in meanwhile.
+
+    Raises
+    ------
+    httpx.HTTPError
+        If Tiled cannot take it; the journal stays.
+    BrokenOff
+        If it is not wanted any more.
+    """
+    lock = lock_of(path)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        return None
+    try:
+        if not path.exists():
+            remove(path, lock)
+            return None
+        return _taken_in(client, path, lock, wanted, durable)
+    finally:
+        lock.release()
+
+
+def take_in_each(
+    client: Callable[[], Any],
+    paths: Iterable[Path],
+    wanted: Callable[[], bool] = lambda: True,
+    durable: bool = False,
+) -> Iterator[tuple[Recovered, Exception | None]]:
+    """Take in journals, one after the other; none that is refused keeps the others waiting.
+
+    Parameters
+    ----------
+    client
+        Returns the catalogue in Tiled.
+    paths
+        The journals. One that somebody else holds is passed over.
+    wanted
+        Asked before each document whether to go on.
+    durable
+        See `take_in`.
+
+    Yields
+    ------
+    tuple
+        What became of a journal, and the error if it was kept because of one.
+
+    Raises
+    ------
+    httpx.TransportError
+        If the server went away.
+    InputError
+        If no server answers, or it cannot be used.
+    BrokenOff
+        If it is not wanted any more.
+    """
+    for path in paths:
+        opened = client()
+        try:
+            taken = take_in(opened, path, wanted, durable)
+        except (httpx.TransportError, InputError, BrokenOff):
+            raise  # the same for all of them
+        except Exception as error:  # whatever Tiled's client makes of this one
+            if is_away(error):
+                raise Unreachable(f"no Tiled server answers ({_words(error)})") from error
+            yield _refused(path, error), error
+        else:
+            if taken is not None:
+                yield taken, None
+
+
+def _words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _refused(path: Path, error: Exception) -> Recovered:
+    why = _words(error)
+    try:
+        tally = tally_of(lines(path))
+    except Exception:  # perhaps the very reason
+        return Recovered(path.stem, "kept", 0, True, why)
+    why = "; ".join(filter(None, [why, troubles(path, tally)]))
+    return Recovered(path.stem, "kept", tally.documents, tally.stop is None, why)
+
+
+def _taken_in(
+    client: Any, path: Path, lock: filelock.FileLock, wanted: Callable[[], bool], durable: bool
+) -> Recovered:
+    count = documents.Count()
+    tally = tally_of(lines(path), storable=True, also=count)
+    uid, ends, ordered = path.stem, tally.ends, None
+    if tally.disordered or tally.unknown:
+        ordered, count = in_turn(lines(path)), documents.Count()
+        tally = tally_of(ordered, storable=True, also=count)
+    interrupted = tally.stop is None
+
+    def found() -> Iterator[Document]:
+        for _, name, doc in lines(path) if ordered is None else ordered:
+            yield name, doc
+
+    def result(status: str, *details: str) -> Recovered:
+        detail = "; ".join(filter(None, details))
+        return Recovered(uid, status, tally.documents, interrupted, detail)
+
+    trouble = troubles(path, tally)
+    if tally.documents == 0 and not trouble:  # killed before the first line was whole
+        return result("present", _done_with(path, ends, lock, durable))
+    if tally.start is None or tally.start["uid"] != uid:
+        return result("kept", "it does not begin with the start document of its run", trouble)
+    status = "present"
+    try:
+        run = client[uid]
+        there = compare(run, tally)
+        less, more, difference = there.less, there.more, there.difference
+    except KeyError:
+        less, more, difference = True, False, ""
+    if less and more:
+        return result("kept", f"Tiled holds more than the journal: {difference}", trouble)
+    for _ in range(TRIES):
+        if not less:
+            break
+        status = "written"
+        rewrite(client, uid, found(), tally, wanted=wanted)
+        there = compare(client[uid], tally)
+        less, difference = there.less, there.difference
+    if less:
+        return result("kept", f"written {TRIES} times, Tiled still differs: {difference}", trouble)
+    note(client[uid], tally, count)
+    if trouble:  # nothing of it is anywhere else
+        return result("kept", trouble, f"the other {tally.documents} documents are in Tiled")
+    remarks = ["its lines were out of order"] if tally.disordered or ordered else []
+    if tally.copies:
+        remarks.append(f"{tally.copies} of its lines were there twice")
+    return result(status, *remarks, _done_with(path, ends, lock, durable))
+
+
+def _done_with(path: Path, ends: int, lock: filelock.FileLock, durable: bool) -> str:
+    """Delete a journal of which all is in Tiled; say what is kept of it elsewhere.
+
+    A killed process may have left a line unfinished: it was never acknowledged as written, but
+    it is not for us to throw away what cannot be read.
+    """
+    with open(path, "rb") as file:
+        file.seek(ends)
+        unfinished = file.read()
+    said = ""
+    if unfinished:
+        aside = path.parent.with_name(f"{path.parent.name}-unfinished") / path.name
+        aside.parent.mkdir(exist_ok=True)
+        with open(aside, "ab") as file:
+            file.write(unfinished + b"\n")
+        said = f"the line that it was killed in is in {aside}"
+    if durable:
+        os.sync()  # else a power cut may take from Tiled what the journal had
+    remove(path, lock)
+    return said

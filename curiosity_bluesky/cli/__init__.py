@@ -1,0 +1,16 @@
+"""The ``curiosity`` command. Importing this imports none of what the commands need."""
+
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; what cannot be ends with one line, and exit code 2.
+
+    Parameters
+    ----------
+    arguments
+        Words of the command line; default: those of the process.
+    """
+    from curiosity_bluesky.cli.commands import main as run
+
+    run(arguments)

@@ -1,0 +1,129 @@
+"""``curiosity queue serve``, ``proxy`` and ``drive``: the processes round a Queue Server."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from curiosity_bluesky.cli.queue import AddressOption, app, queue, say
+from curiosity_bluesky.cli.similar import CatalogOption, JsonOption, parameters
+
+__all__ = ["app"]
+
+
+@queue.command()
+def drive(
+    strategy: Annotated[str, typer.Option(help="How to choose.")] = "curious",
+    points: Annotated[int, typer.Option(help="Spectra to measure.")] = 60,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the strategy."),
+    ] = None,
+    md: Annotated[
+        list[str] | None,
+        typer.Option("--md", metavar="NAME=VALUE", help="Metadata for the start documents."),
+    ] = None,
+    documents: Annotated[
+        str, typer.Option(metavar="TCP", help="The proxy's side for listeners.")
+    ] = "tcp://127.0.0.1:5568",
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide here, measure there: a survey, then point by point, each a queued plan."""
+    from curiosity_bluesky.adapters.queueserver.drive import drive as run_driver
+    from curiosity_bluesky.adapters.queueserver.manager import Queue
+
+    with Queue(address) as opened:
+        driven = run_driver(
+            opened,
+            documents,
+            strategy,
+            points,
+            seed,
+            parameters(settings or []),
+            md=parameters(md or [], "--md", "operator=anna"),
+            say=(lambda text: None) if as_json else say,
+        )
+    if as_json:
+        found = {"survey": driven.survey, "runs": driven.runs, "reason": driven.reason}
+        print(json.dumps(found))
+    else:
+        say(f"{len(driven.runs)} points; {driven.reason}")
+
+
+@queue.command()
+def proxy(
+    incoming: Annotated[str, typer.Argument(help="Where publishers connect to.")] = (
+        "tcp://127.0.0.1:5567"
+    ),
+    outgoing: Annotated[str, typer.Argument(help="Where listeners connect to.")] = (
+        "tcp://127.0.0.1:5568"
+    ),
+) -> None:
+    """Pass documents on over 0MQ, to all who listen."""
+    from curiosity_bluesky.agent.remote.zeromq import run_proxy
+
+    run_proxy(incoming, outgoing)
+
+
+@queue.command()
+def serve(
+    directory: Annotated[
+        Path, typer.Option(metavar="DIR", help="Of the logs and of the queue.")
+    ] = Path("facility"),
+    catalog: CatalogOption = None,
+    profile: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With startup/ and config.yml.")
+    ] = None,
+    sample: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Under the simulated microscope.")
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A Redis that runs already.")
+    ] = None,
+    control: Annotated[int, typer.Option(help="Port of the Queue Server.")] = 60615,
+    info: Annotated[int, typer.Option(help="Port of its console.")] = 60625,
+    documents_in: Annotated[int, typer.Option(help="Port of the proxy for publishers.")] = 5567,
+    documents_out: Annotated[int, typer.Option(help="Port of the proxy for listeners.")] = 5568,
+    agent: Annotated[int, typer.Option(help="Port of the agent.")] = 5577,
+    tiled: Annotated[int, typer.Option(help="Port of Tiled.")] = 8000,
+) -> None:
+    """Start Redis, Tiled, a 0MQ proxy, an agent and a Queue Server; Ctrl-C ends them all."""
+    import os
+
+    from curiosity_bluesky.adapters.queueserver.facility import PROFILE, Facility, Site
+    from curiosity_bluesky.agent.remote import tokens
+    from curiosity_bluesky.catalog import DEFAULT
+
+    site = Site(
+        directory=directory,
+        catalog=catalog or os.environ.get("CURIOSITY_CATALOG") or DEFAULT,
+        profile=profile or PROFILE,
+        sample=sample,
+        token=tokens.given_token(),
+        redis=redis,
+        control=control,
+        info=info,
+        documents_in=documents_in,
+        documents_out=documents_out,
+        agent=agent,
+        tiled=tiled,
+    )
+    # Whoever started it, and however it is told to end: all of it ends.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    try:
+        with Facility(site, say) as facility:
+            say(facility.greeting())
+            facility.wait()
+    except KeyboardInterrupt:
+        say("all of it has ended")
+
+
+def _end(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,419 @@
+"""What ``curiosity demo`` and ``curiosity show`` do, without the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+from bluesky import RunEngine
+from bluesky.utils import MsgGenerator, RunEngineInterrupted
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.agent import CuriosityAgent
+from curiosity_bluesky.catalog import Catalog, connect
+from curiosity_bluesky.demo.instrument import Instrument
+from curiosity_bluesky.demo.settings import Choice, Setting, course_of
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Flag, Scorer, Strategy, withheld_pixels
+from curiosity_bluesky.plans import Course, explore
+from curiosity_bluesky.plans.dry_run import Outline, duration
+from curiosity_bluesky.plans.resume import Past
+from curiosity_bluesky.plans.signals import OrderlyEnd, ToldToEnd, Tolerant
+from curiosity_bluesky.plans.steering import steer
+from curiosity_bluesky.plans.warm_start import Warm, past_of
+from curiosity_bluesky.similarity.index import Index
+from curiosity_bluesky.utils.display import Console
+from curiosity_bluesky.utils.run_end import TROUBLE, End, Kind
+from curiosity_bluesky.views import LiveView
+from curiosity_bluesky.views.report import (
+    DEMO,
+    check_picture,
+    decision_seconds,
+    drift_in_words,
+    flag_in_words,
+)
+from curiosity_bluesky.views.report import number as in_words
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo run came to; a score is None where it is not known.
+
+    Parameters
+    ----------
+    uid, catalog
+        The run, and where it is.
+    sample, strategy, points, num_points, seed
+        What was measured, of how many spectra that were asked for, and how.
+    reason
+        Why the run ended.
+    seconds
+        Duration of the run.
+    seconds_per_decision
+        Median over the decisions after the seeds (over all if there were only seeds).
+    test_nmse, hidden_nmse, published_score
+        See `curiosity_bluesky.learning.Score`; the published score is the smallest along
+        the run.
+    flags
+        Regions that structure does not explain.
+    saving
+        What the benchmark measured for this sample and strategy, None where it did not.
+    picture
+        The summary picture, None with ``--no-plot``.
+    drift
+        What the re-surveys found, in words; "" where there was none.
+    warm_start
+        What it started from, or why from nothing; "" where that was not asked for.
+    by_hand
+        Whether Ctrl-C ended it.
+    trouble
+        Whether it ended because an instrument failed again and again.
+    """
+
+    uid: str
+    catalog: str
+    sample: str
+    strategy: str
+    points: int
+    num_points: int
+    seed: int
+    reason: str
+    seconds: float
+    seconds_per_decision: float
+    test_nmse: float | None
+    hidden_nmse: float | None
+    published_score: float | None
+    flags: list[Flag]
+    saving: str | None
+    picture: str | None
+    by_hand: bool = False
+    trouble: bool = False
+    drift: str = ""
+    warm_start: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result, JSON-ready."""
+        return asdict(self)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the result in words."""
+        rows = [
+            ("sample", self.sample),
+            ("strategy", f"{self.strategy}, seed {self.seed}"),
+            ("spectra", f"{self.points} in {self.seconds:.0f} s"),
+            ("ended by", self.reason),
+            ("a decision", f"{self.seconds_per_decision:.3g} s (median after the seeds)"),
+            ("test nMSE", f"{in_words(self.test_nmse)}  (withheld pixels; 1: the mean spectrum)"),
+            ("hidden nMSE", f"{in_words(self.hidden_nmse)}  (all pixels not measured)"),
+            (
+                "published score",
+                f"{in_words(self.published_score)}  (sum of MSE over all pixels, least of the run)",
+            ),
+        ]
+        rows += [("drift", self.drift)] if self.drift else []
+        rows += [("warm start", self.warm_start)] if self.warm_start else []
+        rows += [("look closer", flag_in_words(flag)) for flag in self.flags]
+        rows += [("saving", self.saving)] if self.saving else []
+        rows += [("uid", self.uid), ("catalogue", self.catalog)]
+        return rows + ([("picture", self.picture)] if self.picture else [])
+
+
+def run_demo(
+    setting: Setting, choice: Choice, *, plot: bool = True, index: bool = False
+) -> DemoResult:
+    """Explore a sample under the simulated microscope.
+
+    Parameters
+    ----------
+    setting, choice
+        What lies under the microscope, and how it is measured.
+    plot, index
+        Whether to draw, and whether the run is indexed for `similar`.
+
+    Raises
+    ------
+    InputError
+        If something cannot be used; nothing is written then.
+    """
+    with (
+        choice.ready(setting) as (instrument, chosen, course, warm),
+        connect(choice.catalog) as runs,
+    ):
+        agent = CuriosityAgent(chosen, choice.seed)
+        result = _explored(
+            runs, instrument, agent, course, setting, plot, choice.picture, warm=warm
+        )
+        if index:
+            Index(runs).update([result.uid])
+        return result
+
+
+def outline_demo(setting: Setting, choice: Choice) -> Outline:
+    """Return what `run_demo` would do; nothing is written.
+
+    Raises
+    ------
+    InputError
+        If something cannot be used: the same as `run_demo` refuses.
+    """
+    with choice.ready(setting) as (instrument, chosen, course, _):
+        stage = instrument.stage
+        devices = [instrument.spectrometer], stage.x, stage.y, instrument.imager
+        return Outline.of(
+            CuriosityAgent(chosen, choice.seed),
+            instrument.survey(choice.withhold),
+            *devices,
+            resurvey=(course.resurvey_every, course.resurvey_minutes),
+            time_budget=course.time_budget,
+        )
+
+
+def resume_demo(
+    uid: str, *, points: int | None, catalog: str | None, plot: bool, picture: Path | None
+) -> DemoResult:
+    """Go on with a demo that was interrupted, as it would have gone on.
+
+    Parameters
+    ----------
+    uid
+        Of the run, or its first characters.
+    points
+        Spectra in the whole run; default: as it was.
+    catalog, plot, picture
+        As for `run_demo`.
+
+    Raises
+    ------
+    InputError
+        If there is no such run, or it was not made by the demo.
+    """
+    if picture is not None:
+        check_picture(picture)
+    with connect(catalog, create=False) as runs:
+        past = past_of(runs, uid)
+        setting = Setting.of(past)
+        agent = CuriosityAgent(past.strategy, past.seed)
+        with setting.instrument(past.seed) as instrument:
+            course = course_of(instrument, past.withhold, past.lookahead, *past.resurvey)
+            return _explored(
+                runs, instrument, agent, course, setting, plot, picture, past, points
+            )  # fmt: skip
+
+
+def _explored(
+    runs: Catalog,
+    instrument: Instrument,
+    agent: CuriosityAgent,
+    course: Course,
+    setting: Setting,
+    plot: bool,
+    picture: Path | None,
+    past: Past | None = None,
+    num_points: int | None = None,
+    warm: Warm | None = None,
+) -> DemoResult:
+    """Run the plan with everything that watches it; return what it came to."""
+    assert agent.strategy is not None and agent.seed is not None
+    opened, devices = instrument.sample, cast(Any, instrument)
+    scorer = Scorer(opened.target(), withheld_pixels(opened.shape, course.withhold))
+    agent.watchers.append(scorer)
+    RE = RunEngine({})
+    # The simulated microscope is faster than a real one: several events a request.
+    writer = runs.writer(batch_size=10)
+    RE.subscribe(writer)
+    window = None if plot else False
+    view = LiveView(runs.pictures, window=window, status=lambda: writer.status, steering=steer)
+    if plot:
+        view.picture.scores = _Curves(scorer)
+        for name, doc in past.documents if past else []:
+            view.picture(name, doc)
+        RE.subscribe(view)
+        view.open()
+    started = time.perf_counter()
+    with _progress(agent, scorer) as progress:
+        for name, doc in past.documents if past else []:
+            progress(name, doc)
+        RE.subscribe(progress)
+        plan = explore(
+            agent,
+            [devices.spectrometer],
+            devices.stage.x,
+            devices.stage.y,
+            devices.imager,
+            mask=opened.mask,
+            course=course,
+            md={"sample": opened.name, DEMO: setting.as_metadata()},
+            past=past,
+            num_points=num_points,
+            warm=warm,
+        )
+        uid, end = _run(RE, plan)
+    seconds = time.perf_counter() - started
+    runs.flush()  # so that the picture does not speak of what waits only just now
+    path = _saved(view, picture) if plot else None
+    run = _back(runs, uid)
+    measured = documents.read(run)
+    return DemoResult(
+        uid=uid,
+        catalog=runs.where,
+        sample=opened.name,
+        strategy=agent.strategy.name,
+        points=agent.explorer.n_observed,
+        num_points=agent.explorer.budget,
+        seed=agent.seed,
+        reason=end.words,
+        seconds=round(seconds, 3),
+        seconds_per_decision=decision_seconds(measured),
+        **scorer.summary(),
+        flags=documents.flags_of(run),
+        saving=_saving(agent.strategy, opened.name),
+        picture=None if path is None else str(path),
+        by_hand=end.kind is Kind.STOPPED,
+        trouble=end.kind in TROUBLE,
+        drift=drift_in_words(run),
+        warm_start=run.start.get(documents.WARM_REASON, ""),
+    )
+
+
+def _back(runs: Catalog, uid: str) -> Any:
+    """Return a run from the catalogue, or say where it is if the server is away."""
+    if runs.in_memory:
+        runs.close()  # tries it a last time, and says what is where
+        if lost := runs.in_memory:
+            raise InputError(
+                f"run {uid} is not whole: its last {lost} documents are lost, since the disk of "
+                f"{runs.journal} is full; make room there, then `curiosity recover --catalog "
+                f"{runs.where}` takes in what is in the journal, and `curiosity resume {uid[:8]} "
+                f"--catalog {runs.where}` goes on from there"
+            )
+    try:
+        return runs[uid]
+    except InputError as error:
+        if not (runs.journal / f"{uid}.jsonl").exists():
+            raise
+        raise InputError(
+            f"run {uid} is measured, and all its documents are in {runs.journal}; "
+            f"`curiosity recover --catalog {runs.where}` takes them in later: {error}"
+        ) from None
+
+
+def _saving(strategy: Strategy, sample: str) -> str | None:
+    """Say what the benchmark measured for a sample, with the strategy as it is by default."""
+    file = resources.files("curiosity_bluesky").joinpath("benchmark", "measured.json")
+    plain = Strategy.named("curious", budget=strategy.budget)
+    if strategy != plain or not file.is_file():
+        return None
+    known = json.loads(file.read_text())
+    found = known["samples"].get(sample)
+    if found is None:
+        return None
+    return (
+        f"{found['saving']} times as many random pixels are needed for the test nMSE at "
+        f"{known['n']} spectra ({found['seeds']} seeds, {known['date']}: {known['command']})"
+    )
+
+
+def _saved(view: LiveView, picture: Path | None) -> Path | None:
+    try:
+        return view.save(picture)
+    except OSError as error:  # the run is safe; a picture can be drawn again
+        print(f"curiosity: the picture could not be written: {error}", file=sys.stderr)
+        return None
+
+
+def _run(RE: RunEngine, plan: MsgGenerator[str]) -> tuple[str, End]:
+    """Run the plan; return uid of the run and why it ended."""
+    found: dict[str, Mapping[str, Any]] = {}
+
+    def note(name: str, doc: Mapping[str, Any]) -> None:
+        found[name] = doc
+
+    try:
+        with contextlib.redirect_stdout(Tolerant(sys.stdout)), OrderlyEnd(RE):
+            try:
+                RE(plan, note)
+            except RunEngineInterrupted:
+                RE.stop()  # Ctrl-C ends the run early and keeps what was measured
+    except ToldToEnd as told:
+        if "start" in found:
+            uid = found["start"]["uid"]
+            with contextlib.suppress(OSError):  # of a terminal that is closed
+                print(
+                    f"curiosity: run {uid} ended: {told.end}; what was measured is kept, and "
+                    f"`curiosity resume {uid[:8]}` goes on with it",
+                    file=sys.stderr,
+                )
+        raise
+    return found["start"]["uid"], End.of(found["stop"])
+
+
+class _Curves(Mapping):
+    """The scores as the picture wants them, always up to date."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+
+    def __getitem__(self, name: str) -> list[tuple[int, float]]:
+        field = name.lower().replace(" ", "_")
+        return [(score.n_observed, getattr(score, field)) for score in self._scorer.scores]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("hidden nMSE", "test nMSE"))
+
+    def __len__(self) -> int:
+        return 2
+
+
+@contextlib.contextmanager
+def _progress(agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
+    """Show points, error and remaining time on standard error; yield a document callback."""
+    columns = (
+        TextColumn("{task.description:<24}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]:>10}", markup=False),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    streams: dict[str, str] = {}
+    count = documents.Count()
+    with Progress(*columns, console=Console(file=cast(Any, Tolerant(sys.stderr)))) as progress:
+        points = progress.add_task("taking the survey", total=None, note="", left="")
+
+        def on_epoch(model: str, epoch: int, epochs: int) -> None:
+            # Only what takes a while is worth a word; two epochs a point would flicker.
+            if epochs > 10:
+                note = f"training the {model}: epoch {epoch} of {epochs}"
+                progress.update(points, note=note if epoch < epochs else "")
+
+        def callback(name: str, doc: Mapping[str, Any]) -> None:
+            count(name, doc)
+            if name in ("start", "event"):  # the budget may be changed in the middle of a run
+                progress.update(points, total=count.budget, completed=count.n)
+            if name == "descriptor":
+                streams[doc["uid"]] = doc["name"]
+            elif name == "event" and streams.get(doc["descriptor"]) == documents.DECISIONS:
+                progress.update(points, description=f"measuring: {doc['data']['reason']}")
+            elif name == "event" and streams.get(doc["descriptor"]) == documents.PRIMARY:
+                remaining = doc["data"].get("remaining", math.nan)
+                left = f"{duration(remaining)} left" if math.isfinite(remaining) else ""
+                progress.update(points, note=_last_score(scorer), left=left)
+            elif name == "stop":
+                note = _last_score(scorer)
+                progress.update(points, description="writing to the catalogue", note=note, left="")
+
+        agent.on_epoch = on_epoch
+        yield callback
+
+
+def _last_score(scorer: Scorer) -> str:
+    last = scorer.scores[-1].hidden_nmse if scorer.scores else math.nan
+    return f"hidden nMSE {last:.3f}" if math.isfinite(last) else ""

@@ -1,0 +1,207 @@
+"""What a demo measures, and how: checked before anything is made ready."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from curiosity_bluesky.catalog import check_place
+from curiosity_bluesky.demo.instrument import (
+    SPEED,
+    Instrument,
+    served_instrument,
+    simulated_instrument,
+)
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Explorer, Strategy
+from curiosity_bluesky.plans.resume import Past
+from curiosity_bluesky.plans.run_loop import Course
+from curiosity_bluesky.plans.warm_start import Warm
+from curiosity_bluesky.utils.validation import LONGEST, number
+from curiosity_bluesky.views.report import DEMO, check_picture
+from sim_devices import Faults, open_sample
+from sim_devices.drift import askew
+from sim_devices.faults import KINDS
+
+DEVICES = ("simulated", "epics")
+"""What a demo can measure with."""
+
+ENDLESS = "inf"
+"""The speed of a clock that never waits, in the start document."""
+
+_ENDLESS = (ENDLESS, math.inf, 1.7976e308, None)
+"""It, and what the stores made of the infinity that earlier versions wrote."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What lies under the simulated microscope; in the start document, for `resume_demo`.
+
+    Parameters
+    ----------
+    sample, image_slice, spectra_slice
+        See `sim_devices.open_sample`.
+    speed
+        Simulated seconds per second.
+    faults
+        Probability of each kind of fault, see `sim_devices.Faults`.
+    drift
+        How fast the sample drifts, nm per simulated minute, 37 degrees off the x axis.
+    devices
+        ``simulated``, in this process, or ``epics``: over Channel Access, see
+        `served_instrument`.
+    """
+
+    sample: str
+    image_slice: int | str | None = None
+    spectra_slice: str | None = None
+    speed: float = SPEED
+    faults: Mapping[str, Any] = field(default_factory=dict)
+    drift: float = 0.0
+    devices: str = "simulated"
+
+    def __post_init__(self) -> None:
+        for name in ("sample", "image_slice", "spectra_slice"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (name == "sample" or value is not None):
+                if name == "image_slice" and type(value) is int:
+                    continue
+                raise InputError(f"{name} is {value!r}; expected a text")
+        if self.devices not in DEVICES:
+            raise InputError(f"there are no devices {self.devices!r}; expected {DEVICES}")
+        if not isinstance(self.faults, Mapping):
+            raise InputError(f"faults are {self.faults!r}; expected kinds and their shares")
+        for name in self.faults:
+            if name not in KINDS:
+                raise InputError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
+        if self.speed != math.inf:  # which is a clock that never waits
+            number("speed", self.speed, open_low=True)
+        number("drift", self.drift, -LONGEST, what="nm/min")
+
+    @staticmethod
+    def of(past: Past) -> Setting:
+        """Return the setting of a run that `run_demo` made.
+
+        Raises
+        ------
+        InputError
+            If the demo did not make it, or this version does not know all of its setting.
+        """
+        known = past.start.get(DEMO)
+        if not isinstance(known, Mapping):
+            raise InputError(
+                f"run {past.uid} was not made by `curiosity demo`; resume it where its devices "
+                f"are: RE(curiosity_plan(detectors, x, y, imager, resume={past.uid[:8]!r}))"
+            )
+        names = [each.name for each in fields(Setting)]
+        unknown = sorted(set(known) - set(names))
+        if unknown or "sample" not in known:
+            raise InputError(
+                f"run {past.uid} was made with the setting {', '.join(map(str, known)) or 'none'}; "
+                f"this version knows {', '.join(names)}: resume it with the version "
+                f"({past.start.get('curiosity_version', 'not known')}) that made it"
+            )
+        endless = known.get("speed", SPEED) in _ENDLESS
+        return Setting(**{**known, **({"speed": math.inf} if endless else {})})
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Return it for the start document: JSON knows no infinity."""
+        return {**asdict(self), **({"speed": ENDLESS} if self.speed == math.inf else {})}
+
+    @contextmanager
+    def instrument(self, seed: int) -> Iterator[Instrument]:
+        """Put the sample under the microscope, for as long as the context lasts."""
+        sample = open_sample(self.sample, image=self.image_slice, spectra=self.spectra_slice)
+        faults = Faults(**self.faults, seed=seed) if self.faults else None
+        if self.devices == "simulated":
+            yield simulated_instrument(
+                sample, speed=self.speed, faults=faults, drift_um_per_min=askew(self.drift)
+            )
+            return
+        with served_instrument(sample, *self._options(seed)) as instrument:
+            yield instrument
+
+    def _options(self, seed: int) -> list[str]:
+        """Return it as options of ``curiosity ioc``."""
+        given = {
+            "--sample": self.sample,
+            "--image-slice": self.image_slice,
+            "--spectra-slice": self.spectra_slice,
+            "--speed": self.speed,
+            "--seed": seed if self.faults else None,
+            "--drift": self.drift or None,
+        }
+        options = [f"{name}={value}" for name, value in given.items() if value is not None]
+        return options + [f"--fault={kind}={share}" for kind, share in self.faults.items()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How a demo measures; the fields are options of the command.
+
+    A run and a dry run are both made ready by `ready`, so that they refuse the same.
+    """
+
+    strategy: str = "curious"
+    points: int | None = None
+    seed: int = 0
+    withhold: float = 0.0
+    lookahead: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    resurvey_every: int = 0
+    time_budget: float | None = None
+    catalog: str | None = None
+    picture: Path | None = None
+    warm_start: str | None = None
+    warm_gate: float | None = None
+
+    @contextmanager
+    def ready(self, setting: Setting) -> Iterator[tuple[Instrument, Strategy, Course, Warm | None]]:
+        """Check everything, and put the sample under the microscope.
+
+        Raises
+        ------
+        InputError
+            If something cannot be used; nothing is written then.
+        """
+        chosen = Strategy.named(self.strategy, **{"budget": self.points, **self.parameters})
+        warm = None
+        if self.warm_start is not None:
+            warm = Warm(self.warm_start, self.catalog, self.warm_gate)
+            warm.check(chosen)
+        if self.picture is not None:
+            check_picture(self.picture)
+        check_place(self.catalog)
+        self._course()  # before an IOC starts
+        with setting.instrument(self.seed) as instrument:
+            course = self._course(instrument)
+            Explorer(instrument.survey(self.withhold), chosen, self.seed)  # says what cannot be
+            yield instrument, chosen, course, warm
+
+    def _course(self, instrument: Instrument | None = None) -> Course:
+        return course_of(
+            instrument, self.withhold, self.lookahead, self.resurvey_every,
+            time_budget=self.time_budget,
+        )  # fmt: skip
+
+
+def course_of(
+    instrument: Instrument | None,
+    withhold: float,
+    lookahead: int,
+    resurvey_every: int = 0,
+    resurvey_minutes: float = 0.0,
+    time_budget: float | None = None,
+) -> Course:
+    """Return how a demo is driven: nothing is waited for longer than a simulation may take."""
+    # A simulated fault is over at once, and so is a spectrum that is not late.
+    timeout = 10 + 10 * (0 if instrument is None else instrument.spectrometer.seconds or 0)
+    return Course(
+        withhold=withhold, lookahead=lookahead, retry_wait=0.1, timeout=timeout,
+        resurvey_every=resurvey_every, resurvey_minutes=resurvey_minutes, time_budget=time_budget,
+        attended=False,
+    )  # fmt: skip

@@ -1,0 +1,25 @@
+"""Piezoresponse force microscopy: from band excitation to hysteresis loops and their numbers."""
+
+from curiosity_bluesky.devices.pfm.loops import LoopFields, loop_fields, units_of
+from curiosity_bluesky.devices.pfm.reduction import (
+    Branch,
+    Reduced,
+    Steps,
+    phase_offset,
+    reduce_spectrogram,
+)
+from curiosity_bluesky.devices.pfm.sho import SHOFit, fit_sho, sho_response
+
+__all__ = [
+    "Branch",
+    "LoopFields",
+    "Reduced",
+    "SHOFit",
+    "Steps",
+    "fit_sho",
+    "loop_fields",
+    "phase_offset",
+    "reduce_spectrogram",
+    "sho_response",
+    "units_of",
+]

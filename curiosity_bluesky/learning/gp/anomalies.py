@@ -1,0 +1,107 @@
+"""Regions that structure does not explain: where a scientist should look closer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import DBSCAN
+
+from curiosity_bluesky.learning.gp.calibration import Neighbours, nearest
+from curiosity_bluesky.learning.gp.kernel import thinned
+from curiosity_bluesky.learning.gp.posterior import Conditioned, Posterior
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.records import Flag
+
+FACTOR = 6.0
+"""How many times larger than typical an error has to be."""
+TOGETHER = 3
+"""How many such spectra near each other make a region."""
+LEFT_OUT = 0.25
+"""Share of the observations, the nearest ones, without which each is predicted."""
+
+
+def flagged(
+    posterior: Conditioned, outputs: NDArray, neighbours: Neighbours, patches: Patches
+) -> list[Flag]:
+    """Find the regions where spectra are not what the same structure gives elsewhere.
+
+    Each spectrum is predicted without a quarter of all others, the nearest: by its structure,
+    hardly by its place. Of very many, evenly spread ones stand for all. Those whose squared
+    error, relative to its expected variance, is many times the median of all are clustered by
+    position (DBSCAN, Ester et al. 1996). They have to be so with the most striking one of all
+    left out for good, too: a single spoilt
+    spectrum is no region, nor is what it spoils around it.
+
+    Parameters
+    ----------
+    posterior
+        What is known.
+    outputs
+        ``(n, outputs)`` that were observed.
+    neighbours
+        What they are good for.
+    patches
+        The candidates.
+
+    Returns
+    -------
+    list of Flag
+        The most striking first.
+    """
+    known = thinned(len(posterior.indices))
+    n, observed = len(known), posterior.indices[known]
+    places = np.array([patches.survey.position(patches.pixel(k)) for k in observed])
+    across = np.ptp(places, axis=0)
+    spacing = float(np.sqrt(across.prod() / n) if across.all() else across.max() / n)
+    if n <= 2 * TOGETHER or not spacing > 0:
+        return []
+    excess = _by_structure(posterior, outputs, known)
+    most = int(np.argmax(excess))
+    others = np.delete(np.arange(n), most)
+    without_it = np.full(n, np.inf)
+    without_it[others] = _by_structure(posterior, outputs, known[others])
+    striking = np.flatnonzero(np.minimum(excess, without_it) > FACTOR)
+    if len(striking) < TOGETHER:
+        return []
+    label = DBSCAN(eps=2 * spacing, min_samples=TOGETHER).fit_predict(places[striking])
+    found = []
+    for k in range(label.max() + 1):
+        members = striking[label == k]
+        x, y = places[members].mean(axis=0)
+        # Of a disc that is evenly filled the radius is the root mean square times root 2.
+        reach = math.sqrt(2 * ((places[members] - (x, y)) ** 2).sum(axis=1).mean())
+        learnable = float(neighbours.learnable(neighbours.position[known[members]]).mean())
+        found.append(
+            Flag(
+                x=float(x),
+                y=float(y),
+                radius=reach + spacing / 2,
+                n_observed=len(members),
+                excess=float(np.exp(np.log(excess[members]).mean())),
+                learnable=learnable,
+                remark=_remark(learnable),
+            )
+        )
+    return sorted(found, key=lambda flag: -flag.excess * flag.n_observed)
+
+
+def _by_structure(posterior: Conditioned, outputs: NDArray, kept: NDArray[np.intp]) -> NDArray:
+    """Squared errors without the nearest others, relative to what is typical, ``(kept,)``."""
+    doubt = posterior.noise[kept] / posterior.kernel.noise
+    indices, outputs = posterior.indices[kept], outputs[kept] - outputs[kept].mean(axis=0)
+    kernel = posterior.kernel
+    if len(kept) < len(posterior.indices):  # the old one was fitted to what is left out, too
+        kernel = kernel.fitted(posterior.inputs, indices, outputs)
+    rest = Posterior.after(kernel, posterior.inputs, indices, doubt)
+    groups = nearest(posterior.inputs.position[indices], math.ceil(LEFT_OUT * len(kept)))
+    error, variance = rest.leave_groups_out(outputs, groups)
+    relative = (error**2).sum(axis=1) / variance
+    return relative / max(float(np.median(relative)), 1e-300)
+
+
+def _remark(learnable: float) -> str:
+    if learnable >= 0.5:
+        return "structure does not explain the spectra here, neighbours agree: look closer"
+    return "structure does not explain the spectra here, nor do neighbours: noise, or look closer"

@@ -1,0 +1,205 @@
+"""The curiosity of ``curious``: how much less wrong the next spectrum would make the whole map."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from curiosity_bluesky.learning.acquisition import AnyPixel, ByValue
+from curiosity_bluesky.learning.gp.anomalies import flagged
+from curiosity_bluesky.learning.gp.calibration import Excess, Neighbours
+from curiosity_bluesky.learning.gp.large_posterior import LargePosterior
+from curiosity_bluesky.learning.gp.large_variance_reduction import LargeCoverage
+from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
+from curiosity_bluesky.learning.gp.variance_reduction import Coverage
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.records import Flag, Observed, Reason, Scores
+
+Weights = Literal["learnable", "error", "none"]
+LEAST = 0.05
+"""What is left of the weight of a place where nothing can be learned."""
+
+
+class ExpectedDrop(ByValue):
+    r"""Expected drop of the error over the whole area: curiosity and choice at once.
+
+    .. math:: A_j = \frac{1}{R} \sum_{i=1}^{R} w_i \frac{c_{ij}^2}{v_j + s}, \qquad
+        w_i = \sigma^2 e_i \min(1, \max(0.05, l_i))
+
+    with the posterior covariance c between reference i and candidate j, the variance v, the
+    noise s and the scale :math:`\sigma^2` of the Gaussian process (ALC, see `Coverage`), the
+    excess e of its out-of-sample errors (`Excess`) and their learnable share l
+    (`Neighbours.learnable`).
+
+    Parameters
+    ----------
+    predictor
+        The Gaussian process.
+    patches
+        The candidates.
+    pool
+        Candidates to choose from.
+    references
+        Candidates that stand for the area.
+    weights
+        ``learnable`` as above; ``error`` without l; ``none``: all references alike.
+    target_error, least_gain
+        When it is enough: an expected error over the area of less than this share of the
+        variance of the spectra; an expected drop of it by less than this share. None: never.
+    """
+
+    follows: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        predictor: GaussianProcessPredictor,
+        patches: Patches,
+        pool: NDArray[np.intp],
+        references: NDArray[np.intp],
+        weights: Weights = "learnable",
+        target_error: float | None = None,
+        least_gain: float | None = None,
+    ) -> None:
+        self._predictor = predictor
+        self._patches = patches
+        self._pool = pool
+        self._pending: NDArray[np.intp] = np.array([], dtype=np.intp)
+        self._references = references
+        self._kind: Weights = weights
+        self._target_error = target_error
+        self._least_gain = least_gain
+
+    def start(self, observed: Observed) -> float:
+        """Learn the errors from the start; return the loss of the error model."""
+        posterior = self._predictor.posterior
+        large = isinstance(posterior, LargePosterior)
+        kind: Any = LargeCoverage if large else Coverage
+        # The one before goes first: each is most of the memory that learning takes.
+        vars(self).pop("_coverage", None)
+        self._coverage: Coverage = kind(posterior, self._pool, self._references)
+        return self._learn_errors(None)
+
+    def update(self, observed: Observed) -> float:
+        """Learn the errors as they are now; return the loss of the error model."""
+        known, posterior = self._coverage.posterior, self._predictor.posterior
+        n = len(known.indices)
+        if (
+            posterior.kernel is not known.kernel
+            or len(posterior.indices) != n + 1
+            or not np.array_equal(posterior.noise[:n], known.noise)
+        ):
+            return self.start(observed)
+        self._coverage.grow(posterior)
+        return self._learn_errors(self.excess.share)
+
+    def _learn_errors(self, share: float | None) -> float:
+        posterior = self._predictor.posterior
+        scale = self._predictor.scale * self._predictor.points
+        self.neighbours = Neighbours.of(posterior, self._predictor.scores, scale)
+        self.excess = Excess.of(posterior, self.neighbours.with_, share)
+        return self.excess.loss
+
+    def _weights(self, correlated: NDArray) -> NDArray:
+        if self._kind == "none":
+            return np.ones(len(self._references))
+        weights = self.excess.factor(correlated)
+        if self._kind == "learnable":
+            place = self._predictor.inputs.position[self._references]
+            weights = weights * np.clip(self.neighbours.learnable(place), LEAST, 1.0)
+        return weights
+
+    def scores(self, observed: Observed) -> Scores:
+        """Score every candidate; NaN outside the pool.
+
+        The acquisition is the expected drop of the mean squared error over the area, the
+        error that of a new spectrum, both in the units of the spectra squared.
+        """
+        coverage, scale = self._coverage, self._predictor.scale
+        in_pool, at_references = coverage.correlated(self.excess.weights)
+        self._drop_weights = self._weights(at_references) * scale / len(self._references)
+        expected = self._expected(at_references, coverage.reference_variance)
+        self.expected_error = float(expected.mean())
+        acquisition = coverage.drop(self._drop_weights)
+        ahead = self._patches.allowed[self._pool] & ~np.isin(self._pool, observed.indices)
+        self.expected_gain = float(
+            acquisition[ahead].max(initial=0.0) / max(self.expected_error, 1e-300)
+        )
+        error = self._expected(in_pool, coverage.variance)
+        return Scores(
+            self._everywhere(acquisition),
+            self._everywhere(error),
+            uncertainty=self._everywhere(np.sqrt(coverage.variance * scale)),
+        )
+
+    def _expected(self, correlated: NDArray, variance: NDArray) -> NDArray:
+        """Return the mean squared error that a spectrum is expected to show, ``(places,)``."""
+        noisy = variance + self._coverage.posterior.kernel.noise
+        modelled = self.excess.factor(correlated) * noisy * self._predictor.scale
+        return modelled + self._predictor.left_over
+
+    def enough(self, observed: Observed) -> str | None:
+        """Say why no further spectrum is worth its time; None if one is."""
+        # By the seeds alone the Gaussian process may think too well of itself.
+        if self._predictor.searches < 2:
+            return None
+        # The spectra that were measured are not typical of the area: curiosity chose them.
+        predicted = self._predictor.predict(self._references)
+        spread = predicted[:, np.isfinite(predicted[0])].var(axis=0).mean()
+        relative = self.expected_error / max(float(spread) + self.expected_error, 1e-300)
+        if self._target_error is not None and relative < self._target_error:
+            return (
+                f"target: an error of {relative:.3g} of the variance is expected over the area, "
+                f"{self._target_error:g} is enough"
+            )
+        if self._least_gain is not None and self.expected_gain < self._least_gain:
+            return (
+                f"gain: the next spectrum is expected to lower the error by "
+                f"{self.expected_gain:.2%}, less than {self._least_gain:.2%}"
+            )
+        return None
+
+    def flags(self, observed: Observed) -> list[Flag]:
+        """Return the regions that structure does not explain, the most striking first."""
+        known = self._predictor
+        return flagged(known.posterior, known.scores, self.neighbours, self._patches)
+
+    def _everywhere(self, values: NDArray) -> NDArray:
+        out = np.full(len(self._patches), np.nan)
+        out[self._pool] = values
+        return out
+
+    def suppose(self, pending: NDArray[np.intp]) -> None:
+        """Take these candidates as measured, whatever is found there, in the next choice."""
+        self._pending = pending
+
+    def _worth_in_pool(self, drop: NDArray) -> NDArray:
+        return drop if self._seconds is None else drop / self._seconds[self._pool]
+
+    def __call__(
+        self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator
+    ) -> list[tuple[int, Reason]]:
+        """Return `n` distinct available candidates, each with the reason ``curious``.
+
+        What is under way, and each that is chosen, counts as measured for the next.
+        """
+        left = available[self._pool].copy()
+        coverage = self._coverage
+        for index in self._pending:
+            coverage = coverage.supposing(int(index))
+        drop = coverage.drop(self._drop_weights) if len(self._pending) else values[self._pool]
+        chosen: list[tuple[int, Reason]] = []
+        while len(chosen) < n and left.any():
+            k = int(np.argmax(np.where(left, self._worth_in_pool(drop), -np.inf)))
+            chosen.append((int(self._pool[k]), "curious"))
+            left[k] = False
+            if len(chosen) < n:
+                coverage = coverage.supposing(int(self._pool[k]))
+                drop = coverage.drop(self._drop_weights)
+        if len(chosen) == n:
+            return chosen
+        rest = available.copy()
+        rest[self._pool] = False
+        return chosen + AnyPixel()(values, rest, n - len(chosen), rng)

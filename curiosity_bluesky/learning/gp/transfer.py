@@ -1,0 +1,107 @@
+"""What an earlier run lets expect of a new survey."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel, principal_components
+from curiosity_bluesky.learning.gp.posterior import Posterior
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.prior_run import Earlier
+from curiosity_bluesky.learning.protocols import EpochHook
+
+MOST = 300
+"""So many of its spectra are used at most, the first ones: learning takes their cube."""
+
+
+def expected(
+    earlier: Earlier,
+    patches: Patches,
+    outputs: int,
+    kernel: Kernel,
+    on_epoch: EpochHook = lambda model, epoch, epochs: None,
+) -> NDArray:
+    """Predict the spectrum of every candidate of a new survey by its structure alone.
+
+    A Gaussian process on the earlier spectra: their hyper-parameters are those of the
+    largest marginal likelihood in their own run, where position counts too; between the
+    runs it does not.
+
+    Parameters
+    ----------
+    earlier
+        The earlier run.
+    patches
+        The candidates.
+    outputs
+        Principal components of the earlier spectra at most.
+    kernel
+        Where the search for the hyper-parameters begins.
+    on_epoch
+        Called in it; what it raises ends it.
+
+    Returns
+    -------
+    NDArray
+        ``(candidates, points)``; 0 where the earlier run never recorded anything.
+    """
+    used = earlier.first(MOST)
+    inputs = BothRuns(patches, used)
+    indices = np.arange(len(patches), len(inputs))
+    recorded = np.isfinite(used.spectra)
+    spectra = np.where(recorded, used.spectra, 0.0)
+    mean = spectra.sum(axis=0) / np.maximum(recorded.sum(axis=0), 1)
+    scores, axes = principal_components(np.where(recorded, spectra - mean, 0.0), outputs)
+    found = kernel.fitted(inputs, indices, scores, on_epoch)
+    posterior = Posterior.after(found, inputs, indices).doubted(scores)
+    return mean + posterior.mean(scores, np.arange(len(patches))) @ axes
+
+
+class BothRuns(Inputs):
+    """What the kernel knows of the candidates and, after them, of the earlier spectra.
+
+    Patches of the earlier survey are sampled at the pixel size of this one, so that both show
+    the same um. Each survey is scaled by its own mean and spread: another tip, another gain.
+    The two runs lie so far apart that no kernel on position sees from one to the other.
+
+    Parameters
+    ----------
+    patches
+        The candidates.
+    earlier
+        The earlier run.
+    """
+
+    def __init__(self, patches: Patches, earlier: Earlier) -> None:
+        super().__init__(patches)
+        self._candidates = len(patches)
+        survey, ratio = earlier.survey, earlier.ratio(patches.survey)
+        offset = np.arange(patches.size) - patches.size // 2
+        row = earlier.pixels[:, 0, None, None] + ratio[0] * offset[:, None] + 0.0 * offset
+        col = earlier.pixels[:, 1, None, None] + ratio[1] * offset + 0.0 * offset[:, None]
+        windows, levels = [], []
+        for name in patches.survey.channels:
+            image = survey.channels[name]
+            # What a larger pixel sees is an average.
+            blur = 0.5 * np.sqrt(np.maximum(ratio**2 - 1, 0.0))
+            image = gaussian_filter(image, blur) if blur.any() else image
+            spread, size = image.std(), np.sqrt((image**2).mean())
+            spread = np.inf if spread < 1e-9 * np.abs(image).max() else spread
+            seen = map_coordinates(image, [row, col], order=1, mode="nearest")
+            windows.append((seen.reshape(len(earlier), -1) - image.mean()) / (spread or 1.0))
+            levels.append(image[tuple(earlier.pixels.T)] / (size if size > 0 else 1.0))
+        self._earlier_windows = np.stack(windows, axis=1)
+        self.level = np.concatenate([self.level, np.stack(levels, axis=1)])
+        place = np.stack([survey.x[earlier.pixels[:, 1]], survey.y[earlier.pixels[:, 0]]], axis=1)
+        extent = max(np.ptp(patches.survey.x), np.ptp(patches.survey.y)) or 1.0
+        self.position = np.concatenate([self.position, place / extent + 1e6])
+
+    def windows(self, indices: NDArray[np.intp]) -> NDArray:
+        """Patches of some candidates or earlier spectra, ``(n, channels, size * size)``."""
+        out = np.empty((len(indices), self.channels, len(self.squared_radius)))
+        new = indices < self._candidates
+        out[new] = super().windows(indices[new])
+        out[~new] = self._earlier_windows[indices[~new] - self._candidates]
+        return out

@@ -1,0 +1,98 @@
+"""What a run could not be recorded with: asked before anything moves or opens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from bluesky.protocols import Movable, Readable, Triggerable
+from bluesky.utils import MsgGenerator
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.documents import Record
+from curiosity_bluesky.documents.names import (
+    Described,
+    check_start,
+    check_stream,
+)
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.plans.readings import (
+    answers,
+    check_real,
+    metadata_of_engine,
+    values,
+)
+from curiosity_bluesky.plans.stream_assets import standing_for
+
+__all__ = ["check_devices", "check_engine", "check_start"]
+
+
+def check_engine(md: Mapping[str, Any]) -> MsgGenerator[None]:
+    """Make sure that a start document can be made of `md` and of what the RunEngine adds to it.
+
+    Raises
+    ------
+    InputError
+        If event-model refuses what is in ``RE.md``, or was given with the plan.
+    """
+    always, this_time = yield from metadata_of_engine()
+    check_start({**always, **md, **this_time}, "RE.md (or RE(plan, ...))")
+
+
+def check_devices(
+    detectors: Sequence[Readable], x: Movable, y: Movable, imager: Readable
+) -> MsgGenerator[None]:
+    """Make sure that what devices read can be learned, recorded and read again.
+
+    Nothing moves and nothing is measured. A device that cannot describe itself yet, as before its
+    first image, is believed: ask again when it can.
+
+    Raises
+    ------
+    InputError
+        If a device is given twice, a name cannot be recorded, or a spectrum cannot be learned.
+    """
+    named = [(f"detectors[{k}]", d) for k, d in enumerate(detectors)] + [("x", x), ("y", y)]
+    for k, (role, device) in enumerate(named):
+        for other, same in named[:k]:
+            if same is device:
+                raise InputError(
+                    f"{getattr(device, 'name', device)} is given twice, as {other} and as {role}; "
+                    "give each device once: where the motors are is recorded in any case"
+                )
+    devices = [*detectors, x, y, standing_for(imager)]
+    kinds = "describe", "read_configuration", "describe_configuration"
+    # Only Readable: it has no configuration. What has no trigger is measured by reading it.
+    questions = [getattr(device, kind, dict) for kind in kinds for device in devices]
+    questions += [d.read if isinstance(d, Triggerable) else dict for d in detectors]
+    found = yield from answers(questions)
+    n = len(devices)
+    for detector, keys, reading in zip(detectors, found, found[3 * n :], strict=False):
+        check_real(detector, keys or {}, values(reading))
+    described = [
+        Described(
+            device.name,
+            keys or {},
+            # Without the answer to one of them nothing can be said of the other.
+            {} if configuration is None else values(configured),
+            configuration or {},
+            _hints_of(device),
+        )
+        for device, keys, configured, configuration in zip(
+            devices, found[:n], found[n : 2 * n], found[2 * n : 3 * n], strict=True
+        )
+    ]
+    expectation = {"decision_id": 0, "attempt": 0, "doses": 0, "remaining": 0.0}
+    mask = {documents.MASK: np.zeros((1, 1), "|u1")}
+    check_stream(documents.PRIMARY, described[:-1], [_recorded("expectation", expectation)])
+    check_stream(documents.SURVEY, described[-1:], [_recorded("limits", mask)])
+
+
+def _recorded(name: str, values: Mapping[str, Any]) -> Described:
+    return Described(name, Record(name, values).describe())
+
+
+def _hints_of(device: Any) -> Mapping[str, Any]:
+    """Return the hints of a device, {} where it has none."""
+    return getattr(device, "hints", None) or {}

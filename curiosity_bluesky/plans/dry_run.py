@@ -1,0 +1,173 @@
+"""What a run would do, shown before anything moves."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from curiosity_bluesky.agent import Agent
+from curiosity_bluesky.learning import Explorer, Proposal, Survey
+from curiosity_bluesky.plans.hints import say_before
+from curiosity_bluesky.plans.time_budget import Costs, Pace, spectra_in
+from curiosity_bluesky.utils.display import Console, Table
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Limits, planned seeds and times of a run that has not begun.
+
+    Parameters
+    ----------
+    strategy
+        Its name.
+    num_points, n_observed
+        Spectra in the whole run, and those that there are already (of a run to resume).
+    limits
+        For each motor: where it may go, and where the survey reaches, um; None where that is
+        not known.
+    planned
+        The pixels that are known to be measured: what is left of a run to resume, and the
+        seeds; None where there is no survey yet.
+    seconds
+        Time for the survey, for the planned points and for all points, without the learning;
+        None where a device does not say how long it takes.
+    """
+
+    strategy: str
+    num_points: int | None
+    n_observed: int
+    limits: dict[str, tuple[Range | None, Range | None]]
+    planned: list[Proposal] | None
+    seconds: dict[str, float | None]
+
+    @staticmethod
+    def of(
+        agent: Agent,
+        survey: Survey | None,
+        detectors: Sequence[Any],
+        x: Any,
+        y: Any,
+        imager: Any,
+        tip: Any = None,
+        resurvey: tuple[int, float] = (0, 0.0),
+        time_budget: float | None = None,
+    ) -> Outline:
+        """Work out what an agent would have measured first.
+
+        Parameters
+        ----------
+        agent
+            With strategy and seed, or with the documents of the run to resume.
+        survey
+            What the seeds are planned on; None if there is none yet.
+        detectors, x, y, imager, tip
+            The devices; where they have ``seconds`` (see `docs/devices.md`), it is used.
+        resurvey
+            After how many points, and minutes, the survey is taken anew; 0: never.
+        time_budget
+            Seconds that the run may take; None: any time.
+
+        Raises
+        ------
+        InputError
+            If the survey does not fit the strategy.
+        """
+        assert agent.strategy is not None and agent.seed is not None
+        costs = Costs.of(detectors, x, y, imager, tip)
+        if time_budget is not None and survey is not None and agent.strategy.budget is None:
+            most = spectra_in(time_budget, costs, survey, agent.strategy, resurvey)
+            agent.strategy = agent.strategy.replace(budget=most)
+        planned, n_observed, budget = None, 0, agent.strategy.budget
+        resumed = agent.resumable
+        if survey is not None:
+            if resumed:
+                planned = [proposal for proposal, *_ in agent.outstanding()]
+                explorer = agent.explorer
+            else:
+                explorer, planned = Explorer(survey, agent.strategy, agent.seed), []
+                say_before(explorer)
+            n_observed, budget = explorer.n_observed, explorer.budget
+            seeds = explorer.strategy.n_seeds - n_observed - len(planned)
+            if seeds > 0:
+                planned = planned + explorer.propose(min(seeds, explorer.budget))
+        times = {"survey": None if resumed else costs.survey, "planned": None, "all": None}
+        left, batch = max(0, (budget or 0) - n_observed), agent.strategy.batch
+        if survey is not None and planned is not None:
+            pace = Pace(costs, survey, batch, time.monotonic(), *resurvey)
+            times |= {
+                "planned": pace.ahead(planned, len(planned)),
+                "all": pace.ahead(planned, left),
+            }
+        if times["all"] is not None:
+            times["all"] += times["survey"] or 0.0
+        limits = _limits(x, y, survey)
+        return Outline(agent.strategy.name, budget, n_observed, limits, planned, times)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready."""
+        planned = None
+        if self.planned is not None:
+            planned = [
+                {"row": p.pixel[0], "col": p.pixel[1], "x": p.x, "y": p.y, "reason": p.reason}
+                for p in self.planned
+            ]
+        return asdict(self) | {"planned": planned}
+
+
+def _limits(x: Any, y: Any, survey: Survey | None) -> dict[str, tuple[Range | None, Range | None]]:
+    found = {}
+    for motor, axis in ((x, "x"), (y, "y")):
+        limits = getattr(motor, "limits", None)
+        # (0, 0) is ophyd's way to say that there are none.
+        limited = isinstance(limits, tuple) and len(limits) == 2 and limits[0] != limits[1]
+        reach = None
+        if survey is not None:
+            values = getattr(survey, axis)
+            reach = float(values.min()), float(values.max())
+        found[getattr(motor, "name", axis)] = limits if limited else None, reach
+    return found
+
+
+def printed(outline: Outline) -> str:
+    """Return an outline in words."""
+    table = Table(show_header=False, title="nothing moves: this is what the run would do")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    done = f", {outline.n_observed} of them measured" if outline.n_observed else ""
+    table.add_row("strategy", outline.strategy)
+    table.add_row("spectra", f"{outline.num_points}{done}")
+    for name, (limits, reach) in outline.limits.items():
+        table.add_row(name, f"may go {_range(limits)}, the survey reaches {_range(reach)}")
+    for name, seconds in outline.seconds.items():
+        said = "not known" if seconds is None else duration(seconds)
+        if name == "all" and seconds is not None:
+            # What learning takes depends on what is measured: nothing is known of it yet.
+            said += ", and the learning: each decision after the seeds takes its time as well"
+        table.add_row(f"time, {name}", said)
+    if outline.planned is None:
+        planned = "not known before there is a survey: the imager holds none"
+    else:
+        planned = " ".join(f"({p.pixel[0]},{p.pixel[1]})" for p in outline.planned) or "none"
+        planned = f"{len(outline.planned)} pixels (row,col): {planned}"
+    table.add_row("planned", planned)
+    out = io.StringIO()
+    Console(file=out, width=100).print(table)
+    return out.getvalue().rstrip()
+
+
+def _range(limits: Range | None) -> str:
+    return "anywhere" if limits is None else f"{limits[0]:.4g} to {limits[1]:.4g} um"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words, to the second or the minute."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.3g} s"

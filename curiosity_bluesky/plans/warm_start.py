@@ -1,0 +1,129 @@
+"""A run that starts from an earlier one: what the plan has to ask, and of whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from bluesky.protocols import Readable
+from bluesky.utils import MsgGenerator
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.catalog import Catalog, connect
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Strategy, Survey
+from curiosity_bluesky.plans import stubs
+from curiosity_bluesky.plans.resume import Past
+from curiosity_bluesky.similarity.image import Image
+from curiosity_bluesky.similarity.index.run_images import image_keys
+from curiosity_bluesky.similarity.prior_run_search import (
+    GATE,
+    Start,
+    recorded,
+    start_from,
+)
+
+
+@dataclass(frozen=True)
+class Warm:
+    """What a run is to start from.
+
+    Parameters
+    ----------
+    asked
+        ``similar``, or the uid of a run.
+    catalog
+        Where earlier runs are, as for `connect`.
+    gate
+        The distance above which no run is similar; None for the usual one.
+
+    Raises
+    ------
+    InputError
+        If it cannot be asked for.
+    """
+
+    asked: str
+    catalog: str | None = None
+    gate: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.asked, str) or len(self.asked) < 5:
+            raise InputError(
+                f"warm_start is {self.asked!r}; expected 'similar', or the uid of a run or at "
+                "least 5 characters of it"
+            )
+        if self.gate is not None and not self.gate >= 0:
+            raise InputError(f"warm_gate is {self.gate}; expected a distance, 0 or more")
+
+    def check(self, strategy: Strategy) -> None:
+        """Make sure that a strategy can start from an earlier run.
+
+        Raises
+        ------
+        InputError
+            If it cannot.
+        """
+        if not strategy.takes_earlier:
+            raise InputError(
+                f"{strategy.name} cannot start from an earlier run: only strategies whose "
+                "predictor is a Gaussian process on the spectra can, such as 'curious'; leave "
+                "warm_start out"
+            )
+
+    def found(
+        self, survey: Survey, imager: Readable, detectors: Sequence[Readable]
+    ) -> MsgGenerator[Start]:
+        """Find the earlier run, in a thread: what the devices say of their axes decides.
+
+        Raises
+        ------
+        InputError
+            If the run that is asked for does not exist or does not fit, or if there is no
+            catalogue.
+        """
+        about = yield from _described([imager])
+        channels = documents.channels_of((yield from _described(detectors)))
+
+        def images() -> dict[str, Image]:
+            known = {key.key: key for key in image_keys(documents.SURVEY, about)}
+            return {
+                name: known[name].image(values)
+                if name in known
+                else Image.checked(values, what=name)
+                for name, values in survey.channels.items()
+            }
+
+        def search() -> Start:
+            with connect(self.catalog, create=False) as runs:
+                gate = GATE if self.gate is None else self.gate
+                return start_from(self.asked, runs, survey, images, channels, gate)
+
+        return (yield from stubs.call_in_thread(search))
+
+
+def past_of(catalog: Catalog, uid: str) -> Past:
+    """Fetch a run to go on with, and the one that it started from.
+
+    Raises
+    ------
+    InputError
+        If there is no such run, it cannot be resumed, or what it started from is gone.
+    """
+    past = Past.of(catalog.lineage(uid))
+    return Past(past.runs, recorded(catalog, past.start))
+
+
+def _described(devices: Sequence[Readable]) -> MsgGenerator[dict[str, Any]]:
+    """Return what a descriptor document of these devices would say of keys and configuration."""
+    keys: dict[str, Any] = {}
+    configuration: dict[str, Any] = {}
+    for device in devices:
+        keys |= yield from stubs.answer(device.describe)
+        about = yield from stubs.answer(device.describe_configuration)  # pyright: ignore[reportAttributeAccessIssue]
+        values = yield from stubs.configuration(device)
+        data = {key: np.asarray(value) for key, value in values.items()}
+        configuration[device.name] = {"data": data, "data_keys": dict(about)}
+    return {"data_keys": keys, "configuration": configuration}

@@ -1,0 +1,50 @@
+"""Which descriptors there are, by name."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.similarity.descriptors.protocol import Descriptor
+
+DEFAULT = "texture"
+"""What is compared by unless somebody asks for another."""
+
+# A name, the module and the class: one line each. A module is imported when it is asked for,
+# since a network brings torch along.
+_KNOWN: tuple[tuple[str, str, str], ...] = (
+    (DEFAULT, "curiosity_bluesky.similarity.descriptors.texture", "Texture"),
+    ("symmetry", "curiosity_bluesky.similarity.symmetry.classifier", "SymmetryScores"),
+    ("learned", "curiosity_bluesky.similarity.descriptors.learned", "Learned"),
+)
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all descriptors, the default first, importing none of them."""
+    return tuple(name for name, _, _ in _KNOWN)
+
+
+@cache
+def named(name: str) -> Descriptor:
+    """Return a descriptor, always the same one.
+
+    Parameters
+    ----------
+    name
+        One of `names`.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    for known_name, module, kind in _KNOWN:
+        if known_name == name:
+            return getattr(import_module(module), kind)()
+    raise InputError(f"there is no descriptor {name!r}; there are {', '.join(names())}")
+
+
+def known() -> dict[str, Descriptor]:
+    """Return all descriptors by name, the default first; this imports what they need."""
+    return {name: named(name) for name in names()}

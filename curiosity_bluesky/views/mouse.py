@@ -1,0 +1,133 @@
+"""The mouse on the live figure: what is clicked there is asked of the run."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase, MouseButton, MouseEvent
+from matplotlib.path import Path
+from numpy.typing import ArrayLike, NDArray
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.views.figure import SURVEY_AXES, RunPicture
+
+logger = logging.getLogger("curiosity_bluesky")
+
+STILL = 4
+"""Pixels of the screen that a click may move."""
+
+HELP = "click: add a point · shift and drag: do not go there · right click: veto what is proposed"
+
+
+class Steers(Protocol):
+    """What `curiosity_bluesky.plans.steering.Steering` is to the figure."""
+
+    def add(self, *, x: float, y: float) -> None:
+        """Measure at a position, um."""
+        ...
+
+    def mask(self, where: ArrayLike) -> None:
+        """Do not go there, ``(rows, cols)``."""
+        ...
+
+    def veto(self) -> None:
+        """Not what is proposed now."""
+        ...
+
+
+class Hand:
+    """Turns mouse events in the survey into acts.
+
+    A click adds the pixel there, dragging with shift held masks what is inside the line, a
+    click with the right button vetoes what is proposed.
+
+    Parameters
+    ----------
+    canvas
+        Of the live figure.
+    picture
+        What is drawn on it.
+    steering
+        Takes the acts.
+
+    Attributes
+    ----------
+    said : str
+        What was done last, or why it could not be done.
+    """
+
+    def __init__(self, canvas: FigureCanvasBase, picture: RunPicture, steering: Steers) -> None:
+        self.said = HELP
+        self._canvas: Any = canvas
+        self._pressed_at: tuple[float, float] | None = None
+        self._picture = picture
+        self._steering: Any = steering
+        self._line: list[tuple[float, float]] = []
+        canvas.mpl_connect("button_press_event", self._pressed)  # pyright: ignore[reportArgumentType]
+        canvas.mpl_connect("motion_notify_event", self._moved)  # pyright: ignore[reportArgumentType]
+        canvas.mpl_connect("button_release_event", self._released)  # pyright: ignore[reportArgumentType]
+
+    def _pressed(self, event: MouseEvent) -> None:
+        where = self._place(event)
+        if where is None:
+            return
+        if event.button == MouseButton.RIGHT:
+            self._do("vetoed what was proposed", self._steering.veto)
+        elif event.button == MouseButton.LEFT and event.key == "shift":
+            self._line = [where]
+        elif event.button == MouseButton.LEFT and not event.dblclick:
+            self._pressed_at = event.x, event.y
+
+    def _moved(self, event: MouseEvent) -> None:
+        where = self._place(event)
+        if self._line and where is not None:
+            self._line.append(where)
+
+    def _released(self, event: MouseEvent) -> None:
+        line, self._line = self._line, []
+        pressed, self._pressed_at = self._pressed_at, None
+        if not line:
+            where = self._place(event)
+            near = pressed is not None and math.dist(pressed, (event.x, event.y)) < STILL
+            if where is not None and near:
+                x, y = where
+                self._do(f"added x = {x:.3g}, y = {y:.3g} um", self._steering.add, x=x, y=y)
+            return
+        mask = self._inside(line)
+        if mask.any():
+            self._do(f"masked {np.count_nonzero(mask)} pixels", self._steering.mask, mask)
+
+    def _place(self, event: MouseEvent) -> tuple[float, float] | None:
+        """Return where in the survey (um) the mouse is, None where it is elsewhere."""
+        axes = event.inaxes
+        if not isinstance(axes, Axes) or axes.get_label() != SURVEY_AXES:
+            return None
+        if self._picture.survey is None or event.xdata is None or event.ydata is None:
+            return None
+        if self._canvas.widgetlock.locked():  # the toolbar zooms or pans
+            return None
+        return float(event.xdata), float(event.ydata)
+
+    def _inside(self, line: list[tuple[float, float]]) -> NDArray[np.bool_]:
+        """Return the pixels inside a line, ``(rows, cols)``."""
+        survey = self._picture.survey
+        assert survey is not None
+        if len(line) < 3:
+            return np.zeros(survey.shape, bool)
+        x, y = np.meshgrid(survey.x, survey.y)
+        return Path(line).contains_points(np.column_stack([x.ravel(), y.ravel()])).reshape(x.shape)
+
+    def _do(self, done: str, act: Any, *args: Any, **kwargs: Any) -> None:
+        if self._picture.ended:
+            self.said = "the run is over"
+        else:
+            try:
+                act(*args, **kwargs)
+                self.said = done
+            except InputError as error:
+                self.said = str(error)
+                logger.warning("%s", error)

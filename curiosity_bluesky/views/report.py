@@ -1,0 +1,217 @@
+"""What ``curiosity show`` says of a run, and how figures are put in words."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.catalog import Catalog
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Flag
+from curiosity_bluesky.utils.display import WHOLE, Table, moment, plain
+from curiosity_bluesky.utils.run_end import End
+from curiosity_bluesky.views import LiveView
+
+DEMO = "demo"
+"""Key of the start document: the `Setting` of a demo."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run, for people.
+
+    Parameters
+    ----------
+    start
+        Its start document.
+    status
+        How it ended, ``open`` if it did not.
+    reason
+        Why it ended, in words.
+    streams
+        Stream name to number of events.
+    points
+        `documents.read` of it, None where nothing was measured.
+    flags
+        Regions that structure does not explain.
+    picture
+        Its picture, where one was asked for.
+    missing
+        What is not in the catalogue though it was measured, "" if nothing is.
+    drift
+        What the re-surveys found, in words; "" where there was none.
+    """
+
+    start: Mapping[str, Any]
+    status: str
+    reason: str
+    streams: Mapping[str, int]
+    points: xr.Dataset | None
+    flags: list[Flag]
+    picture: str | None
+    missing: str = ""
+    drift: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report, JSON-ready."""
+        decisions = [] if self.points is None else _decisions(self.points)
+        out = {field.name: getattr(self, field.name) for field in fields(self)}
+        flags = [asdict(flag) for flag in self.flags]
+        return out | {"start": dict(self.start), "points": decisions, "flags": flags}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what one wants to know of the run."""
+        start = self.start
+        streams = ", ".join(f"{plain(name)} {events}" for name, events in self.streams.items())
+        rows = [
+            ("uid", plain(start["uid"])),
+            ("started", moment(start["time"])),
+            ("status", plain(self.status)),
+            ("plan", plain(start.get("plan_name"))),
+            ("sample", plain(start.get("sample"))),
+            ("strategy", plain(start.get("curiosity_strategy"))),
+            ("seed", plain(start.get("curiosity_seed"))),
+            ("events", streams),
+            ("ended by", plain(self.reason, WHOLE)),
+        ]
+        rows += [("missing", self.missing)] if self.missing else []
+        if self.points is not None and "seconds" in self.points:
+            rows.append(("a decision", f"{decision_seconds(self.points):.3g} s (median)"))
+        rows += [("drift", self.drift)] if self.drift else []
+        rows += [("look closer", flag_in_words(flag)) for flag in self.flags]
+        return rows + ([("picture", self.picture)] if self.picture else [])
+
+    def decisions_table(self) -> Table:
+        """Return the measured points as a table."""
+        table = Table()
+        columns = ("decision_id", "row", "col", "reason", "predicted_error", "novelty", "seconds")
+        if self.points is not None and "decided_by" in self.points:
+            columns += ("decided_by",)
+        for column in columns:
+            table.add_column(column.replace("_", " "), justify="right")
+        for decision in [] if self.points is None else _decisions(self.points):
+            table.add_row(*(_cell(decision.get(column)) for column in columns))
+        return table
+
+
+def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
+    """Read back one run.
+
+    Raises
+    ------
+    InputError
+        If there is no such run.
+    """
+    if picture is not None:
+        check_picture(picture)
+    run = runs[uid]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        measured = _measured(run)
+    if picture is not None:
+        view = LiveView(picture.parent, window=False)
+        for name, doc in runs.documents(run.start["uid"]):
+            view.picture(name, doc)
+        view.save(picture)
+    return RunReport(
+        start=run.metadata["start"],
+        status=runs.status(run),
+        reason=End.of(run.metadata.get("stop")).words,
+        streams={name: _events(run[name]) for name in run},
+        points=measured,
+        flags=documents.flags_of(run),
+        picture=None if picture is None else str(picture),
+        missing="; ".join(str(w.message) for w in said if w.category is documents.Incomplete),
+        drift=drift_in_words(run),
+    )
+
+
+def _measured(run: Any) -> xr.Dataset | None:
+    """Read the points of a run; None where there are none, as when it was killed early."""
+    if documents.PRIMARY not in run or not _events(run[documents.PRIMARY]):
+        return None
+    return documents.read(run)
+
+
+def _events(stream: Any) -> int:
+    # A stream is there before its first event is.
+    return len(stream["time"]) if "internal" in stream.base else 0
+
+
+def _decisions(points: xr.Dataset) -> list[dict[str, Any]]:
+    keys = [key for key in documents.DECISION_KEYS if key in points]
+    columns = {key: points[key].values.tolist() for key in keys}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    # JSON has no NaN.
+    return [{k: None if v != v else v for k, v in row.items()} for row in rows]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else plain(value)
+
+
+def decision_seconds(measured: xr.Dataset) -> float:
+    """Median time (s) of the decisions after the seeds; of all where there were only seeds."""
+    seconds = measured["seconds"].values
+    later = seconds[measured["reason"].values != "seed"]
+    return float(np.median(later if later.size else seconds))
+
+
+def drift_in_words(run: Any) -> str:
+    """Say what the re-surveys of a run found, "" if there was none."""
+    if documents.DRIFT not in run or not _events(run[documents.DRIFT]):
+        return ""
+    drift = documents.read_stream(run, documents.DRIFT)
+    trusted = drift.isel(event=drift["trusted"].values == 1)
+    words = f"{drift.sizes['event']} re-surveys, {trusted.sizes['event']} of them trusted"
+    if not trusted.sizes["event"]:
+        return words
+    last = {key: float(trusted[key].values[-1]) for key in documents.DRIFT_KEYS}
+    speed = _speed(run.start.get(DEMO))  # of a demo: simulated minutes
+    minutes = speed * last["seconds"] / 60
+    nm_per_min = 6e4 * math.hypot(last["rate_x"], last["rate_y"]) / speed
+    return (
+        f"{words}: ({1e3 * last['drift_x']:.0f}, {1e3 * last['drift_y']:.0f}) nm in "
+        f"{minutes:.3g}{' simulated' * (speed != 1)} min, at last {nm_per_min:.3g} nm/min; "
+        f"residual {last['residual']:.2g}, overlap {100 * last['overlap']:.0f} %"
+    )
+
+
+def _speed(demo: Any) -> float:
+    """Return the simulated seconds per second of a demo, 1 for any other run."""
+    speed = demo.get("speed") if isinstance(demo, Mapping) else None
+    if isinstance(speed, int | float) and 0 < speed < math.inf:
+        return float(speed)
+    return 1.0
+
+
+def flag_in_words(flag: Flag) -> str:
+    """Say where to look closer, and why."""
+    return (
+        f"x = {flag.x:.3g}, y = {flag.y:.3g} µm, radius {flag.radius:.2g} µm, "
+        f"{flag.n_observed} spectra: {flag.remark}"
+    )
+
+
+def check_picture(picture: Path) -> None:
+    """Make sure that a picture can be written there, before anything is measured for it."""
+    if picture.suffix != ".png":
+        raise InputError(f"the picture is {picture}; expected a file ending in .png")
+    if not picture.parent.is_dir() or not os.access(picture.parent, os.W_OK):
+        raise InputError(f"{picture} cannot be written: no such folder, or none to write to")
+
+
+def number(value: float | None) -> str:
+    """Return a score in words."""
+    return "not known" if value is None else f"{value:.4g}"
