@@ -1,1 +1,1 @@
-"""The agent behind other people's protocols: bluesky-adaptive, Queue Server, another process."""
+"""The agent behind other people's protocols: bluesky-adaptive, Queue Server."""

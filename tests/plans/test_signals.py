@@ -314,8 +314,9 @@ def test_a_third_signal_ends_the_process_at_once(tmp_path):
     code = """
 import signal, threading
 from bluesky import RunEngine, plan_stubs as bps
-from curiosity_bluesky import end_in_order, told_to_end
-told_to_end.AT_ONCE = 0.0
+from curiosity_bluesky import end_in_order
+from curiosity_bluesky.plans import signals
+signals.AT_ONCE = 0.0
 RE = RunEngine({})
 end_in_order(RE)
 def stubborn():

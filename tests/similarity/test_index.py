@@ -192,10 +192,10 @@ CHILD = """
 import sys
 from scans import Crude
 from curiosity_bluesky import connect
-from curiosity_bluesky.similarity import describing, index, updating
-updating.COMMIT = 3
+from curiosity_bluesky.similarity.index import index, update, workers as pool
+update.COMMIT = 3
 print("ready", flush=True)
-describing.WORTH = 2
+pool.WORTH = 2
 catalog, workers = connect(sys.argv[1]), int(sys.argv[2])
 say = lambda n: print(n, flush=True)
 index.Index(catalog, [Crude(0.05)]).update(workers=workers, progress=say)
@@ -599,7 +599,7 @@ LAST = """
 import sys
 from scans import Crude, put, scan
 from curiosity_bluesky import connect
-from curiosity_bluesky.similarity import index, indexer
+from curiosity_bluesky.similarity.index import index, indexer
 from curiosity_bluesky.similarity.archive import documents_of
 from curiosity_bluesky.similarity.image_files import FileImage
 index.known = lambda: {"crude": Crude(0.5)}
