@@ -20,7 +20,7 @@ from machine import about
 from numpy.typing import NDArray
 
 from curiosity_bluesky.devices.pfm import (
-    Reduced,
+    ReducedSpectrogram,
     Steps,
     fit_sho,
     loop_fields,
@@ -42,7 +42,7 @@ NAMES = ("coercive_positive", "coercive_negative", "imprint", "remanence_positiv
 
 def measured(
     noise: float, cycles: int, row: int, col: int
-) -> tuple[SimBandExcitation, NDArray, Reduced]:
+) -> tuple[SimBandExcitation, NDArray, ReducedSpectrogram]:
     """Take a spectrogram at a pixel; return the driver, the spectrogram and its loops."""
     microscope = SimMicroscope(FILM, Clock(math.inf), speed_um_per_s=math.inf)
     driver = SimBandExcitation(microscope, noise=noise, cycles=cycles)

@@ -30,7 +30,7 @@ from machine import about
 from curiosity_bluesky import CuriosityAgent, documents
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import Course, explore
+from curiosity_bluesky.plans import RunSettings, explore
 from curiosity_bluesky.plans.registration import MIN_CORRELATION, register
 from curiosity_bluesky.plans.steering import Steering
 from sim_devices import Clock, Sample, SimMicroscope, SyntheticSample, list_samples, open_sample
@@ -76,7 +76,7 @@ def misses(sample: Sample, course: dict[str, Any], strategy: str) -> dict[str, A
         stage.x,
         stage.y,
         Imager(microscope, name="imager"),
-        course=Course(maps_every=0, retry_wait=0, **course),
+        course=RunSettings(maps_every=0, retry_wait=0, **course),
         steering=Steering(),
     )
     started = time.perf_counter()

@@ -27,7 +27,7 @@ from machine import about
 
 from curiosity_bluesky.similarity import Collection, Entry
 from curiosity_bluesky.views.explore.projections import Projections
-from curiosity_bluesky.views.explore.state import Room
+from curiosity_bluesky.views.explore.state import SharedState
 
 SIZE = 256
 FRONT = 'Bokeh.documents[0].get_model_by_name("front")'
@@ -80,7 +80,7 @@ def serve(images: int, cache: Path) -> None:
     """Serve them, and say where."""
     from curiosity_bluesky.views.explore.server import PageServer
 
-    room = Room(collection_of(images), {}, _Nowhere(), where="benchmark")
+    room = SharedState(collection_of(images), {}, _Nowhere(), where="benchmark")
     server = PageServer(room, port=0, cache=cache)
     server.run(lambda: print(server.link, flush=True))
 

@@ -28,27 +28,27 @@ from retrieval import recorded
 
 from curiosity_bluesky.similarity.descriptors import named
 from curiosity_bluesky.similarity.descriptors.augmentation import (
-    Retaking,
-    Viewing,
+    Reacquisition,
+    ViewSettings,
     random_structure,
-    retaken,
+    reacquire,
 )
 from curiosity_bluesky.similarity.descriptors.learned import NAMES, Learned
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.symmetry.wallpaper import Spoiling, random_image
+from curiosity_bluesky.similarity.symmetry.wallpaper import Degradation, random_image
 
 SEED = 20_000
 PIXEL = 0.01
 STRUCTURE = 64  # numbers that do not go by the scale, of both descriptors
 RAW = "raw pixels, 64 x 64"
 SPOILINGS = {
-    "noise 0.15": Spoiling(),
-    "noise 0.5, shear 3 %, line noise 0.2": Spoiling(0.5, 0.03, 0.2),
+    "noise 0.15": Degradation(),
+    "noise 0.5, shear 3 %, line noise 0.2": Degradation(0.5, 0.03, 0.2),
 }
 Describe = Callable[[Image], NDArray]
 
 
-def naming(descriptor: Learned, each: int, spoiling: Spoiling) -> dict[str, Any]:
+def naming(descriptor: Learned, each: int, spoiling: Degradation) -> dict[str, Any]:
     """Name images of all groups, and textures; return how often that was right."""
     found = np.zeros((len(NAMES), len(NAMES)), int)
     third, sure = 0, []
@@ -86,7 +86,7 @@ def naming(descriptor: Learned, each: int, spoiling: Spoiling) -> dict[str, Any]
 def retrieval(describe: dict[str, Describe], each: int) -> dict[str, dict[str, float]]:
     """Look for the other view of a structure among all; return how often it came first."""
     views: list[list[NDArray]] = [[], []]
-    how = Viewing()
+    how = ViewSettings()
     for k, kind in enumerate(("domains", "wallpaper")):
         for n in range(each):
             rng = np.random.default_rng([SEED, k, n])
@@ -123,7 +123,9 @@ def again(describe: dict[str, Describe], path: Path, times: int) -> dict[str, di
     scans = recorded(path)
     rng = np.random.default_rng(SEED)
     wanted = [
-        Image.checked(retaken(image.values, rng, Retaking(), image.period), period=image.period)
+        Image.checked(
+            reacquire(image.values, rng, Reacquisition(), image.period), period=image.period
+        )
         for _ in range(times)
         for image, _, _ in scans
     ]

@@ -28,10 +28,10 @@ import numpy as np
 from bluesky import RunEngine
 
 from curiosity_bluesky import CuriosityAgent
-from curiosity_bluesky.agent.remote.remote_agent import RemoteExplorer
+from curiosity_bluesky.agent.remote.remote_agent import RemoteAgent
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import Course, explore
+from curiosity_bluesky.plans import RunSettings, explore
 from curiosity_bluesky.plans.steering import Steering
 from sim_devices import SyntheticSample
 
@@ -104,7 +104,7 @@ def measured(agent: Any, lookahead: int, collect: list[tuple[str, Any]]) -> list
 
     agent.decide = timed
     devices = [ins.spectrometer], ins.stage.x, ins.stage.y, ins.imager
-    course = Course(lookahead=lookahead, maps_every=5)
+    course = RunSettings(lookahead=lookahead, maps_every=5)
     RunEngine({}, context_managers=[])(
         explore(agent, *devices, course=course, steering=Steering()),
         lambda name, doc: collect.append((name, doc)),
@@ -141,7 +141,7 @@ def disturbed(agent: Agent, strategy: Strategy, lookahead: int, moment: float, w
 
     killer = threading.Thread(target=kill)
     killer.start()
-    measured(RemoteExplorer(agent.address, strategy, 3, patience=60.0), lookahead, documents)
+    measured(RemoteAgent(agent.address, strategy, 3, patience=60.0), lookahead, documents)
     killer.join()
     return documents, during[0]
 
@@ -167,7 +167,7 @@ def main() -> None:
         remote: list[tuple[str, Any]] = []
         here = measured(CuriosityAgent(strategy, 3), lookahead, local)
         began = time.monotonic()
-        there = measured(RemoteExplorer(agent.address, strategy, 3), lookahead, remote)
+        there = measured(RemoteAgent(agent.address, strategy, 3), lookahead, remote)
         lasted.append(time.monotonic() - began)
         whole.append(local)
         same = facts(local, "decisions") == facts(remote, "decisions")

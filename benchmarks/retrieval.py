@@ -37,20 +37,20 @@ from machine import about
 
 from curiosity_bluesky.similarity.descriptors import named
 from curiosity_bluesky.similarity.descriptors.augmentation import (
-    Retaking,
-    Viewing,
+    Reacquisition,
+    ViewSettings,
     random_structure,
-    retaken,
+    reacquire,
 )
 from curiosity_bluesky.similarity.descriptors.texture import (
-    Blocks,
+    FeatureBlocks,
     Texture,
     blocks,
     without_scale,
 )
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.keypoints import SHORTLIST, SURE, agreeing, keypoints
-from curiosity_bluesky.similarity.preprocess import prepared
+from curiosity_bluesky.similarity.preprocess import preprocess
 
 SEED = 70_000
 PIXELS = "raw pixels"
@@ -61,8 +61,8 @@ VERIFIED = "texture, verified"
 
 def looked_at(image: Image) -> dict[str, NDArray]:
     """Return the vectors of an image by which it is looked for."""
-    found: Blocks = blocks(image)
-    field = prepared(image).values
+    found: FeatureBlocks = blocks(image)
+    field = preprocess(image).values
     pixels: Any = resize(np.abs(field) if np.iscomplexobj(field) else field, (64, 64))
     texture = named(TEXTURE)
     assert isinstance(texture, Texture)
@@ -96,7 +96,7 @@ def interval(values: list[float]) -> dict[str, float]:
 
 def other_places(seed: int, each: int) -> dict[str, dict[str, float]]:
     """Return hit rates of one repeat, by descriptor."""
-    rng, how = np.random.default_rng(seed), Viewing()
+    rng, how = np.random.default_rng(seed), ViewSettings()
     kinds = np.repeat(["domains", "wallpaper"], each)
     views: list[list[dict[str, NDArray]]] = [[], []]
     for kind in kinds:
@@ -145,7 +145,7 @@ def retaken_scans(path: Path, seed: int, times: int) -> dict[str, dict[str, floa
     again = []
     for _ in range(times):
         for image, _, _ in scans:
-            values = retaken(image.values, rng, Retaking(), image.period)
+            values = reacquire(image.values, rng, Reacquisition(), image.period)
             again.append(Image.checked(values, period=image.period))
     wanted = [looked_at(image) for image in again]
     out = {}
@@ -215,7 +215,7 @@ def places_twice(path: Path) -> dict[str, Any]:
 def cost(call: Callable[[Image], Any], times: int) -> float:
     """Return the median CPU time of an image of 256 x 256, ms."""
     rng = np.random.default_rng(0)
-    image = Image.checked(random_structure("domains", rng).view(0, rng, Viewing(256)))
+    image = Image.checked(random_structure("domains", rng).view(0, rng, ViewSettings(256)))
     taken = []
     for _ in range(times):
         start = time.process_time()

@@ -16,10 +16,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning import Scores, Strategy, Training, register
-from curiosity_bluesky.learning.acquisition import AnyPixel
+from curiosity_bluesky.learning.acquisition import RandomPixel
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook
-from curiosity_bluesky.learning.records import Observed
+from curiosity_bluesky.learning.records import TrainingData
 
 __all__ = ["KINDS", "SlowNumpy", "SlowPython", "SlowSleeping"]
 
@@ -82,7 +82,7 @@ class SlowLearner:
         allowed = np.flatnonzero(self._patches.allowed)
         return np.random.default_rng(0).permutation(allowed)[:n]
 
-    def score(self, observed: Observed) -> Scores | None:
+    def score(self, observed: TrainingData) -> Scores | None:
         """Spend the time."""
         if self._known == len(observed):
             return None
@@ -109,9 +109,9 @@ class SlowLearner:
         self, scores: Scores | None, available: NDArray[np.bool_], n: int, rng: Generator
     ) -> list[Any]:
         """Return any pixels."""
-        return AnyPixel()(np.zeros(len(available)), available, n, rng)
+        return RandomPixel()(np.zeros(len(available)), available, n, rng)
 
-    def predict(self, observed: Observed, indices: NDArray[np.intp] | None = None) -> NDArray:
+    def predict(self, observed: TrainingData, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Return the mean spectrum."""
         n = len(self._patches) if indices is None else len(indices)
         return np.repeat(observed.spectra.mean(axis=0)[None], n, axis=0)

@@ -31,24 +31,24 @@ from curiosity_bluesky.similarity.symmetry.aperiodic import KINDS, aperiodic
 from curiosity_bluesky.similarity.symmetry.groups import GROUPS
 from curiosity_bluesky.similarity.symmetry.pattern import FALSE
 from curiosity_bluesky.similarity.symmetry.wallpaper import (
-    Spoiling,
+    Degradation,
+    degrade,
     random_pattern,
     random_shape,
-    spoilt,
 )
 
 # What the instrument does, and how nearly an image may be of a higher group.
 SETTINGS = {
-    "noise 0.15": (Spoiling(0.15), FALSE),
-    "noise 0.5, shear 3 %, lines 0.2": (Spoiling(0.5, 0.03, 0.2), FALSE),
-    "noise 0.5, shear 3 %, lines 0.3": (Spoiling(0.5, 0.03, 0.3), FALSE),
-    "pseudosymmetric to 0.95, noise 0.15": (Spoiling(0.15), 0.95),
-    "pseudosymmetric to 0.95, noise 0.5, shear 3 %, lines 0.3": (Spoiling(0.5, 0.03, 0.3), 0.95),
+    "noise 0.15": (Degradation(0.15), FALSE),
+    "noise 0.5, shear 3 %, lines 0.2": (Degradation(0.5, 0.03, 0.2), FALSE),
+    "noise 0.5, shear 3 %, lines 0.3": (Degradation(0.5, 0.03, 0.3), FALSE),
+    "pseudosymmetric to 0.95, noise 0.15": (Degradation(0.15), 0.95),
+    "pseudosymmetric to 0.95, noise 0.5, shear 3 %, lines 0.3": (Degradation(0.5, 0.03, 0.3), 0.95),
 }
 
 
 def judged(
-    group: str, seed: Sequence[int], spoiling: Spoiling, side: int = 128, limit: float = FALSE
+    group: str, seed: Sequence[int], spoiling: Degradation, side: int = 128, limit: float = FALSE
 ) -> np.ndarray:
     """Return an image; its shear is what is asked for, one way or the other, not up to that."""
     rng = np.random.default_rng(seed)
@@ -56,7 +56,7 @@ def judged(
     pattern = random_pattern(group, rng, side, shape=shape, limit=limit)
     shear = spoiling.shear * float(rng.choice((-1.0, 1.0)))
     clean = pattern.drawn(side, rng.uniform(0, side, 2).tolist(), shear)
-    return spoilt(shape(clean), rng, spoiling)
+    return degrade(shape(clean), rng, spoiling)
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
@@ -110,7 +110,7 @@ def calibration(found: Sequence[tuple[str, Symmetry]], bins: int = 10) -> dict[s
 def milliseconds(side: int, times: int = 34) -> dict[str, float]:
     """Return CPU and wall time of an image."""
     images = [
-        Image.checked(judged(GROUPS[n % 17], (2026, 90, n), Spoiling(0.15), side))
+        Image.checked(judged(GROUPS[n % 17], (2026, 90, n), Degradation(0.15), side))
         for n in range(times)
     ]
     classify(images[0])
@@ -178,7 +178,7 @@ def drawn(figures: Path, curves: dict[str, Any]) -> None:
         if name == "none":
             image = aperiodic("texture", np.random.default_rng((2026, 80, 17)))
         else:
-            image = judged(name, (2026, 80, GROUPS.index(name)), Spoiling(0.15))
+            image = judged(name, (2026, 80, GROUPS.index(name)), Degradation(0.15))
         ax.imshow(image, cmap="gray", interpolation="nearest")
         ax.set_title(name, fontsize=9)
         ax.axis("off")

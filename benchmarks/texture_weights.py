@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.similarity.descriptors.augmentation import (
-    Retaking,
-    Viewing,
+    Reacquisition,
+    ViewSettings,
     random_structure,
-    retaken,
+    reacquire,
 )
 from curiosity_bluesky.similarity.descriptors.metric import Metric
 from curiosity_bluesky.similarity.descriptors.texture import SIZE, WEIGHTS, blocks
@@ -32,8 +32,8 @@ SCANS = {
 }  # fmt: skip
 PLACES = {"domains": 75, "wallpaper": 36, "rough": 10, "grains": 10, "particles": 10}
 VIEWS = 4, 3
-APART = Viewing(128, scales=(0.7, 1.4), noise=(0.02, 0.25))
-WHOLE = Viewing(256, noise=(0.0, 0.2), turned=False)
+APART = ViewSettings(128, scales=(0.7, 1.4), noise=(0.02, 0.25))
+WHOLE = ViewSettings(256, noise=(0.0, 0.2), turned=False)
 
 
 def seen(seed: int) -> tuple[NDArray, NDArray]:
@@ -47,7 +47,7 @@ def seen(seed: int) -> tuple[NDArray, NDArray]:
         structure = random_structure(kind, rng)
         if cropped:
             whole = structure.view(0, rng, WHOLE)
-            views = [whole, *(retaken(whole, rng, Retaking()) for _ in range(VIEWS[0] - 1))]
+            views = [whole, *(reacquire(whole, rng, Reacquisition()) for _ in range(VIEWS[0] - 1))]
         else:
             views = [structure.view(place, rng, APART) for place in range(VIEWS[1])]
         raw += [blocks(Image.checked(view)).raw for view in views]

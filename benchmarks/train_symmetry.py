@@ -21,8 +21,8 @@ from curiosity_bluesky.similarity.symmetry import classifier
 from curiosity_bluesky.similarity.symmetry.aperiodic import KINDS, aperiodic
 from curiosity_bluesky.similarity.symmetry.groups import GROUPS
 from curiosity_bluesky.similarity.symmetry.pattern import FALSE
-from curiosity_bluesky.similarity.symmetry.scores import seen
-from curiosity_bluesky.similarity.symmetry.wallpaper import Spoiling, random_image
+from curiosity_bluesky.similarity.symmetry.scores import symmetry_evidence
+from curiosity_bluesky.similarity.symmetry.wallpaper import Degradation, random_image
 
 HIDDEN = 48
 NONE_TIMES = 4
@@ -36,7 +36,7 @@ def drawn(n: int) -> list[str]:
 def example(name: str, seed: tuple[int, int], nearly: float) -> np.ndarray:
     """Return the features of one image: noise to 0.6, shear to 4 %, lines to 0.3."""
     rng = np.random.default_rng(seed)
-    spoiling = Spoiling(
+    spoiling = Degradation(
         rng.uniform(0, 0.6), rng.uniform(0, 0.04), rng.choice((0.0, 0.3)) * rng.random()
     )
     if name == "none":
@@ -47,7 +47,7 @@ def example(name: str, seed: tuple[int, int], nearly: float) -> np.ndarray:
         # Crystals are nearer to a higher group than the judge's images, some of them.
         limit = rng.uniform(FALSE, 0.95) if nearly and rng.random() < nearly else FALSE
         image = random_image(name, rng, 128, spoiling, cells, limit)
-    return seen(Image.checked(image)).features
+    return symmetry_evidence(Image.checked(image)).features
 
 
 def examples(seed: int, n: int, nearly: float) -> tuple[np.ndarray, np.ndarray]:

@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from machine import about
 
 from curiosity_bluesky.learning import (
-    Earlier,
     Explorer,
     Observation,
+    PriorRun,
     Scorer,
     Strategy,
     Survey,
@@ -116,7 +116,7 @@ def _film(kind: str, name: str, number: int) -> Tile:
 
 
 def explored(
-    tile: Tile, seed: int, n_seeds: int, earlier: Earlier | None, withhold: float = WITHHOLD
+    tile: Tile, seed: int, n_seeds: int, earlier: PriorRun | None, withhold: float = WITHHOLD
 ) -> tuple[Explorer, list[tuple[int, float]]]:
     """Explore a tile to the end; return the explorer and the test nMSE on the way."""
     withheld = withheld_pixels(tile.survey.shape, withhold)
@@ -136,18 +136,18 @@ def explored(
     return explorer, [(s.n_observed, s.test_nmse) for s in scorer.scores]
 
 
-def earlier_run(tile: Tile) -> Earlier:
+def earlier_run(tile: Tile) -> PriorRun:
     """Explore a tile as an earlier run, which may measure all of it."""
     explorer, _ = explored(tile, 1000, 30, None, withhold=0.0)
     pixels = np.array([o.pixel for o in explorer.observations])
     spectra = np.array([o.spectrum for o in explorer.observations])
-    return Earlier(tile.name, tile.survey, pixels, spectra)
+    return PriorRun(tile.name, tile.survey, pixels, spectra)
 
 
 def all_runs(tiles: list[Tile], known: list[dict[str, Any]], quick: bool, keep: Any) -> None:
     """Do the runs that are not known yet."""
     done = {(r["tile"], r["source"], r["n_seeds"], r["seed"]) for r in known}
-    records: dict[str, Earlier] = {}
+    records: dict[str, PriorRun] = {}
     tested = [t for t in tiles if t.number in TESTED[t.map][: 1 if quick else None]]
     plan = [(seed, n_seeds, tile) for n_seeds, seeds in SEEDS.items()
             for seed in range(1 if quick else seeds) for tile in tested]  # fmt: skip

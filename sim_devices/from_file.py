@@ -42,7 +42,7 @@ def sample_from_file(
         grid of the spectra.
     spectra
         Names of the spectral channels. What is kept of further axes comes after @:
-        ``"Amplitude,Phase@Field=1@Cycle=0"``. Default: the only cube, or all cubes with the
+        ``"Amplitude,Phase@CleanedImage=1@Cycle=0"``. Default: the only cube, or all cubes with the
         same axes; of the results of a SHO fit, amplitude and phase. Of an axis called
         Field, 0 (off-field) is kept unless said otherwise. Repeats (Cycle, ...) follow one
         another along the axis.

@@ -23,7 +23,7 @@ from curiosity_bluesky.errors import InputError
 from sim_devices.fields import Dim, Field, kind_of, plain_units
 
 ROLE = "curiosity_role"
-"""Attribute of a main dataset that curiosity_bluesky wrote; see `Field`."""
+"""Attribute of a main dataset that curiosity_bluesky wrote; see `CleanedImage`."""
 
 _USID_PARTS = (
     "Position_Indices",

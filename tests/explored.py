@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity import Collection, Entry, Image
 from curiosity_bluesky.similarity.symmetry.wallpaper import random_image
-from curiosity_bluesky.views.explore.state import Room
+from curiosity_bluesky.views.explore.state import SharedState
 
 GROUPS = ("p1", "pmm", "p4m", "p6m", None)
 
@@ -102,9 +102,9 @@ def invented(n: int, side: int = 64) -> Collection:
     )
 
 
-def room_of(n: int) -> Room:
+def room_of(n: int) -> SharedState:
     """Return a room with such a collection."""
-    return Room(
+    return SharedState(
         invented(n),
         {"texture": Radial(), "symmetry": Radial("symmetry", 8)},
         InMemory(),

@@ -19,7 +19,7 @@ from ophyd.status import Status
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.plans import Course, explore
+from curiosity_bluesky.plans import RunSettings, explore
 from curiosity_bluesky.plans.steering import Steering
 
 N = 10
@@ -187,9 +187,9 @@ def run_plan(what: str, changed: dict[str, Any]) -> tuple[bool, str, str]:
                 devices = {"detectors": [detector], "x": x, "y": y, "imager": imager}
                 plan = curiosity_plan(**{**devices, **SMALL, **changed})
             else:
-                course, more = Course(), dict(changed)
+                course, more = RunSettings(), dict(changed)
                 if what == "course":
-                    course, more = Course(**changed), {}
+                    course, more = RunSettings(**changed), {}
                 if what == "steering":
                     steering = Steering()
                     getattr(steering, changed["wish"])(*changed["given"], **changed["named"])

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from curiosity_bluesky.learning import ModelLearner, Scores, Strategy, Training, register
-from curiosity_bluesky.learning.acquisition import AnyPixel
+from curiosity_bluesky.learning.acquisition import RandomPixel
 
 
 @register
@@ -26,7 +26,7 @@ class Gated(Strategy):
             patches,
             predictor=predictor,
             curiosity=Anything(len(patches)),
-            choice=AnyPixel(),
+            choice=RandomPixel(),
             n_seeds=self.n_seeds,
             seed=seed,
         )

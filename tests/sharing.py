@@ -31,7 +31,7 @@ from support import QUICK, comparable
 
 from curiosity_bluesky import connect, curiosity_plan, read
 from curiosity_bluesky.catalog import Catalog
-from curiosity_bluesky.catalog.document_counts import Tally
+from curiosity_bluesky.catalog.document_counts import DocumentCounts
 from curiosity_bluesky.catalog.journal import journals
 from curiosity_bluesky.catalog.run_uploader import compare
 from curiosity_bluesky.catalog.shared.server import SharedCatalogue
@@ -480,7 +480,7 @@ def _compared(shared: SharedCatalogue, homes: Sequence[Path], before: set[str]) 
 
 def once(emitted: Documents, catalog: Catalog) -> bool:
     """Whether Tiled's tables and arrays hold each event once, in order."""
-    tally = Tally()
+    tally = DocumentCounts()
     for name, doc in emitted:
         tally.add(name, doc)
     run = catalog[tally.start["uid"]]  # pyright: ignore[reportOptionalSubscript]

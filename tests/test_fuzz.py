@@ -10,7 +10,7 @@ from fuzz import Counts, fuzz_lines
 from fuzz_plans import fuzz_plans, run_plan
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.utils.validation import number, whole
+from curiosity_bluesky.utils.validation import number, whole_number
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def test_a_wrong_argument_is_named_before_any_device_is_asked(changed, said, mon
 
 @pytest.mark.parametrize("value", [3, 3.0, np.int64(3), np.float32(3), np.uint8(3)])
 def test_numbers_of_python_and_numpy_are_numbers_and_become_plain(value):
-    assert type(whole("n", value)) is int and whole("n", value) == 3
+    assert type(whole_number("n", value)) is int and whole_number("n", value) == 3
     assert type(number("n", value)) is float
 
 
@@ -75,15 +75,15 @@ def test_numbers_of_python_and_numpy_are_numbers_and_become_plain(value):
     [True, np.bool_(True), "3", None, [3], 3j, float("nan"), np.float64("inf"), -1, 10**400],
 )
 def test_what_is_no_number_is_none(value):
-    for check in (number, whole):
+    for check in (number, whole_number):
         with pytest.raises(InputError, match="^n is "):
             check("n", value)
 
 
 def test_the_largest_whole_number_is_itself():
-    assert whole("n", 2**63 - 1, most=2**63 - 1) == 2**63 - 1
+    assert whole_number("n", 2**63 - 1, most=2**63 - 1) == 2**63 - 1
     with pytest.raises(InputError):
-        whole("n", 2**63, most=2**63 - 1)
+        whole_number("n", 2**63, most=2**63 - 1)
 
 
 def test_command_lines_that_nobody_should_write_are_refused_in_words():

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from curiosity_bluesky.adapters.queueserver.processes import Child
+from curiosity_bluesky.adapters.queueserver.processes import ManagedProcess
 from curiosity_bluesky.catalog import connection, embedded_server
 from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
 from curiosity_bluesky.cli import commands
@@ -133,7 +133,7 @@ def test_runs_that_wait_for_a_server_elsewhere_are_private(
 
 
 def test_logs_and_what_servers_keep_are_private(where: Path) -> None:
-    child = Child("echo", [sys.executable, "-c", ""], where / "echo.log")
+    child = ManagedProcess("echo", [sys.executable, "-c", ""], where / "echo.log")
     child.end()
     assert mode(where / "echo.log") == 0o600
     (where / "redis").mkdir(mode=0o755)

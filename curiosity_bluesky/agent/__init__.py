@@ -6,17 +6,17 @@ from curiosity_bluesky.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from curiosity_bluesky.agent.curiosity_agent import Agent as Agent
-    from curiosity_bluesky.agent.curiosity_agent import AgentAway as AgentAway
-    from curiosity_bluesky.agent.curiosity_agent import Cancelled as Cancelled
+    from curiosity_bluesky.agent.curiosity_agent import AgentUnreachable as AgentUnreachable
     from curiosity_bluesky.agent.curiosity_agent import CuriosityAgent as CuriosityAgent
-    from curiosity_bluesky.agent.curiosity_agent import Decided as Decided
+    from curiosity_bluesky.agent.curiosity_agent import DecisionResult as DecisionResult
+    from curiosity_bluesky.agent.curiosity_agent import TrainingCancelled as TrainingCancelled
 
 _MODULES = {
     "Agent": "curiosity_agent",
-    "AgentAway": "curiosity_agent",
-    "Cancelled": "curiosity_agent",
+    "AgentUnreachable": "curiosity_agent",
+    "TrainingCancelled": "curiosity_agent",
     "CuriosityAgent": "curiosity_agent",
-    "Decided": "curiosity_agent",
+    "DecisionResult": "curiosity_agent",
 }
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -24,21 +24,21 @@ from curiosity_bluesky.documents import (
 )
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import (
-    Act,
-    Earlier,
+    Anomaly,
     Explorer,
     Failure,
-    Flag,
     Observation,
+    PriorRun,
     Proposal,
-    Reach,
-    Resumption,
+    ReachableArea,
+    ResumeMarker,
+    SteeringRequest,
     Strategy,
     Survey,
     Training,
 )
 from curiosity_bluesky.learning.protocols import EpochHook
-from curiosity_bluesky.learning.threads import give_back_what_is_free
+from curiosity_bluesky.learning.threads import return_free_memory
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -52,7 +52,7 @@ Watcher = Callable[[Explorer], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Decided:
+class DecisionResult:
     """What `CuriosityAgent.decide` comes to.
 
     Parameters
@@ -73,11 +73,11 @@ class Decided:
     maps: dict[str, NDArray] | None
 
 
-class Cancelled(Exception):
+class TrainingCancelled(Exception):
     """The training was broken off because nobody waits for it any more."""
 
 
-class AgentAway(Exception):
+class AgentUnreachable(Exception):
     """An agent elsewhere does not answer, and nobody takes its place."""
 
 
@@ -86,7 +86,7 @@ class Agent(Protocol):
 
     strategy: Strategy | None
     seed: int | None
-    earlier: Earlier | None
+    earlier: PriorRun | None
 
     @property
     def address(self) -> str | None:
@@ -111,7 +111,9 @@ class Agent(Protocol):
         """Propose where to measure next."""
         ...
 
-    def decide(self, num_points: int = 1, *, lookahead: int = 0, maps: bool = False) -> Decided:
+    def decide(
+        self, num_points: int = 1, *, lookahead: int = 0, maps: bool = False
+    ) -> DecisionResult:
         """Propose what is next, or say why there is nothing.
 
         Raises
@@ -133,7 +135,7 @@ class Agent(Protocol):
         """Return the maps; none where they cannot be had."""
         ...
 
-    def flags(self) -> list[Flag]:
+    def flags(self) -> list[Anomaly]:
         """Return what structure does not explain."""
         ...
 
@@ -213,7 +215,7 @@ class CuriosityAgent:
         survey: Survey | None = None,
         watchers: Iterable[Watcher] = (),
         on_epoch: EpochHook | None = None,
-        earlier: Earlier | None = None,
+        earlier: PriorRun | None = None,
     ) -> None:
         self.strategy = Strategy.named(strategy) if isinstance(strategy, str) else strategy
         self.seed = seed
@@ -285,7 +287,9 @@ class CuriosityAgent:
             self._show(explorer)
         return proposals
 
-    def decide(self, num_points: int = 1, *, lookahead: int = 0, maps: bool = False) -> Decided:
+    def decide(
+        self, num_points: int = 1, *, lookahead: int = 0, maps: bool = False
+    ) -> DecisionResult:
         """Learn from all documents so far; propose what is next, or say why there is nothing.
 
         Parameters
@@ -310,8 +314,8 @@ class CuriosityAgent:
             self._show(explorer)
             self._decisions += 1
             if self._decisions % TRIM_EVERY == 0:
-                give_back_what_is_free()
-        return Decided(proposals, why, trainings, shown)
+                return_free_memory()
+        return DecisionResult(proposals, why, trainings, shown)
 
     @property
     def resumable(self) -> bool:
@@ -340,7 +344,7 @@ class CuriosityAgent:
             self._show(explorer)
         return maps
 
-    def flags(self) -> list[Flag]:
+    def flags(self) -> list[Anomaly]:
         """Learn from all documents so far; return what structure does not explain."""
         with self._busy:
             return self._updated().flags()
@@ -399,7 +403,7 @@ class CuriosityAgent:
         def on_epoch(model: str, epoch: int, epochs: int) -> None:
             nonlocal said
             if cancelled.is_set():
-                raise Cancelled(f"{model} was broken off after epoch {epoch} of {epochs}")
+                raise TrainingCancelled(f"{model} was broken off after epoch {epoch} of {epochs}")
             if self.on_epoch is not None:
                 self.on_epoch(model, epoch, epochs)
             elif time.monotonic() > said + _SAY_EVERY:
@@ -408,7 +412,7 @@ class CuriosityAgent:
 
         return Explorer(survey, strategy, seed, on_epoch=on_epoch, earlier=self._started_from())
 
-    def _started_from(self) -> Earlier | None:
+    def _started_from(self) -> PriorRun | None:
         """Return the earlier run that the predictor starts from, as the start document says."""
         start = self._translate.start
         if not start:  # no run, only a survey
@@ -431,11 +435,11 @@ def _tell(explorer: Explorer, item: Item) -> None:
         explorer.record(item)
     elif isinstance(item, Observation):
         explorer.observe(item)
-    elif isinstance(item, Act):
+    elif isinstance(item, SteeringRequest):
         explorer.steer(item)
-    elif isinstance(item, Reach):
+    elif isinstance(item, ReachableArea):
         explorer.limit(item)
-    elif isinstance(item, Resumption):
+    elif isinstance(item, ResumeMarker):
         explorer.resume()
     elif isinstance(item, Failure):
         explorer.take_failure(item)

@@ -142,7 +142,7 @@ def arms_from(
         raise InputError(f"no strategy has a parameter {', '.join(sorted(unused))}")
     # A twin gets what all get, but for what it is: the predictor of its strategy.
     rest = {name: value for name, value in shared.items() if name != "predictor"}
-    own_twins = [strategy.random_twin() for strategy in ready]
+    own_twins = [strategy.random_baseline() for strategy in ready]
     twins = [twin and _with(twin, _not_of(strategy, rest)) for strategy, twin in
              zip(ready, own_twins, strict=True)]  # fmt: skip
     everyone = ready + [twin for twin in twins if twin is not None]

@@ -24,15 +24,15 @@ from curiosity_bluesky.catalog.connection import (
     RemoteConnection,
     Unreachable,
     alive,
-    is_away,
+    is_unreachable,
 )
 from curiosity_bluesky.catalog.databases import check_databases
-from curiosity_bluesky.catalog.document_counts import readable
+from curiosity_bluesky.catalog.document_counts import readable_documents
 from curiosity_bluesky.catalog.journal import MAY_WAIT, journals
 from curiosity_bluesky.catalog.journal_lines import Document, first_document
+from curiosity_bluesky.catalog.summaries import RunFilter, status_of, summary_of, summary_of_journal
 from curiosity_bluesky.catalog.summaries import RunSummary as RunSummary
-from curiosity_bluesky.catalog.summaries import Wanted, journalled, status_of, summary_of
-from curiosity_bluesky.catalog.upload import Recovered, take_in_each
+from curiosity_bluesky.catalog.upload import RecoveredJournal, upload_journals
 from curiosity_bluesky.catalog.writer import JournaledWriter
 from curiosity_bluesky.documents import RESUMES, in_order
 from curiosity_bluesky.errors import InputError
@@ -121,7 +121,7 @@ class Catalog:
         try:
             return ask(_runs(self.client))
         except (httpx.TransportError, httpx.HTTPStatusError) as error:
-            if not is_away(error):
+            if not is_unreachable(error):
                 raise
             return ask(_runs(self.client))  # raises Unreachable if nobody took its place
 
@@ -162,7 +162,7 @@ class Catalog:
         self._writers.append(writer)
         return writer
 
-    def recover(self) -> list[Recovered]:
+    def recover(self) -> list[RecoveredJournal]:
         """Take in each journal that nobody alive writes; say what became of it.
 
         A run that Tiled has already, whole, only loses its journal. One whose process died
@@ -176,7 +176,7 @@ class Catalog:
             If no server answers.
         """
         # By hand, and of processes that may have written durably: so it waits for the disk.
-        each = take_in_each(lambda: self.client, journals(self.journal), durable=True)
+        each = upload_journals(lambda: self.client, journals(self.journal), durable=True)
         return [recovered for recovered, _ in each]
 
     @property
@@ -318,7 +318,7 @@ class Catalog:
         """
         if last is not None and last < 1:
             raise InputError(f"the last {last} runs are asked for; expected 1 or more")
-        wanted = Wanted.of(sample, strategy, plan_name, since)
+        wanted = RunFilter.of(sample, strategy, plan_name, since)
 
         def ask(client: Any) -> dict[str, tuple[float, RunSummary]]:
             found = wanted.among(client).sort(("start.time", -1)).items()
@@ -332,7 +332,7 @@ class Catalog:
 
         summaries = self._asked(ask)
         for path, start in self._journals_of(wanted):
-            if path.stem not in summaries and (found := journalled(path)) is not None:
+            if path.stem not in summaries and (found := summary_of_journal(path)) is not None:
                 summaries[path.stem] = start["time"], found
         by_time = sorted(summaries.values(), key=lambda each: each[0])
         return [summary for _, summary in by_time][-(last or 0) :]
@@ -346,12 +346,12 @@ class Catalog:
         since: str | None = None,
     ) -> int:
         """Return how many runs there are; the parameters are those of `runs`."""
-        wanted = Wanted.of(sample, strategy, plan_name, since)
+        wanted = RunFilter.of(sample, strategy, plan_name, since)
         alone = [path.stem for path, _ in self._journals_of(wanted)]
         there = self._asked(lambda client: len(wanted.among(client)))
         return there + sum(not self._asked(lambda c, uid=uid: uid in c) for uid in alone)
 
-    def _journals_of(self, wanted: Wanted) -> Iterator[tuple[Path, dict[str, Any]]]:
+    def _journals_of(self, wanted: RunFilter) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Yield journals of runs that are wanted: one that Tiled has not heard of is a run too."""
         for path in journals(self.journal):
             start = first_document(path)
@@ -465,7 +465,7 @@ def _runs(client: Any) -> Any:
 def _journalled(path: Path) -> list[Document]:
     """Return the documents of a journal, none if it is gone or its start cannot be read."""
     try:
-        found = readable(path)
+        found = readable_documents(path)
     except OSError:  # taken in at this moment, or for others to read
         return []
     return found if found and found[0][0] == "start" else []

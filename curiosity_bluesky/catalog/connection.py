@@ -18,7 +18,7 @@ from curiosity_bluesky.catalog.embedded_server import (
     running_server,
     writable_directory,
 )
-from curiosity_bluesky.catalog.run_uploader import is_away as is_away
+from curiosity_bluesky.catalog.run_uploader import is_unreachable as is_unreachable
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.errors import Unreachable as Unreachable
 from curiosity_bluesky.utils.permissions import private_directory
@@ -175,7 +175,7 @@ def _ask(where: str, ask: Any) -> Any:
         raise
     except Exception as error:  # httpx's and tiled's many ways to say no
         failed = isinstance(error, httpx.HTTPStatusError) and error.response.is_server_error
-        kind = Unreachable if failed or is_away(error) else InputError
+        kind = Unreachable if failed or is_unreachable(error) else InputError
         raise kind(
             f"the Tiled server at {where} cannot be used ({type(error).__name__}: "
             f"{' '.join(str(error).split())}); is it running (`curiosity serve`), and is "

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from curiosity_bluesky.catalog.journal_lines import UNREAD, Document, Line, lacks, lines
+from curiosity_bluesky.catalog.journal_lines import UNREAD, Document, Line, describe_defect, lines
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -21,7 +21,7 @@ _LAST = 9
 _RANKS = {"start": 0, "descriptor": 1, "resource": 2, "stream_resource": 2, "stop": 5}
 
 
-class Tally:
+class DocumentCounts:
     """What the documents of one run come to.
 
     An event that a pause made the RunEngine emit again, with the same number, counts once,
@@ -103,7 +103,7 @@ class Tally:
         position
             In a journal, the position after its line, bytes.
         """
-        why = doc["why"] if name == UNREAD else lacks(name, doc, storable=self._storable)
+        why = doc["why"] if name == UNREAD else describe_defect(name, doc, storable=self._storable)
         verdict = "unread" if why else self._verdict(name, doc)
         if verdict == "unread":
             self.unread.append((position, why or self._odd(name, doc)))
@@ -213,13 +213,13 @@ def _uid(name: str, doc: Mapping[str, Any]) -> tuple[str, str] | None:
     return (name, uid) if isinstance(uid, str) else None
 
 
-def tally_of(
+def count_documents(
     found: Iterable[Line],
     begins: int = 0,
     *,
     storable: bool = False,
     also: Callable[[str, dict[str, Any]], None] | None = None,
-) -> Tally:
+) -> DocumentCounts:
     """Return what a journal comes to.
 
     Parameters
@@ -229,11 +229,11 @@ def tally_of(
     begins
         Position of the first, bytes.
     storable
-        See `Tally`.
+        See `DocumentCounts`.
     also
         Called with each document that counts, as it is read.
     """
-    tally, before = Tally(storable=storable), begins
+    tally, before = DocumentCounts(storable=storable), begins
     for position, name, doc in found:
         tally.longest = max(tally.longest, position - before)
         if tally.add(name, doc, position) and also is not None:
@@ -243,7 +243,7 @@ def tally_of(
     return tally
 
 
-def in_turn(found: Iterable[Line]) -> list[Line]:
+def in_emission_order(found: Iterable[Line]) -> list[Line]:
     """Return lines in the order in which a RunEngine emits documents.
 
     A journal whose lines were mixed up has all its documents still. What is none comes last.
@@ -263,30 +263,30 @@ def in_turn(found: Iterable[Line]) -> list[Line]:
 
 def _rank(line: Line) -> int:
     _, name, doc = line
-    return _LAST if name == UNREAD or lacks(name, doc) else _RANKS.get(name, 3)
+    return _LAST if name == UNREAD or describe_defect(name, doc) else _RANKS.get(name, 3)
 
 
-def readable(path: Path) -> list[Document]:
+def readable_documents(path: Path) -> list[Document]:
     """Return the documents of a journal that are whole, in the order of a run.
 
     Events that a pause repeated are among them; what is there as a copy is not.
     """
     found = list(lines(path))
-    tally = tally_of(found)
+    tally = count_documents(found)
     if tally.disordered or tally.unknown:
-        found = in_turn(found)
-    again = Tally()
+        found = in_emission_order(found)
+    again = DocumentCounts()
     kept = [
         (name, doc)
         for position, name, doc in found
         if again.judged(name, doc, position) in ("new", "again")
     ]
-    if trouble := troubles(path, again):
+    if trouble := describe_damage(path, again):
         logger.warning("the journal %s holds what cannot be used: %s", path, trouble)
     return kept
 
 
-def troubles(path: Path, tally: Tally) -> str:
+def describe_damage(path: Path, tally: DocumentCounts) -> str:
     """Return in words what of a journal could not be used, and on which lines; "" if nothing.
 
     Parameters
@@ -311,7 +311,7 @@ def troubles(path: Path, tally: Tally) -> str:
     return "; ".join(said)
 
 
-def unknown_events(tally: Tally) -> str:
+def unknown_events(tally: DocumentCounts) -> str:
     """Return why a journal with events that nothing describes is not done with."""
     return f"{tally.unknown} events are of streams that it does not describe"
 

@@ -23,7 +23,7 @@ import filelock
 import uvicorn
 
 from curiosity_bluesky.catalog.databases import check_databases
-from curiosity_bluesky.catalog.relocation import follow_the_move
+from curiosity_bluesky.catalog.relocation import update_moved_paths
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.hdf5 import plain_uri_of, uri_of
 from curiosity_bluesky.utils.hosts import HostCheck, Hosts
@@ -132,8 +132,8 @@ class EmbeddedServer:
 
         check_databases(self.directory)
         _make(self.directory / "catalog.db")
-        follow_the_move(self.directory)
-        over_what_is_left()
+        update_moved_paths(self.directory)
+        allow_leftover_arrays()
         listening = _listen(port)
         app = build_app_from_config(_config(self.directory, self.api_key, anonymous_read))
         _settings_of_its_own(app, self.api_key, anonymous_read)
@@ -269,7 +269,7 @@ def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, An
         "trees": [
             {
                 "path": "/",
-                "tree": "curiosity_bluesky.catalog.listing:runs_alone",
+                "tree": "curiosity_bluesky.catalog.listing:runs_only",
                 "args": {
                     "uri": f"sqlite:///{directory / 'catalog.db'}",
                     "writable_storage": [
@@ -434,7 +434,7 @@ def _make(database: Path) -> None:
     new.replace(database)
 
 
-def over_what_is_left() -> None:
+def allow_leftover_arrays() -> None:
     """Let Tiled make an array where a server that was killed has left files of one.
 
     Tiled 0.2.20 makes the files of an array, and then commits the node they belong to. Of a

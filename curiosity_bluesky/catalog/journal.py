@@ -16,7 +16,7 @@ from typing import Any
 
 import filelock
 
-from curiosity_bluesky.catalog.journal_lines import Line, line_of, parsed
+from curiosity_bluesky.catalog.journal_lines import Line, decode_lines, encode_line
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -36,11 +36,11 @@ _open_here = weakref.WeakValueDictionary()
 _here = threading.Lock()
 
 
-class Taken(Exception):
+class JournalLocked(Exception):
     """Somebody else writes the journal of that run."""
 
 
-class Shortened(Exception):
+class JournalTruncated(Exception):
     """Somebody else took lines out of a journal while it was written."""
 
 
@@ -81,7 +81,7 @@ class RunJournal:
     durable
         Whether `append` waits until the disk has the line: then a power cut loses nothing.
     may_wait
-        Documents that may wait in memory before a plan pauses, see `overfull`.
+        Documents that may wait in memory before a plan pauses, see `describe_backlog`.
 
     Raises
     ------
@@ -110,7 +110,7 @@ class RunJournal:
         self._key = (directory.resolve(), uid)
         with _here:
             if self._key in _open_here:
-                raise Taken("another writer in this process")
+                raise JournalLocked("another writer in this process")
             _open_here[self._key] = self
         with self._mutex:
             try:
@@ -118,7 +118,7 @@ class RunJournal:
                 self._lock.acquire(timeout=1)
             except filelock.Timeout:
                 self._forget()
-                raise Taken("another process") from None
+                raise JournalLocked("another process") from None
             except OSError:
                 pass  # the disk is full; said and tried again with the rest
             self._drain()
@@ -129,7 +129,7 @@ class RunJournal:
 
         Complex numbers come back as such. Of what else JSON cannot hold the text is kept.
         """
-        line = line_of(name, doc, self._say_odd)
+        line = encode_line(name, doc, self._say_odd)
         with self._mutex:
             self._waiting.append(line)
             self._drain()
@@ -158,7 +158,7 @@ class RunJournal:
             with contextlib.suppress(OSError):  # `append` says it
                 self._notice()
             if self._shortened:
-                raise Shortened(
+                raise JournalTruncated(
                     f"{self._shortened} bytes of the journal {self.path} were taken away while "
                     "it was written"
                 )
@@ -167,15 +167,15 @@ class RunJournal:
     def _read(self, position: int) -> list[Line]:
         if position >= self._size:  # what the disk did not take
             data = b"".join(self._waiting)[position - self._size :]
-            return list(parsed(data, position))
+            return list(decode_lines(data, position))
         assert self._file is not None
         data = os.pread(self._file, min(CHUNK, self._size - position), position)
         while b"\n" not in data:
             more = os.pread(self._file, CHUNK, position + len(data))
             if not more:  # never wait for a file to become longer
-                raise Shortened(f"the journal {self.path} ends before byte {self._size}")
+                raise JournalTruncated(f"the journal {self.path} ends before byte {self._size}")
             data += more
-        return list(parsed(data[: data.rindex(b"\n") + 1], position))
+        return list(decode_lines(data[: data.rindex(b"\n") + 1], position))
 
     def lines(self, end: int) -> Iterator[Line]:
         """Yield the lines up to a position, as far as they are there."""
@@ -352,7 +352,7 @@ class RunJournal:
         self._size += len(line)
 
 
-def overfull(uid: str) -> str:
+def describe_backlog(uid: str) -> str:
     """Say of which journals of a run more documents wait in memory than may; "" if of none.
 
     A run has a journal for each catalogue that it is written into. Those of other runs of this

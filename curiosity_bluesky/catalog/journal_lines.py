@@ -25,7 +25,7 @@ Line = tuple[int, str, dict[str, Any]]
 """A document behind the position in its journal, bytes, that follows it."""
 
 
-def line_of(name: str, doc: Mapping[str, Any], odd: Callable[[Any], None]) -> bytes:
+def encode_line(name: str, doc: Mapping[str, Any], odd: Callable[[Any], None]) -> bytes:
     """Return a document as a line, whatever is in it; numpy's arrays become lists.
 
     Parameters
@@ -74,7 +74,7 @@ def lines(path: Path, position: int = 0) -> Iterator[Line]:
                 yield position, *_parsed(line)
 
 
-def parsed(data: bytes, position: int) -> Iterator[Line]:
+def decode_lines(data: bytes, position: int) -> Iterator[Line]:
     """Yield the lines in a part of a journal that begins at a position; the last one is whole."""
     for line in data.split(b"\n")[:-1]:
         position += len(line) + 1
@@ -103,7 +103,7 @@ def first_document(path: Path) -> dict[str, Any] | None:
     with contextlib.suppress(OSError):
         for _, name, doc in lines(path):
             if name != UNREAD:
-                return doc if name == "start" and not lacks(name, doc) else None
+                return doc if name == "start" and not describe_defect(name, doc) else None
     return None
 
 
@@ -220,7 +220,7 @@ _NEEDED_MORE: dict[str, dict[str, Callable[[Any], bool]]] = {
 """What it must have besides, or Tiled's writer gives up the run."""
 
 
-def lacks(name: str, doc: Mapping[str, Any], *, storable: bool = False) -> str:
+def describe_defect(name: str, doc: Mapping[str, Any], *, storable: bool = False) -> str:
     """Return in words what a document lacks to be one, "" if nothing.
 
     Parameters

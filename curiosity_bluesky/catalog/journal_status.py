@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curiosity_bluesky.catalog.journal import RunJournal
-from curiosity_bluesky.catalog.run_uploader import RunFeed
+from curiosity_bluesky.catalog.run_uploader import RunUploader
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Outage:
 
 
 @dataclass(frozen=True)
-class Standing:
+class WriterStatus:
     """What a writer has in hand at one moment.
 
     Parameters
@@ -47,12 +47,12 @@ class Standing:
     since: float
 
     @staticmethod
-    def of(runs: Iterable[OpenRun], down: Outage) -> Standing:
+    def of(runs: Iterable[OpenRun], down: Outage) -> WriterStatus:
         """Sum up runs; nothing else may change them meanwhile, except that journals grow."""
         runs = list(runs)
         states = [run.journal.state for run in runs]
         troubled = [run for run in runs if run.trouble]
-        return Standing(
+        return WriterStatus(
             sum(run.documents - run.taken for run in runs),
             sum(state.waiting for state in states),
             next((state.why for state in states if state.why), ""),
@@ -91,7 +91,7 @@ class OpenRun:
     ended: bool = False
     let_go: bool = False  # the journal is closed, and anybody may take it in
     anew: bool = False  # Tiled has something of it that need not be right
-    feed: RunFeed | None = None
+    feed: RunUploader | None = None
     trouble: str = ""
     since: float = 0.0
     tries: int = 0

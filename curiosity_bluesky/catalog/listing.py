@@ -10,7 +10,7 @@ from tiled.catalog.adapter import CatalogContainerAdapter, from_uri
 from curiosity_bluesky.catalog.embedded_server import INDEX
 
 
-class RunsAlone(CatalogContainerAdapter):
+class RunsOnlyContainer(CatalogContainerAdapter):
     """The root of a catalogue, without the index where its children are listed or counted.
 
     Clients of Bluesky catalogues take every child for a run: ``client[-1]`` would be the index
@@ -34,7 +34,7 @@ class RunsAlone(CatalogContainerAdapter):
         return await super().lookup_adapter(segments)
 
 
-def runs_alone(uri: str, **kwargs: Any) -> RunsAlone:
+def runs_only(uri: str, **kwargs: Any) -> RunsOnlyContainer:
     """Return the tree for Tiled's configuration; the arguments are those of its ``catalog``."""
     plain = from_uri(uri, **kwargs)
-    return RunsAlone(plain.context, plain.node)
+    return RunsOnlyContainer(plain.context, plain.node)

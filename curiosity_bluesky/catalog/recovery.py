@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from curiosity_bluesky.catalog.journal import is_held, journals
-from curiosity_bluesky.catalog.run_uploader import TRIES, BrokenOff, passes
-from curiosity_bluesky.catalog.upload import take_in_each
+from curiosity_bluesky.catalog.run_uploader import TRIES, UploadCancelled, is_temporary
+from curiosity_bluesky.catalog.upload import upload_journals
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -20,7 +20,7 @@ _SELDOM = 3600.0
 # what it has of them is written anew, and nobody waits for them.
 
 
-class Collector:
+class RecoveryThread:
     """A thread that takes in every abandoned journal, once, and ends.
 
     One that is refused is tried as often as the writer tries a run: `TRIES` times, or, if that
@@ -70,7 +70,7 @@ class Collector:
             try:
                 client = self._tiled()
                 again = False
-                each = take_in_each(lambda c=client: c, left, self._wanted, self._durable)
+                each = upload_journals(lambda c=client: c, left, self._wanted, self._durable)
                 for taken, error in each:
                     again = self._is_tried_again(taken.uid, error) or again
                     if error is not None and self._tries[taken.uid] > 1:
@@ -79,7 +79,7 @@ class Collector:
                     if taken.status == "kept" and error is None:
                         self._kept.add(taken.uid)
                 longest = max(most, _SELDOM)
-            except BrokenOff:
+            except UploadCancelled:
                 return
             except Exception as error:  # the journals stay; there is time
                 logger.info("journals left by others are not taken in yet: %s", error)
@@ -96,7 +96,7 @@ class Collector:
         if error is None:
             return False
         self._tries[uid] += 1
-        if self._tries[uid] >= TRIES and not passes(error):
+        if self._tries[uid] >= TRIES and not is_temporary(error):
             self._kept.add(uid)
         return uid not in self._kept
 

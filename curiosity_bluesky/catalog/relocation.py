@@ -22,7 +22,7 @@ _TABLES = {"sqlite": "tables.db", "duckdb": "storage.duckdb"}
 """Files of scalars in a catalogue, by the scheme of their URI; the second one of old versions."""
 
 
-def follow_the_move(directory: Path) -> int:
+def update_moved_paths(directory: Path) -> int:
     """Let all paths in a catalogue that lead into its directory lead to where that is now.
 
     Paths that lead elsewhere, such as to files that detectors wrote outside of the catalogue,

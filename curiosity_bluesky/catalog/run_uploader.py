@@ -15,7 +15,7 @@ from bluesky_tiled_plugins import TiledWriter
 from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.catalog.document_counts import Tally
+from curiosity_bluesky.catalog.document_counts import DocumentCounts
 from curiosity_bluesky.catalog.journal_lines import Document
 
 logger = logging.getLogger("curiosity_bluesky")
@@ -27,7 +27,7 @@ BYTES_AT_ONCE = 4_000_000
 """Of a journal's lines in one such request, at most."""
 
 TRIES = 3
-"""How often what Tiled refuses is tried, unless it may pass by itself; see `passes`."""
+"""How often what Tiled refuses is tried, unless it may pass by itself; see `is_temporary`."""
 
 # What may pass by itself: the key is set, the server's disk is cleared, ...
 _PASSING = (401, 403, 408, 429)
@@ -38,15 +38,15 @@ COUNTED = "counted"
 last, ``num_points``. Who lists runs need not read any table for it."""
 
 
-class BrokenOff(Exception):
+class UploadCancelled(Exception):
     """Whoever asked for it does not want it any more; the journal has all of it."""
 
 
-class Mismatch(Exception):
+class UploadMismatch(Exception):
     """Tiled does not hold what was written to it, or holds what the journal does not."""
 
 
-def passes(error: Exception) -> bool:
+def is_temporary(error: Exception) -> bool:
     """Whether an error may pass by itself, however often it came."""
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
@@ -75,7 +75,7 @@ class _Normalizer(RunNormalizer):
         return super().subscribe(func, name)
 
 
-class RunFeed:
+class RunUploader:
     """Writes the documents of one run into Tiled, each event once, and counts them.
 
     Parameters
@@ -87,8 +87,8 @@ class RunFeed:
     """
 
     def __init__(self, client: Any, batch_size: int) -> None:
-        self.tally = Tally(storable=True)
-        self.count = documents.Count()
+        self.tally = DocumentCounts(storable=True)
+        self.count = documents.PointCount()
         self.batch_size = batch_size
         self._normalizer: _Normalizer | None = None
         # Every array as an array: in Tiled's tables short ones would lose their dtype.
@@ -140,14 +140,14 @@ class RunFeed:
 _OF_PROXIES = (502, 503, 504)
 
 
-def is_away(error: Exception) -> bool:
+def is_unreachable(error: Exception) -> bool:
     """Whether an error says that no server is there, or only a proxy in front of none."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code in _OF_PROXIES
     return isinstance(error, httpx.TransportError)
 
 
-def note(run: Any, tally: Tally, count: documents.Count) -> None:
+def write_metadata(run: Any, tally: DocumentCounts, count: documents.PointCount) -> None:
     """Write into the metadata of a run what no reader is to find out each time.
 
     Parameters
@@ -169,7 +169,7 @@ def note(run: Any, tally: Tally, count: documents.Count) -> None:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class UploadComparison:
     """What Tiled holds of a run against what was written.
 
     Parameters
@@ -187,7 +187,7 @@ class Comparison:
     less: bool
 
 
-def compare(run: Any, tally: Tally) -> Comparison:
+def compare(run: Any, tally: DocumentCounts) -> UploadComparison:
     """Compare what Tiled holds of a run with what its documents come to.
 
     In every stream the table must have each event's number once, and each array as many
@@ -245,17 +245,17 @@ def compare(run: Any, tally: Tally) -> Comparison:
     for name in set(tally.events) - set(streams):
         said.append(f"stream {name}, which is missing")
         less = True
-    return Comparison("; ".join(said), more, less)
+    return UploadComparison("; ".join(said), more, less)
 
 
-def rewrite(
+def rewrite_run(
     client: Any,
     uid: str,
     written: Iterable[Document],
-    tally: Tally,
+    tally: DocumentCounts,
     batch_size: int | None = None,
     wanted: Callable[[], bool] = lambda: True,
-) -> RunFeed:
+) -> RunUploader:
     """Write a run anew from its journal, after taking away what Tiled has of it.
 
     Parameters
@@ -289,15 +289,17 @@ def rewrite(
         there = client[uid]
         found = compare(there, tally)
         if found.more:
-            raise Mismatch(f"Tiled holds more of run {uid} than its journal: {found.difference}")
+            raise UploadMismatch(
+                f"Tiled holds more of run {uid} than its journal: {found.difference}"
+            )
         there.delete(recursive=True, external_only=False)
     many = max(1, min(AT_ONCE, BYTES_AT_ONCE // max(tally.longest, 1)))
     # Of data in files Tiled's writer keeps what a batch lacks until the run stops.
     whole = tally.stop is not None or not tally.external
-    feed = RunFeed(client, batch_size or (many if whole else 1))
+    feed = RunUploader(client, batch_size or (many if whole else 1))
     for name, doc in written:
         if not wanted():
-            raise BrokenOff
+            raise UploadCancelled
         stream = ""
         if name == "event":
             stream = feed.tally.stream_of(str(doc.get("descriptor")))

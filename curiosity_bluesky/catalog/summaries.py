@@ -11,7 +11,7 @@ from bluesky_tiled_plugins.queries import TimeRange
 from tiled.queries import Eq
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.catalog.document_counts import in_turn, tally_of
+from curiosity_bluesky.catalog.document_counts import count_documents, in_emission_order
 from curiosity_bluesky.catalog.journal import is_held
 from curiosity_bluesky.catalog.journal_lines import lines
 from curiosity_bluesky.catalog.run_uploader import COUNTED
@@ -54,7 +54,7 @@ class RunSummary:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RunFilter:
     """Which runs are asked for.
 
     Parameters
@@ -71,7 +71,7 @@ class Wanted:
     @staticmethod
     def of(
         sample: str | None, strategy: str | None, plan_name: str | None, since: str | None
-    ) -> Wanted:
+    ) -> RunFilter:
         """Understand what a user asks for, see `Catalog.runs`."""
         keys = {"sample": sample, "curiosity_strategy": strategy, "plan_name": plan_name}
         moment = None
@@ -82,7 +82,7 @@ class Wanted:
                 raise InputError(
                     f"since is {since!r}; expected a time such as 2026-11-21 or '2026-11-21 14:30'"
                 ) from None
-        return Wanted({key: value for key, value in keys.items() if value is not None}, moment)
+        return RunFilter({key: value for key, value in keys.items() if value is not None}, moment)
 
     def among(self, client: Any) -> Any:
         """Search for them; returns a client."""
@@ -139,7 +139,7 @@ def _status(run: Any) -> str:
 def _abandoned(run: Any, journal: Path) -> RunSummary | None:
     """Return the summary of a run whose journal is here, and written by nobody alive."""
     path = journal / f"{run.metadata['start']['uid']}.jsonl"
-    return journalled(path) if path.exists() and not is_held(path) else None
+    return summary_of_journal(path) if path.exists() and not is_held(path) else None
 
 
 def _summary(
@@ -157,14 +157,14 @@ def _summary(
     )
 
 
-def journalled(path: Path) -> RunSummary | None:
+def summary_of_journal(path: Path) -> RunSummary | None:
     """Return the summary of a run from its journal; None if that holds no run, or is gone."""
-    held, count = is_held(path), documents.Count()
+    held, count = is_held(path), documents.PointCount()
     try:
-        tally = tally_of(lines(path), also=count)
+        tally = count_documents(lines(path), also=count)
         if tally.disordered or tally.unknown:  # else one line at a time is enough
-            count = documents.Count()
-            tally = tally_of(in_turn(lines(path)), also=count)
+            count = documents.PointCount()
+            tally = count_documents(in_emission_order(lines(path)), also=count)
     except OSError:  # taken in at this moment, or for others to read
         return None
     if tally.start is None:
@@ -193,7 +193,7 @@ def _counted(run: Any) -> tuple[int, int | None]:
             table = parts["internal"]
             kept = [key for key in table.columns if key in _COUNTS or key.endswith(_QUALITIES)]
             tables[stream] = table.read(columns=kept).to_dict("list")
-    count = documents.Count()
+    count = documents.PointCount()
     count.take(run.metadata["start"], tables)
     return count.n, count.budget
 

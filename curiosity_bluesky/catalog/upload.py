@@ -12,22 +12,26 @@ import filelock
 import httpx
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.catalog.document_counts import in_turn, tally_of, troubles
+from curiosity_bluesky.catalog.document_counts import (
+    count_documents,
+    describe_damage,
+    in_emission_order,
+)
 from curiosity_bluesky.catalog.journal import lock_of, remove
 from curiosity_bluesky.catalog.journal_lines import Document, lines
 from curiosity_bluesky.catalog.run_uploader import (
     TRIES,
-    BrokenOff,
+    UploadCancelled,
     compare,
-    is_away,
-    note,
-    rewrite,
+    is_unreachable,
+    rewrite_run,
+    write_metadata,
 )
 from curiosity_bluesky.errors import InputError, Unreachable
 
 
 @dataclass(frozen=True)
-class Recovered:
+class RecoveredJournal:
     """What became of one journal.
 
     Parameters
@@ -56,12 +60,12 @@ class Recovered:
         return asdict(self)
 
 
-def take_in(
+def upload_journal(
     client: Any,
     path: Path,
     wanted: Callable[[], bool] = lambda: True,
     durable: bool = False,
-) -> Recovered | None:
+) -> RecoveredJournal | None:
     """Take a journal into Tiled, unless somebody alive writes it, and delete it then.
 
     Killed in the middle and called again, or called by two at once, it does no harm.
@@ -104,12 +108,12 @@ def take_in(
         lock.release()
 
 
-def take_in_each(
+def upload_journals(
     client: Callable[[], Any],
     paths: Iterable[Path],
     wanted: Callable[[], bool] = lambda: True,
     durable: bool = False,
-) -> Iterator[tuple[Recovered, Exception | None]]:
+) -> Iterator[tuple[RecoveredJournal, Exception | None]]:
     """Take in journals, one after the other; none that is refused keeps the others waiting.
 
     Parameters
@@ -121,7 +125,7 @@ def take_in_each(
     wanted
         Asked before each document whether to go on.
     durable
-        See `take_in`.
+        See `upload_journal`.
 
     Yields
     ------
@@ -140,11 +144,11 @@ def take_in_each(
     for path in paths:
         opened = client()
         try:
-            taken = take_in(opened, path, wanted, durable)
-        except (httpx.TransportError, InputError, BrokenOff):
+            taken = upload_journal(opened, path, wanted, durable)
+        except (httpx.TransportError, InputError, UploadCancelled):
             raise  # the same for all of them
         except Exception as error:  # whatever Tiled's client makes of this one
-            if is_away(error):
+            if is_unreachable(error):
                 raise Unreachable(f"no Tiled server answers ({_words(error)})") from error
             yield _refused(path, error), error
         else:
@@ -156,36 +160,36 @@ def _words(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _refused(path: Path, error: Exception) -> Recovered:
+def _refused(path: Path, error: Exception) -> RecoveredJournal:
     why = _words(error)
     try:
-        tally = tally_of(lines(path))
+        tally = count_documents(lines(path))
     except Exception:  # perhaps the very reason
-        return Recovered(path.stem, "kept", 0, True, why)
-    why = "; ".join(filter(None, [why, troubles(path, tally)]))
-    return Recovered(path.stem, "kept", tally.documents, tally.stop is None, why)
+        return RecoveredJournal(path.stem, "kept", 0, True, why)
+    why = "; ".join(filter(None, [why, describe_damage(path, tally)]))
+    return RecoveredJournal(path.stem, "kept", tally.documents, tally.stop is None, why)
 
 
 def _taken_in(
     client: Any, path: Path, lock: filelock.FileLock, wanted: Callable[[], bool], durable: bool
-) -> Recovered:
-    count = documents.Count()
-    tally = tally_of(lines(path), storable=True, also=count)
+) -> RecoveredJournal:
+    count = documents.PointCount()
+    tally = count_documents(lines(path), storable=True, also=count)
     uid, ends, ordered = path.stem, tally.ends, None
     if tally.disordered or tally.unknown:
-        ordered, count = in_turn(lines(path)), documents.Count()
-        tally = tally_of(ordered, storable=True, also=count)
+        ordered, count = in_emission_order(lines(path)), documents.PointCount()
+        tally = count_documents(ordered, storable=True, also=count)
     interrupted = tally.stop is None
 
     def found() -> Iterator[Document]:
         for _, name, doc in lines(path) if ordered is None else ordered:
             yield name, doc
 
-    def result(status: str, *details: str) -> Recovered:
+    def result(status: str, *details: str) -> RecoveredJournal:
         detail = "; ".join(filter(None, details))
-        return Recovered(uid, status, tally.documents, interrupted, detail)
+        return RecoveredJournal(uid, status, tally.documents, interrupted, detail)
 
-    trouble = troubles(path, tally)
+    trouble = describe_damage(path, tally)
     if tally.documents == 0 and not trouble:  # killed before the first line was whole
         return result("present", _done_with(path, ends, lock, durable))
     if tally.start is None or tally.start["uid"] != uid:
@@ -203,12 +207,12 @@ def _taken_in(
         if not less:
             break
         status = "written"
-        rewrite(client, uid, found(), tally, wanted=wanted)
+        rewrite_run(client, uid, found(), tally, wanted=wanted)
         there = compare(client[uid], tally)
         less, difference = there.less, there.difference
     if less:
         return result("kept", f"written {TRIES} times, Tiled still differs: {difference}", trouble)
-    note(client[uid], tally, count)
+    write_metadata(client[uid], tally, count)
     if trouble:  # nothing of it is anywhere else
         return result("kept", trouble, f"the other {tally.documents} documents are in Tiled")
     remarks = ["its lines were out of order"] if tally.disordered or ordered else []

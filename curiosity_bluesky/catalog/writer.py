@@ -13,23 +13,23 @@ from typing import Any
 
 import httpx
 
-from curiosity_bluesky.catalog.document_counts import tally_of, troubles
-from curiosity_bluesky.catalog.journal import MAY_WAIT, RunJournal, Taken
-from curiosity_bluesky.catalog.journal_lines import Document, lacks
+from curiosity_bluesky.catalog.document_counts import count_documents, describe_damage
+from curiosity_bluesky.catalog.journal import MAY_WAIT, JournalLocked, RunJournal
+from curiosity_bluesky.catalog.journal_lines import Document, describe_defect
 from curiosity_bluesky.catalog.journal_status import OpenRun as _Run
-from curiosity_bluesky.catalog.journal_status import Outage, Standing
-from curiosity_bluesky.catalog.recovery import Collector
+from curiosity_bluesky.catalog.journal_status import Outage, WriterStatus
+from curiosity_bluesky.catalog.recovery import RecoveryThread
 from curiosity_bluesky.catalog.run_uploader import (
     TRIES,
-    BrokenOff,
-    Mismatch,
-    RunFeed,
+    RunUploader,
+    UploadCancelled,
+    UploadMismatch,
     compare,
-    note,
-    passes,
-    rewrite,
+    is_temporary,
+    rewrite_run,
+    write_metadata,
 )
-from curiosity_bluesky.catalog.upload import take_in
+from curiosity_bluesky.catalog.upload import upload_journal
 from curiosity_bluesky.errors import InputError
 
 logger = logging.getLogger("curiosity_bluesky")
@@ -121,7 +121,7 @@ class JournaledWriter:
         self._closing = self._given_up = False
         self._thread = threading.Thread(target=self._work, name="tiled-writer", daemon=True)
         self._thread.start()
-        self._collector = Collector(tiled, journal, retry, self._is_mine, durable)
+        self._collector = RecoveryThread(tiled, journal, retry, self._is_mine, durable)
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take in one document."""
@@ -136,7 +136,7 @@ class JournaledWriter:
                 journal = RunJournal(
                     self._journal, uid, durable=self._durable, may_wait=self._may_wait
                 )
-            except Taken as error:
+            except JournalLocked as error:
                 self._leave(uid, str(error))
                 return
             run = _Run(journal, journal.begins)
@@ -180,10 +180,10 @@ class JournaledWriter:
         # Events and stream datums refer to a descriptor, datums to a resource.
         return self._parents.get(doc.get("descriptor") or doc.get("resource") or "", self._latest)
 
-    def _standing(self) -> Standing:
+    def _standing(self) -> WriterStatus:
         """Return what is in hand, read at one moment."""
         with self._guard:
-            return Standing.of(self._runs.values(), self._down)
+            return WriterStatus.of(self._runs.values(), self._down)
 
     @property
     def failed(self) -> dict[str, Exception]:
@@ -337,7 +337,7 @@ class JournaledWriter:
                     with self._guard:
                         self._down = Outage()
                         run.trouble, run.tries, run.delay = "", 0, 0.0
-                except BrokenOff:
+                except UploadCancelled:
                     return
                 except Exception as error:  # whatever Tiled raises, the journal has the run
                     self._stumbled(uid, run, error)
@@ -362,9 +362,9 @@ class JournaledWriter:
     def _advance(self, uid: str, run: _Run) -> None:
         """Bring Tiled up to the journal, and delete the journal of a run that is all there."""
         if run.let_go:  # it ended while Tiled was away
-            taken = take_in(self._client, run.journal.path, self._wanted, self._durable)
+            taken = upload_journal(self._client, run.journal.path, self._wanted, self._durable)
             if taken is not None and taken.status == "kept":
-                raise Mismatch(taken.detail)
+                raise UploadMismatch(taken.detail)
             if run.journal.path.exists():
                 raise _Busy("another process takes it in")
             self._done(uid)
@@ -378,15 +378,17 @@ class JournaledWriter:
             # up; what comes one by one goes in one by one.
             last: dict[str, int] = {}
             for _, name, doc in found:
-                if name == "event" and not lacks(name, doc):  # a pause may have repeated some
+                if name == "event" and not describe_defect(
+                    name, doc
+                ):  # a pause may have repeated some
                     last[doc["descriptor"]] = max(doc["seq_num"], last.get(doc["descriptor"], 0))
             before = run.position
             for position, name, doc in found:
                 if self._given_up:
-                    raise BrokenOff
+                    raise UploadCancelled
                 if run.feed is None:
-                    run.feed = RunFeed(self._client, self._batch_size)
-                known = name == "event" and not lacks(name, doc)
+                    run.feed = RunUploader(self._client, self._batch_size)
+                known = name == "event" and not describe_defect(name, doc)
                 more = known and doc["seq_num"] < last[doc["descriptor"]]
                 large = known and position - before > LARGE_EVENT
                 waits = more and not run.feed.tally.external and not large
@@ -400,10 +402,10 @@ class JournaledWriter:
             written = self._client[uid]
             compared = compare(written, run.feed.tally)
             if compared.difference:
-                raise Mismatch(f"Tiled does not hold all of it: {compared.difference}")
-            if trouble := troubles(run.journal.path, run.feed.tally):
-                raise Mismatch(f"Tiled does not hold all of it: {trouble}")
-            note(written, run.feed.tally, run.feed.count)
+                raise UploadMismatch(f"Tiled does not hold all of it: {compared.difference}")
+            if trouble := describe_damage(run.journal.path, run.feed.tally):
+                raise UploadMismatch(f"Tiled does not hold all of it: {trouble}")
+            write_metadata(written, run.feed.tally, run.feed.count)
             if run.journal.begins:  # it was journalled before: both are looked at together
                 self._let_go(run)
                 if run.let_go:
@@ -434,8 +436,8 @@ class JournaledWriter:
                     run.position, run.taken = position, run.taken + 1
                 self._answered = time.monotonic()
 
-        tally = tally_of(run.journal.lines(end), run.journal.begins)
-        run.feed = rewrite(self._client, uid, written(), tally, wanted=self._wanted)
+        tally = count_documents(run.journal.lines(end), run.journal.begins)
+        run.feed = rewrite_run(self._client, uid, written(), tally, wanted=self._wanted)
         if not tally.external:
             run.feed.batch_size = self._batch_size
 
@@ -457,7 +459,7 @@ class JournaledWriter:
             else:
                 run.delay = min(most, 2 * run.delay or first)
                 run.due = now + run.delay
-                if run.tries >= TRIES and not (passes(error) or isinstance(error, _Busy)):
+                if run.tries >= TRIES and not (is_temporary(error) or isinstance(error, _Busy)):
                     self._failed[uid] = error
             failed = uid in self._failed
         if news or failed:

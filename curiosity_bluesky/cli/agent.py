@@ -68,14 +68,14 @@ def serve(
     _installed()
     from curiosity_bluesky.agent.remote import tokens
     from curiosity_bluesky.agent.remote.server import AgentServer
-    from curiosity_bluesky.agent.remote.sources import Follower, Reader, Subscriber
+    from curiosity_bluesky.agent.remote.sources import CatalogFollower, CatalogReader, Subscriber
 
     # Asked to end by whoever started it, it closes as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, _end)
     server = AgentServer(bind, tokens.given_token(token_file), keep=keep, public=public)
     try:
         if catalog is not None:
-            server.fetch = (Follower if follow else Reader)(catalog, server.store)
+            server.fetch = (CatalogFollower if follow else CatalogReader)(catalog, server.store)
         if documents is not None:
             Subscriber(documents, server.token, server.store)
         _say(f"agent at {server.address}  (Ctrl-C ends it)")
@@ -97,13 +97,13 @@ def status(
 ) -> None:
     """Say what an agent knows and does."""
     _installed()
-    from curiosity_bluesky.agent import AgentAway
+    from curiosity_bluesky.agent import AgentUnreachable
     from curiosity_bluesky.agent.remote import tokens
     from curiosity_bluesky.agent.remote.client import ask_agent
 
     try:
         found = ask_agent(address, token=tokens.given_token(token_file), patience=3.0)
-    except AgentAway as error:
+    except AgentUnreachable as error:
         raise InputError(f"{error}; start one with `curiosity agent --bind {address}`") from None
     if as_json:
         print(json.dumps(found))

@@ -19,7 +19,7 @@ from curiosity_bluesky.benchmark.patch_sizes import patch_size_study
 from curiosity_bluesky.benchmark.report import write_report
 from curiosity_bluesky.benchmark.trial import Protocol, Truth
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.utils.validation import PROCESSES, whole
+from curiosity_bluesky.utils.validation import PROCESSES, whole_number
 from sim_devices import open_sample
 
 
@@ -103,7 +103,7 @@ def run_benchmark(
         withhold=withhold,
     )
     if workers is not None:
-        whole("--workers", workers, 1, PROCESSES)
+        whole_number("--workers", workers, 1, PROCESSES)
     _check_directory(out)
     failure: TrialsFailed | None = None
     with _bar() as progress:

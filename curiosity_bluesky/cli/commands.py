@@ -18,7 +18,7 @@ import typer
 
 from curiosity_bluesky.cli.agent import LoadOption, load_strategies
 from curiosity_bluesky.cli.agent import app as about_agents
-from curiosity_bluesky.cli.errors import explained
+from curiosity_bluesky.cli.errors import explain_error
 from curiosity_bluesky.cli.explore import app as about_maps
 from curiosity_bluesky.cli.facility import app as about_queues
 from curiosity_bluesky.cli.similar import (
@@ -122,11 +122,11 @@ def demo(
 ) -> None:
     """Let the explorer measure a recorded sample on the simulated microscope."""
     from curiosity_bluesky.demo.run import outline_demo, run_demo
-    from curiosity_bluesky.demo.settings import Choice, Setting
-    from curiosity_bluesky.plans.dry_run import printed
+    from curiosity_bluesky.demo.settings import DemoOptions, DemoSample
+    from curiosity_bluesky.plans.dry_run import format_report
 
     load_strategies(load)
-    setting = Setting(
+    setting = DemoSample(
         sample=sample,
         image_slice=image_slice,
         spectra_slice=spectra_slice,
@@ -135,7 +135,7 @@ def demo(
         drift=drift,
         devices=devices,
     )
-    choice = Choice(
+    choice = DemoOptions(
         strategy=strategy,
         points=60 if points is None and time_budget is None else points,
         time_budget=time_budget,
@@ -150,7 +150,7 @@ def demo(
     )
     if dry_run:
         outline = outline_demo(setting, choice)
-        print(json.dumps(outline.to_dict()) if as_json else printed(outline))
+        print(json.dumps(outline.to_dict()) if as_json else format_report(outline))
         return
     with _json_alone(as_json):
         result = run_demo(setting, choice, plot=plot, index=index)
@@ -622,7 +622,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = app(given, prog_name="curiosity", standalone_mode=False)
     except Exception as error:
         # typer has a box of five lines for it, and a screen for a wrong value.
-        code, said = explained(error)
+        code, said = explain_error(error)
         if said:
             print(f"curiosity: {plain(' '.join(said.split()), WHOLE)}", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)

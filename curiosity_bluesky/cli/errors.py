@@ -10,7 +10,7 @@ import typer
 from curiosity_bluesky.errors import InputError
 
 
-def explained(error: Exception) -> tuple[int, str]:
+def explain_error(error: Exception) -> tuple[int, str]:
     """Return the exit code for an error, and what to say of it.
 
     Libraries that are not imported cannot have raised it: none is imported for this.

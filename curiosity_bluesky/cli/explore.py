@@ -94,17 +94,17 @@ def run_explore(
     from curiosity_bluesky.catalog import connect
     from curiosity_bluesky.utils.hosts import Hosts
     from curiosity_bluesky.views.explore.server import PageServer
-    from curiosity_bluesky.views.explore.state import Room
+    from curiosity_bluesky.views.explore.state import SharedState
 
     Hosts.of(extra=host_names)  # its error before anything is served
     with ExitStack() as stack:
-        readable(catalog, stack)
+        serve_directory(catalog, stack)
         opened = stack.enter_context(connect(catalog, create=False))
-        index, by, remark = offered(opened, by)
+        index, by, remark = descriptors_offered(opened, by)
         collection = index.collection()
         if selection is not None:
             index.selection(selection)
-        room = Room(
+        room = SharedState(
             collection,
             index.descriptors,
             index,
@@ -125,7 +125,7 @@ def run_explore(
         server.run(ready)
 
 
-def offered(catalog: Catalog, by: str | None = None) -> tuple[Index, str, str]:
+def descriptors_offered(catalog: Catalog, by: str | None = None) -> tuple[Index, str, str]:
     """Return the index with descriptors that no image lacks, the first one, and what is left out.
 
     Images of an older index may lack the descriptors that are new since. Asking for all would
@@ -162,7 +162,7 @@ def offered(catalog: Catalog, by: str | None = None) -> tuple[Index, str, str]:
     return index, first, "; ".join([*remarks, "`curiosity index` adds it"]) if remarks else ""
 
 
-def readable(catalog: str | None, stack: ExitStack) -> None:
+def serve_directory(catalog: str | None, stack: ExitStack) -> None:
     """Serve a catalogue's directory so that links into Tiled need no key, if nobody serves it.
 
     As with ``curiosity serve``: anybody on this machine may read, which the page allows too.

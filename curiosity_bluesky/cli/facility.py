@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from curiosity_bluesky.cli.queue import AddressOption, app, queue, say
+from curiosity_bluesky.cli.queue import AddressOption, app, print_line, queue
 from curiosity_bluesky.cli.similar import CatalogOption, JsonOption, parameters
 
 __all__ = ["app"]
@@ -36,9 +36,9 @@ def drive(
 ) -> None:
     """Decide here, measure there: a survey, then point by point, each a queued plan."""
     from curiosity_bluesky.adapters.queueserver.drive import drive as run_driver
-    from curiosity_bluesky.adapters.queueserver.manager import Queue
+    from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         driven = run_driver(
             opened,
             documents,
@@ -47,13 +47,13 @@ def drive(
             seed,
             parameters(settings or []),
             md=parameters(md or [], "--md", "operator=anna"),
-            say=(lambda text: None) if as_json else say,
+            say=(lambda text: None) if as_json else print_line,
         )
     if as_json:
         found = {"survey": driven.survey, "runs": driven.runs, "reason": driven.reason}
         print(json.dumps(found))
     else:
-        say(f"{len(driven.runs)} points; {driven.reason}")
+        print_line(f"{len(driven.runs)} points; {driven.reason}")
 
 
 @queue.command()
@@ -96,11 +96,11 @@ def serve(
     """Start Redis, Tiled, a 0MQ proxy, an agent and a Queue Server; Ctrl-C ends them all."""
     import os
 
-    from curiosity_bluesky.adapters.queueserver.facility import PROFILE, Facility, Site
+    from curiosity_bluesky.adapters.queueserver.facility import PROFILE, Facility, FacilityPaths
     from curiosity_bluesky.agent.remote import tokens
     from curiosity_bluesky.catalog import DEFAULT
 
-    site = Site(
+    site = FacilityPaths(
         directory=directory,
         catalog=catalog or os.environ.get("CURIOSITY_CATALOG") or DEFAULT,
         profile=profile or PROFILE,
@@ -118,11 +118,11 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
-        with Facility(site, say) as facility:
-            say(facility.greeting())
+        with Facility(site, print_line) as facility:
+            print_line(facility.greeting())
             facility.wait()
     except KeyboardInterrupt:
-        say("all of it has ended")
+        print_line("all of it has ended")
 
 
 def _end(number: int, frame: object) -> None:

@@ -11,7 +11,7 @@ import typer
 from curiosity_bluesky.cli.similar import JsonOption, parameters
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import Console, Table
-from curiosity_bluesky.utils.validation import FEW, number, whole
+from curiosity_bluesky.utils.validation import FEW, number, whole_number
 
 queue = typer.Typer(help="Queue runs on a Queue Server, and steer the one that runs.")
 app = typer.Typer()
@@ -65,7 +65,7 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Queue a plan by its name, `curiosity_plan` if none is given."""
-    from curiosity_bluesky.adapters.queueserver.manager import Queue, one_line
+    from curiosity_bluesky.adapters.queueserver.manager import QueueClient, describe_item
 
     _check_numbers(points, seed, time_budget, agent)
     named = parameters(md or [], "--md", "operator=anna")
@@ -82,7 +82,7 @@ def add(
     if settings and resume is None:
         _check_strategy(strategy, given["parameters"])
     wanted |= parameters(arguments or [], "--arg", "tip=tip")
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         before = []
         if sample is not None:
             if "load_sample" in opened.plans():  # which says its name to the runs that follow
@@ -97,7 +97,7 @@ def add(
     if as_json:
         print(json.dumps(items))
     for item in [] if as_json else items:
-        say(f"queued {one_line(item)}")
+        print_line(f"queued {describe_item(item)}")
 
 
 def _check_numbers(
@@ -105,9 +105,9 @@ def _check_numbers(
 ) -> None:
     """Refuse what no run can have now, and not when its turn has come."""
     if points is not None:
-        whole("--points", points, 1, FEW)
+        whole_number("--points", points, 1, FEW)
     if seed is not None:
-        whole("--seed", seed)
+        whole_number("--seed", seed)
     if time_budget is not None:
         number("--time-budget", time_budget, open_low=True, what="seconds")
     if agent is not None:
@@ -131,9 +131,13 @@ def list_items(
     as_json: JsonOption = False,
 ) -> None:
     """Show what is queued, what runs, and what is done."""
-    from curiosity_bluesky.adapters.queueserver.manager import Queue, one_line, why
+    from curiosity_bluesky.adapters.queueserver.manager import (
+        QueueClient,
+        describe_error,
+        describe_item,
+    )
 
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         found = opened.listing()
     if as_json:
         print(json.dumps(found))
@@ -144,22 +148,22 @@ def list_items(
     for item in found["history"][-history:] if history else []:
         result = item["result"]
         uids = " ".join(uid[:8] for uid in result["run_uids"])
-        table.add_row("", result["exit_status"], one_line(item), uids, why(result))
+        table.add_row("", result["exit_status"], describe_item(item), uids, describe_error(result))
     if found["running"]:
         state = "paused" if found["state"] == "paused" else "running"
-        table.add_row("", state, one_line(found["running"]), "", "")
+        table.add_row("", state, describe_item(found["running"]), "", "")
     for item in found["queue"]:
         again = "put back, from its beginning" if "result" in item else ""  # it failed
-        table.add_row(item["item_uid"][:8], "queued", one_line(item), "", again)
+        table.add_row(item["item_uid"][:8], "queued", describe_item(item), "", again)
     console.print(table)
 
 
 @queue.command()
 def status(address: AddressOption = None, as_json: JsonOption = False) -> None:
     """Show how the Queue Server is."""
-    from curiosity_bluesky.adapters.queueserver.manager import Queue
+    from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         state = opened.status()
         runs = opened.ask("re_runs", reload=True)["run_list"]
         where = opened.address
@@ -168,11 +172,15 @@ def status(address: AddressOption = None, as_json: JsonOption = False) -> None:
         print(json.dumps(state))
         return
     environment = "open" if state["worker_environment_exists"] else "closed"
-    say(f"queue server  {where}, {state['manager_state'].replace('_', ' ')}")
-    say(f"environment   {environment}, RunEngine {state['re_state'] or 'none'}")
-    say(f"queue         {state['items_in_queue']} items wait, {state['items_in_history']} are done")
+    print_line(f"queue server  {where}, {state['manager_state'].replace('_', ' ')}")
+    print_line(f"environment   {environment}, RunEngine {state['re_state'] or 'none'}")
+    print_line(
+        f"queue         {state['items_in_queue']} items wait, {state['items_in_history']} are done"
+    )
     for run in runs:
-        say(f"run           {run['uid']}, {'open' if run['is_open'] else run['exit_status']}")
+        print_line(
+            f"run           {run['uid']}, {'open' if run['is_open'] else run['exit_status']}"
+        )
 
 
 @queue.command()
@@ -182,9 +190,9 @@ def plans(
     as_json: JsonOption = False,
 ) -> None:
     """List the plans that can be queued, or the parameters of one."""
-    from curiosity_bluesky.adapters.queueserver.manager import Queue
+    from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         found = opened.plans() if name is None else opened.plan(name)
     if as_json:
         print(json.dumps(found))
@@ -218,11 +226,11 @@ def _kind(parameter: Mapping[str, Any]) -> str:
 @queue.command("open")
 def open_environment(address: AddressOption = None) -> None:
     """Open the environment: the worker runs the startup files of its profile."""
-    from curiosity_bluesky.adapters.queueserver.manager import Queue
+    from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         opened.open()
-    say("the environment is open")
+    print_line("the environment is open")
 
 
 @queue.command("close")
@@ -233,11 +241,11 @@ def close_environment(
     address: AddressOption = None,
 ) -> None:
     """Close the environment."""
-    from curiosity_bluesky.adapters.queueserver.manager import Queue
+    from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         opened.shut(force=force)
-    say("the environment is closed")
+    print_line("the environment is closed")
 
 
 @queue.command()
@@ -249,9 +257,9 @@ def start(
     as_json: JsonOption = False,
 ) -> None:
     """Start the queue."""
-    from curiosity_bluesky.adapters.queueserver.manager import Queue
+    from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         done = len(opened.listing()["history"])
         opened.ask("queue_start")
         if not wait:
@@ -260,7 +268,7 @@ def start(
         items = opened.listing()["history"][done:]
     _show_done(items, as_json)
     if state == "paused":
-        say("a plan is paused: `curiosity queue resume`, `stop` or `abort`")
+        print_line("a plan is paused: `curiosity queue resume`, `stop` or `abort`")
         raise typer.Exit(1)
 
 
@@ -272,21 +280,23 @@ def pause(
     address: AddressOption = None,
 ) -> None:
     """Pause the run, after the event that is under way."""
-    from curiosity_bluesky.adapters.queueserver.manager import Queue
+    from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         state = opened.pause(now)["manager_state"]
-    say("paused; `curiosity queue resume`, `stop` or `abort`" if state == "paused" else "it ended")
+    print_line(
+        "paused; `curiosity queue resume`, `stop` or `abort`" if state == "paused" else "it ended"
+    )
 
 
 @queue.command()
 def resume(address: AddressOption = None) -> None:
     """Go on with the run that is paused."""
-    from curiosity_bluesky.adapters.queueserver.manager import Queue
+    from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         opened.resume()
-    say("it goes on")
+    print_line("it goes on")
 
 
 @queue.command()
@@ -298,12 +308,12 @@ def stop(
     as_json: JsonOption = False,
 ) -> None:
     """End the run that goes on, keep all of it, and start no other."""
-    from curiosity_bluesky.adapters.queueserver.manager import Queue
+    from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         if after:
             opened.ask("queue_stop")
-            say("no other plan will be started")
+            print_line("no other plan will be started")
             return
         ended = opened.end("stop")
     _show_done([ended], as_json)
@@ -312,9 +322,9 @@ def stop(
 @queue.command()
 def abort(address: AddressOption = None, as_json: JsonOption = False) -> None:
     """End the run that goes on as one that failed; its plan is put back into the queue."""
-    from curiosity_bluesky.adapters.queueserver.manager import Queue
+    from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         ended = opened.end("abort")
     _show_done([ended], as_json, failed_is_bad=False)
 
@@ -324,20 +334,20 @@ def remove(
     item: Annotated[str, typer.Argument(help="As `list` shows it.")], address: AddressOption = None
 ) -> None:
     """Take one item out of the queue."""
-    from curiosity_bluesky.adapters.queueserver.manager import Queue, one_line
+    from curiosity_bluesky.adapters.queueserver.manager import QueueClient, describe_item
 
-    with Queue(address) as opened:
-        say(f"removed {one_line(opened.remove(item))}")
+    with QueueClient(address) as opened:
+        print_line(f"removed {describe_item(opened.remove(item))}")
 
 
 @queue.command()
 def clear(address: AddressOption = None) -> None:
     """Forget what is queued."""
-    from curiosity_bluesky.adapters.queueserver.manager import Queue
+    from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         opened.ask("queue_clear")
-    say("nothing is queued")
+    print_line("nothing is queued")
 
 
 @queue.command(context_settings={"ignore_unknown_options": True})  # numbers may be negative
@@ -349,7 +359,7 @@ def steer(
     address: AddressOption = None,
 ) -> None:
     """Ask something of the run that goes on: `budget 200`, `add x=0.4 y=0.1`, `stop`."""
-    from curiosity_bluesky.adapters.queueserver.manager import WISHES, Queue
+    from curiosity_bluesky.adapters.queueserver.manager import WISHES, QueueClient
 
     if wish not in WISHES:
         raise InputError(f"steer {wish!r} is not known; expected one of {', '.join(WISHES)}")
@@ -358,9 +368,9 @@ def steer(
     kwargs = {
         name: _value(value) if isinstance(value, str) else value for name, value in named.items()
     }
-    with Queue(address) as opened:
+    with QueueClient(address) as opened:
         opened.steer(wish, *args, **kwargs)
-    say(f"asked: {wish} {' '.join(values or [])}".rstrip())
+    print_line(f"asked: {wish} {' '.join(values or [])}".rstrip())
 
 
 def _value(text: str) -> Any:
@@ -374,19 +384,22 @@ def _value(text: str) -> Any:
 
 
 def _show_done(items: list[dict[str, Any]], as_json: bool, failed_is_bad: bool = True) -> None:
-    from curiosity_bluesky.adapters.queueserver.manager import one_line, why
+    from curiosity_bluesky.adapters.queueserver.manager import describe_error, describe_item
 
     if as_json:
         print(json.dumps(items))
     for item in [] if as_json else items:
         result = item["result"]
         runs = " ".join(["run", *result["run_uids"]]) if result["run_uids"] else ""
-        say(f"{result['exit_status']}: {one_line(item)} {runs} {why(result)}".rstrip())
+        print_line(
+            f"{result['exit_status']}: {describe_item(item)} {runs} "
+            f"{describe_error(result)}".rstrip()
+        )
     bad = any(item["result"]["exit_status"] not in ("completed", "stopped") for item in items)
     if bad and failed_is_bad:
         raise typer.Exit(1)
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line as it is."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ import typer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import WHOLE, Console, Table, lines, plain
 from curiosity_bluesky.utils.display import moment as local
-from curiosity_bluesky.utils.validation import PROCESSES, whole
+from curiosity_bluesky.utils.validation import PROCESSES, whole_number
 
 app = typer.Typer()
 console = Console()
@@ -51,7 +51,7 @@ def index(
     from curiosity_bluesky.similarity.index import Index
 
     if workers is not None:
-        whole("--workers", workers, 1, PROCESSES)
+        whole_number("--workers", workers, 1, PROCESSES)
     columns = (
         TextColumn("{task.description}", markup=False),
         TextColumn("{task.completed} images", markup=False),

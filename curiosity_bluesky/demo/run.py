@@ -21,18 +21,18 @@ from curiosity_bluesky import documents
 from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.demo.instrument import Instrument
-from curiosity_bluesky.demo.settings import Choice, Setting, course_of
+from curiosity_bluesky.demo.settings import DemoOptions, DemoSample, run_settings
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Flag, Scorer, Strategy, withheld_pixels
-from curiosity_bluesky.plans import Course, explore
-from curiosity_bluesky.plans.dry_run import Outline, duration
-from curiosity_bluesky.plans.resume import Past
-from curiosity_bluesky.plans.signals import OrderlyEnd, ToldToEnd, Tolerant
+from curiosity_bluesky.learning import Anomaly, Scorer, Strategy, withheld_pixels
+from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans.dry_run import DryRunReport, duration
+from curiosity_bluesky.plans.resume import InterruptedRun
+from curiosity_bluesky.plans.signals import ClosedStreamGuard, SignalHandler, TerminatedBySignal
 from curiosity_bluesky.plans.steering import steer
-from curiosity_bluesky.plans.warm_start import Warm, past_of
+from curiosity_bluesky.plans.warm_start import WarmStart, fetch_interrupted
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.utils.display import Console
-from curiosity_bluesky.utils.run_end import TROUBLE, End, Kind
+from curiosity_bluesky.utils.run_end import TROUBLE, EndKind, RunEnd
 from curiosity_bluesky.views import LiveView
 from curiosity_bluesky.views.report import (
     DEMO,
@@ -41,7 +41,7 @@ from curiosity_bluesky.views.report import (
     drift_in_words,
     flag_in_words,
 )
-from curiosity_bluesky.views.report import number as in_words
+from curiosity_bluesky.views.report import format_score as in_words
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class DemoResult:
     test_nmse: float | None
     hidden_nmse: float | None
     published_score: float | None
-    flags: list[Flag]
+    flags: list[Anomaly]
     saving: str | None
     picture: str | None
     by_hand: bool = False
@@ -128,7 +128,7 @@ class DemoResult:
 
 
 def run_demo(
-    setting: Setting, choice: Choice, *, plot: bool = True, index: bool = False
+    setting: DemoSample, choice: DemoOptions, *, plot: bool = True, index: bool = False
 ) -> DemoResult:
     """Explore a sample under the simulated microscope.
 
@@ -157,7 +157,7 @@ def run_demo(
         return result
 
 
-def outline_demo(setting: Setting, choice: Choice) -> Outline:
+def outline_demo(setting: DemoSample, choice: DemoOptions) -> DryRunReport:
     """Return what `run_demo` would do; nothing is written.
 
     Raises
@@ -168,7 +168,7 @@ def outline_demo(setting: Setting, choice: Choice) -> Outline:
     with choice.ready(setting) as (instrument, chosen, course, _):
         stage = instrument.stage
         devices = [instrument.spectrometer], stage.x, stage.y, instrument.imager
-        return Outline.of(
+        return DryRunReport.of(
             CuriosityAgent(chosen, choice.seed),
             instrument.survey(choice.withhold),
             *devices,
@@ -199,11 +199,11 @@ def resume_demo(
     if picture is not None:
         check_picture(picture)
     with connect(catalog, create=False) as runs:
-        past = past_of(runs, uid)
-        setting = Setting.of(past)
+        past = fetch_interrupted(runs, uid)
+        setting = DemoSample.of(past)
         agent = CuriosityAgent(past.strategy, past.seed)
         with setting.instrument(past.seed) as instrument:
-            course = course_of(instrument, past.withhold, past.lookahead, *past.resurvey)
+            course = run_settings(instrument, past.withhold, past.lookahead, *past.resurvey)
             return _explored(
                 runs, instrument, agent, course, setting, plot, picture, past, points
             )  # fmt: skip
@@ -213,13 +213,13 @@ def _explored(
     runs: Catalog,
     instrument: Instrument,
     agent: CuriosityAgent,
-    course: Course,
-    setting: Setting,
+    course: RunSettings,
+    setting: DemoSample,
     plot: bool,
     picture: Path | None,
-    past: Past | None = None,
+    past: InterruptedRun | None = None,
     num_points: int | None = None,
-    warm: Warm | None = None,
+    warm: WarmStart | None = None,
 ) -> DemoResult:
     """Run the plan with everything that watches it; return what it came to."""
     assert agent.strategy is not None and agent.seed is not None
@@ -277,7 +277,7 @@ def _explored(
         flags=documents.flags_of(run),
         saving=_saving(agent.strategy, opened.name),
         picture=None if path is None else str(path),
-        by_hand=end.kind is Kind.STOPPED,
+        by_hand=end.kind is EndKind.STOPPED,
         trouble=end.kind in TROUBLE,
         drift=drift_in_words(run),
         warm_start=run.start.get(documents.WARM_REASON, ""),
@@ -330,7 +330,7 @@ def _saved(view: LiveView, picture: Path | None) -> Path | None:
         return None
 
 
-def _run(RE: RunEngine, plan: MsgGenerator[str]) -> tuple[str, End]:
+def _run(RE: RunEngine, plan: MsgGenerator[str]) -> tuple[str, RunEnd]:
     """Run the plan; return uid of the run and why it ended."""
     found: dict[str, Mapping[str, Any]] = {}
 
@@ -338,12 +338,12 @@ def _run(RE: RunEngine, plan: MsgGenerator[str]) -> tuple[str, End]:
         found[name] = doc
 
     try:
-        with contextlib.redirect_stdout(Tolerant(sys.stdout)), OrderlyEnd(RE):
+        with contextlib.redirect_stdout(ClosedStreamGuard(sys.stdout)), SignalHandler(RE):
             try:
                 RE(plan, note)
             except RunEngineInterrupted:
                 RE.stop()  # Ctrl-C ends the run early and keeps what was measured
-    except ToldToEnd as told:
+    except TerminatedBySignal as told:
         if "start" in found:
             uid = found["start"]["uid"]
             with contextlib.suppress(OSError):  # of a terminal that is closed
@@ -353,7 +353,7 @@ def _run(RE: RunEngine, plan: MsgGenerator[str]) -> tuple[str, End]:
                     file=sys.stderr,
                 )
         raise
-    return found["start"]["uid"], End.of(found["stop"])
+    return found["start"]["uid"], RunEnd.of(found["stop"])
 
 
 class _Curves(Mapping):
@@ -384,8 +384,10 @@ def _progress(agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
         TextColumn("{task.fields[note]}", markup=False),
     )
     streams: dict[str, str] = {}
-    count = documents.Count()
-    with Progress(*columns, console=Console(file=cast(Any, Tolerant(sys.stderr)))) as progress:
+    count = documents.PointCount()
+    with Progress(
+        *columns, console=Console(file=cast(Any, ClosedStreamGuard(sys.stderr)))
+    ) as progress:
         points = progress.add_task("taking the survey", total=None, note="", left="")
 
         def on_epoch(model: str, epoch: int, epochs: int) -> None:

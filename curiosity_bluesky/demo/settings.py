@@ -18,9 +18,9 @@ from curiosity_bluesky.demo.instrument import (
 )
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Strategy
-from curiosity_bluesky.plans.resume import Past
-from curiosity_bluesky.plans.run_loop import Course
-from curiosity_bluesky.plans.warm_start import Warm
+from curiosity_bluesky.plans.resume import InterruptedRun
+from curiosity_bluesky.plans.run_loop import RunSettings
+from curiosity_bluesky.plans.warm_start import WarmStart
 from curiosity_bluesky.utils.validation import LONGEST, number
 from curiosity_bluesky.views.report import DEMO, check_picture
 from sim_devices import Faults, open_sample
@@ -38,7 +38,7 @@ _ENDLESS = (ENDLESS, math.inf, 1.7976e308, None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class DemoSample:
     """What lies under the simulated microscope; in the start document, for `resume_demo`.
 
     Parameters
@@ -83,7 +83,7 @@ class Setting:
         number("drift", self.drift, -LONGEST, what="nm/min")
 
     @staticmethod
-    def of(past: Past) -> Setting:
+    def of(past: InterruptedRun) -> DemoSample:
         """Return the setting of a run that `run_demo` made.
 
         Raises
@@ -97,7 +97,7 @@ class Setting:
                 f"run {past.uid} was not made by `curiosity demo`; resume it where its devices "
                 f"are: RE(curiosity_plan(detectors, x, y, imager, resume={past.uid[:8]!r}))"
             )
-        names = [each.name for each in fields(Setting)]
+        names = [each.name for each in fields(DemoSample)]
         unknown = sorted(set(known) - set(names))
         if unknown or "sample" not in known:
             raise InputError(
@@ -106,7 +106,7 @@ class Setting:
                 f"({past.start.get('curiosity_version', 'not known')}) that made it"
             )
         endless = known.get("speed", SPEED) in _ENDLESS
-        return Setting(**{**known, **({"speed": math.inf} if endless else {})})
+        return DemoSample(**{**known, **({"speed": math.inf} if endless else {})})
 
     def as_metadata(self) -> dict[str, Any]:
         """Return it for the start document: JSON knows no infinity."""
@@ -140,7 +140,7 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class DemoOptions:
     """How a demo measures; the fields are options of the command.
 
     A run and a dry run are both made ready by `ready`, so that they refuse the same.
@@ -160,7 +160,9 @@ class Choice:
     warm_gate: float | None = None
 
     @contextmanager
-    def ready(self, setting: Setting) -> Iterator[tuple[Instrument, Strategy, Course, Warm | None]]:
+    def ready(
+        self, setting: DemoSample
+    ) -> Iterator[tuple[Instrument, Strategy, RunSettings, WarmStart | None]]:
         """Check everything, and put the sample under the microscope.
 
         Raises
@@ -171,7 +173,7 @@ class Choice:
         chosen = Strategy.named(self.strategy, **{"budget": self.points, **self.parameters})
         warm = None
         if self.warm_start is not None:
-            warm = Warm(self.warm_start, self.catalog, self.warm_gate)
+            warm = WarmStart(self.warm_start, self.catalog, self.warm_gate)
             warm.check(chosen)
         if self.picture is not None:
             check_picture(self.picture)
@@ -182,25 +184,25 @@ class Choice:
             Explorer(instrument.survey(self.withhold), chosen, self.seed)  # says what cannot be
             yield instrument, chosen, course, warm
 
-    def _course(self, instrument: Instrument | None = None) -> Course:
-        return course_of(
+    def _course(self, instrument: Instrument | None = None) -> RunSettings:
+        return run_settings(
             instrument, self.withhold, self.lookahead, self.resurvey_every,
             time_budget=self.time_budget,
         )  # fmt: skip
 
 
-def course_of(
+def run_settings(
     instrument: Instrument | None,
     withhold: float,
     lookahead: int,
     resurvey_every: int = 0,
     resurvey_minutes: float = 0.0,
     time_budget: float | None = None,
-) -> Course:
+) -> RunSettings:
     """Return how a demo is driven: nothing is waited for longer than a simulation may take."""
     # A simulated fault is over at once, and so is a spectrum that is not late.
     timeout = 10 + 10 * (0 if instrument is None else instrument.spectrometer.seconds or 0)
-    return Course(
+    return RunSettings(
         withhold=withhold, lookahead=lookahead, retry_wait=0.1, timeout=timeout,
         resurvey_every=resurvey_every, resurvey_minutes=resurvey_minutes, time_budget=time_budget,
         attended=False,

@@ -37,7 +37,7 @@ from curiosity_bluesky.devices.drivers import (
     StageDriver,
     stated_seconds,
 )
-from curiosity_bluesky.devices.signals import fitted
+from curiosity_bluesky.devices.signals import as_declared
 from curiosity_bluesky.devices.spectrometer import (
     Scalar,
     array_sizes,
@@ -45,17 +45,17 @@ from curiosity_bluesky.devices.spectrometer import (
     learned_channels,
     scalar_rules,
 )
-from curiosity_bluesky.devices.worker import Busy, Worker
+from curiosity_bluesky.devices.worker import Worker, WorkerBusy
 from curiosity_bluesky.errors import InputError
 
 T = TypeVar("T")
 
 
-class BrokenOff(Exception):
+class CallCancelled(Exception):
     """A call was broken off by somebody who says himself what that means."""
 
 
-class Calls:
+class AsyncCalls:
     """A driver's blocking calls, awaited, one at a time; see `Worker`.
 
     Parameters
@@ -136,9 +136,9 @@ class _AxisLogic(MovableLogic[float]):
         await self.setpoint.set(new_position)
         try:
             await device.calls.make(lambda: device.driver.move(device.axis, new_position))
-        except BrokenOff:  # by `stop`, which says what becomes of the status
+        except CallCancelled:  # by `stop`, which says what becomes of the status
             pass
-        except Busy:
+        except WorkerBusy:
             raise
         except Exception as error:
             # What the driver could not bring to its end may still be moving.
@@ -148,7 +148,7 @@ class _AxisLogic(MovableLogic[float]):
 
     async def stop(self) -> None:
         # Also without a move of ours: what else moves the axis is to be stopped as well.
-        await self.device.calls.break_off(BrokenOff(), always=True)
+        await self.device.calls.break_off(CallCancelled(), always=True)
 
 
 class AsyncStageAxis(StandardReadable, StandardMovable[float]):
@@ -171,7 +171,7 @@ class AsyncStageAxis(StandardReadable, StandardMovable[float]):
         self.driver = driver
         self.axis: Axis = axis
         self.limits = driver.limits(axis)
-        self.calls = Calls(f"{axis}-move", lambda: driver.stop(axis))
+        self.calls = AsyncCalls(f"{axis}-move", lambda: driver.stop(axis))
 
         async def position() -> float:
             return float(await asyncio.to_thread(driver.position, axis))
@@ -245,7 +245,7 @@ class AsyncSpectrometer(StandardReadable):
         self.driver = driver
         self._own_rules = None if scalars is None else dict(scalars)
         self._rules = scalar_rules(driver, self._own_rules)
-        self._calls = Calls("spectrum", driver.abort)
+        self._calls = AsyncCalls("spectrum", driver.abort)
         getattr(driver, "refresh", lambda: None)()
         self._axis, units, values = driver.spectrum_axis
         dtypes = getattr(driver, "spectrum_dtypes", {})
@@ -348,9 +348,9 @@ class AsyncSpectrometer(StandardReadable):
         """Take a spectrum."""
         try:
             measured = await self._calls.make(self.driver.acquire)
-        except BrokenOff:
+        except CallCancelled:
             return
-        arrays = fitted(self.name, self._declared, measured)
+        arrays = as_declared(self.name, self._declared, measured)
         axis = await self._settings[self._axis].get_value()
         for key, values in arrays.items():
             self._set[key](values)
@@ -361,11 +361,11 @@ class AsyncSpectrometer(StandardReadable):
     async def stop(self, success: bool = False) -> None:
         """Break off a spectrum; its status fails unless `success`."""
         said = f"{self.name} was stopped in the middle of a measurement"
-        await self._calls.break_off(BrokenOff() if success else RuntimeError(said))
+        await self._calls.break_off(CallCancelled() if success else RuntimeError(said))
 
     async def pause(self) -> None:
         """Break off a spectrum quietly: the RunEngine repeats it when it resumes."""
-        await self._calls.break_off(BrokenOff())
+        await self._calls.break_off(CallCancelled())
 
     async def resume(self) -> None:
         """Do nothing: the RunEngine repeats what was broken off."""

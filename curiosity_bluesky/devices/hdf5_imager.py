@@ -31,9 +31,9 @@ from ophyd_async.core import (
     soft_signal_rw,
 )
 
-from curiosity_bluesky.devices.async_devices import BrokenOff, Calls, declared_arrays
+from curiosity_bluesky.devices.async_devices import AsyncCalls, CallCancelled, declared_arrays
 from curiosity_bluesky.devices.drivers import ImagerDriver, stated_seconds
-from curiosity_bluesky.devices.signals import fitted
+from curiosity_bluesky.devices.signals import as_declared
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.hdf5 import MIMETYPE, uri_of
 
@@ -122,7 +122,7 @@ class _Acquire(DetectorAcquireLogic):
         imager = self._imager
         measured = await imager.calls.make(imager.driver.scan)
         assert imager.files is not None  # StandardDetector prepares before it acquires
-        await imager.files.write(fitted(imager.name, imager.declared, measured))
+        await imager.files.write(as_declared(imager.name, imager.declared, measured))
 
     async def wait_for_idle(self) -> None:
         return
@@ -166,7 +166,7 @@ class HDF5Imager(StandardDetector):
 
     def __init__(self, driver: ImagerDriver, paths: PathProvider, name: str = "") -> None:
         self.driver, self.paths = driver, paths
-        self.calls = Calls("scan", driver.abort)
+        self.calls = AsyncCalls("scan", driver.abort)
         self.files: _Files | None = None
         x, y = (np.asarray(axis, float) for axis in driver.image_axes)
         self._grid = len(y), len(x)
@@ -209,17 +209,17 @@ class HDF5Imager(StandardDetector):
     @AsyncStatus.wrap
     async def trigger(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Take one image; when it is done, the image is on the disk."""
-        with suppress(BrokenOff):
+        with suppress(CallCancelled):
             await super().trigger()
 
     async def stop(self, success: bool = False) -> None:
         """Break off an image; its status fails unless `success`."""
         said = f"{self.name} was stopped in the middle of a measurement"
-        await self.calls.break_off(BrokenOff() if success else RuntimeError(said))
+        await self.calls.break_off(CallCancelled() if success else RuntimeError(said))
 
     async def pause(self) -> None:
         """Break off an image quietly: the RunEngine repeats it when it resumes."""
-        await self.calls.break_off(BrokenOff())
+        await self.calls.break_off(CallCancelled())
 
     async def resume(self) -> None:
         """Do nothing: the RunEngine repeats what was broken off."""

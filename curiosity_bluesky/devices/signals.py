@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ophyd import Device, Signal
 from ophyd.status import DeviceStatus
 
-from curiosity_bluesky.devices.worker import Busy, Worker, finish
+from curiosity_bluesky.devices.worker import Worker, WorkerBusy, finish_status
 from curiosity_bluesky.errors import InputError
 
 
@@ -212,7 +212,7 @@ class MeasuringDevice(Device):
     ) -> dict[str, NDArray]:
         """Put what the driver measured into the signals, as it was declared."""
         declared = {channel: np.asarray(signal.get()) for channel, signal in signals.items()}
-        arrays = fitted(self.name, declared, measured)
+        arrays = as_declared(self.name, declared, measured)
         for channel, values in arrays.items():
             signals[channel].put(values)
         return arrays
@@ -247,20 +247,20 @@ class MeasuringDevice(Device):
             # What comes after all once it was broken off must not pass for a measurement here.
             if measured is not None and not status.done:
                 self._take(measured)
-            finish(status)
+            finish_status(status)
 
         try:
-            self._worker.start(measure, then, lambda error: finish(status, error))
-        except Busy as busy:
+            self._worker.start(measure, then, lambda error: finish_status(status, error))
+        except WorkerBusy as busy:
             self._status = before
-            finish(status, busy)
+            finish_status(status, busy)
         return status
 
     def pause(self) -> None:
         """Break off a measurement quietly: the RunEngine repeats it when it resumes."""
         # First the status, so that the thread which the driver lets go cannot fail it.
         if self._status is not None:
-            finish(self._status)
+            finish_status(self._status)
         self._worker.break_off()
 
     def unstage(self) -> list[object]:
@@ -272,7 +272,7 @@ class MeasuringDevice(Device):
         """Break off a measurement; its status fails unless `success`."""
         if self._status is not None:
             stopped = RuntimeError(f"{self.name} was stopped in the middle of a measurement")
-            finish(self._status, None if success else stopped)
+            finish_status(self._status, None if success else stopped)
         self._worker.break_off()
         super().stop(success=success)
 
@@ -293,7 +293,7 @@ class MeasuringDevice(Device):
         return _merged(signal.describe() for signal in self._configuration_signals)
 
 
-def fitted(
+def as_declared(
     name: str, declared: Mapping[str, NDArray], measured: Mapping[str, ArrayLike]
 ) -> dict[str, NDArray]:
     """Return copies of what a driver measured, of the dtypes that were declared.

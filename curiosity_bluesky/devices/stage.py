@@ -11,7 +11,7 @@ from ophyd.utils import LimitError
 
 from curiosity_bluesky.devices.drivers import Axis, LiftDriver, StageDriver, stated_seconds
 from curiosity_bluesky.devices.tip import Tip
-from curiosity_bluesky.devices.worker import Busy, Worker, finish
+from curiosity_bluesky.devices.worker import Worker, WorkerBusy, finish_status
 
 
 class ThreadedMoves(PositionerBase):
@@ -44,19 +44,19 @@ class ThreadedMoves(PositionerBase):
             if not status.done:
                 self._set_position(self.position)
                 self._run_subs(sub_type=self.SUB_DONE)
-            finish(status)
+            finish_status(status)
 
         def failed(error: Exception) -> None:
             # What the driver could not bring to its end may still be moving.
             self._worker.break_off(always=True)
             self._ended(status)
-            finish(status, error)
+            finish_status(status, error)
 
         try:
             self._worker.start(go, then, failed)
-        except Busy as busy:
+        except WorkerBusy as busy:
             self._status, self._moving = before, was_moving
-            finish(status, busy)
+            finish_status(status, busy)
 
     def _ended(self, status: MoveStatus) -> None:
         # Stopped before, the axis may be in its next move already.
@@ -72,7 +72,7 @@ class ThreadedMoves(PositionerBase):
         # First the status, so that the thread which the driver lets go cannot call it a success.
         if self._status is not None:
             stopped = RuntimeError(f"{self.name} was stopped on its way")
-            finish(self._status, None if success else stopped)
+            finish_status(self._status, None if success else stopped)
         # Also without a move of ours: what else moves the axis is to be stopped as well.
         return self._worker.call_off(always=True)
 

@@ -13,7 +13,7 @@ from ophyd.log import logger
 from ophyd.status import DeviceStatus
 
 from curiosity_bluesky.devices.drivers import LiftDriver, stated_seconds
-from curiosity_bluesky.devices.worker import finish
+from curiosity_bluesky.devices.worker import finish_status
 from curiosity_bluesky.errors import InputError
 
 _TRY_SECONDS = 2.0
@@ -63,9 +63,9 @@ class Tip(Device):
                 with self._one_at_a_time:
                     (self.driver.lift if where == "up" else self.driver.lower)()
             except Exception as error:  # whatever the instrument raises belongs to the status
-                finish(status, error)
+                finish_status(status, error)
             else:
-                finish(status)
+                finish_status(status)
 
         self._begin(go, f"{self.name}-{where}")
         return status

@@ -20,7 +20,7 @@ ABORT_SECONDS = 0.2
 _AGAIN_SECONDS = 0.005
 
 
-def finish(status: StatusBase, error: Exception | None = None) -> None:
+def finish_status(status: StatusBase, error: Exception | None = None) -> None:
     """End a status, unless another thread was faster: its word counts then.
 
     A failure does not stop the device, as ophyd would have it: whoever fails a status here
@@ -44,7 +44,7 @@ def finish(status: StatusBase, error: Exception | None = None) -> None:
             status.set_exception(error)
 
 
-class Busy(RuntimeError):
+class WorkerBusy(RuntimeError):
     """The instrument is still in the call before; nothing was started."""
 
 
@@ -105,7 +105,7 @@ class Worker:
         with self._lock:
             if self.busy:
                 how = "was broken off but goes on" if self._broken_off else "is under way"
-                raise Busy(
+                raise WorkerBusy(
                     f"{self._name}: the instrument is busy, the call before {how}; expected it to "
                     "be over: wait for it, or stop it at the instrument."
                 )

@@ -1,11 +1,11 @@
 """What the documents of a run hold: the one place that knows streams and data keys.
 
-The plan writes with `Record`; the agent reads with `Translator`; a scientist reads a whole
+The plan writes with `PlanReadable`; the agent reads with `Translator`; a scientist reads a whole
 run with `read`. Whoever wants to know what a data key means finds it here.
 """
 
-from curiosity_bluesky.documents.counts import Count
-from curiosity_bluesky.documents.files import Files, in_order
+from curiosity_bluesky.documents.counts import PointCount
+from curiosity_bluesky.documents.files import ExternalFiles, in_order
 from curiosity_bluesky.documents.keys import (
     AGENT,
     DECISION_KEYS,
@@ -46,7 +46,7 @@ from curiosity_bluesky.documents.prior_runs import (
     Channel,
     channels_of,
     check_channels,
-    earlier_from,
+    prior_run_from,
 )
 from curiosity_bluesky.documents.reading import Incomplete, flags_of, read, read_stream
 from curiosity_bluesky.documents.spectra import Spectrum, quality_of, spectrum_of
@@ -61,20 +61,27 @@ from curiosity_bluesky.documents.translate import (
     survey_from,
 )
 from curiosity_bluesky.documents.writing import (
-    Record,
-    act_values,
+    PlanReadable,
     decision_values,
     drift_record,
     failure_values,
     flag_values,
     prediction_values,
     start_keys,
+    steering_values,
     survey_record,
     training_values,
 )
-from curiosity_bluesky.learning import Act, Failure, Flag, Observation, Proposal, Survey
-from curiosity_bluesky.learning.masks import packed, unpacked
-from curiosity_bluesky.utils.run_end import End
+from curiosity_bluesky.learning import (
+    Anomaly,
+    Failure,
+    Observation,
+    Proposal,
+    SteeringRequest,
+    Survey,
+)
+from curiosity_bluesky.learning.masks import decode_mask, encode_mask
+from curiosity_bluesky.utils.run_end import RunEnd
 
 __all__ = [
     "AGENT",
@@ -111,45 +118,45 @@ __all__ = [
     "WARM_REASON",
     "WARM_SPECTRA",
     "WARM_START",
-    "Act",
+    "Anomaly",
     "Channel",
-    "Count",
-    "End",
+    "ExternalFiles",
     "Failure",
-    "Files",
-    "Flag",
     "Incomplete",
     "Item",
     "Observation",
+    "PlanReadable",
+    "PointCount",
     "Proposal",
-    "Record",
+    "RunEnd",
     "Spectrum",
+    "SteeringRequest",
     "Survey",
     "Translator",
-    "act_values",
     "axis_of",
     "channel_keys",
     "channels_of",
     "check_channels",
     "decision_from",
     "decision_values",
+    "decode_mask",
     "drift_record",
-    "earlier_from",
+    "encode_mask",
     "failure_values",
     "flag_from",
     "flag_values",
     "flags_of",
     "in_order",
-    "packed",
     "prediction_values",
+    "prior_run_from",
     "quality_of",
     "read",
     "read_stream",
     "spectrum_of",
     "start_keys",
+    "steering_values",
     "strategy_from",
     "survey_from",
     "survey_record",
     "training_values",
-    "unpacked",
 ]

@@ -21,7 +21,7 @@ _ODD = (AttributeError, InputError, LookupError, OverflowError, TypeError, Value
 """What a document raises that another program wrote, or that was damaged."""
 
 
-class Count:
+class PointCount:
     """Counts the good spectra of a run from its documents.
 
     A spectrum that is not good enough to learn from is written all the same, and its point is

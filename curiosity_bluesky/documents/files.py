@@ -15,7 +15,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.hdf5 import MIMETYPE, path_of
 
 
-class Files:
+class ExternalFiles:
     """Remembers what stream documents say about files, and reads the arrays.
 
     Give it the documents of a run in their order. Any detector's will do whose ``mimetype`` is

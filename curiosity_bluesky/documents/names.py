@@ -35,7 +35,7 @@ _ADVICE = "give the device or its signal another name"
 
 
 @dataclass(frozen=True)
-class Described:
+class DeviceDescription:
     """A device as the documents of a run will describe it.
 
     Parameters
@@ -59,7 +59,9 @@ class Described:
     hints: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check_stream(stream: str, devices: Sequence[Described], ours: Sequence[Described]) -> None:
+def check_stream(
+    stream: str, devices: Sequence[DeviceDescription], ours: Sequence[DeviceDescription]
+) -> None:
     """Make sure that a stream of these devices can be recorded, and read.
 
     Parameters
@@ -242,7 +244,7 @@ def _columns(stream: str, key: str, about: Mapping[str, Any], ours: bool) -> lis
     return columns
 
 
-def _check_schema(stream: str, device: Described) -> None:
+def _check_schema(stream: str, device: DeviceDescription) -> None:
     """Refuse what event-model refuses: the descriptor is made as the RunEngine makes it."""
     for key, value in device.configured.items():
         _check_value(f"the configuration {key!r} of {device.name}", value, arrays=True)
@@ -274,7 +276,7 @@ def _check_schema(stream: str, device: Described) -> None:
         ) from None
 
 
-def _check_readable(stream: str, devices: Sequence[Described]) -> None:
+def _check_readable(stream: str, devices: Sequence[DeviceDescription]) -> None:
     """Refuse names that cannot stand beside each other in one dataset: an event is read."""
     data_keys = {key: about for device in devices for key, about in device.data_keys.items()}
     for device in devices:

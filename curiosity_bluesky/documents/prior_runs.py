@@ -17,7 +17,7 @@ from curiosity_bluesky.documents.translate import (
     configured_axis,
 )
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Earlier, Failure, Observation, Proposal, Survey
+from curiosity_bluesky.learning import Failure, Observation, PriorRun, Proposal, Survey
 from curiosity_bluesky.learning.history import History
 from curiosity_bluesky.learning.prior_run import SAME_AXIS
 
@@ -77,9 +77,9 @@ def channels_of(descriptor: Mapping[str, Any]) -> list[Channel]:
     return found
 
 
-def earlier_from(
+def prior_run_from(
     documents: Iterable[tuple[str, Mapping[str, Any]]], wanted: list[Channel] | None = None
-) -> Earlier:
+) -> PriorRun:
     """Return what was measured in a run, for another one to start from.
 
     Parameters
@@ -119,7 +119,7 @@ def earlier_from(
         elif isinstance(item, Failure):
             history.fail(item)
     good = history.good
-    return Earlier(
+    return PriorRun(
         uid,
         survey,
         np.array([o.pixel for o in good], dtype=np.intp).reshape(len(good), 2),

@@ -22,7 +22,7 @@ from curiosity_bluesky.documents.keys import (
 )
 from curiosity_bluesky.documents.translate import flag_from
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Flag
+from curiosity_bluesky.learning import Anomaly
 
 T = TypeVar("T")
 
@@ -163,7 +163,7 @@ def _warn_of_missing(run: Any, points: int, undecided: int) -> None:
         )
 
 
-def flags_of(run: Any) -> list[Flag]:
+def flags_of(run: Any) -> list[Anomaly]:
     """Return the regions that structure does not explain, the most striking first."""
     if FLAGS not in run:
         return []

@@ -10,7 +10,7 @@ import event_model
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.documents.files import Files
+from curiosity_bluesky.documents.files import ExternalFiles
 from curiosity_bluesky.documents.keys import (
     CHANNELS,
     DECISION_KEYS,
@@ -35,20 +35,20 @@ from curiosity_bluesky.documents.spectra import (
 from curiosity_bluesky.documents.writing import as_plain
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import (
-    Act,
+    Anomaly,
     Failure,
-    Flag,
     Observation,
     Proposal,
-    Reach,
-    Resumption,
+    ReachableArea,
+    ResumeMarker,
+    SteeringRequest,
     Strategy,
     Survey,
 )
 from curiosity_bluesky.learning.survey import Pixel
-from curiosity_bluesky.utils.validation import whole
+from curiosity_bluesky.utils.validation import whole_number
 
-Item = Survey | Proposal | Observation | Failure | Act | Reach | Resumption
+Item = Survey | Proposal | Observation | Failure | SteeringRequest | ReachableArea | ResumeMarker
 """What an explorer has to know."""
 
 
@@ -94,8 +94,9 @@ class Translator:
 
     Give it documents in their order; what an explorer has to know comes back: a `Survey`,
     a `Proposal` that was decided, an `Observation`, a `Failure` of an attempt, an
-    `Act` of somebody, the `Reach` that drift leaves, a `Resumption`. A new start document
-    begins a new run, unless it goes on with the one before: that is one run in two pieces, with
+    `SteeringRequest` of a user, the `ReachableArea` that drift leaves, a `ResumeMarker`. A new
+    start document begins a new run, unless it goes on with the one before: that is one run in two
+    pieces, with
     one survey. Documents of other runs are passed over.
 
     Parameters
@@ -115,7 +116,7 @@ class Translator:
         self._survey = survey
         self._goes_on = False
         self._descriptors: dict[str, dict[str, Any]] = {}
-        self._files = Files()
+        self._files = ExternalFiles()
         self._decided: dict[int, Pixel] = {}
 
     def goes_on(self, start: Mapping[str, Any]) -> bool:
@@ -130,8 +131,8 @@ class Translator:
                 self._decided = {}
             self.start = dict(doc)
             self._descriptors = {}
-            self._files = Files()
-            return [Resumption()] if self._goes_on else []
+            self._files = ExternalFiles()
+            return [ResumeMarker()] if self._goes_on else []
         elif name == "descriptor" and doc["run_start"] == self.start.get("uid"):
             self._descriptors[doc["uid"]] = dict(doc)
         elif name == "event" and doc["descriptor"] in self._descriptors:
@@ -175,10 +176,10 @@ class Translator:
                 int(data.get("doses", 1)),  # of an older version it is not known
             )
         if stream == STEERING:
-            return Act(int(data["act_id"]), data["kind"], json.loads(data["arguments"]))
+            return SteeringRequest(int(data["act_id"]), data["kind"], json.loads(data["arguments"]))
         if stream == DRIFT and OUT_OF_REACH in data:
             out = np.asarray(data[OUT_OF_REACH], bool)
-            return Reach(int(data["resurvey"]), out, int(data["n_decisions"]))
+            return ReachableArea(int(data["resurvey"]), out, int(data["n_decisions"]))
         if stream == PRIMARY:
             keys = channel_keys(descriptor)
             number = data.get("decision_id")
@@ -251,9 +252,9 @@ def decision_from(data: Mapping[str, Any]) -> Proposal:
     return Proposal(pixel=pixel, **values)
 
 
-def flag_from(data: Mapping[str, Any]) -> Flag:
+def flag_from(data: Mapping[str, Any]) -> Anomaly:
     """Return the flag that `flag_values` wrote."""
-    return Flag(**{key: as_plain(key, data[key]) for key in FLAG_KEYS})
+    return Anomaly(**{key: as_plain(key, data[key]) for key in FLAG_KEYS})
 
 
 def channel_keys(descriptor: Mapping[str, Any]) -> list[str]:
@@ -303,5 +304,5 @@ def strategy_from(start: Mapping[str, Any]) -> tuple[Strategy, int]:
     parameters, seed = start.get("curiosity_parameters"), start.get("curiosity_seed")
     if not isinstance(parameters, Mapping):
         raise InputError(f"curiosity_parameters is {parameters!r}; expected parameters by name")
-    seed = whole("curiosity_seed", seed, most=2**63 - 1)
+    seed = whole_number("curiosity_seed", seed, most=2**63 - 1)
     return Strategy.named(start["curiosity_strategy"], **parameters), seed

@@ -27,10 +27,17 @@ from curiosity_bluesky.documents.keys import (
     UNITS,
 )
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Act, Flag, Proposal, Strategy, Survey, Training
+from curiosity_bluesky.learning import (
+    Anomaly,
+    Proposal,
+    SteeringRequest,
+    Strategy,
+    Survey,
+    Training,
+)
 
 
-class Record:
+class PlanReadable:
     """A Readable that holds what the plan itself has to say in one event.
 
     Records of one name are one device to the RunEngine, each with the values of one event:
@@ -71,10 +78,10 @@ class Record:
         self._time = time.time()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Record) and other.name == self.name
+        return isinstance(other, PlanReadable) and other.name == self.name
 
     def __hash__(self) -> int:
-        return hash((Record, self.name))
+        return hash((PlanReadable, self.name))
 
     @property
     def hints(self) -> dict[str, list[str]]:
@@ -160,7 +167,7 @@ def training_values(training: Training) -> dict[str, Any]:
     return {key: as_plain(key, getattr(training, key)) for key in LEARNING_KEYS}
 
 
-def flag_values(flag: Flag) -> dict[str, Any]:
+def flag_values(flag: Anomaly) -> dict[str, Any]:
     """Return the values of one event of the ``flags`` stream."""
     return {key: as_plain(key, getattr(flag, key)) for key in FLAG_KEYS}
 
@@ -198,7 +205,7 @@ def failure_values(
     return {key: as_plain(key, value) for key, value in zip(FAILURE_KEYS, given, strict=True)}
 
 
-def act_values(act: Act, n_decisions: int) -> dict[str, Any]:
+def steering_values(act: SteeringRequest, n_decisions: int) -> dict[str, Any]:
     """Return the values of one event of the ``steering`` stream.
 
     Parameters
@@ -212,7 +219,7 @@ def act_values(act: Act, n_decisions: int) -> dict[str, Any]:
     return {key: as_plain(key, value) for key, value in zip(STEERING_KEYS, given, strict=True)}
 
 
-def drift_record(values: Mapping[str, Any], out_of_reach: NDArray) -> Record:
+def drift_record(values: Mapping[str, Any], out_of_reach: NDArray) -> PlanReadable:
     """Return what a re-survey found, for one event of the ``drift`` stream.
 
     Parameters
@@ -224,14 +231,14 @@ def drift_record(values: Mapping[str, Any], out_of_reach: NDArray) -> Record:
     """
     plain: dict[str, Any] = {key: as_plain(key, values[key]) for key in DRIFT_KEYS}
     plain[OUT_OF_REACH] = out_of_reach.astype("|u1")
-    return Record("drift", plain, {OUT_OF_REACH: "yx"})
+    return PlanReadable("drift", plain, {OUT_OF_REACH: "yx"})
 
 
-def survey_record(survey: Survey, imager: str) -> Record:
+def survey_record(survey: Survey, imager: str) -> PlanReadable:
     """Return a survey that was taken before as a record: the same keys as when it was taken."""
     axes = {f"{imager}_x": survey.x, f"{imager}_y": survey.y}
     channels = dict(survey.channels)
-    return Record(imager, channels, dict.fromkeys(channels, "yx"), axes=axes)
+    return PlanReadable(imager, channels, dict.fromkeys(channels, "yx"), axes=axes)
 
 
 def prediction_values(proposal: Proposal, channels: Mapping[str, NDArray]) -> dict[str, NDArray]:

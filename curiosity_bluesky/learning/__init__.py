@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from curiosity_bluesky.learning.explorer import Explorer
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.prior_run import Earlier
+from curiosity_bluesky.learning.prior_run import PriorRun
 from curiosity_bluesky.learning.records import (
     BEGUN,
     OUT_OF_REACH,
-    Act,
+    Anomaly,
     Failure,
-    Flag,
     Observation,
     Prediction,
     Proposal,
-    Reach,
-    Resumption,
+    ReachableArea,
+    ResumeMarker,
     Scores,
+    SteeringRequest,
     Training,
 )
 from curiosity_bluesky.learning.scoring import Score, Scorer, withheld_pixels
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 __all__ = [
     "BEGUN",
     "OUT_OF_REACH",
-    "Act",
-    "Earlier",
+    "Anomaly",
     "Explorer",
     "Failure",
-    "Flag",
     "ModelLearner",
     "Observation",
     "Patches",
     "Prediction",
+    "PriorRun",
     "Proposal",
-    "Reach",
-    "Resumption",
+    "ReachableArea",
+    "ResumeMarker",
     "Score",
     "Scorer",
     "Scores",
+    "SteeringRequest",
     "Strategy",
     "Survey",
     "Training",

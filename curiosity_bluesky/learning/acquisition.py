@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from curiosity_bluesky.learning.nn.error_models import over_mean, zero_to_one
-from curiosity_bluesky.learning.protocols import Terms
+from curiosity_bluesky.learning.protocols import AcquisitionTerms
 from curiosity_bluesky.learning.records import Reason
 
 
@@ -56,7 +56,7 @@ class ErrorAndNovelty:
 
     rate: float = 2.0
 
-    def __call__(self, terms: Terms) -> tuple[NDArray, float]:
+    def __call__(self, terms: AcquisitionTerms) -> tuple[NDArray, float]:
         """Return the map ``(candidates,)`` and the weight w."""
         weight = float(np.exp(-self.rate * terms.n_observed / terms.budget))
         values = (1 - weight) * over_mean(terms.error) + weight * over_mean(terms.novelty)
@@ -82,7 +82,7 @@ class ErrorNoveltyAndSpread:
 
     rate: float = 2.0
 
-    def __call__(self, terms: Terms) -> tuple[NDArray, float]:
+    def __call__(self, terms: AcquisitionTerms) -> tuple[NDArray, float]:
         """Return the map ``(candidates,)`` and the weight of the novelty."""
         assert terms.uncertainty is not None
         early = float(np.exp(-self.rate * terms.n_observed / terms.budget))
@@ -116,13 +116,13 @@ class BetaCuriosity:
     beta: float = 1.0
     rate: float = 0.1
 
-    def __call__(self, terms: Terms) -> tuple[NDArray, float]:
+    def __call__(self, terms: AcquisitionTerms) -> tuple[NDArray, float]:
         """Return the map ``(candidates,)``; novelty has no weight in it."""
         distance = np.abs(zero_to_one(terms.error) - (1 - self.beta))
         return 1 - np.exp(-self.rate * distance), 0.0
 
 
-class ByValue:
+class AcquisitionChoice:
     """A choice that goes by the acquisition, or by the acquisition per second."""
 
     _seconds: NDArray | None = None
@@ -136,7 +136,7 @@ class ByValue:
 
 
 @dataclass
-class OneOfTheBest(ByValue):
+class TopKRandom(AcquisitionChoice):
     """Mostly one of the best pixels, sometimes any (Vatsavai et al. 2025, published code).
 
     Parameters
@@ -168,7 +168,7 @@ class OneOfTheBest(ByValue):
         return chosen
 
 
-class Best(ByValue):
+class Best(AcquisitionChoice):
     """The candidates with the largest values."""
 
     def __call__(
@@ -180,7 +180,7 @@ class Best(ByValue):
         return [(int(i), "curious") for i in ranked[:n]]
 
 
-class AnyPixel:
+class RandomPixel:
     """Any available pixel: what curiosity has to beat."""
 
     def __call__(

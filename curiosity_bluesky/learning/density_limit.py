@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from curiosity_bluesky.learning.survey import Pixel, Survey
 
 
-class Crowding:
+class DensityLimit:
     """How many spectra lie round each pixel, and where there may be no more.
 
     Each spectrum is a dose: bias and contact change what lies under the tip.

@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.history import History
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.prior_run import Earlier
-from curiosity_bluesky.learning.protocols import Charging, EpochHook, Flagging, Stopping
+from curiosity_bluesky.learning.prior_run import PriorRun
+from curiosity_bluesky.learning.protocols import CostAware, EpochHook, Flagging, Stopping
 from curiosity_bluesky.learning.records import (
     ACT_KINDS,
-    Act,
+    Anomaly,
     Failure,
-    Flag,
     Observation,
-    Observed,
     Prediction,
     Proposal,
-    Reach,
+    ReachableArea,
     Reason,
     Scores,
+    SteeringRequest,
     Training,
+    TrainingData,
 )
-from curiosity_bluesky.learning.selection import Choosing
+from curiosity_bluesky.learning.selection import Selection
 from curiosity_bluesky.learning.strategy import Strategy
 from curiosity_bluesky.learning.survey import Pixel, Survey
 from curiosity_bluesky.learning.threads import one_thread
-from curiosity_bluesky.utils.run_end import End, Kind
+from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 
 MAPS = ("error", "novelty", "uncertainty", "acquisition")
 
@@ -87,7 +87,7 @@ class Explorer:
         *,
         on_epoch: EpochHook = lambda model, epoch, epochs: None,
         truth: NDArray | None = None,
-        earlier: Earlier | None = None,
+        earlier: PriorRun | None = None,
     ) -> None:
         if isinstance(strategy, str):
             strategy = Strategy.named(strategy)
@@ -98,7 +98,7 @@ class Explorer:
         self._on_epoch = on_epoch
         self._truth = truth
         if earlier is not None:
-            if not strategy.takes_earlier:
+            if not strategy.supports_warm_start:
                 raise InputError(
                     f"{strategy.name} cannot start from an earlier run: only strategies whose "
                     "predictor is a Gaussian process on the spectra can, such as 'curious'; leave "
@@ -113,7 +113,7 @@ class Explorer:
         """Take up a strategy: with its own learner, which knows nothing yet."""
         truth = self._truth if strategy.needs_truth else None
         # One that is changed to in the middle of a run, and cannot use it, does without it.
-        earlier = self.earlier if strategy.takes_earlier else None
+        earlier = self.earlier if strategy.supports_warm_start else None
         patches = Patches(self.survey, strategy.patch_size, truth, earlier)
         candidates = int(patches.allowed.sum())
         if not candidates:
@@ -128,7 +128,7 @@ class Explorer:
             )
         learner = strategy.build(patches, budget, self.seed, self._on_epoch)
         if strategy.per_second is not None:
-            if not isinstance(learner, Charging):
+            if not isinstance(learner, CostAware):
                 raise InputError(f"{strategy.name} cannot choose by time; leave per_second out")
             learner.charge(None)  # says where it cannot
         self._learner = learner
@@ -252,7 +252,7 @@ class Explorer:
         """
         self._history.resume()
 
-    def steer(self, act: Act) -> None:
+    def steer(self, act: SteeringRequest) -> None:
         """Do what somebody asks for in the middle of a run; the same act counts once.
 
         A pixel that was added is proposed before all others. A mask and a veto hold for
@@ -274,7 +274,7 @@ class Explorer:
                 self._start_with(wanted)
         self._history.steer(act)
 
-    def limit(self, reach: Reach) -> None:
+    def limit(self, reach: ReachableArea) -> None:
         """Know which pixels are out of reach by now: they are not proposed until they are within.
 
         Raises
@@ -307,7 +307,7 @@ class Explorer:
             raise InputError(f"{n} proposals are asked for; expected 1 or more")
         started = time.perf_counter()
         history = self._history.without_newest(lookahead)
-        choosing = Choosing(self.patches, self.strategy, history)
+        choosing = Selection(self.patches, self.strategy, history)
         chosen: list[tuple[Pixel, Reason]] = []
         for pixel in history.wishes[:n]:
             chosen.append((pixel, "manual"))
@@ -407,7 +407,7 @@ class Explorer:
         if not proposals and not self.pending:
             if lookahead:  # what is not looked at has come in
                 return self.decide(n)
-            return [], str(End(Kind.PIXELS))
+            return [], str(RunEnd(EndKind.PIXELS))
         return proposals, None
 
     @one_thread()
@@ -415,21 +415,21 @@ class Explorer:
         """Say whether the run has reached its end, and why; for `lookahead` see `propose`."""
         history = self._history.without_newest(lookahead)
         for act in history.acts_of("stop"):
-            return True, str(End(Kind.MANUAL, act.arguments.get("reason") or "ended by hand"))
+            return True, str(RunEnd(EndKind.MANUAL, act.arguments.get("reason") or "ended by hand"))
         done = f"{history.n_good} of {self.budget} spectra measured"
         if history.n_good >= self.budget and not history.wishes:
-            return True, str(End(Kind.BUDGET, done))
+            return True, str(RunEnd(EndKind.BUDGET, done))
         if not (history.pending or history.wishes):
-            choosing = Choosing(self.patches, self.strategy, history)
+            choosing = Selection(self.patches, self.strategy, history)
             if not choosing.available.any():
                 within = " within reach" if history.out_of_reach.any() else ""
-                return True, str(End(Kind.PIXELS, f"{within}{choosing.crowded}"))
+                return True, str(RunEnd(EndKind.PIXELS, f"{within}{choosing.crowded}"))
         if isinstance(self._learner, Stopping):
             started = time.perf_counter()
             why = self._learner.enough(self._observed(history))
             self._asked += time.perf_counter() - started  # it may have trained
             if why is not None:
-                return True, str(End(Kind.STRATEGY, why))
+                return True, str(RunEnd(EndKind.STRATEGY, why))
         return False, done
 
     # ---- what is known
@@ -466,7 +466,7 @@ class Explorer:
         }
 
     @one_thread()
-    def flags(self) -> list[Flag]:
+    def flags(self) -> list[Anomaly]:
         """Return the regions that structure does not explain, the most striking first."""
         learner = self._learner
         return learner.flags(self._observed()) if isinstance(learner, Flagging) else []
@@ -477,7 +477,7 @@ class Explorer:
 
     # ---- inside
 
-    def _seeds_to_come(self, choosing: Choosing) -> list[int]:
+    def _seeds_to_come(self, choosing: Selection) -> list[int]:
         """Return the available seeds that were never decided on."""
         decisions = self._history.decisions
         wanted = min(self.strategy.n_seeds, self.budget)
@@ -498,7 +498,7 @@ class Explorer:
         left = [i for i in self._seeds if free[i] and self.patches.pixel(i) not in decided]
         return left[:wanted]
 
-    def _observed(self, history: History | None = None) -> Observed:
+    def _observed(self, history: History | None = None) -> TrainingData:
         """Return what can be learned from: good spectra of whole patches at unmasked pixels."""
         good = (history or self._history).good
         indices = self.patches.indices([o.pixel for o in good])
@@ -507,7 +507,7 @@ class Explorer:
         spectra = np.array([good[k].spectrum for k in usable]).reshape(len(usable), points)
         axes = (o.axis for o in good if o.axis is not None)
         axis = next((axis for axis in axes if len(axis) == points), None)
-        return Observed(indices[usable], spectra, axis)
+        return TrainingData(indices[usable], spectra, axis)
 
     def _with_scores(self, proposal: Proposal, scores: Scores, spectrum: NDArray) -> Proposal:
         index = self.patches.index(proposal.pixel)

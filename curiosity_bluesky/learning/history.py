@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning.masks import unpacked
+from curiosity_bluesky.learning.masks import decode_mask
 from curiosity_bluesky.learning.records import (
     BEGUN,
     OUT_OF_REACH,
     REASONS,
-    Act,
     Failure,
     Observation,
     Proposal,
-    Reach,
+    ReachableArea,
+    SteeringRequest,
 )
 from curiosity_bluesky.learning.survey import Pixel, Survey
 
@@ -52,8 +52,8 @@ class History:
         self._tried: dict[int, int] = {}
         self._wasted: dict[tuple[int | Pixel, int], int] = {}
         self._begun: dict[tuple[int | Pixel, int], int] = {}
-        self._acts: dict[int, Act] = {}
-        self._reach: dict[int, Reach] = {}
+        self._acts: dict[int, SteeringRequest] = {}
+        self._reach: dict[int, ReachableArea] = {}
         self._resumed_at = 0
 
     @property
@@ -134,21 +134,21 @@ class History:
         if failure.given_up:
             self._failed[number] = failure
 
-    def steer(self, act: Act) -> None:
+    def steer(self, act: SteeringRequest) -> None:
         """Take in what somebody asked for, see `Explorer.steer`."""
         if act.kind == "add":
             pixel = self._inside((act.arguments["row"], act.arguments["col"]))
             if self._survey.mask[pixel]:
                 raise InputError(f"pixel {pixel} is masked: nothing may be measured there")
-        if act.kind == "mask" and unpacked(act.arguments).shape != self._survey.shape:
+        if act.kind == "mask" and decode_mask(act.arguments).shape != self._survey.shape:
             raise InputError(
-                f"the mask has shape {unpacked(act.arguments).shape}, "
+                f"the mask has shape {decode_mask(act.arguments).shape}, "
                 f"the survey {self._survey.shape}"
             )
         self._changed()
         self._acts.setdefault(act.act_id, act)
 
-    def limit(self, reach: Reach) -> None:
+    def limit(self, reach: ReachableArea) -> None:
         """Take in which pixels are out of reach by now, see `Explorer.limit`."""
         if reach.out_of_reach.shape != self._survey.shape:
             raise InputError(
@@ -311,7 +311,7 @@ class History:
         """``(rows, cols)``, True where the survey or somebody said not to go."""
         masked = self._survey.mask.copy()
         for act in self.acts_of("mask"):
-            masked |= unpacked(act.arguments)
+            masked |= decode_mask(act.arguments)
         return masked
 
     @property
@@ -338,7 +338,7 @@ class History:
         """Number of the next act."""
         return max(self._acts, default=-1) + 1
 
-    def acts_of(self, kind: str) -> list[Act]:
+    def acts_of(self, kind: str) -> list[SteeringRequest]:
         """Return all acts of one kind in their order; a stop counts in its own run."""
         first = self._resumed_at if kind == "stop" else 0
         return [

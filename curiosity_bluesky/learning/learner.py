@@ -9,21 +9,21 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning.acquisition import AnyPixel
+from curiosity_bluesky.learning.acquisition import RandomPixel
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import (
-    Charging,
     Choice,
+    CostAware,
     Curiosity,
     Features,
     Flagging,
-    Leaping,
+    PendingAware,
+    PeriodicRefit,
     Predictor,
     Seeding,
     Stopping,
-    Supposing,
 )
-from curiosity_bluesky.learning.records import Flag, Observed, Reason, Scores, Training
+from curiosity_bluesky.learning.records import Anomaly, Reason, Scores, Training, TrainingData
 
 
 class ModelLearner:
@@ -78,7 +78,7 @@ class ModelLearner:
         self._features = features
         self._stopping = stopping
         self._seed = seed
-        self._learned: Observed | None = None
+        self._learned: TrainingData | None = None
         self._version = 0
         self._scores: Scores | None = None
         self._trainings: list[Training] = []
@@ -105,7 +105,7 @@ class ModelLearner:
         chosen = self._choice(np.zeros(len(allowed)), allowed, n, rng)
         return np.array([index for index, _ in chosen], dtype=np.intp)
 
-    def _learn(self, observed: Observed) -> None:
+    def _learn(self, observed: TrainingData) -> None:
         first = min(self._n_seeds, len(observed))
         known = self._learned
         if known is None or len(known) < first or not observed.starts_with(known):
@@ -132,14 +132,14 @@ class ModelLearner:
         """
         predictor, curiosity = self._predictor, self._curiosity
         follows = getattr(curiosity, "follows", curiosity is None)
-        if follows and isinstance(predictor, Leaping) and known < predictor.anew <= there:
+        if follows and isinstance(predictor, PeriodicRefit) and known < predictor.anew <= there:
             return predictor.anew
         return known + 1
 
     def _note(
         self,
         training: Training,
-        observed: Observed,
+        observed: TrainingData,
         held_out_error: float = np.nan,
         start_over: bool = False,
     ) -> None:
@@ -159,7 +159,7 @@ class ModelLearner:
             )
         )
 
-    def _error_on_last(self, observed: Observed) -> float:
+    def _error_on_last(self, observed: TrainingData) -> float:
         """Error on the newest spectrum, in units of the spread of the earlier ones."""
         earlier, newest = observed.spectra[:-1], observed.spectra[-1]
         # Points that were never recorded say nothing; nanmean would warn of them.
@@ -169,7 +169,7 @@ class ModelLearner:
         error = np.nanmean((predicted - newest) ** 2)
         return float(error / deviation) if deviation > 0 else np.nan
 
-    def score(self, observed: Observed) -> Scores | None:
+    def score(self, observed: TrainingData) -> Scores | None:
         """Learn what is new and score every candidate; None if the choice is blind."""
         if self._curiosity is None:
             return None
@@ -186,12 +186,12 @@ class ModelLearner:
         if self._curiosity is None:
             return self._choice(nothing, available, n, rng)
         if scores is None:  # nobody can be curious before there is a model
-            return AnyPixel()(nothing, available, n, rng)
+            return RandomPixel()(nothing, available, n, rng)
         return self._choice(scores.acquisition, available, n, rng)
 
     def suppose(self, pending: NDArray[np.intp]) -> None:
         """Take these candidates as measured, whatever is found there, in the next choice."""
-        if isinstance(self._choice, Supposing):
+        if isinstance(self._choice, PendingAware):
             self._choice.suppose(pending)
 
     def charge(self, seconds: NDArray | None) -> None:
@@ -202,28 +202,28 @@ class ModelLearner:
         InputError
             If the choice does not go by the acquisition.
         """
-        if self._curiosity is None or not isinstance(self._choice, Charging):
+        if self._curiosity is None or not isinstance(self._choice, CostAware):
             raise InputError(
                 "per_second is given, but this strategy does not choose by an acquisition that "
                 "could be divided by the time; leave it out, or take the strategy 'curious'"
             )
         self._choice.charge(seconds)
 
-    def enough(self, observed: Observed) -> str | None:
+    def enough(self, observed: TrainingData) -> str | None:
         """Say why no further spectrum is worth its time; None if one is, or nobody knows."""
         if self._stopping is None or len(observed) < self._n_seeds:
             return None
         self.score(observed)
         return self._stopping.enough(observed)
 
-    def flags(self, observed: Observed) -> list[Flag]:
+    def flags(self, observed: TrainingData) -> list[Anomaly]:
         """Return the regions that structure does not explain, if the curiosity knows any."""
         if not isinstance(self._curiosity, Flagging) or len(observed) < self._n_seeds:
             return []
         self.score(observed)
         return self._curiosity.flags(observed)
 
-    def predict(self, observed: Observed, indices: NDArray[np.intp] | None = None) -> NDArray:
+    def predict(self, observed: TrainingData, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Learn what is new and return spectra of some candidates, ``(candidates, points)``."""
         self._learn(observed)
         return self._predictor.predict(indices)

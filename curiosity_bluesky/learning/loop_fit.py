@@ -19,7 +19,7 @@ STARTS = [np.array([up, down, -1.8]) for up in GRID for down in GRID]
 PARAMETERS = ("offset", "slope", "amplitude", "coercive_up", "coercive_down", "log_width")
 
 
-def rising(bias: NDArray) -> NDArray[np.bool_]:
+def rising_branch(bias: NDArray) -> NDArray[np.bool_]:
     """Say at which points of a bias waveform ``(points,)`` the bias is on its way up."""
     step = np.diff(bias, prepend=bias[:1])
     # A pause goes on as before; the first step counts for the first point.
@@ -42,7 +42,7 @@ def loops(bias: NDArray, parameters: NDArray) -> NDArray:
         spectra, slope in these per V, coercive biases in V, logarithm of the width in V.
     """
     offset, slope, amplitude, up, down, width = (column[:, None] for column in parameters.T)
-    coercive = np.where(rising(bias), up, down)
+    coercive = np.where(rising_branch(bias), up, down)
     return offset + slope * bias + amplitude * np.tanh((bias - coercive) / np.exp(width))
 
 
@@ -63,7 +63,7 @@ def fit_loop(bias: NDArray, spectrum: NDArray) -> NDArray:
         ``(6,)``, see `PARAMETERS`.
     """
     known = np.isfinite(spectrum)
-    upwards, reach = rising(bias)[known], float(np.abs(bias).max()) or 1.0
+    upwards, reach = rising_branch(bias)[known], float(np.abs(bias).max()) or 1.0
     volts, measured = bias[known] / reach, spectrum[known]
     size = float(np.abs(measured).max()) or 1.0
 

@@ -13,15 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from curiosity_bluesky.errors import InputError
 
 
-def packed(mask: ArrayLike) -> dict[str, Any]:
+def encode_mask(mask: ArrayLike) -> dict[str, Any]:
     """Return a mask ``(rows, cols)`` as the arguments of an act, JSON-ready."""
     array = np.asarray(mask, bool)
     bits = base64.b64encode(zlib.compress(np.packbits(array).tobytes()))
     return {"shape": list(array.shape), "bits": bits.decode()}
 
 
-def unpacked(arguments: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Return the mask ``(rows, cols)`` that `packed` wrote.
+def decode_mask(arguments: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Return the mask ``(rows, cols)`` that `encode_mask` wrote.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.survey import Pixel, Survey
 
 if TYPE_CHECKING:
-    from curiosity_bluesky.learning.prior_run import Earlier
+    from curiosity_bluesky.learning.prior_run import PriorRun
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Patches:
     survey: Survey
     size: int
     truth: NDArray | None = None
-    earlier: Earlier | None = None
+    earlier: PriorRun | None = None
 
     def __post_init__(self) -> None:
         rows, cols = self.survey.shape

@@ -19,7 +19,7 @@ SAME_AXIS = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Earlier:
+class PriorRun:
     """What was measured in an earlier run.
 
     Parameters
@@ -45,9 +45,9 @@ class Earlier:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def first(self, n: int) -> Earlier:
+    def first(self, n: int) -> PriorRun:
         """Return it with only the first `n` spectra."""
-        return Earlier(self.uid, self.survey, self.pixels[:n], self.spectra[:n], self.axis)
+        return PriorRun(self.uid, self.survey, self.pixels[:n], self.spectra[:n], self.axis)
 
     def check_survey(self, survey: Survey) -> None:
         """Make sure that a survey can be compared with that of the earlier run.

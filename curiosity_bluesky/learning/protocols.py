@@ -15,7 +15,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from curiosity_bluesky.learning.records import Flag, Observed, Reason, Scores, Training
+from curiosity_bluesky.learning.records import Anomaly, Reason, Scores, Training, TrainingData
 
 EpochHook = Callable[[str, int, int], None]
 """Called as ``hook(model, epoch, epochs)`` after every epoch; it may raise to end it."""
@@ -44,11 +44,11 @@ class Seeding(Protocol):
 class Predictor(Protocol):
     """Learns the spectrum of a patch."""
 
-    def start(self, observed: Observed) -> Training:
+    def start(self, observed: TrainingData) -> Training:
         """Forget everything and learn from these observations."""
         ...
 
-    def update(self, observed: Observed) -> Training:
+    def update(self, observed: TrainingData) -> Training:
         """Learn on, from these observations, of which the last one is new."""
         ...
 
@@ -58,7 +58,7 @@ class Predictor(Protocol):
 
 
 @runtime_checkable
-class Leaping(Protocol):
+class PeriodicRefit(Protocol):
     """A predictor that now and then learns from all spectra, whatever it knew before."""
 
     @property
@@ -70,7 +70,7 @@ class Leaping(Protocol):
 class LatentPredictor(Predictor, Protocol):
     """A predictor that curiosity can ask how wrong it is and what looks alike to it."""
 
-    def errors(self, observed: Observed) -> NDArray:
+    def errors(self, observed: TrainingData) -> NDArray:
         """How wrong it is at each of these observations, ``(n,)``."""
         ...
 
@@ -82,15 +82,15 @@ class LatentPredictor(Predictor, Protocol):
 class Curiosity(Protocol):
     """Says what each candidate would teach, from what the predictor knows."""
 
-    def start(self, observed: Observed) -> float:
+    def start(self, observed: TrainingData) -> float:
         """Learn, after the predictor's first training; return the loss, NaN for none."""
         ...
 
-    def update(self, observed: Observed) -> float:
+    def update(self, observed: TrainingData) -> float:
         """Learn on, after the predictor's update; return the loss, NaN for none."""
         ...
 
-    def scores(self, observed: Observed) -> Scores:
+    def scores(self, observed: TrainingData) -> Scores:
         """Score every candidate; asked once for each state of the model."""
         ...
 
@@ -112,7 +112,7 @@ class ErrorModel(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Terms:
+class AcquisitionTerms:
     """What an acquisition may weigh, ``(candidates,)`` each."""
 
     error: NDArray
@@ -125,7 +125,7 @@ class Terms:
 class Acquisition(Protocol):
     """Weighs the terms into the map that is maximised."""
 
-    def __call__(self, terms: Terms) -> tuple[NDArray, float]:
+    def __call__(self, terms: AcquisitionTerms) -> tuple[NDArray, float]:
         """Return the map and the share of the novelty in it."""
         ...
 
@@ -144,7 +144,7 @@ class Choice(Protocol):
 class Stopping(Protocol):
     """A learner, or a part of one, that can tell when to stop."""
 
-    def enough(self, observed: Observed) -> str | None:
+    def enough(self, observed: TrainingData) -> str | None:
         """Say why no further spectrum is worth its time; None if one is."""
         ...
 
@@ -153,13 +153,13 @@ class Stopping(Protocol):
 class Flagging(Protocol):
     """A learner, or its curiosity, that can tell where structure does not explain the spectra."""
 
-    def flags(self, observed: Observed) -> list[Flag]:
+    def flags(self, observed: TrainingData) -> list[Anomaly]:
         """Return the regions worth a closer look, the most striking first."""
         ...
 
 
 @runtime_checkable
-class Supposing(Protocol):
+class PendingAware(Protocol):
     """A learner, or its choice, that heeds what is under way."""
 
     def suppose(self, pending: NDArray[np.intp]) -> None:
@@ -168,7 +168,7 @@ class Supposing(Protocol):
 
 
 @runtime_checkable
-class Charging(Protocol):
+class CostAware(Protocol):
     """A learner, or its choice, that weighs what a candidate teaches against what it costs."""
 
     def charge(self, seconds: NDArray | None) -> None:
@@ -183,7 +183,7 @@ class Learner(Protocol):
         """Return the first candidates to measure, at most `n`."""
         ...
 
-    def score(self, observed: Observed) -> Scores | None:
+    def score(self, observed: TrainingData) -> Scores | None:
         """Learn what is new and score every candidate; None if the choice is blind."""
         ...
 
@@ -193,7 +193,7 @@ class Learner(Protocol):
         """Return the next candidates with their reasons."""
         ...
 
-    def predict(self, observed: Observed, indices: NDArray[np.intp] | None = None) -> NDArray:
+    def predict(self, observed: TrainingData, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Learn what is new; spectra of some candidates (default all), ``(candidates, points)``."""
         ...
 

@@ -139,7 +139,7 @@ OUT_OF_REACH = "out of reach"
 
 
 @dataclass(frozen=True, eq=False)
-class Reach:
+class ReachableArea:
     """Which pixels the tip cannot be sent to now, since the sample has drifted.
 
     Parameters
@@ -158,12 +158,12 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class Resumption:
+class ResumeMarker:
     """The run was broken off here; another one goes on with it."""
 
 
 @dataclass(frozen=True)
-class Act:
+class SteeringRequest:
     """What somebody asked for in the middle of a run.
 
     Parameters
@@ -223,7 +223,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Flag:
+class Anomaly:
     """A region whose spectra structure does not explain: worth a closer look.
 
     Parameters
@@ -269,7 +269,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
+class TrainingData:
     """The observations that a model learns from, in their canonical order.
 
     Parameters
@@ -289,11 +289,11 @@ class Observed:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def first(self, n: int) -> Observed:
+    def first(self, n: int) -> TrainingData:
         """Return the first `n` of them."""
-        return Observed(self.indices[:n], self.spectra[:n], self.axis)
+        return TrainingData(self.indices[:n], self.spectra[:n], self.axis)
 
-    def starts_with(self, other: Observed) -> bool:
+    def starts_with(self, other: TrainingData) -> bool:
         """Say whether `other` is the beginning of this, number for number."""
         n = len(other)
         return (

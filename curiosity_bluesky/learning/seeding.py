@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from sklearn.cluster import KMeans
 
-from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel, principal_components
+from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs, principal_components
 from curiosity_bluesky.learning.protocols import Features
 
 
@@ -63,7 +63,7 @@ class RepresentativeSeeding:
         Principal components of the patches at most.
     """
 
-    inputs: Inputs
+    inputs: KernelInputs
     pool: NDArray[np.intp]
     components: int = 12
 

@@ -8,17 +8,17 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from curiosity_bluesky.learning.density_limit import Crowding
+from curiosity_bluesky.learning.density_limit import DensityLimit
 from curiosity_bluesky.learning.history import History
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.protocols import Charging, Learner, Supposing
+from curiosity_bluesky.learning.protocols import CostAware, Learner, PendingAware
 from curiosity_bluesky.learning.records import Reason, Scores
 from curiosity_bluesky.learning.strategy import Strategy
 from curiosity_bluesky.learning.survey import Pixel
 from curiosity_bluesky.learning.travel import short_path, travel
 
 
-class Choosing:
+class Selection:
     """One round of proposals: each that is chosen takes its pixel, and its dose, from the next.
 
     Parameters
@@ -42,7 +42,7 @@ class Choosing:
         self._pending = [proposal.pixel for proposal in history.pending]
         limit = strategy.max_per_area
         taken = [] if limit is None else [*history.doses, *self._pending]
-        self._crowding = Crowding(patches.survey, limit, taken)
+        self._crowding = DensityLimit(patches.survey, limit, taken)
         barred = history.masked | history.out_of_reach | self._crowding.full
         self.available: NDArray[np.bool_] = patches.allowed & ~patches.flatten(barred)
         taken_already = patches.indices(history.taken)
@@ -78,11 +78,11 @@ class Choosing:
         together = self._strategy.max_per_area is None and self._strategy.per_second is None
         start, picked = self._tip, []
         while len(picked) < n and self.available.any():
-            if isinstance(learner, Supposing):
+            if isinstance(learner, PendingAware):
                 indices = map(self._patches.index, self._pending)
                 known = [index for index in indices if index is not None]
                 learner.suppose(np.array(known, dtype=np.intp))
-            if isinstance(learner, Charging) and self._strategy.per_second is not None:
+            if isinstance(learner, CostAware) and self._strategy.per_second is not None:
                 learner.charge(self._seconds(*self._strategy.per_second))
             chosen = learner.choose(scores, self.available, n if together else 1, rng)
             for index, _ in chosen:

@@ -147,11 +147,11 @@ class Strategy:
         return list(_all())
 
     @property
-    def takes_earlier(self) -> bool:
+    def supports_warm_start(self) -> bool:
         """Whether its predictor can start from an earlier run."""
         return False
 
-    def random_twin(self) -> Strategy | None:
+    def random_baseline(self) -> Strategy | None:
         """Return random pixels with the same predictor, which the choice has to beat.
 
         None where there is no such strategy.

@@ -27,7 +27,7 @@ def one_thread() -> Iterator[None]:
     """
     import torch  # here, since it takes seconds, and most commands do not learn
 
-    give_back_what_is_large()
+    return_large_arrays()
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -45,7 +45,7 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def settle_for_one_thread() -> None:
+def use_one_thread() -> None:
     """Use one thread for good, in a process where several explorers learn at the same time.
 
     `one_thread` alone does not do there: the first that is done would give the others back as
@@ -53,13 +53,13 @@ def settle_for_one_thread() -> None:
     """
     import torch
 
-    give_back_what_is_large()
+    return_large_arrays()
     torch.set_num_threads(1)
     _controller().limit(limits=1)
 
 
 @cache
-def give_back_what_is_large() -> None:
+def return_large_arrays() -> None:
     """Have malloc give the memory of large arrays back to the system as soon as they are freed.
 
     By default the GNU C library raises the size from which it does, to 32 MiB, with each large
@@ -72,7 +72,7 @@ def give_back_what_is_large() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MAPPED)
 
 
-def give_back_what_is_free() -> None:
+def return_free_memory() -> None:
     """Have malloc give the system what it keeps of memory that nothing uses, in all its heaps.
 
     The documents of a run pass through a dozen threads as text and as arrays of less than

@@ -11,10 +11,10 @@ from curiosity_bluesky.utils.lazy import lazy_names
 if TYPE_CHECKING:
     from curiosity_bluesky.plans.plan import curiosity_plan as curiosity_plan
     from curiosity_bluesky.plans.plan import explore as explore
-    from curiosity_bluesky.plans.run_loop import Course as Course
+    from curiosity_bluesky.plans.run_loop import RunSettings as RunSettings
 
 _MODULES = {
-    "Course": "run_loop",
+    "RunSettings": "run_loop",
     "curiosity_plan": "plan",
     "explore": "plan",
 }

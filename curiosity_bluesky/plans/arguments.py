@@ -14,7 +14,7 @@ import numpy as np
 
 from curiosity_bluesky.documents.names import check_metadata
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.utils.validation import FEW, number, shown, whole
+from curiosity_bluesky.utils.validation import FEW, number, shown, whole_number
 
 _TEXTS = ("strategy", "resume", "warm_start", "agent", "agent_lost")
 _COUNTS = {"num_points": 1, "lookahead": 0, "resurvey_every": 0}
@@ -47,9 +47,9 @@ def check(given: Mapping[str, Any]) -> None:
             raise InputError(f"{name} is {shown(given[name])}; expected True or False")
     for name, least in _COUNTS.items():
         if given[name] is not None:
-            whole(name, given[name], least, FEW)
+            whole_number(name, given[name], least, FEW)
     if given["seed"] is not None:
-        whole("seed", given["seed"])
+        whole_number("seed", given["seed"])
     number("agent_patience", given["agent_patience"], open_low=True, what="seconds")
     for name, what in (("warm_gate", "a distance"), ("resurvey_minutes", "minutes")):
         if given[name] is not None:

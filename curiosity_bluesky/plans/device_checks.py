@@ -10,20 +10,20 @@ from bluesky.protocols import Movable, Readable, Triggerable
 from bluesky.utils import MsgGenerator
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.documents import Record
+from curiosity_bluesky.documents import PlanReadable
 from curiosity_bluesky.documents.names import (
-    Described,
+    DeviceDescription,
     check_start,
     check_stream,
 )
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.plans.readings import (
-    answers,
+    call_devices,
     check_real,
     metadata_of_engine,
     values,
 )
-from curiosity_bluesky.plans.stream_assets import standing_for
+from curiosity_bluesky.plans.stream_assets import with_stream_assets
 
 __all__ = ["check_devices", "check_engine", "check_start"]
 
@@ -61,17 +61,17 @@ def check_devices(
                     f"{getattr(device, 'name', device)} is given twice, as {other} and as {role}; "
                     "give each device once: where the motors are is recorded in any case"
                 )
-    devices = [*detectors, x, y, standing_for(imager)]
+    devices = [*detectors, x, y, with_stream_assets(imager)]
     kinds = "describe", "read_configuration", "describe_configuration"
     # Only Readable: it has no configuration. What has no trigger is measured by reading it.
     questions = [getattr(device, kind, dict) for kind in kinds for device in devices]
     questions += [d.read if isinstance(d, Triggerable) else dict for d in detectors]
-    found = yield from answers(questions)
+    found = yield from call_devices(questions)
     n = len(devices)
     for detector, keys, reading in zip(detectors, found, found[3 * n :], strict=False):
         check_real(detector, keys or {}, values(reading))
     described = [
-        Described(
+        DeviceDescription(
             device.name,
             keys or {},
             # Without the answer to one of them nothing can be said of the other.
@@ -89,8 +89,8 @@ def check_devices(
     check_stream(documents.SURVEY, described[-1:], [_recorded("limits", mask)])
 
 
-def _recorded(name: str, values: Mapping[str, Any]) -> Described:
-    return Described(name, Record(name, values).describe())
+def _recorded(name: str, values: Mapping[str, Any]) -> DeviceDescription:
+    return DeviceDescription(name, PlanReadable(name, values).describe())
 
 
 def _hints_of(device: Any) -> Mapping[str, Any]:

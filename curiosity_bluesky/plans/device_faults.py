@@ -70,7 +70,7 @@ class _Outcome:
             raise error if self._status is None else FailedStatus(self._status) from error
 
 
-class Refused(Exception):
+class PositionRefused(Exception):
     """Somebody said not to go there."""
 
 
@@ -110,7 +110,7 @@ class _Forgiving:
     def _begun(self, start: Callable[[], Status]) -> _Outcome:
         def unless_refused() -> Status:
             if (why := self._refusal()) is not None:
-                raise Refused(why)
+                raise PositionRefused(why)
             return start()
 
         self.outcome = _Outcome(unless_refused)
@@ -127,7 +127,7 @@ class _Forgiving:
         return None
 
 
-class Setting(_Forgiving):
+class GuardedSet(_Forgiving):
     """A move to a target (um; or what else the device understands) that may fail."""
 
     def __init__(
@@ -145,7 +145,7 @@ class Setting(_Forgiving):
         return bps.abs_set(self, self.target, group=group)  # pyright: ignore[reportArgumentType]
 
 
-class Triggering(_Forgiving):
+class GuardedTrigger(_Forgiving):
     """A measurement that may fail."""
 
     def trigger(self) -> _Outcome:
@@ -157,8 +157,8 @@ class Triggering(_Forgiving):
         return bps.trigger(self, group=group)  # pyright: ignore[reportArgumentType]
 
 
-def together(
-    jobs: Sequence[Setting | Triggering], timeout: float | None
+def wait_for_all(
+    jobs: Sequence[GuardedSet | GuardedTrigger], timeout: float | None
 ) -> MsgGenerator[str | None]:
     """Start moves or measurements together and wait; say what failed, None if nothing did.
 
@@ -187,13 +187,13 @@ def together(
     return "; ".join(failed) or None
 
 
-def failures(jobs: Sequence[Setting | Triggering]) -> list[str]:
+def failures(jobs: Sequence[GuardedSet | GuardedTrigger]) -> list[str]:
     """Say what failed so far, the last time that each was started."""
     errors = [(job.name, job.outcome.failure()) for job in jobs if job.outcome is not None]
     return [f"{name}: {in_words(error)}" for name, error in errors if error]
 
 
-def unfinished(jobs: Sequence[Setting | Triggering]) -> str | None:
+def unfinished(jobs: Sequence[GuardedSet | GuardedTrigger]) -> str | None:
     """Say what keeps the next step from being taken; None if all of these steps succeeded.
 
     Where a pause has messages repeated, the RunEngine goes on whatever became of a step.
@@ -204,7 +204,7 @@ def unfinished(jobs: Sequence[Setting | Triggering]) -> str | None:
     return "; ".join(failures(jobs)) or None
 
 
-def give_up(jobs: Sequence[Setting | Triggering]) -> MsgGenerator[None]:
+def give_up(jobs: Sequence[GuardedSet | GuardedTrigger]) -> MsgGenerator[None]:
     """Stop what was started, and have no pause repeat it.
 
     Repeated, it might be late again; and the plan, which has gone on, would be thrown a
@@ -226,7 +226,7 @@ def _stopped(job: _Forgiving) -> MsgGenerator[None]:
 
 def in_words(error: BaseException) -> str:
     """Return what a device raised as one line."""
-    if isinstance(error, Refused):
+    if isinstance(error, PositionRefused):
         return str(error)
     cause = error.__cause__ if isinstance(error, FailedStatus) and error.__cause__ else error
     said = " ".join(str(cause).split())

@@ -20,8 +20,13 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import OUT_OF_REACH, Proposal, Survey
 from curiosity_bluesky.plans import device_faults, safety, stubs
 from curiosity_bluesky.plans.registration import Registration, register
-from curiosity_bluesky.plans.stream_assets import standing_for
-from curiosity_bluesky.plans.time_budget import SHORTEST, longer, points_between, stated
+from curiosity_bluesky.plans.stream_assets import with_stream_assets
+from curiosity_bluesky.plans.time_budget import (
+    SHORTEST,
+    next_interval,
+    points_between,
+    stated_seconds,
+)
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -39,7 +44,7 @@ _SHORT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Fix:
+class DriftSample:
     """A drift (um) that was measured, in seconds since the first survey."""
 
     seconds: float
@@ -48,7 +53,7 @@ class Fix:
 
 
 @dataclass
-class Tracker:
+class DriftTracker:
     """Knows where the survey's pixels are by now.
 
     The sample was at (0, 0) when the first survey was taken. Each re-survey that is trusted is
@@ -83,7 +88,7 @@ class Tracker:
     tip: Movable | None = None
     number: int = 0
     """Re-surveys so far."""
-    fixes: list[Fix] = field(default_factory=lambda: [Fix(0.0, 0.0, 0.0)])
+    fixes: list[DriftSample] = field(default_factory=lambda: [DriftSample(0.0, 0.0, 0.0)])
     """What was measured in this run."""
     points: int = 0
     """Points that were visited since a re-survey was last tried."""
@@ -118,9 +123,9 @@ class Tracker:
     # ---- the first survey, here or in the run that is resumed
 
     def look(self, mask: NDArray | None, timeout: float | None = None) -> MsgGenerator[Survey]:
-        """Take the first survey, as `stubs.look` does."""
+        """Take the first survey, as `stubs.take_survey` does."""
         began = self.clock()
-        survey = yield from stubs.look(self.imager, mask, timeout)
+        survey = yield from stubs.take_survey(self.imager, mask, timeout)
         self._origin = self._middle(began)
         return survey
 
@@ -146,7 +151,7 @@ class Tracker:
                         self._out = np.asarray(data[documents.OUT_OF_REACH], bool)
                     if data["trusted"]:
                         x, y = float(data["drift_x"]), float(data["drift_y"])
-                        self.fixes.append(Fix(seconds, x, y))
+                        self.fixes.append(DriftSample(seconds, x, y))
         # By the clock on the wall, whatever clock the run goes by.
         self._tried = (seconds or 0.0) + max(0.0, time.time() - when)
         self._origin = self.clock() - self._tried
@@ -182,7 +187,7 @@ class Tracker:
         """
         if not self.on:
             return (proposal.x, proposal.y), None
-        spectrum = max((stated(detector) or 0.0 for detector in detectors), default=0.0)
+        spectrum = max((stated_seconds(detector) or 0.0 for detector in detectors), default=0.0)
         dx, dy = self.drift(self.seconds + spectrum / 2)
         target = proposal.x + dx, proposal.y + dy
         for motor, position in zip((self.x, self.y), target, strict=True):
@@ -246,7 +251,7 @@ class Tracker:
         n_decisions
             How many decisions there are.
         timeout, retries, retry_wait
-            As for `curiosity_plan`; a slow imager has more time, see `stubs.patience`.
+            As for `curiosity_plan`; a slow imager has more time, see `stubs.survey_timeout`.
         """
         image = when = None
         # Without any fix there is nothing to extrapolate: it is as blind as it was before.
@@ -278,7 +283,7 @@ class Tracker:
         """Keep the interval; but what never works is not to be tried with each point."""
         self._in_vain += 1
         if self._in_vain >= _IN_VAIN:
-            self._share = longer(self._share)
+            self._share = next_interval(self._share)
         self._now = self.blind
 
     def _taken(
@@ -286,13 +291,13 @@ class Tracker:
     ) -> MsgGenerator[tuple[Mapping[str, NDArray] | None, str | None]]:
         """Take an image; return it, or say what failed."""
         # Each time, since a pause lifts the tip.
-        failed = yield from safety.lower(self.tip, timeout)
+        failed = yield from safety.lower_tip(self.tip, timeout)
         if failed:
             return None, failed
         if isinstance(self.imager, Triggerable):
-            allowed = stubs.patience(self.imager, timeout)
-            failed = yield from device_faults.together(
-                [device_faults.Triggering(self.imager)], allowed
+            allowed = stubs.survey_timeout(self.imager, timeout)
+            failed = yield from device_faults.wait_for_all(
+                [device_faults.GuardedTrigger(self.imager)], allowed
             )
             if failed:
                 return None, failed
@@ -333,11 +338,16 @@ class Tracker:
             found = Registration(*expected, np.nan, 0.0, False)
         self.number += 1
         if found.trusted:
-            self.fixes = [*([] if self._stale else self.fixes), Fix(when, found.dx, found.dy)]
+            self.fixes = [
+                *([] if self._stale else self.fixes),
+                DriftSample(when, found.dx, found.dy),
+            ]
             off = np.array([found.dx - expected[0], found.dy - expected[1]]) / steps
             # The first re-survey of a run: how fast it drifts was not known, or hours ago.
             surprised = len(self.fixes) > 2 and float(np.hypot(*off)) > _SURPRISE
-            self._share = max(SHORTEST, self._share / 2) if surprised else longer(self._share)
+            self._share = (
+                max(SHORTEST, self._share / 2) if surprised else next_interval(self._share)
+            )
             self._stale = self.blind = False
             self._in_vain = 0
         else:
@@ -359,7 +369,9 @@ class Tracker:
         }
         record = documents.drift_record(values, out)
         try:
-            yield from stubs.gathered(documents.DRIFT, [standing_for(self.imager), record])
+            yield from stubs.read_into_event(
+                documents.DRIFT, [with_stream_assets(self.imager), record]
+            )
         except device_faults.NOT_OURS:
             raise
         except Exception as error:  # it could be read a moment ago
@@ -404,7 +416,7 @@ class Tracker:
 
     def _middle(self, began: float) -> float:
         """Return the middle of a scan that has just ended (s on the clock)."""
-        now, seconds = self.clock(), stated(self.imager)
+        now, seconds = self.clock(), stated_seconds(self.imager)
         # A pause may have had it repeated: what it takes tells more than when it began.
         return now - seconds / 2 if seconds else (began + now) / 2
 

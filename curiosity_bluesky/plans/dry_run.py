@@ -11,14 +11,14 @@ from typing import Any
 from curiosity_bluesky.agent import Agent
 from curiosity_bluesky.learning import Explorer, Proposal, Survey
 from curiosity_bluesky.plans.hints import say_before
-from curiosity_bluesky.plans.time_budget import Costs, Pace, spectra_in
+from curiosity_bluesky.plans.time_budget import DeviceTimes, TimeEstimate, spectra_in
 from curiosity_bluesky.utils.display import Console, Table
 
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Outline:
+class DryRunReport:
     """Limits, planned seeds and times of a run that has not begun.
 
     Parameters
@@ -56,7 +56,7 @@ class Outline:
         tip: Any = None,
         resurvey: tuple[int, float] = (0, 0.0),
         time_budget: float | None = None,
-    ) -> Outline:
+    ) -> DryRunReport:
         """Work out what an agent would have measured first.
 
         Parameters
@@ -78,7 +78,7 @@ class Outline:
             If the survey does not fit the strategy.
         """
         assert agent.strategy is not None and agent.seed is not None
-        costs = Costs.of(detectors, x, y, imager, tip)
+        costs = DeviceTimes.of(detectors, x, y, imager, tip)
         if time_budget is not None and survey is not None and agent.strategy.budget is None:
             most = spectra_in(time_budget, costs, survey, agent.strategy, resurvey)
             agent.strategy = agent.strategy.replace(budget=most)
@@ -98,7 +98,7 @@ class Outline:
         times = {"survey": None if resumed else costs.survey, "planned": None, "all": None}
         left, batch = max(0, (budget or 0) - n_observed), agent.strategy.batch
         if survey is not None and planned is not None:
-            pace = Pace(costs, survey, batch, time.monotonic(), *resurvey)
+            pace = TimeEstimate(costs, survey, batch, time.monotonic(), *resurvey)
             times |= {
                 "planned": pace.ahead(planned, len(planned)),
                 "all": pace.ahead(planned, left),
@@ -106,7 +106,7 @@ class Outline:
         if times["all"] is not None:
             times["all"] += times["survey"] or 0.0
         limits = _limits(x, y, survey)
-        return Outline(agent.strategy.name, budget, n_observed, limits, planned, times)
+        return DryRunReport(agent.strategy.name, budget, n_observed, limits, planned, times)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it JSON-ready."""
@@ -133,7 +133,7 @@ def _limits(x: Any, y: Any, survey: Survey | None) -> dict[str, tuple[Range | No
     return found
 
 
-def printed(outline: Outline) -> str:
+def format_report(outline: DryRunReport) -> str:
     """Return an outline in words."""
     table = Table(show_header=False, title="nothing moves: this is what the run would do")
     table.add_column(style="bold", no_wrap=True)

@@ -18,20 +18,27 @@ from bluesky.utils import MsgGenerator, RequestAbort
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent import Agent, CuriosityAgent
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Act, Earlier, Explorer, Strategy, Survey, withheld_pixels
+from curiosity_bluesky.learning import (
+    Explorer,
+    PriorRun,
+    SteeringRequest,
+    Strategy,
+    Survey,
+    withheld_pixels,
+)
 from curiosity_bluesky.plans import arguments, device_checks, readings, safety, stubs
-from curiosity_bluesky.plans.dry_run import Outline, printed
+from curiosity_bluesky.plans.dry_run import DryRunReport, format_report
 from curiosity_bluesky.plans.hints import say_before
-from curiosity_bluesky.plans.progress import Stretch
-from curiosity_bluesky.plans.resume import Past
-from curiosity_bluesky.plans.run_loop import Course, Run, fill
-from curiosity_bluesky.plans.simulators import here, rehearsed
+from curiosity_bluesky.plans.progress import VisitCount
+from curiosity_bluesky.plans.resume import InterruptedRun
+from curiosity_bluesky.plans.run_loop import RunSettings, RunState, run_points
+from curiosity_bluesky.plans.simulators import run_inquiry, simulate_messages
 from curiosity_bluesky.plans.steering import Steering, steer
-from curiosity_bluesky.plans.time_budget import Costs, spectra_in
+from curiosity_bluesky.plans.time_budget import DeviceTimes, spectra_in
 
 if TYPE_CHECKING:
-    from curiosity_bluesky.agent.remote.remote_agent import RemoteExplorer
-    from curiosity_bluesky.plans.warm_start import Warm
+    from curiosity_bluesky.agent.remote.remote_agent import RemoteAgent
+    from curiosity_bluesky.plans.warm_start import WarmStart
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -203,7 +210,7 @@ def curiosity_plan(
     }
     steering = steer if steering is None else steering
     past = warm = None
-    answered = yield from readings.answered()
+    answered = yield from readings.is_executed()
     if resume is not None:
         refused = [name for name, value in given.items() if value is not None]
         if refused:
@@ -228,10 +235,10 @@ def curiosity_plan(
         if max_per_area is not None:
             wanted["max_per_area"] = max_per_area
         if per_second:
-            wanted["per_second"] = _rates(Costs.of(detectors, x, y, imager, tip))
+            wanted["per_second"] = _rates(DeviceTimes.of(detectors, x, y, imager, tip))
         chosen = Strategy.named(strategy or DEFAULT_STRATEGY, **wanted)
         warm = _warm(chosen, warm_start, warm_gate, catalog)
-    course = Course(
+    course = RunSettings(
         lookahead=lookahead or 0,
         retries=retries,
         retry_wait=retry_wait,
@@ -256,8 +263,8 @@ def curiosity_plan(
         if answered:
             yield from device_checks.check_engine(md or {})
         outlined = _outlined(one, detectors, x, y, imager, allowed, course, past, num_points, tip)
-        outline = (yield from outlined) if answered else here(outlined)
-        print(printed(outline))
+        outline = (yield from outlined) if answered else run_inquiry(outlined)
+        print(format_report(outline))
         return outline
     return (
         yield from explore(
@@ -275,13 +282,13 @@ def explore(
     imager: Readable,
     mask: np.ndarray | None = None,
     *,
-    course: Course | None = None,
+    course: RunSettings | None = None,
     md: dict | None = None,
-    past: Past | None = None,
+    past: InterruptedRun | None = None,
     num_points: int | None = None,
     steering: Steering | None = None,
     tip: Movable | None = None,
-    warm: "Warm | None" = None,
+    warm: "WarmStart | None" = None,
 ) -> MsgGenerator[str]:
     """`curiosity_plan` with an agent of one's own, which must know its strategy and seed.
 
@@ -293,14 +300,14 @@ def explore(
     if agent.strategy is None or agent.seed is None:
         raise InputError("give the agent a strategy and a seed: CuriosityAgent(name, seed)")
     steering = steer if steering is None else steering
-    run = Run(agent, detectors, x, y, imager, course or Course(), steering, tip)
-    if not (yield from readings.answered()):
+    run = RunState(agent, detectors, x, y, imager, course or RunSettings(), steering, tip)
+    if not (yield from readings.is_executed()):
         # An agent of its own: the given one may have a run before it still.
         earlier = None if past is None else past.earlier
         twin = CuriosityAgent(agent.strategy, agent.seed, earlier=earlier)
         devices = detectors, x, y, imager
-        outline = here(_outlined(twin, *devices, mask, run.course, past, num_points, tip))
-        return (yield from rehearsed(outline, *devices, tip))
+        outline = run_inquiry(_outlined(twin, *devices, mask, run.course, past, num_points, tip))
+        return (yield from simulate_messages(outline, *devices, tip))
 
     strategy = agent.strategy
     # What a run starts from is looked up anew for each, and said in its start document.
@@ -310,7 +317,7 @@ def explore(
         began = time.monotonic()
         md_warm: dict[str, Any] = {}
         if past is None:
-            failed = yield from safety.lower(tip, run.course.timeout)
+            failed = yield from safety.lower_tip(tip, run.course.timeout)
             if failed:
                 raise RuntimeError(
                     f"the tip could not be lowered for the survey ({failed}); nothing was measured"
@@ -319,7 +326,7 @@ def explore(
             survey = _withheld(survey, run.course.withhold)
             run.points_given = run.course.time_budget is None or run.strategy.budget is not None
             if run.course.time_budget is not None and not run.points_given:
-                costs = Costs.of(detectors, x, y, imager, tip)
+                costs = DeviceTimes.of(detectors, x, y, imager, tip)
                 resurvey = run.course.resurvey_every, run.course.resurvey_minutes
                 limit = run.course.time_budget
                 most = spectra_in(limit, costs, survey, run.strategy, resurvey)
@@ -334,7 +341,7 @@ def explore(
             closed = None  # what was known where the last run that was closed had ended
             for k, documents_of_one in enumerate(past.runs):
                 if k and k == past.closed:
-                    closed = Stretch.begun(agent.explorer)
+                    closed = VisitCount.begun(agent.explorer)
                 for name, doc in documents_of_one:
                     agent(name, doc)
             outstanding = yield from stubs.call_in_thread(agent.outstanding)
@@ -345,7 +352,7 @@ def explore(
             run.broken_off = {
                 p.decision_id: explorer.broken_off(p.decision_id) for p in run.pending
             }
-            run.stretch = Stretch.of(past, closed, explorer)
+            run.stretch = VisitCount.of(past, closed, explorer)
             survey = explorer.survey
             run.tracker.recall(past.documents)
             run.points_given = num_points is not None or not past.estimated
@@ -363,7 +370,9 @@ def explore(
         start = _start_document(run, survey, {**md_warm, **(md or {})}, past)
         device_checks.check_start(start)
         yield from device_checks.check_devices(detectors, x, y, imager)  # the image is known by now
-        inner = stubs.in_a_run(fill(run, survey, past), start, lambda: run.trouble, run.opened)
+        inner = stubs.in_a_run(
+            run_points(run, survey, past), start, lambda: run.trouble, run.opened
+        )
         return (yield from _heard_by(agent, inner))
 
     def cancelled_at_the_end() -> MsgGenerator[str]:
@@ -382,9 +391,7 @@ def explore(
         yield from safety.check_bias(detectors, imager, run.course.max_bias)
         if past is None:
             yield from safety.check_area(imager, run.strategy.patch_size, mask, x, y)
-        return (
-            yield from safety.lifted_at_the_end(cancelled_at_the_end(), tip, run.course.timeout)
-        )
+        return (yield from safety.lift_finally(cancelled_at_the_end(), tip, run.course.timeout))
 
     staged = [*detectors, x, y, imager, *([] if tip is None else [tip])]
     return (yield from bpp.stage_wrapper(checked(), staged))
@@ -408,7 +415,7 @@ def _heard_by(agent: Agent, plan: MsgGenerator[str]) -> MsgGenerator[str]:
     return (yield from bpp.contingency_wrapper(plan, except_plan=failed, else_plan=done))
 
 
-def _rates(costs: Costs) -> tuple[float, float]:
+def _rates(costs: DeviceTimes) -> tuple[float, float]:
     """Return what a spectrum costs (s) and how fast the tip travels (um/s)."""
     dwell, speed = costs.dwell, costs.speed
     if dwell is None or speed is None:
@@ -421,10 +428,10 @@ def _rates(costs: Costs) -> tuple[float, float]:
 
 
 def _start_document(
-    run: Run, survey: Survey, md: dict[str, Any], past: Past | None
+    run: RunState, survey: Survey, md: dict[str, Any], past: InterruptedRun | None
 ) -> dict[str, Any]:
     # One dimension for each motor, as in the plans of bluesky, for what draws or tabulates.
-    dimensions = [(stubs.fields(motor), documents.PRIMARY) for motor in (run.x, run.y)]
+    dimensions = [(stubs.position_keys(motor), documents.PRIMARY) for motor in (run.x, run.y)]
     return {
         **({} if past is None else past.metadata),
         "plan_name": "curiosity_plan",
@@ -453,7 +460,7 @@ def _start_document(
     }
 
 
-def _limits(run: Run) -> dict[str, Any]:
+def _limits(run: RunState) -> dict[str, Any]:
     """Return what the run was held to, as far as it was."""
     estimated = run.course.time_budget is not None and not run.points_given
     limits = {
@@ -470,13 +477,13 @@ def _withheld(survey: Survey, withhold: float) -> Survey:
     return Survey(survey.channels, survey.x, survey.y, masked)
 
 
-def _fetched(uid: str, catalog: str | None) -> Past:
+def _fetched(uid: str, catalog: str | None) -> InterruptedRun:
     """Fetch the documents of a run from where runs are."""
     from curiosity_bluesky.catalog import connect  # slow to import, and only needed here
-    from curiosity_bluesky.plans.warm_start import past_of
+    from curiosity_bluesky.plans.warm_start import fetch_interrupted
 
     with connect(catalog, create=False) as runs:
-        return past_of(runs, uid)
+        return fetch_interrupted(runs, uid)
 
 
 def _remote(
@@ -485,35 +492,35 @@ def _remote(
     patience: float,
     strategy: Strategy,
     seed: int,
-    earlier: Earlier | None,
-) -> "RemoteExplorer":
+    earlier: PriorRun | None,
+) -> "RemoteAgent":
     """Return what asks an agent elsewhere."""
     try:
         from curiosity_bluesky.agent.remote.remote_agent import (  # seldom needed
             FALLBACK,
-            RemoteExplorer,
+            RemoteAgent,
         )
     except ModuleNotFoundError as error:
         raise InputError(
             f"an agent elsewhere needs {error.name}: pip install curiosity-bluesky[remote]"
         ) from None
     fallback = None if lost == "pause" else lost or FALLBACK
-    return RemoteExplorer(
+    return RemoteAgent(
         address, strategy, seed, fallback=fallback, patience=patience, earlier=earlier
     )
 
 
 def _warm(
     strategy: Strategy, asked: str | None, gate: float | None, catalog: str | None
-) -> "Warm | None":
+) -> "WarmStart | None":
     """Return what the run is to start from, None for nothing."""
     if asked is None:
         if gate is not None:
             raise InputError("warm_gate is given without warm_start; give warm_start='similar'")
         return None
-    from curiosity_bluesky.plans.warm_start import Warm  # slow to import, and seldom needed
+    from curiosity_bluesky.plans.warm_start import WarmStart  # slow to import, and seldom needed
 
-    warm = Warm(asked, catalog, gate)
+    warm = WarmStart(asked, catalog, gate)
     warm.check(strategy)
     return warm
 
@@ -525,18 +532,18 @@ def _outlined(
     y: Movable,
     imager: Readable,
     mask: np.ndarray | None,
-    course: Course,
-    past: Past | None,
+    course: RunSettings,
+    past: InterruptedRun | None,
     num_points: int | None,
     tip: Movable | None,
-) -> MsgGenerator[Outline]:
+) -> MsgGenerator[DryRunReport]:
     """Work out what a run would do, or say why it would not."""
     assert agent.strategy is not None
     yield from device_checks.check_devices(detectors, x, y, imager)
     yield from safety.check_bias(detectors, imager, course.max_bias)
     if past is None:
         yield from safety.check_area(imager, agent.strategy.patch_size, mask, x, y)
-        survey = yield from stubs.last_look(imager, mask)
+        survey = yield from stubs.last_survey(imager, mask)
         if survey is not None:
             survey = _withheld(survey, course.withhold)
     else:
@@ -547,10 +554,10 @@ def _outlined(
         if num_points is not None:
             wanted = explorer.strategy.replace(budget=num_points)
             about = {"strategy": wanted.name, "parameters": wanted.parameters}
-            explorer.steer(Act(explorer.n_acts, "set", about))
+            explorer.steer(SteeringRequest(explorer.n_acts, "set", about))
     return (
         yield from stubs.call_in_thread(
-            Outline.of, agent, survey, detectors, x, y, imager, tip,
+            DryRunReport.of, agent, survey, detectors, x, y, imager, tip,
             (course.resurvey_every, course.resurvey_minutes), course.time_budget,
         )
     )  # fmt: skip

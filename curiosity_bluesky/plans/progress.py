@@ -8,13 +8,13 @@ from curiosity_bluesky.documents import Translator
 from curiosity_bluesky.learning import (
     BEGUN,
     OUT_OF_REACH,
-    Act,
     Explorer,
     Failure,
     Observation,
+    SteeringRequest,
     Strategy,
 )
-from curiosity_bluesky.plans.resume import Past
+from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.steering import MASKED
 
 CROWDED = "max_per_area: "
@@ -26,7 +26,7 @@ _NO_FAULT = (MASKED, CROWDED, NOT_GOOD, OUT_OF_REACH)
 
 
 @dataclass
-class Stretch:
+class VisitCount:
     """Visits and failures since the last run of a lineage that was closed, or since the first.
 
     Parameters
@@ -60,15 +60,15 @@ class Stretch:
     last: str = ""
 
     @staticmethod
-    def begun(explorer: Explorer) -> Stretch:
+    def begun(explorer: Explorer) -> VisitCount:
         """Return the beginning of one, with what the runs before have left."""
         added = sum(proposal.reason == "manual" for proposal in explorer.pending)
         most = int(explorer.patches.allowed.sum())
         before, wishes = explorer.n_observed, len(explorer.wishes) + added
-        return Stretch(explorer.strategy, most, before, wishes, explorer.budget)
+        return VisitCount(explorer.strategy, most, before, wishes, explorer.budget)
 
     @staticmethod
-    def of(past: Past, closed: Stretch | None, now: Explorer) -> Stretch:
+    def of(past: InterruptedRun, closed: VisitCount | None, now: Explorer) -> VisitCount:
         """Return the one that a run goes on with.
 
         Parameters
@@ -76,20 +76,20 @@ class Stretch:
         past
             The runs before.
         closed
-            What began where the last of them that was closed had ended, see `Past.closed`; None:
-            none was, or no other came after it.
+            What began where the last of them that was closed had ended, see
+            `InterruptedRun.closed`; None: none was, or no other came after it.
         now
             What is known now.
         """
         if past.closed == len(past.runs):
-            return Stretch.begun(now)
+            return VisitCount.begun(now)
         if closed is None:
             most = int(now.patches.allowed.sum())
-            closed = Stretch(past.strategy, most, budget=past.strategy.budget or most)
+            closed = VisitCount(past.strategy, most, budget=past.strategy.budget or most)
         closed.replay(past)
         return closed
 
-    def replay(self, past: Past) -> None:
+    def replay(self, past: InterruptedRun) -> None:
         """Take in the documents of the runs that were killed."""
         translate = Translator()
         given_up: set[int] = set()
@@ -98,14 +98,14 @@ class Stretch:
                 for item in translate(name, doc):
                     if k < past.closed:
                         continue
-                    if isinstance(item, Act):
+                    if isinstance(item, SteeringRequest):
                         self.act(item)
                     elif isinstance(item, Observation):
                         self._observed(item)
                     elif isinstance(item, Failure) and item.reason != BEGUN:
                         self._failed(item, given_up)
 
-    def act(self, act: Act) -> None:
+    def act(self, act: SteeringRequest) -> None:
         """Know what somebody asked for."""
         self.wishes += act.kind == "add"
         if act.kind == "set":

@@ -23,7 +23,7 @@ from curiosity_bluesky.documents.spectra import (
 from curiosity_bluesky.errors import InputError
 
 
-def answer(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
+def call_device(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
     """Ask a device something; it may answer at once (ophyd) or be awaited (ophyd-async)."""
     [found] = yield from _asked([question])
     if isinstance(found, Exception):
@@ -31,7 +31,7 @@ def answer(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
     return found
 
 
-def answers(
+def call_devices(
     questions: Sequence[Callable[[], Any]],
 ) -> MsgGenerator[list[Mapping[str, Any] | None]]:
     """Ask devices several things by one message, each of them once.
@@ -62,7 +62,7 @@ def _asked(
 
 def configuration(device: Any) -> MsgGenerator[dict[str, Any]]:
     """Return the values of a device's configuration by data key; no message "read" is sent."""
-    return values((yield from answer(device.read_configuration)))
+    return values((yield from call_device(device.read_configuration)))
 
 
 def values(reading: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def values(reading: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: signal["value"] for key, signal in (reading or {}).items()}
 
 
-def answered() -> MsgGenerator[bool]:
+def is_executed() -> MsgGenerator[bool]:
     """Say whether a RunEngine answers the messages, or a simulator only looks at them.
 
     A RunEngine answers this one always, also where a pause falls just then: it takes no time,
@@ -125,7 +125,7 @@ def read(device: Readable) -> MsgGenerator[dict[str, Any]]:
     # A message that a pause interrupts is repeated, but its answer never reaches the plan.
     reading = yield from bps.read(device)
     while reading is None:
-        if not (yield from answered()):
+        if not (yield from is_executed()):
             raise InputError(
                 f"no RunEngine reads {device.name}: the plan depends on its readings, so it cannot "
                 "be simulated without a RunEngine; curiosity_plan(..., dry_run=True) shows what "
@@ -135,7 +135,7 @@ def read(device: Readable) -> MsgGenerator[dict[str, Any]]:
     return values(reading)
 
 
-class Spectra:
+class SpectrumReader:
     """Knows which data keys of the detectors are the spectrum, and whether a reading fits them.
 
     Channels are the 1-D arrays of numbers with two points or more that a detector reads, or those
@@ -187,7 +187,7 @@ class Spectra:
     def _settle(self, readings: Sequence[Mapping[str, Any]]) -> MsgGenerator[None]:
         channels: dict[str, int] = {}
         for detector, read in zip(self._detectors, readings, strict=True):
-            described = yield from answer(detector.describe)
+            described = yield from call_device(detector.describe)
             expected = {k for k, about in described.items() if about.get("external") != "STREAM:"}
             if odd := sorted(expected ^ set(read)):
                 raise InputError(

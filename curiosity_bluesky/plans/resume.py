@@ -8,14 +8,14 @@ from typing import Any
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Earlier, Strategy
-from curiosity_bluesky.utils.validation import number, whole
+from curiosity_bluesky.learning import PriorRun, Strategy
+from curiosity_bluesky.utils.validation import number, whole_number
 
 Document = tuple[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Past:
+class InterruptedRun:
     """The documents of a run and of those that it went on with, the oldest first.
 
     Parameters
@@ -27,10 +27,10 @@ class Past:
     """
 
     runs: Sequence[Sequence[Document]]
-    earlier: Earlier | None = None
+    earlier: PriorRun | None = None
 
     @staticmethod
-    def of(runs: Iterable[Sequence[Document]]) -> Past:
+    def of(runs: Iterable[Sequence[Document]]) -> InterruptedRun:
         """Make sure that a run can be resumed.
 
         Raises
@@ -39,7 +39,7 @@ class Past:
             If it was not made by `curiosity_plan`, if its start document says what no run can
             have, or if it ended before its survey was written.
         """
-        past = Past(list(runs))
+        past = InterruptedRun(list(runs))
         try:
             # Each complains where it is of another kind.
             _ = past.strategy, past.withhold, past.lookahead, past.resurvey
@@ -99,13 +99,13 @@ class Past:
     @property
     def lookahead(self) -> int:
         """How many points ahead it decided."""
-        return whole(documents.LOOKAHEAD, self.start.get(documents.LOOKAHEAD, 0))
+        return whole_number(documents.LOOKAHEAD, self.start.get(documents.LOOKAHEAD, 0))
 
     @property
     def resurvey(self) -> tuple[int, float]:
         """After how many points and after how many minutes it took the survey anew."""
         start = self.start
-        every = whole(documents.RESURVEY_EVERY, start.get(documents.RESURVEY_EVERY, 0))
+        every = whole_number(documents.RESURVEY_EVERY, start.get(documents.RESURVEY_EVERY, 0))
         minutes = start.get(documents.RESURVEY_MINUTES, 0.0)
         return every, number(documents.RESURVEY_MINUTES, minutes, what="minutes")
 

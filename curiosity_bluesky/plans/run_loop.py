@@ -17,27 +17,27 @@ from bluesky.protocols import Movable, Readable
 from bluesky.utils import MsgGenerator
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.agent import Agent, AgentAway, Decided
-from curiosity_bluesky.catalog.journal import overfull
-from curiosity_bluesky.documents import Record
-from curiosity_bluesky.learning import BEGUN, Act, Explorer, Proposal, Strategy, Survey
-from curiosity_bluesky.learning.density_limit import Crowding
+from curiosity_bluesky.agent import Agent, AgentUnreachable, DecisionResult
+from curiosity_bluesky.catalog.journal import describe_backlog
+from curiosity_bluesky.documents import PlanReadable
+from curiosity_bluesky.learning import BEGUN, Explorer, Proposal, SteeringRequest, Strategy, Survey
+from curiosity_bluesky.learning.density_limit import DensityLimit
 from curiosity_bluesky.learning.survey import Pixel
 from curiosity_bluesky.plans import safety, stubs
-from curiosity_bluesky.plans.drift import Tracker
-from curiosity_bluesky.plans.progress import CROWDED, NOT_GOOD, Stretch
-from curiosity_bluesky.plans.readings import Spectra
-from curiosity_bluesky.plans.resume import Past
+from curiosity_bluesky.plans.drift import DriftTracker
+from curiosity_bluesky.plans.progress import CROWDED, NOT_GOOD, VisitCount
+from curiosity_bluesky.plans.readings import SpectrumReader
+from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.steering import VETOED, Steering
-from curiosity_bluesky.plans.time_budget import Costs, Pace
-from curiosity_bluesky.utils.run_end import End, Kind
-from curiosity_bluesky.utils.validation import FEW, number, whole
+from curiosity_bluesky.plans.time_budget import DeviceTimes, TimeEstimate
+from curiosity_bluesky.utils.run_end import EndKind, RunEnd
+from curiosity_bluesky.utils.validation import FEW, number, whole_number
 
 logger = logging.getLogger("curiosity_bluesky")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class RunSettings:
     """How a run is driven, whatever it learns.
 
     Parameters
@@ -92,7 +92,7 @@ class Course:
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
-            name: whole(name, getattr(self, name), least, FEW)
+            name: whole_number(name, getattr(self, name), least, FEW)
             for name, least in (
                 ("lookahead", 0), ("retries", 0), ("max_failures", 1), ("maps_every", 0),
                 ("resurvey_every", 0),
@@ -113,7 +113,7 @@ class Course:
 
 
 @dataclass
-class Run:
+class RunState:
     """What the parts of the plan share, and where it is.
 
     Parameters
@@ -133,7 +133,7 @@ class Run:
     x: Movable
     y: Movable
     imager: Readable
-    course: Course
+    course: RunSettings
     steering: Steering
     tip: Movable | None = None
     current: Strategy = field(init=False)
@@ -152,23 +152,23 @@ class Run:
     most: int = 0
     """Pixels that can be measured."""
     mapped: int = 0
-    trouble: End | None = None
+    trouble: RunEnd | None = None
     """What the plan paused for, so that somebody looks at it."""
-    ahead: stubs.Work[Decided] | None = None
+    ahead: stubs.BackgroundCall[DecisionResult] | None = None
     """The decision under way."""
     budget: int = 0
-    pace: Pace = field(init=False)
+    pace: TimeEstimate = field(init=False)
     """How long it takes, and what is left."""
     survey: Survey = field(init=False)
     doses: list[Pixel] = field(default_factory=list)
     """Where the sample took a spectrum so far."""
     tolerance: tuple[float, float] = (np.inf, np.inf)
-    ended: End | None = None
-    tracker: Tracker = field(init=False)
+    ended: RunEnd | None = None
+    tracker: DriftTracker = field(init=False)
     """Knows where the survey's pixels are by now."""
-    spectra: Spectra = field(init=False)
+    spectra: SpectrumReader = field(init=False)
     """Knows what the spectra before were like."""
-    stretch: Stretch | None = None
+    stretch: VisitCount | None = None
     """Visits and failures, those of the killed runs that this one goes on with, too."""
     uid: str = ""
     """Of its documents; "" until it is open, and where no RunEngine answers."""
@@ -178,10 +178,10 @@ class Run:
         self.uid = uid or ""
 
     def __post_init__(self) -> None:
-        self.spectra = Spectra(self.detectors)
+        self.spectra = SpectrumReader(self.detectors)
         every, minutes = self.course.resurvey_every, self.course.resurvey_minutes
         devices = self.x, self.y, self.imager
-        self.tracker = Tracker(*devices, every, minutes, self.course.clock, self.tip)
+        self.tracker = DriftTracker(*devices, every, minutes, self.course.clock, self.tip)
 
     @property
     def strategy(self) -> Strategy:
@@ -199,13 +199,15 @@ class Run:
         """Know the survey, and let the scientist steer from now on; `began` as `time.monotonic`."""
         self.survey = survey = explorer.survey
         self.doses = explorer.doses
-        costs = Costs.of(self.detectors, self.x, self.y, self.imager, self.tip)
+        costs = DeviceTimes.of(self.detectors, self.x, self.y, self.imager, self.tip)
         every, minutes = self.course.resurvey_every, self.course.resurvey_minutes
-        self.pace = Pace(costs, explorer.reach, explorer.strategy.batch, began, every, minutes)
+        self.pace = TimeEstimate(
+            costs, explorer.reach, explorer.strategy.batch, began, every, minutes
+        )
         self.current = explorer.strategy
         self.n_decisions = self.mapped = len(explorer.decisions)
         self.n_measured = explorer.n_observed
-        self.stretch = self.stretch or Stretch.begun(explorer)
+        self.stretch = self.stretch or VisitCount.begun(explorer)
         if self.course.attended:  # somebody looked after each pause that these had led to
             self.stretch.in_a_row %= self.course.max_failures
         self.most = int(explorer.patches.allowed.sum())
@@ -235,7 +237,7 @@ class Run:
     def crowded(self, proposal: Proposal) -> str | None:
         """Say so if there are spectra enough round a proposal; None if there may be one more."""
         limit = self.current.max_per_area
-        if limit is None or not Crowding(self.survey, limit, self.doses).full[proposal.pixel]:
+        if limit is None or not DensityLimit(self.survey, limit, self.doses).full[proposal.pixel]:
             return None
         return (
             f"{CROWDED}{limit[0]} spectra within {limit[1]:g} um of each other are allowed, "
@@ -249,7 +251,7 @@ class Run:
             self.doses.append(proposal.pixel)
         return why
 
-    def spent(self) -> End | None:
+    def spent(self) -> RunEnd | None:
         """Say so if the sample was visited as often as it may be, whatever came of it.
 
         It does not depend on what was learned: what nobody understands must not go on and on.
@@ -261,15 +263,15 @@ class Run:
             return None
         budget = self.current.budget or self.budget
         if self.n_measured >= budget:
-            return End(Kind.BUDGET, f"{self.n_measured} of {budget} spectra measured")
-        return End(
-            Kind.VISITS,
+            return RunEnd(EndKind.BUDGET, f"{self.n_measured} of {budget} spectra measured")
+        return RunEnd(
+            EndKind.VISITS,
             f"the sample was measured {visits} times for {asked} spectra, as often "
             f"as {self.course.retries} retries allow, and {self.n_measured - before} of them "
             "were good enough; look at the instrument, and at what min_quality asks for",
         )
 
-    def late(self) -> End | None:
+    def late(self) -> RunEnd | None:
         """Say so if the next point would not be done in time; None if there is time for it."""
         if self.course.time_budget is None:
             return None
@@ -278,12 +280,14 @@ class Run:
             needed += self.pace.costs.survey or 0.0
         if self.pace.elapsed + needed <= self.course.time_budget:
             return None
-        return End(Kind.TIME, f"{self.course.time_budget:g} s leave no time for another point")
+        return RunEnd(
+            EndKind.TIME, f"{self.course.time_budget:g} s leave no time for another point"
+        )
 
 
-def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
+def run_points(run: RunState, survey: Survey, past: InterruptedRun | None) -> MsgGenerator[str]:
     """Fill an open run: survey, decisions and spectra, trainings and maps; say why it ended."""
-    mask = Record(
+    mask = PlanReadable(
         "limits",
         {documents.MASK: survey.mask.astype("|u1")},
         {documents.MASK: "yx"},
@@ -307,19 +311,19 @@ def fill(run: Run, survey: Survey, past: Past | None) -> MsgGenerator[str]:
         elif run.ahead is not None:
             yield from _decided(run)
     run.steering.close()
-    yield from safety.lift(run.tip, run.course.timeout)
+    yield from safety.lift_tip(run.tip, run.course.timeout)
     if run.ahead is not None:  # of no use any more, but it may be training, and did train
-        with contextlib.suppress(AgentAway):
+        with contextlib.suppress(AgentUnreachable):
             yield from _save_trainings((yield from run.ahead.result()).trainings)
     maps = yield from stubs.call_in_thread(run.agent.maps)
     yield from _save_trainings((yield from stubs.call_in_thread(run.agent.take_trainings)))
     yield from _save_maps(maps)
     for flag in (yield from stubs.call_in_thread(run.agent.flags)):
-        yield from stubs.save(documents.FLAGS, [Record("flag", documents.flag_values(flag))])
+        yield from stubs.save(documents.FLAGS, [PlanReadable("flag", documents.flag_values(flag))])
     return str(run.ended)
 
 
-def _in_trouble(run: Run, kind: Kind, what: str, then: str) -> MsgGenerator[None]:
+def _in_trouble(run: RunState, kind: EndKind, what: str, then: str) -> MsgGenerator[None]:
     """Pause, so that somebody sees to it; where nobody can, end the run.
 
     Parameters
@@ -331,27 +335,27 @@ def _in_trouble(run: Run, kind: Kind, what: str, then: str) -> MsgGenerator[None
     then
         What to do before ``RE.resume()``, and what that does.
     """
-    end = End(kind, what)
-    keeps = "" if kind is Kind.DISK else " and keeps everything"
+    end = RunEnd(kind, what)
+    keeps = "" if kind is EndKind.DISK else " and keeps everything"
     if not run.course.attended:
         logger.error("%s. The run ends%s", what, keeps)
         run.ended = end
         return
     logger.error("%s. The plan pauses: %s; RE.stop() ends the run%s", what, then, keeps)
     run.trouble = end
-    yield from safety.lift(run.tip, run.course.timeout)
+    yield from safety.lift_tip(run.tip, run.course.timeout)
     yield from bps.pause()
     run.trouble = None
 
 
-def _journalled(run: Run) -> MsgGenerator[None]:
+def _journalled(run: RunState) -> MsgGenerator[None]:
     """Pause while the disk of the journal takes no documents, and too many wait in memory."""
-    while run.ended is None and (why := overfull(run.uid)):
-        yield from _in_trouble(run, Kind.DISK, why, "make room there, then RE.resume() goes on")
+    while run.ended is None and (why := describe_backlog(run.uid)):
+        yield from _in_trouble(run, EndKind.DISK, why, "make room there, then RE.resume() goes on")
         yield from _steered(run)
 
 
-def _resurveyed(run: Run, survey: Survey) -> MsgGenerator[None]:
+def _resurveyed(run: RunState, survey: Survey) -> MsgGenerator[None]:
     """Take the survey anew if it is time to; the tip comes back with the next point.
 
     While nobody knows where the sample is, the plan pauses before each attempt but the first.
@@ -368,7 +372,7 @@ def _resurveyed(run: Run, survey: Survey) -> MsgGenerator[None]:
         if run.ended is not None or not run.tracker.blind:
             return
         yield from _in_trouble(
-            run, Kind.DRIFT,
+            run, EndKind.DRIFT,
             f"nobody has seen for {run.tracker.unseen / 60:.3g} minutes where the sample "
             "drifted, and the survey could not be taken again, or does not show the same",
             "look at the instrument, then RE.resume() takes the survey again",
@@ -379,7 +383,7 @@ def _resurveyed(run: Run, survey: Survey) -> MsgGenerator[None]:
         run.ended = run.ended or run.late()
 
 
-def _asked(run: Run) -> stubs.Work[Decided]:
+def _asked(run: RunState) -> stubs.BackgroundCall[DecisionResult]:
     """Begin the next decision, in a thread."""
     every = run.course.maps_every
     due = bool(every) and run.n_decisions // every > run.mapped // every
@@ -387,10 +391,10 @@ def _asked(run: Run) -> stubs.Work[Decided]:
     decide = functools.partial(
         run.agent.decide, run.current.batch, lookahead=run.course.lookahead, maps=due
     )
-    return stubs.Work(decide)
+    return stubs.BackgroundCall(decide)
 
 
-def _decided(run: Run) -> MsgGenerator[None]:
+def _decided(run: RunState) -> MsgGenerator[None]:
     """Wait for the decision under way and write it, before the tip moves.
 
     There is none where the agent is away and the scientist asks for something meanwhile: that
@@ -401,10 +405,10 @@ def _decided(run: Run) -> MsgGenerator[None]:
         try:
             decided = yield from run.ahead.result()
             break
-        except AgentAway as error:
+        except AgentUnreachable as error:
             away = str(error)
         then = "see to the agent, then RE.resume() asks it again"
-        yield from _in_trouble(run, Kind.AGENT, away, then)
+        yield from _in_trouble(run, EndKind.AGENT, away, then)
         if run.ended is not None:
             run.ahead = None
             return
@@ -421,27 +425,27 @@ def _decided(run: Run) -> MsgGenerator[None]:
     run.n_decisions += len(decided.proposals)
     run.pending.extend(decided.proposals)
     if not run.pending:
-        end = None if decided.reason is None else End.read(decided.reason)
+        end = None if decided.reason is None else RunEnd.read(decided.reason)
         run.ended = None if _more_time(run, end) else end
     if not run.pending and run.ended is None:
         yield from _given_up(run)
 
 
-def _more_time(run: Run, end: End | None) -> bool:
+def _more_time(run: RunState, end: RunEnd | None) -> bool:
     """Have more spectra measured where the budget was only what the time seemed to allow."""
     budget, each = run.current.budget, run.pace.seconds_per_point
     if run.course.time_budget is None or run.points_given or budget is None or not each:
         return False
     more = int((run.course.time_budget - run.pace.elapsed) / each)
     more = min(more, run.most - budget)
-    if end is None or end.kind is not Kind.BUDGET or more < 1:
+    if end is None or end.kind is not EndKind.BUDGET or more < 1:
         return False
     run.raised = budget + more
     run.steering.budget(run.raised)
     return True
 
 
-def _given_up(run: Run) -> MsgGenerator[None]:
+def _given_up(run: RunState) -> MsgGenerator[None]:
     """Give up what the explorer waits for and nobody measures any more, or it waits for ever.
 
     So it is where somebody asks for a better quality than a spectrum has, and where a pause
@@ -451,7 +455,7 @@ def _given_up(run: Run) -> MsgGenerator[None]:
         yield from _save_failure(proposal, 0, NOT_GOOD, given_up=True, barred=True)
 
 
-def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
+def _measured(run: RunState, proposal: Proposal) -> MsgGenerator[None]:
     """Measure a pixel, as often as it takes; pause when too many failed in a row."""
     run.steering.propose([proposal, *run.pending])
     run.tracker.points += 1
@@ -459,7 +463,7 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
     assert stretch is not None
     first, quality = run.attempts.get(proposal.decision_id, (0, None))
     if quality is not None:  # the run before ended between a bad spectrum and saying so
-        failed = stubs.too_bad(quality, run.current.min_quality)
+        failed = stubs.quality_problem(quality, run.current.min_quality)
         last = first > run.course.retries or run.crowded(proposal) is not None
         doses = run.broken_off.pop(proposal.decision_id, 1)
         yield from _save_failure(proposal, first - 1, failed or "", last, barred=last, doses=doses)
@@ -472,7 +476,7 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             return
         if (spent := run.spent()) is not None:
             logger.log(
-                logging.ERROR if spent.kind is Kind.VISITS else logging.INFO,
+                logging.ERROR if spent.kind is EndKind.VISITS else logging.INFO,
                 "%s. The run ends", spent,
             )  # fmt: skip
             run.ended = run.ended or spent
@@ -486,7 +490,7 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
         if run.current.max_per_area is not None:  # that it counts if the process is killed in it
             yield from _save_failure(proposal, attempt, BEGUN, False, doses=prior + 1)
         started, taken = time.monotonic(), len(run.doses)
-        failed = yield from stubs.visit(
+        failed = yield from stubs.measure_point(
             proposal, run.detectors, run.x, run.y,
             attempt=attempt, min_quality=run.current.min_quality,
             timeout=run.course.timeout, tolerance=run.tolerance,
@@ -498,7 +502,7 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
             stretch.visited.add((proposal.decision_id, attempt))
         seconds, wasted = time.monotonic() - started, len(run.doses) - taken + prior
         run.pace.point(proposal)
-        yield from safety.lift(run.tip, run.course.timeout)
+        yield from safety.lift_tip(run.tip, run.course.timeout)
         if failed is None:
             stretch.in_a_row = 0
             run.n_measured += 1
@@ -519,7 +523,7 @@ def _measured(run: Run, proposal: Proposal) -> MsgGenerator[None]:
     yield from _looked_at(run)
 
 
-def _looked_at(run: Run) -> MsgGenerator[None]:
+def _looked_at(run: RunState) -> MsgGenerator[None]:
     """Pause, or end, where too many points failed in a row."""
     assert run.stretch is not None
     n = run.stretch.in_a_row
@@ -528,11 +532,11 @@ def _looked_at(run: Run) -> MsgGenerator[None]:
     run.stretch.in_a_row = 0
     what = f"{n} points failed in a row, the last one with: {run.stretch.last}"
     then = "look at the instrument, then RE.resume() goes on"
-    yield from _in_trouble(run, Kind.FAILURES, what, then)
+    yield from _in_trouble(run, EndKind.FAILURES, what, then)
 
 
 def _refused(
-    run: Run, proposal: Proposal, attempt: int, why: str | None, doses: int = 0
+    run: RunState, proposal: Proposal, attempt: int, why: str | None, doses: int = 0
 ) -> MsgGenerator[bool]:
     """Say whether a pixel must not be measured; the record then says why, too."""
     if why is None:
@@ -544,23 +548,23 @@ def _refused(
     return True
 
 
-def _steered(run: Run) -> MsgGenerator[None]:
+def _steered(run: RunState) -> MsgGenerator[None]:
     """Write what the scientist asked for, and do of it what is the plan's to do."""
     run.steering.propose(run.pending)
     if run.steering.waiting and run.ahead is not None:
         # It was begun without them, so in the record it has to come before them.
         yield from _decided(run)
     for act in run.steering.take():
-        values = documents.act_values(act, run.n_decisions)
-        yield from stubs.save(documents.STEERING, [Record("steering", values)])
+        values = documents.steering_values(act, run.n_decisions)
+        yield from stubs.save(documents.STEERING, [PlanReadable("steering", values)])
         _obeyed(run, act)
 
 
-def _obeyed(run: Run, act: Act) -> None:
+def _obeyed(run: RunState, act: SteeringRequest) -> None:
     assert run.stretch is not None
     run.stretch.act(act)
     if act.kind == "stop":
-        run.ended = End(Kind.MANUAL, act.arguments["reason"] or "ended by hand")
+        run.ended = RunEnd(EndKind.MANUAL, act.arguments["reason"] or "ended by hand")
     elif act.kind == "set":
         wanted = Strategy.named(act.arguments["strategy"], **act.arguments["parameters"])
         # Whoever says how many spectra there are to be is not to be outbid by the clock.
@@ -572,7 +576,7 @@ def _obeyed(run: Run, act: Act) -> None:
 
 
 def _save_decision(proposal: Proposal) -> MsgGenerator[None]:
-    decision = Record("decision", documents.decision_values(proposal))
+    decision = PlanReadable("decision", documents.decision_values(proposal))
     yield from stubs.save(documents.DECISIONS, [decision])
 
 
@@ -586,17 +590,17 @@ def _save_failure(
     doses: int = 0,
 ) -> MsgGenerator[None]:
     values = documents.failure_values(proposal, attempt, reason, given_up, barred, seconds, doses)
-    yield from stubs.save(documents.FAILURES, [Record("failure", values)])
+    yield from stubs.save(documents.FAILURES, [PlanReadable("failure", values)])
 
 
 def _save_trainings(trainings: Sequence[Any]) -> MsgGenerator[None]:
     for training in trainings:
-        record = Record("training", documents.training_values(training))
+        record = PlanReadable("training", documents.training_values(training))
         yield from stubs.save(documents.LEARNING, [record])
 
 
 def _save_maps(maps: Mapping[str, np.ndarray]) -> MsgGenerator[None]:
     if any(np.isfinite(values).any() for values in maps.values()):
         arrays = {name: values.astype("<f4") for name, values in maps.items()}
-        record = Record("maps", arrays, dict.fromkeys(arrays, "yx"))
+        record = PlanReadable("maps", arrays, dict.fromkeys(arrays, "yx"))
         yield from stubs.save(documents.MAPS, [record])

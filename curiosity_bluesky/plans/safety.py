@@ -51,7 +51,7 @@ def check_bias(
         asked = getattr(detector, "describe_configuration", None)
         if asked is None:  # only Readable: it has nothing to say of itself
             continue
-        described = yield from stubs.answer(asked)
+        described = yield from stubs.call_device(asked)
         values = yield from stubs.configuration(detector)
         for key, about in described.items():
             scale = _VOLTS.get(about.get("units") or "")
@@ -101,25 +101,23 @@ def check_area(
     yield from stubs.check_reach(Survey({"": blank}, **axes, mask=~reach), x, y)
 
 
-def lower(tip: Movable | None, timeout: float) -> MsgGenerator[str | None]:
+def lower_tip(tip: Movable | None, timeout: float) -> MsgGenerator[str | None]:
     """Bring the tip to the sample and wait for it; say what failed, None if nothing did."""
     if tip is None:
         return None
-    return (yield from device_faults.together([device_faults.Setting(tip, DOWN)], timeout))
+    return (yield from device_faults.wait_for_all([device_faults.GuardedSet(tip, DOWN)], timeout))
 
 
-def lift(tip: Movable | None, timeout: float) -> MsgGenerator[None]:
+def lift_tip(tip: Movable | None, timeout: float) -> MsgGenerator[None]:
     """Take the tip off the sample; where it fails, say so and go on: the next move will not."""
     if tip is not None:
-        failed = yield from device_faults.together([device_faults.Setting(tip, UP)], timeout)
+        failed = yield from device_faults.wait_for_all([device_faults.GuardedSet(tip, UP)], timeout)
         if failed:
             logger.error("the tip may still be on the sample: %s", failed)
 
 
-def lifted_at_the_end(
-    plan: MsgGenerator[Any], tip: Movable | None, timeout: float
-) -> MsgGenerator[Any]:
+def lift_finally(plan: MsgGenerator[Any], tip: Movable | None, timeout: float) -> MsgGenerator[Any]:
     """Leave the tip lifted when the plan ends, also by an error, RE.stop() or RE.abort()."""
     if tip is None:
         return (yield from plan)
-    return (yield from bpp.finalize_wrapper(plan, lambda: lift(tip, timeout)))
+    return (yield from bpp.finalize_wrapper(plan, lambda: lift_tip(tip, timeout)))

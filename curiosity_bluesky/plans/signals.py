@@ -20,15 +20,15 @@ from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted, TransitionError  # pyright: ignore[reportPrivateImportUsage]
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.utils.run_end import End, Kind
+from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 
 logger = logging.getLogger("curiosity_bluesky")
 
 _REASONS = {
-    name: End(kind, text)
+    name: RunEnd(kind, text)
     for name, kind, text in (
-        ("SIGTERM", Kind.SIGTERM, "the process was told to end"),
-        ("SIGHUP", Kind.SIGHUP, "the terminal was closed"),
+        ("SIGTERM", EndKind.SIGTERM, "the process was told to end"),
+        ("SIGHUP", EndKind.SIGHUP, "the terminal was closed"),
     )
     if hasattr(signal, name)  # Windows has no SIGHUP
 }
@@ -37,7 +37,7 @@ AT_ONCE = 1.0
 """Signals that come within so many seconds are one: a terminal that closes may say so twice."""
 
 
-class ToldToEnd(SystemExit):
+class TerminatedBySignal(SystemExit):
     """The process was told to end, and the run has ended; exit status 128 + number of the signal.
 
     Parameters
@@ -51,7 +51,7 @@ class ToldToEnd(SystemExit):
         self.end = _REASONS[signal.Signals(signum).name]
 
 
-class OrderlyEnd:
+class SignalHandler:
     """Ends what a RunEngine does before the process ends, where SIGTERM or SIGHUP comes.
 
     As a context manager, for as long as the context lasts; see `end_in_order`.
@@ -73,7 +73,7 @@ class OrderlyEnd:
         self._broke_off = False
         self._streams = sys.stdout, sys.stderr
 
-    def __enter__(self) -> OrderlyEnd:
+    def __enter__(self) -> SignalHandler:
         # Python hands signals to the main thread, and takes handlers from no other.
         if threading.current_thread() is threading.main_thread():
             for name in _REASONS:
@@ -109,7 +109,7 @@ class OrderlyEnd:
         self._signum, self._when = signum, now
         self._streams = sys.stdout, sys.stderr
         # The RunEngine prints and flushes on its way to the stop document.
-        sys.stdout, sys.stderr = Tolerant(sys.stdout), Tolerant(sys.stderr)
+        sys.stdout, sys.stderr = ClosedStreamGuard(sys.stdout), ClosedStreamGuard(sys.stderr)
         if self._RE.state == "paused":  # at a prompt, which may never be answered any more
             self._abort()
             self._end()
@@ -141,7 +141,7 @@ class OrderlyEnd:
 
     def _abort(self) -> None:
         assert self._signum is not None
-        reason = str(ToldToEnd(self._signum).end)
+        reason = str(TerminatedBySignal(self._signum).end)
         logger.error("%s: the run ends, devices are stopped", reason)
         # It may be ending, or pausing, by itself just now: `_watch` looks again.
         with contextlib.suppress(TransitionError, RunEngineInterrupted):
@@ -163,7 +163,7 @@ class OrderlyEnd:
     def _end(self) -> NoReturn:
         """End the process, now that the run has ended."""
         assert self._signum is not None
-        told = ToldToEnd(self._signum)
+        told = TerminatedBySignal(self._signum)
         if self._last is None:
             _have_ipython_end(told)
             raise told
@@ -190,7 +190,7 @@ def _let_go_of_closed() -> None:
             os.close(nowhere)
 
 
-def _have_ipython_end(told: ToldToEnd) -> None:
+def _have_ipython_end(told: TerminatedBySignal) -> None:
     """Have IPython end after the cell: from a cell, SystemExit only comes to a warning."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None:
@@ -217,7 +217,8 @@ def end_in_order(RE: RunEngine, last: Callable[[], object] | None = None) -> Non
     last
         Where what calls the RunEngine catches every exception and lives on, as the worker of a
         Queue Server does: called, without arguments, when the run has ended, such as
-        ``catalog.close``; then the process ends at once. Default: ``RE(...)`` raises `ToldToEnd`.
+        ``catalog.close``; then the process ends at once. Default: ``RE(...)`` raises
+        `TerminatedBySignal`.
 
     Raises
     ------
@@ -233,10 +234,10 @@ def end_in_order(RE: RunEngine, last: Callable[[], object] | None = None) -> Non
     """
     if threading.current_thread() is not threading.main_thread():
         raise InputError("end_in_order was called in another thread; call it in the main thread")
-    OrderlyEnd(RE, last).__enter__()
+    SignalHandler(RE, last).__enter__()
 
 
-class Tolerant:
+class ClosedStreamGuard:
     """A stream whose closed terminal, or closed pipe, is no reason to fail.
 
     Parameters

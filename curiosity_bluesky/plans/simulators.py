@@ -17,7 +17,7 @@ from curiosity_bluesky import documents
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.plans import stubs
 from curiosity_bluesky.plans.device_faults import in_words
-from curiosity_bluesky.plans.dry_run import Outline
+from curiosity_bluesky.plans.dry_run import DryRunReport
 from curiosity_bluesky.plans.safety import DOWN, UP
 
 logger = logging.getLogger("curiosity_bluesky")
@@ -25,7 +25,7 @@ logger = logging.getLogger("curiosity_bluesky")
 T = TypeVar("T")
 
 
-def here(plan: MsgGenerator[T]) -> T:
+def run_inquiry(plan: MsgGenerator[T]) -> T:
     """Run a plan that only asks devices, and return what it returns.
 
     Where no RunEngine answers the messages, the questions are asked here instead. Nothing is
@@ -45,7 +45,7 @@ def here(plan: MsgGenerator[T]) -> T:
             elif msg.command == "wait_for":
                 response = [_awaited(question) for question in msg.args[0]]
             elif msg.command == "RE_class":
-                response = here
+                response = run_inquiry
             else:
                 raise RuntimeError(f"{msg.command!r} is no question")
     except StopIteration as end:
@@ -69,8 +69,8 @@ def _awaited(question: Callable[[], Any]) -> Any:
         return pool.submit(lambda: asyncio.run(ask())).result()
 
 
-def rehearsed(
-    outline: Outline,
+def simulate_messages(
+    outline: DryRunReport,
     detectors: Sequence[Readable],
     x: Movable,
     y: Movable,

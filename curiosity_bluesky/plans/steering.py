@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Act, Explorer, Proposal, Strategy, Survey
-from curiosity_bluesky.learning.masks import packed, unpacked
-from curiosity_bluesky.utils.validation import LARGEST, LONGEST, number, shown, whole
+from curiosity_bluesky.learning import Explorer, Proposal, SteeringRequest, Strategy, Survey
+from curiosity_bluesky.learning.masks import decode_mask, encode_mask
+from curiosity_bluesky.utils.validation import LARGEST, LONGEST, number, shown, whole_number
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -87,7 +87,7 @@ class Steering:
             raise InputError("add wants a pixel, add(row, col), or a position, add(x=..., y=...)")
         if by_pixel:
             pixel = {"row": row, "col": col}
-            self._ask("add", {key: whole(key, n, -LARGEST) for key, n in pixel.items()})
+            self._ask("add", {key: whole_number(key, n, -LARGEST) for key, n in pixel.items()})
         else:
             self._ask("add", {key: number(key, n, -LONGEST) for key, n in {"x": x, "y": y}.items()})
 
@@ -120,7 +120,7 @@ class Steering:
                     raise InputError(f"{name} is {shown(ends)}; expected from and to, in um")
                 for end in ends:
                     number(name, end, -math.inf, math.inf, what="from and to, in um")
-        self._ask("mask", packed(where) if where is not None else {"x": x, "y": y})
+        self._ask("mask", encode_mask(where) if where is not None else {"x": x, "y": y})
 
     def veto(self, row: int | None = None, col: int | None = None) -> None:
         """Do not measure what is proposed now, or what is proposed at a pixel.
@@ -211,10 +211,12 @@ class Steering:
         """Know what is proposed now, the next one first."""
         self._pending = tuple(pending)
 
-    def take(self) -> list[Act]:
+    def take(self) -> list[SteeringRequest]:
         """Return what was asked for since the last time."""
         with self._lock:
-            acts = [Act(self._next + k, *asked) for k, asked in enumerate(self._waiting)]
+            acts = [
+                SteeringRequest(self._next + k, *asked) for k, asked in enumerate(self._waiting)
+            ]
             self._next += len(acts)
             self._waiting.clear()
         return acts
@@ -273,7 +275,7 @@ class Steering:
 
     def _checked_mask(self, survey: Survey, wanted: Mapping[str, Any]) -> dict[str, Any]:
         if "bits" in wanted:
-            mask = unpacked(wanted)
+            mask = decode_mask(wanted)
         else:
             inside = [np.ones(len(axis), bool) for axis in (survey.y, survey.x)]
             for k, (name, axis) in enumerate((("y", survey.y), ("x", survey.x))):
@@ -288,7 +290,7 @@ class Steering:
         if (self._masked | mask).all():
             raise InputError("the mask leaves no pixel to measure; end the run with steer.stop()")
         self._masked = self._masked | mask
-        return packed(mask)
+        return encode_mask(mask)
 
     def _checked_veto(self, survey: Survey, wanted: Mapping[str, Any]) -> dict[str, Any]:
         if "decision_id" in wanted:
@@ -344,7 +346,7 @@ def _check_before(kind: str, wanted: Mapping[str, Any]) -> None:
 
 def _in_words(wanted: Mapping[str, Any]) -> str:
     if "bits" in wanted:
-        return f"{int(unpacked(wanted).sum())} pixels"
+        return f"{int(decode_mask(wanted).sum())} pixels"
     return ", ".join(f"{key}={value}" for key, value in wanted.items() if value is not None)
 
 

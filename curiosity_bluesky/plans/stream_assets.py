@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.documents.files import external_keys, read_array
 
-_stand_ins: weakref.WeakKeyDictionary[Any, Filed] = weakref.WeakKeyDictionary()
+_stand_ins: weakref.WeakKeyDictionary[Any, StreamAssetProxy] = weakref.WeakKeyDictionary()
 
 
-def standing_for(device: Any) -> Any:
+def with_stream_assets(device: Any) -> Any:
     """Return what stands for a device that writes files, always the same; any other itself."""
-    if isinstance(device, Filed) or not isinstance(device, WritesStreamAssets):
+    if isinstance(device, StreamAssetProxy) or not isinstance(device, WritesStreamAssets):
         return device
     if device not in _stand_ins:
-        _stand_ins[device] = Filed(device)
+        _stand_ins[device] = StreamAssetProxy(device)
     return _stand_ins[device]
 
 
-class Filed:
+class StreamAssetProxy:
     """Stands for a device that says in documents of its own where its data are.
 
     It says so once, to whoever asks first. The plan asks when it looks at the survey, before

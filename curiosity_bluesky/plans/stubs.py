@@ -24,37 +24,43 @@ from bluesky.utils import (
 from numpy.typing import NDArray
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.documents import Record
+from curiosity_bluesky.documents import PlanReadable
 from curiosity_bluesky.documents.spectra import as_array
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Proposal, Survey
 from curiosity_bluesky.plans import device_faults
-from curiosity_bluesky.plans.readings import Spectra, answer, configuration, read, values
-from curiosity_bluesky.plans.stream_assets import Filed, standing_for
-from curiosity_bluesky.plans.time_budget import stated
-from curiosity_bluesky.utils.run_end import End, Kind
+from curiosity_bluesky.plans.readings import (
+    SpectrumReader,
+    call_device,
+    configuration,
+    read,
+    values,
+)
+from curiosity_bluesky.plans.stream_assets import StreamAssetProxy, with_stream_assets
+from curiosity_bluesky.plans.time_budget import stated_seconds
+from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 
 __all__ = [
-    "Work",
-    "answer",
+    "BackgroundCall",
+    "call_device",
     "call_in_thread",
     "check_reach",
     "configuration",
-    "gathered",
     "image_of",
     "in_a_run",
-    "last_look",
-    "look",
+    "last_survey",
     "measure",
+    "measure_point",
+    "read_into_event",
     "refusals",
     "save",
-    "visit",
+    "take_survey",
 ]
 
 T = TypeVar("T")
 
 
-class Work(Generic[T]):
+class BackgroundCall(Generic[T]):
     """Blocking work in a thread of its own, begun at once, while the RunEngine stays free.
 
     Parameters
@@ -78,9 +84,9 @@ class Work(Generic[T]):
         # A daemon: an interpreter that exits does not wait for a training.
         threading.Thread(target=run, name=f"call {func!r}", daemon=True).start()
 
-    def again(self) -> Work[T]:
+    def again(self) -> BackgroundCall[T]:
         """Begin the same work once more."""
-        return Work(self._func, *self._args)
+        return BackgroundCall(self._func, *self._args)
 
     def result(self) -> MsgGenerator[T]:
         """Wait for the work and return what came of it, or raise what it raised.
@@ -100,8 +106,8 @@ class Work(Generic[T]):
 
 
 def call_in_thread(func: Callable[..., T], *args: Any) -> MsgGenerator[T]:
-    """Run blocking work in a thread and wait for it, see `Work`."""
-    return (yield from Work(func, *args).result())
+    """Run blocking work in a thread and wait for it, see `BackgroundCall`."""
+    return (yield from BackgroundCall(func, *args).result())
 
 
 def measure(devices: Sequence[Readable]) -> MsgGenerator[None]:
@@ -121,7 +127,7 @@ def save(stream: str, devices: Sequence[Readable]) -> MsgGenerator[None]:
     ``seq_num``. It counts once, the first time: so the explorer, `JournaledWriter` and
     `documents.read` have it.
     """
-    yield from gathered(stream, [standing_for(device) for device in devices])
+    yield from read_into_event(stream, [with_stream_assets(device) for device in devices])
     yield from bps.save()
     yield from bps.checkpoint()
 
@@ -129,7 +135,7 @@ def save(stream: str, devices: Sequence[Readable]) -> MsgGenerator[None]:
 def in_a_run(
     plan: MsgGenerator[str],
     md: Mapping[str, Any],
-    trouble: Callable[[], End | None] = lambda: None,
+    trouble: Callable[[], RunEnd | None] = lambda: None,
     opened: Callable[[str | None], None] = lambda uid: None,
 ) -> MsgGenerator[str]:
     """Enclose a plan in a run, like `bluesky.preprocessors.run_wrapper`.
@@ -167,7 +173,7 @@ def in_a_run(
             with contextlib.suppress(IllegalMessageSequence):
                 yield from bps.drop()
         elif isinstance(error, RequestStop):
-            end = trouble() or End(Kind.STOPPED, "RE.stop()")
+            end = trouble() or RunEnd(EndKind.STOPPED, "RE.stop()")
             yield from bps.close_run(exit_status=error.exit_status, reason=str(end))
         else:
             yield from bps.close_run(exit_status="fail", reason=str(error))
@@ -179,7 +185,7 @@ def in_a_run(
     return uid
 
 
-def look(
+def take_survey(
     imager: Readable, mask: NDArray | None = None, timeout: float | None = None
 ) -> MsgGenerator[Survey]:
     """Take the overview image; it is written nowhere yet.
@@ -205,17 +211,17 @@ def look(
         If there is no image in that time.
     """
     if isinstance(imager, Triggerable):
-        yield from _triggered(device_faults.Triggering(imager), patience(imager, timeout))
+        yield from _triggered(device_faults.GuardedTrigger(imager), survey_timeout(imager, timeout))
     reading = yield from _seen(imager)
     return documents.survey_from(reading, (yield from configuration(imager)), mask)
 
 
-def patience(imager: Readable, timeout: float | None) -> float | None:
+def survey_timeout(imager: Readable, timeout: float | None) -> float | None:
     """Return how long to wait for an image (s): as long as anybody says that it may take."""
-    return None if timeout is None else max(timeout, 3 * (stated(imager) or 0.0))
+    return None if timeout is None else max(timeout, 3 * (stated_seconds(imager) or 0.0))
 
 
-def _triggered(job: device_faults.Triggering, timeout: float | None) -> MsgGenerator[None]:
+def _triggered(job: device_faults.GuardedTrigger, timeout: float | None) -> MsgGenerator[None]:
     """Measure, and raise what the device raises, or that it is late."""
     group = short_uid("look")
     yield from job.start(group)
@@ -231,10 +237,10 @@ def _triggered(job: device_faults.Triggering, timeout: float | None) -> MsgGener
         job.outcome.check()
 
 
-def last_look(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey | None]:
+def last_survey(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey | None]:
     """Return the survey that the imager holds from the last time, None if it holds none.
 
-    Nothing moves. The parameters are those of `look`.
+    Nothing moves. The parameters are those of `take_survey`.
     """
     if isinstance(imager, WritesStreamAssets):  # what it wrote the last time is in its files
         return None
@@ -265,10 +271,10 @@ def _inexact(array: NDArray) -> bool:
 
 def _seen(imager: Readable) -> MsgGenerator[dict[str, Any]]:
     """Return what an imager reads, what it has written to files included."""
-    taken = standing_for(imager)
+    taken = with_stream_assets(imager)
     reading = yield from read(taken)
-    if isinstance(taken, Filed):
-        reading |= yield from answer(taken.arrays)
+    if isinstance(taken, StreamAssetProxy):
+        reading |= yield from call_device(taken.arrays)
     return reading
 
 
@@ -338,7 +344,7 @@ def refusals(motor: Movable, positions: Sequence[float]) -> MsgGenerator[list[Ex
     return answers
 
 
-def visit(
+def measure_point(
     proposal: Proposal,
     detectors: Sequence[Readable],
     x: Movable,
@@ -353,7 +359,7 @@ def visit(
     tip: Movable | None = None,
     remaining: float = np.nan,
     target: tuple[float, float] | None = None,
-    spectra: Spectra | None = None,
+    spectra: SpectrumReader | None = None,
     doses: int = 0,
 ) -> MsgGenerator[str | None]:
     """Go to a proposed pixel, measure there and write one event of the primary stream.
@@ -410,23 +416,25 @@ def visit(
         doses += why is None
         return why
 
-    def before(*steps: Sequence[device_faults.Setting]) -> str | None:
+    def before(*steps: Sequence[device_faults.GuardedSet]) -> str | None:
         return refusal() or device_faults.unfinished([job for step in steps for job in step])
 
-    lift = [] if tip is None else [device_faults.Setting(tip, "up", refusal)]
+    lift = [] if tip is None else [device_faults.GuardedSet(tip, "up", refusal)]
     moves = [
-        device_faults.Setting(motor, to, lambda: before(lift))
+        device_faults.GuardedSet(motor, to, lambda: before(lift))
         for motor, to in ((x, to_x), (y, to_y))
     ]
-    lower = [] if tip is None else [device_faults.Setting(tip, "down", lambda: before(lift, moves))]
+    lower = (
+        [] if tip is None else [device_faults.GuardedSet(tip, "down", lambda: before(lift, moves))]
+    )
     triggers = [
         # They measure together: one dose.
-        device_faults.Triggering(d, (lambda: before(lift, moves, lower)) if k else dosed)
+        device_faults.GuardedTrigger(d, (lambda: before(lift, moves, lower)) if k else dosed)
         for k, d in enumerate(d for d in detectors if isinstance(d, Triggerable))
     ]
     jobs = [*lift, *moves, *lower, *triggers]
     for step in (lift, moves, lower):
-        if step and (failed := (yield from device_faults.together(step, timeout))):
+        if step and (failed := (yield from device_faults.wait_for_all(step, timeout))):
             return failed
     seen = [job.outcome for job in (*lift, *moves, *lower)]
     try:
@@ -434,7 +442,7 @@ def visit(
         if failed:
             return failed
         # What is only read is measured by reading it.
-        failed = (yield from device_faults.together(triggers, timeout)) if triggers else dosed()
+        failed = (yield from device_faults.wait_for_all(triggers, timeout)) if triggers else dosed()
         if failed:
             return failed
         seen += [job.outcome for job in triggers]
@@ -444,7 +452,7 @@ def visit(
             "doses": doses,
             "remaining": remaining,
         }
-        spectra = Spectra(detectors) if spectra is None else spectra
+        spectra = SpectrumReader(detectors) if spectra is None else spectra
         poor = yield from _bundled(proposal, detectors, [x, y], spectra, about, min_quality)
         # After a pause the RunEngine moved and measured again, behind the plan's back.
         if seen != [job.outcome for job in jobs]:
@@ -472,7 +480,7 @@ def _bundled(
     proposal: Proposal,
     detectors: Sequence[Any],
     motors: Sequence[Any],
-    spectra: Spectra,
+    spectra: SpectrumReader,
     about: Mapping[str, Any],
     min_quality: float,
 ) -> MsgGenerator[str | None]:
@@ -485,12 +493,12 @@ def _bundled(
     # Judged before the event is begun: what is refused leaves nothing behind.
     spectrum = yield from spectra.of(readings[: len(detectors)], everything)
     expected = {**about, **documents.prediction_values(proposal, spectrum.channels)}
-    expectation = Record("expectation", expected, channels=spectrum.channels)
-    yield from gathered(documents.PRIMARY, [*devices, expectation])
-    return too_bad(spectrum.quality, min_quality)
+    expectation = PlanReadable("expectation", expected, channels=spectrum.channels)
+    yield from read_into_event(documents.PRIMARY, [*devices, expectation])
+    return quality_problem(spectrum.quality, min_quality)
 
 
-def gathered(stream: str, devices: Sequence[Any]) -> MsgGenerator[None]:
+def read_into_event(stream: str, devices: Sequence[Any]) -> MsgGenerator[None]:
     """Begin an event and read devices into it; where one fails, drop it and say what failed."""
     yield from bps.create(name=stream)
     try:
@@ -507,7 +515,7 @@ class PoorSpectrum(str):
     """What is wrong with a spectrum that an instrument took without a fault."""
 
 
-def too_bad(quality: float, min_quality: float) -> PoorSpectrum | None:
+def quality_problem(quality: float, min_quality: float) -> PoorSpectrum | None:
     """Say what is wrong with a spectrum of some quality; None if it is good enough."""
     if quality < 0:
         return PoorSpectrum("quality 0 of the spectrum: it holds no number")
@@ -517,7 +525,7 @@ def too_bad(quality: float, min_quality: float) -> PoorSpectrum | None:
 
 
 def _astray(
-    moves: Sequence[device_faults.Setting], tolerance: tuple[float, float] | None
+    moves: Sequence[device_faults.GuardedSet], tolerance: tuple[float, float] | None
 ) -> MsgGenerator[str | None]:
     """Say which motor is not where it was sent; None if all are, or do not tell."""
     for move, allowed in zip(moves, tolerance or (np.inf, np.inf), strict=True):
@@ -525,14 +533,14 @@ def _astray(
         if not isinstance(motor, Readable) or np.isinf(allowed):
             continue
         # Not by a message "read", which would be part of the event that is put together.
-        found = values((yield from answer(motor.read)))
-        position = found.get(fields(motor)[0], move.target)
+        found = values((yield from call_device(motor.read)))
+        position = found.get(position_keys(motor)[0], move.target)
         away = abs(float(position) - move.target) if np.ndim(position) == 0 else 0.0
         if away > allowed:
             return f"{move.name} ended {away:.3g} um from its target {move.target:.4g} um"
     return None
 
 
-def fields(motor: Any) -> list[str]:
+def position_keys(motor: Any) -> list[str]:
     """Return the data keys that say where a motor is, the most telling one first."""
     return list(getattr(motor, "hints", {}).get("fields") or [motor.name])

@@ -30,7 +30,7 @@ _PAIRS = 200
 
 
 @dataclass(frozen=True)
-class Costs:
+class DeviceTimes:
     """How long things take (s), as far as the devices say: `None` is not known.
 
     They are asked once, at the beginning: in the middle of a run a device may have lost its
@@ -55,16 +55,16 @@ class Costs:
     lift: float | None = 0.0
 
     @staticmethod
-    def of(detectors: Sequence[Any], x: Any, y: Any, imager: Any, tip: Any = None) -> Costs:
+    def of(detectors: Sequence[Any], x: Any, y: Any, imager: Any, tip: Any = None) -> DeviceTimes:
         """Ask the devices, see docs/devices.md."""
-        spectra = [stated(detector) for detector in detectors]
+        spectra = [stated_seconds(detector) for detector in detectors]
         known = [seconds for seconds in spectra if seconds is not None]
-        return Costs(
-            survey=stated(imager),
+        return DeviceTimes(
+            survey=stated_seconds(imager),
             spectrum=max(known, default=0.0) if len(known) == len(spectra) else None,
             x=_rate(x),
             y=_rate(y),
-            lift=0.0 if tip is None else stated(tip),
+            lift=0.0 if tip is None else stated_seconds(tip),
         )
 
     @property
@@ -127,7 +127,7 @@ class Costs:
 
 
 @dataclass
-class Pace:
+class TimeEstimate:
     """How long a run goes on, from what it should cost and what it did cost so far.
 
     What nobody foresaw, the learning above all, is the mean over the newest points of what they
@@ -141,14 +141,14 @@ class Pace:
     survey
         Where the pixels lie.
     batch
-        See `Costs.usual`.
+        See `DeviceTimes.usual`.
     began
         When the run began, as `time.monotonic` counts.
     every, minutes
         When the survey is taken anew, as in `drift.Tracker`; 0: never.
     """
 
-    costs: Costs
+    costs: DeviceTimes
     survey: Survey
     batch: int = 1
     began: float = field(default_factory=time.monotonic)
@@ -235,12 +235,12 @@ class Pace:
             if at > points[-1]:
                 return count
             count += at > self._done
-            share = longer(share)
+            share = next_interval(share)
 
 
 def spectra_in(
     seconds: float,
-    costs: Costs,
+    costs: DeviceTimes,
     survey: Survey,
     strategy: Strategy,
     resurvey: tuple[int, float] = (0, 0.0),
@@ -256,7 +256,7 @@ def spectra_in(
     resurvey
         After how many points, and minutes, the survey is taken anew; 0: never.
     """
-    pace = Pace(costs, survey, strategy.batch, time.monotonic(), *resurvey)
+    pace = TimeEstimate(costs, survey, strategy.batch, time.monotonic(), *resurvey)
     most = int(Patches(survey, strategy.patch_size).allowed.sum())
     if not pace.seconds_per_point:
         return most
@@ -265,7 +265,7 @@ def spectra_in(
     return max(1, fits)
 
 
-def longer(share: float) -> float:
+def next_interval(share: float) -> float:
     """Return the share of the whole interval between re-surveys that follows a share."""
     return min(1.0, 2 * share)
 
@@ -275,7 +275,7 @@ def points_between(every: int, share: float) -> int:
     return max(1, round(every * share))
 
 
-def stated(device: Any) -> float | None:
+def stated_seconds(device: Any) -> float | None:
     """Return how long a device says that its measurement takes (s), None if it does not say."""
     seconds = _asked(lambda: getattr(device, "seconds", None))
     return None if seconds is None or callable(seconds) else float(seconds)

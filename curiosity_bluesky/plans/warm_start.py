@@ -15,19 +15,19 @@ from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy, Survey
 from curiosity_bluesky.plans import stubs
-from curiosity_bluesky.plans.resume import Past
+from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.index.run_images import image_keys
 from curiosity_bluesky.similarity.prior_run_search import (
     GATE,
-    Start,
+    WarmStartSource,
+    find_prior_run,
     recorded,
-    start_from,
 )
 
 
 @dataclass(frozen=True)
-class Warm:
+class WarmStart:
     """What a run is to start from.
 
     Parameters
@@ -66,7 +66,7 @@ class Warm:
         InputError
             If it cannot.
         """
-        if not strategy.takes_earlier:
+        if not strategy.supports_warm_start:
             raise InputError(
                 f"{strategy.name} cannot start from an earlier run: only strategies whose "
                 "predictor is a Gaussian process on the spectra can, such as 'curious'; leave "
@@ -75,7 +75,7 @@ class Warm:
 
     def found(
         self, survey: Survey, imager: Readable, detectors: Sequence[Readable]
-    ) -> MsgGenerator[Start]:
+    ) -> MsgGenerator[WarmStartSource]:
         """Find the earlier run, in a thread: what the devices say of their axes decides.
 
         Raises
@@ -96,15 +96,15 @@ class Warm:
                 for name, values in survey.channels.items()
             }
 
-        def search() -> Start:
+        def search() -> WarmStartSource:
             with connect(self.catalog, create=False) as runs:
                 gate = GATE if self.gate is None else self.gate
-                return start_from(self.asked, runs, survey, images, channels, gate)
+                return find_prior_run(self.asked, runs, survey, images, channels, gate)
 
         return (yield from stubs.call_in_thread(search))
 
 
-def past_of(catalog: Catalog, uid: str) -> Past:
+def fetch_interrupted(catalog: Catalog, uid: str) -> InterruptedRun:
     """Fetch a run to go on with, and the one that it started from.
 
     Raises
@@ -112,8 +112,8 @@ def past_of(catalog: Catalog, uid: str) -> Past:
     InputError
         If there is no such run, it cannot be resumed, or what it started from is gone.
     """
-    past = Past.of(catalog.lineage(uid))
-    return Past(past.runs, recorded(catalog, past.start))
+    past = InterruptedRun.of(catalog.lineage(uid))
+    return InterruptedRun(past.runs, recorded(catalog, past.start))
 
 
 def _described(devices: Sequence[Readable]) -> MsgGenerator[dict[str, Any]]:
@@ -121,8 +121,8 @@ def _described(devices: Sequence[Readable]) -> MsgGenerator[dict[str, Any]]:
     keys: dict[str, Any] = {}
     configuration: dict[str, Any] = {}
     for device in devices:
-        keys |= yield from stubs.answer(device.describe)
-        about = yield from stubs.answer(device.describe_configuration)  # pyright: ignore[reportAttributeAccessIssue]
+        keys |= yield from stubs.call_device(device.describe)
+        about = yield from stubs.call_device(device.describe_configuration)  # pyright: ignore[reportAttributeAccessIssue]
         values = yield from stubs.configuration(device)
         data = {key: np.asarray(value) for key, value in values.items()}
         configuration[device.name] = {"data": data, "data_keys": dict(about)}

@@ -29,7 +29,7 @@ TAKEN = ("uid", "time", "plan_name", "file", "file_sha256", "file_time")
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedFile:
     """What became of a file.
 
     Parameters
@@ -59,7 +59,7 @@ class Imported:
 
 def import_files(
     catalog: Catalog, files: Sequence[str | Path], metadata: Mapping[str, Any] | None = None
-) -> Iterator[Imported]:
+) -> Iterator[ImportedFile]:
     """Make a run of each file, and say what became of it.
 
     One that was imported already, under any name, is noticed by its checksum. One that holds no
@@ -87,7 +87,7 @@ def import_files(
         try:
             yield _imported(catalog, writer, path, metadata or {})
         except InputError as error:
-            yield Imported(str(file), None, (), "refused", str(error))
+            yield ImportedFile(str(file), None, (), "refused", str(error))
 
 
 def _check(metadata: Mapping[str, Any]) -> None:
@@ -110,7 +110,7 @@ def _check(metadata: Mapping[str, Any]) -> None:
 
 def _imported(
     catalog: Catalog, writer: Callable[[str, Any], None], path: Path, metadata: Mapping[str, Any]
-) -> Imported:
+) -> ImportedFile:
     images, left_out = [], []
     for image in read_images(path):
         try:
@@ -127,7 +127,7 @@ def _imported(
     channels = tuple(image.channel for image in images)
     there = list(catalog.search(Eq("start.file_sha256", digest)))
     if there:
-        return Imported(str(path), there[0], channels, "present", detail)
+        return ImportedFile(str(path), there[0], channels, "present", detail)
     known = {
         "file": path.name,
         "file_sha256": digest,
@@ -139,7 +139,7 @@ def _imported(
     for name, doc in documents_of(images, known):
         uid = doc["uid"] if name == "start" else uid
         writer(name, doc)
-    return Imported(str(path), uid, channels, "imported", detail)
+    return ImportedFile(str(path), uid, channels, "imported", detail)
 
 
 def documents_of(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.preprocess import along_one_axis, prepared
+from curiosity_bluesky.similarity.preprocess import along_one_axis, preprocess
 
 SURE = 8
 """Keypoints that have to agree. Two recordings of different places have 2 as a rule and 4 in one
@@ -90,7 +90,7 @@ def keypoints(image: Image) -> Keypoints:
         If OpenCV is not installed.
     """
     cv2, sift = _opencv()
-    field = along_one_axis(prepared(image).values)
+    field = along_one_axis(preprocess(image).values)
     smooth = cv2.GaussianBlur(np.ascontiguousarray(field, np.float32), (0, 0), _BLUR)
     low, high = np.quantile(smooth, [0.01, 0.99])
     grey = np.clip((smooth - low) / max(float(high - low), 1e-9) * 255, 0, 255).astype(np.uint8)

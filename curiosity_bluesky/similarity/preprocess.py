@@ -20,7 +20,7 @@ _LINES = -0.2
 
 
 @dataclass(frozen=True)
-class Field:
+class CleanedImage:
     """What is left of an image when the instrument's share is taken out.
 
     Parameters
@@ -36,7 +36,7 @@ class Field:
     um_per_pixel: float | None
 
 
-def prepared(image: Image, longest: int = LONGEST) -> Field:
+def preprocess(image: Image, longest: int = LONGEST) -> CleanedImage:
     """Return the field of an image.
 
     Circular values become points on the unit circle, so that neither the wrap nor an offset of
@@ -65,7 +65,7 @@ def prepared(image: Image, longest: int = LONGEST) -> Field:
     values = values - values.mean()
     size = float(np.sqrt(np.mean(np.abs(values) ** 2)))
     kind = np.complex64 if image.period is not None else np.float32
-    return Field((values / max(size, 1e-12)).astype(kind), pixel)
+    return CleanedImage((values / max(size, 1e-12)).astype(kind), pixel)
 
 
 def along_one_axis(values: NDArray) -> NDArray:
@@ -74,7 +74,7 @@ def along_one_axis(values: NDArray) -> NDArray:
     Parameters
     ----------
     values
-        As in `Field`.
+        As in `CleanedImage`.
     """
     if not np.iscomplexobj(values):
         return values

@@ -23,10 +23,10 @@ from curiosity_bluesky.documents import (
     Channel,
     channels_of,
     check_channels,
-    earlier_from,
+    prior_run_from,
 )
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Earlier, Survey
+from curiosity_bluesky.learning import PriorRun, Survey
 from curiosity_bluesky.similarity.descriptors import named
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.index import Index
@@ -55,7 +55,7 @@ BY = "texture"
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class WarmStartSource:
     """What a run starts from.
 
     Parameters
@@ -73,7 +73,7 @@ class Start:
     """
 
     asked: str
-    earlier: Earlier | None
+    earlier: PriorRun | None
     distance: float | None
     gate: float | None
     reason: str
@@ -92,14 +92,14 @@ class Start:
         return {key: value for key, value in known.items() if value is not None}
 
 
-def start_from(
+def find_prior_run(
     asked: str,
     catalog: Catalog,
     survey: Survey,
     images: Callable[[], Mapping[str, Image]],
     channels: Sequence[Channel],
     gate: float = GATE,
-) -> Start:
+) -> WarmStartSource:
     """Find the earlier run to start from.
 
     Parameters
@@ -126,19 +126,19 @@ def start_from(
     """
     if asked != SIMILAR:
         earlier = _fetched(catalog, asked, survey, channels)
-        return Start(asked, earlier, None, None, f"run {earlier.uid} was asked for")
+        return WarmStartSource(asked, earlier, None, None, f"run {earlier.uid} was asked for")
     try:
-        ranked = nearest(Index(catalog, [BY]).collection(), images())
+        ranked = nearest_runs(Index(catalog, [BY]).collection(), images())
     except TROUBLE as error:  # nothing is indexed before the first run of all
         reason = _said(error)
         logger.warning("cold start: %s", reason)
-        return Start(asked, None, None, gate, reason)
+        return WarmStartSource(asked, None, None, gate, reason)
     passed_over = ""
     for uid, distance in ranked[:TRIED]:
         if distance > gate:
             reason = f"the next run, {uid}, is {distance:.3g} away, beyond the gate of {gate:.3g}"
             logger.info("cold start: %s", reason)
-            return Start(asked, None, distance, gate, reason)
+            return WarmStartSource(asked, None, distance, gate, reason)
         try:
             _check_axes(catalog, uid, channels)
             earlier = _fetched(catalog, uid, survey, channels)
@@ -149,14 +149,14 @@ def start_from(
             continue
         reason = f"the most similar of {len(ranked)} runs, {distance:.3g} away"
         logger.info("starting from run %s: %s", earlier.uid, reason)
-        return Start(asked, earlier, distance, gate, reason)
+        return WarmStartSource(asked, earlier, distance, gate, reason)
     tried = len(ranked[:TRIED])
     reason = f"none of the {tried} nearest runs with the same survey channels fits{passed_over}"
     logger.info("cold start: %s", reason)
-    return Start(asked, None, None, gate, reason)
+    return WarmStartSource(asked, None, None, gate, reason)
 
 
-def nearest(collection: Collection, images: Mapping[str, Image]) -> list[tuple[str, float]]:
+def nearest_runs(collection: Collection, images: Mapping[str, Image]) -> list[tuple[str, float]]:
     """Return the runs whose survey has the same channels, with their distance, nearest first.
 
     The distance is the mean over the channels.
@@ -183,7 +183,7 @@ def nearest(collection: Collection, images: Mapping[str, Image]) -> list[tuple[s
     return sorted(means.items(), key=lambda pair: (pair[1], pair[0]))
 
 
-def recorded(catalog: Catalog, start: Mapping[str, Any]) -> Earlier | None:
+def recorded(catalog: Catalog, start: Mapping[str, Any]) -> PriorRun | None:
     """Fetch the run that another one started from, by its start document.
 
     Parameters
@@ -203,7 +203,7 @@ def recorded(catalog: Catalog, start: Mapping[str, Any]) -> Earlier | None:
         return None
     spectra = int(start[WARM_SPECTRA])
     try:
-        earlier = earlier_from(doc for run in catalog.lineage(uid) for doc in run)
+        earlier = prior_run_from(doc for run in catalog.lineage(uid) for doc in run)
     except InputError as error:
         raise InputError(
             f"run {start['uid']} started from run {uid}, which {catalog.where} does not have any "
@@ -232,11 +232,11 @@ def _said(error: Exception) -> str:
     return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
 
 
-def _fetched(catalog: Catalog, uid: str, survey: Survey, channels: Sequence[Channel]) -> Earlier:
+def _fetched(catalog: Catalog, uid: str, survey: Survey, channels: Sequence[Channel]) -> PriorRun:
     runs = catalog.lineage(uid)
     if not any(name == "stop" for name, _ in runs[-1]) and _is_open(catalog, uid):
         raise InputError(f"run {uid} is still open; start from one that has ended")
-    earlier = earlier_from((doc for run in runs for doc in run), list(channels))
+    earlier = prior_run_from((doc for run in runs for doc in run), list(channels))
     earlier.check_survey(survey)
     return earlier
 

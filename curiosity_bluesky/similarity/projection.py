@@ -98,7 +98,7 @@ def _pacmap(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     return np.asarray(model.fit_transform(vectors, init="pca"), np.float32)
 
 
-def place(
+def place_on_map(
     vector: ArrayLike, vectors: ArrayLike, points: ArrayLike, k: int = 8
 ) -> NDArray[np.float32]:
     """Return where on a map a vector belongs that was not projected with the others, (2,).

@@ -14,7 +14,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.image_files import channel_of, read_images
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.similarity.index.collection import Collection, Entry, Hit
-from curiosity_bluesky.similarity.index.filters import chosen
+from curiosity_bluesky.similarity.index.filters import select_rows
 from curiosity_bluesky.similarity.index.run_images import image_of
 from curiosity_bluesky.similarity.index.workers import Thumbnail
 from curiosity_bluesky.similarity.keypoints import (
@@ -27,7 +27,7 @@ from curiosity_bluesky.similarity.keypoints import (
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The answer to a search.
 
     Parameters
@@ -67,14 +67,14 @@ class Found:
             {
                 "distance": hit.distance,
                 "same_place": self.same_place(hit) if hit.row in self.agreeing else None,
-                **about(hit.entry),
+                **image_facts(hit.entry),
             }
             for hit in self.hits
         ]
         return {"query": self.query, "by": self.by, "among": self.among, "hits": hits}
 
 
-def about(entry: Entry) -> dict[str, Any]:
+def image_facts(entry: Entry) -> dict[str, Any]:
     """Return what is shown of an image, JSON-ready."""
     return {
         "uid": entry.uid,
@@ -100,7 +100,7 @@ def similar(
     top: int = 12,
     own: bool = False,
     verify: bool = False,
-) -> Found:
+) -> SearchResult:
     """Return the images that look most like a run's, or like one in a file.
 
     Those that show the very same place come first, if that is verified.
@@ -137,7 +137,7 @@ def similar(
     is_file = Path(what).suffix != "" or Path(what).is_file()
     image = channel_of(read_images(what), channel, what).image() if is_file else None
     collection = index.collection()
-    rows = chosen(index.catalog, collection, where) if where else np.arange(len(collection))
+    rows = select_rows(index.catalog, collection, where) if where else np.arange(len(collection))
     if image is not None:
         vector, picture, said = index.descriptors[by](image), Thumbnail()(image), what
     else:
@@ -156,7 +156,7 @@ def similar(
         agree = _agreeing(index, keypoints(image), near[:SHORTLIST])
         # A stable order: of those that do not agree the nearest stay first.
         near.sort(key=lambda hit: -n if (n := agree.get(hit.row, 0)) >= SURE else 0)
-    return Found(said, by, len(rows), near[:top], picture, collection, agree)
+    return SearchResult(said, by, len(rows), near[:top], picture, collection, agree)
 
 
 def _agreeing(index: Index, wanted: Keypoints, hits: Sequence[Hit]) -> dict[int, int]:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 
-class Kind(Enum):
+class EndKind(Enum):
     """What brings a run to its end; the value is how the reason in a stop document begins."""
 
     BUDGET = "budget"
@@ -41,14 +41,16 @@ class Kind(Enum):
     """It has not ended, or its process was killed."""
 
 
-TROUBLE = frozenset({Kind.FAILURES, Kind.DISK, Kind.VISITS, Kind.DRIFT, Kind.AGENT, Kind.ERROR})
+TROUBLE = frozenset(
+    {EndKind.FAILURES, EndKind.DISK, EndKind.VISITS, EndKind.DRIFT, EndKind.AGENT, EndKind.ERROR}
+)
 """Ends that nobody asked for."""
 
-_SIGNALS = (Kind.SIGTERM, Kind.SIGHUP)
+_SIGNALS = (EndKind.SIGTERM, EndKind.SIGHUP)
 
 
 @dataclass(frozen=True)
-class End:
+class RunEnd:
     """One end.
 
     Parameters
@@ -59,47 +61,47 @@ class End:
         The particulars, for people.
     """
 
-    kind: Kind
+    kind: EndKind
     text: str = ""
 
     def __str__(self) -> str:
         """Return the reason as it is kept in a stop document."""
-        if self.kind is Kind.PIXELS:
+        if self.kind is EndKind.PIXELS:
             return f"{self.kind.value}{self.text}"
-        if self.kind is Kind.STRATEGY and End.read(self.text).kind is Kind.STRATEGY:
+        if self.kind is EndKind.STRATEGY and RunEnd.read(self.text).kind is EndKind.STRATEGY:
             return self.text  # in the words of the strategy, unless they would be misread
         return f"{self.kind.value}: {self.text}"
 
     @property
     def words(self) -> str:
         """What people read."""
-        if self.kind is Kind.ABORTED:
+        if self.kind is EndKind.ABORTED:
             return f"aborted: {self.text or 'RE.abort() or RE.halt(), no reason given'}"
-        return self.text if self.kind in (Kind.ERROR, Kind.OPEN) else str(self)
+        return self.text if self.kind in (EndKind.ERROR, EndKind.OPEN) else str(self)
 
     @staticmethod
-    def read(reason: str) -> End:
+    def read(reason: str) -> RunEnd:
         """Understand the reason of a run that was not aborted and did not fail."""
-        if reason.startswith(Kind.PIXELS.value):
-            return End(Kind.PIXELS, reason.removeprefix(Kind.PIXELS.value))
-        known = {kind.value: kind for kind in Kind if kind.value}
+        if reason.startswith(EndKind.PIXELS.value):
+            return RunEnd(EndKind.PIXELS, reason.removeprefix(EndKind.PIXELS.value))
+        known = {kind.value: kind for kind in EndKind if kind.value}
         head, colon, text = reason.partition(": ")
         if colon and head in known:
-            return End(known[head], text)
-        return End(Kind.STRATEGY, reason)
+            return RunEnd(known[head], text)
+        return RunEnd(EndKind.STRATEGY, reason)
 
     @staticmethod
-    def of(stop: Mapping[str, Any] | None) -> End:
+    def of(stop: Mapping[str, Any] | None) -> RunEnd:
         """Understand a stop document, also of an older version; None: there is none."""
         if not stop:
-            return End(Kind.OPEN)
+            return RunEnd(EndKind.OPEN)
         reason, status = stop.get("reason") or "", stop.get("exit_status")
-        end = End.read(reason)
+        end = RunEnd.read(reason)
         if status == "fail":
-            return End(Kind.ERROR, reason)
+            return RunEnd(EndKind.ERROR, reason)
         if status == "abort":
             if end.kind in _SIGNALS:
                 return end
-            old = end.kind is Kind.STOPPED  # "ended by hand: RE.abort()" said no more than that
-            return End(Kind.ABORTED, "" if old else reason)
-        return end if reason else End(Kind.STOPPED, "no reason given")
+            old = end.kind is EndKind.STOPPED  # "ended by hand: RE.abort()" said no more than that
+            return RunEnd(EndKind.ABORTED, "" if old else reason)
+        return end if reason else RunEnd(EndKind.STOPPED, "no reason given")

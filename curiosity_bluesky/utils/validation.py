@@ -63,7 +63,7 @@ def number(
     raise InputError(f"{name} is {shown(value)}; expected {what}, {low}{'' if plain else high}")
 
 
-def whole(name: str, value: Any, least: int = 0, most: int = LARGEST) -> int:
+def whole_number(name: str, value: Any, least: int = 0, most: int = LARGEST) -> int:
     """Return a whole number within bounds as an int; the parameters are those of `number`.
 
     Raises

@@ -14,7 +14,14 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.documents import Act, Failure, Flag, Observation, Proposal, Survey
+from curiosity_bluesky.documents import (
+    Anomaly,
+    Failure,
+    Observation,
+    Proposal,
+    SteeringRequest,
+    Survey,
+)
 from curiosity_bluesky.utils.display import figure as text
 
 SEED_COLOUR = "white"
@@ -51,7 +58,7 @@ class RunPicture:
         self._clear()
 
     def _clear(self) -> None:
-        self.count = documents.Count()
+        self.count = documents.PointCount()
         self._descriptors.clear()
         self.survey: Survey | None = None
         self.decisions: dict[int, Proposal] = {}
@@ -62,7 +69,7 @@ class RunPicture:
         self.map: tuple[str, NDArray] | None = None
         self.failed: set[int] = set()
         self.masked: NDArray[np.bool_] | None = None
-        self.flags: list[Flag] = []
+        self.flags: list[Anomaly] = []
         self.drift: list[tuple[float, float]] = []
         self.ended = False
 
@@ -95,7 +102,7 @@ class RunPicture:
                 self.decisions[item.decision_id] = item
             elif isinstance(item, Failure) and item.given_up:
                 self.failed.add(item.decision_id)
-            elif isinstance(item, Act):
+            elif isinstance(item, SteeringRequest):
                 self._steered(item)
             elif isinstance(item, Observation):
                 self._spectrum(self._descriptors[doc["descriptor"]], item, doc["data"])
@@ -108,11 +115,11 @@ class RunPicture:
             elif stream == documents.DRIFT and doc["data"]["trusted"]:
                 self.drift.append((doc["data"]["drift_x"], doc["data"]["drift_y"]))
 
-    def _steered(self, act: Act) -> None:
+    def _steered(self, act: SteeringRequest) -> None:
         if act.kind == "veto":
             self.failed.add(act.arguments["decision_id"])
         elif act.kind == "mask":
-            mask = documents.unpacked(act.arguments)
+            mask = documents.decode_mask(act.arguments)
             self.masked = mask if self.masked is None else self.masked | mask
 
     def _take_map(self, data: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from curiosity_bluesky.utils.display import WHOLE
 from curiosity_bluesky.utils.display import figure as text
 from curiosity_bluesky.views.figure import RunPicture
-from curiosity_bluesky.views.mouse import Hand, Steers
+from curiosity_bluesky.views.mouse import MouseSteering, SteeringTarget
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -46,7 +46,7 @@ class LiveView:
         the bottom, none for "". The picture is drawn anew when it changes, too.
 
     steering
-        What takes the acts of the mouse in the window (see `Hand`), such as
+        What takes the acts of the mouse in the window (see `MouseSteering`), such as
         ``curiosity_bluesky.steer``; without it, the window only shows.
 
     Attributes
@@ -63,7 +63,7 @@ class LiveView:
         interval: float = 2.0,
         window: bool | None = None,
         status: Callable[[], str] | None = None,
-        steering: Steers | None = None,
+        steering: SteeringTarget | None = None,
     ) -> None:
         self.picture = RunPicture()
         self.path: Path | None = None
@@ -75,7 +75,7 @@ class LiveView:
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._steering = steering
-        self._hand: Hand | None = None
+        self._hand: MouseSteering | None = None
         self._window = _qt_backend() if window is None else window
         self._figure: Figure | None = None
         self._thread: threading.Thread | None = None
@@ -102,7 +102,7 @@ class LiveView:
 
         self._figure = plt.figure("curiosity", figsize=SIZE, layout="constrained")
         if self._steering is not None:
-            self._hand = Hand(self._figure.canvas, self.picture, self._steering)
+            self._hand = MouseSteering(self._figure.canvas, self.picture, self._steering)
         # The GUI's own timer draws, in the GUI's thread; documents come from another one.
         self._timer = self._figure.canvas.new_timer(interval=int(1000 * self._interval))
         self._timer.add_callback(self._redraw_window)

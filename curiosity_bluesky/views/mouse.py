@@ -23,7 +23,7 @@ STILL = 4
 HELP = "click: add a point · shift and drag: do not go there · right click: veto what is proposed"
 
 
-class Steers(Protocol):
+class SteeringTarget(Protocol):
     """What `curiosity_bluesky.plans.steering.Steering` is to the figure."""
 
     def add(self, *, x: float, y: float) -> None:
@@ -39,7 +39,7 @@ class Steers(Protocol):
         ...
 
 
-class Hand:
+class MouseSteering:
     """Turns mouse events in the survey into acts.
 
     A click adds the pixel there, dragging with shift held masks what is inside the line, a
@@ -60,7 +60,9 @@ class Hand:
         What was done last, or why it could not be done.
     """
 
-    def __init__(self, canvas: FigureCanvasBase, picture: RunPicture, steering: Steers) -> None:
+    def __init__(
+        self, canvas: FigureCanvasBase, picture: RunPicture, steering: SteeringTarget
+    ) -> None:
         self.said = HELP
         self._canvas: Any = canvas
         self._pressed_at: tuple[float, float] | None = None

@@ -16,9 +16,9 @@ import xarray as xr
 from curiosity_bluesky import documents
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Flag
+from curiosity_bluesky.learning import Anomaly
 from curiosity_bluesky.utils.display import WHOLE, Table, moment, plain
-from curiosity_bluesky.utils.run_end import End
+from curiosity_bluesky.utils.run_end import RunEnd
 from curiosity_bluesky.views import LiveView
 
 DEMO = "demo"
@@ -56,7 +56,7 @@ class RunReport:
     reason: str
     streams: Mapping[str, int]
     points: xr.Dataset | None
-    flags: list[Flag]
+    flags: list[Anomaly]
     picture: str | None
     missing: str = ""
     drift: str = ""
@@ -125,7 +125,7 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
     return RunReport(
         start=run.metadata["start"],
         status=runs.status(run),
-        reason=End.of(run.metadata.get("stop")).words,
+        reason=RunEnd.of(run.metadata.get("stop")).words,
         streams={name: _events(run[name]) for name in run},
         points=measured,
         flags=documents.flags_of(run),
@@ -196,7 +196,7 @@ def _speed(demo: Any) -> float:
     return 1.0
 
 
-def flag_in_words(flag: Flag) -> str:
+def flag_in_words(flag: Anomaly) -> str:
     """Say where to look closer, and why."""
     return (
         f"x = {flag.x:.3g}, y = {flag.y:.3g} µm, radius {flag.radius:.2g} µm, "
@@ -212,6 +212,6 @@ def check_picture(picture: Path) -> None:
         raise InputError(f"{picture} cannot be written: no such folder, or none to write to")
 
 
-def number(value: float | None) -> str:
+def format_score(value: float | None) -> str:
     """Return a score in words."""
     return "not known" if value is None else f"{value:.4g}"

@@ -25,7 +25,7 @@ from curiosity_bluesky.agent import curiosity_agent as agent_module
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import Course, explore
+from curiosity_bluesky.plans import RunSettings, explore
 from sim_devices import Sample, SyntheticSample
 
 POINTS = 9
@@ -236,7 +236,7 @@ def run_with_pauses(name, place, defer):
         during_spectra(instrument, pauser)
     elif place == "document":
         RE.subscribe(lambda *_: pauser())
-    plan = explore(agent, *devices(instrument), course=Course(maps_every=3, withhold=0.2))
+    plan = explore(agent, *devices(instrument), course=RunSettings(maps_every=3, withhold=0.2))
     with suppress(RunEngineInterrupted):
         RE(plan, lambda *document: documents.append(document))
     while RE.state == "paused":
@@ -422,7 +422,7 @@ from bluesky.utils import RunEngineInterrupted
 from support import few
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import Course, explore
+from curiosity_bluesky.plans import RunSettings, explore
 from curiosity_bluesky.demo import simulated_instrument
 from sim_devices import SyntheticSample
 
@@ -526,7 +526,7 @@ def without_decided_by(documents):
 def test_now_and_then_a_decision_gives_back_memory_that_nothing_uses(monkeypatch):
     agent, given, counts = CuriosityAgent.from_documents(documents_of("sobol")), [], []
     monkeypatch.setattr(agent_module, "TRIM_EVERY", 3)
-    monkeypatch.setattr(agent_module, "give_back_what_is_free", lambda: given.append(0))
+    monkeypatch.setattr(agent_module, "return_free_memory", lambda: given.append(0))
     for _ in range(7):
         agent.decide(1)
         counts.append(len(given))

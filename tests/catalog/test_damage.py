@@ -18,13 +18,17 @@ from support import QUICK, collected_run, slowly
 from uploads import QUICK_RETRY, documents_of, same, until
 
 from curiosity_bluesky import CuriosityAgent, connect
-from curiosity_bluesky.catalog.document_counts import Tally, readable, tally_of
+from curiosity_bluesky.catalog.document_counts import (
+    DocumentCounts,
+    count_documents,
+    readable_documents,
+)
 from curiosity_bluesky.catalog.journal import RunJournal
-from curiosity_bluesky.catalog.summaries import journalled
+from curiosity_bluesky.catalog.summaries import summary_of_journal
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.plans import explore
-from curiosity_bluesky.plans.resume import Past
+from curiosity_bluesky.plans.resume import InterruptedRun
 from sim_devices import SyntheticSample
 
 JUNK = [
@@ -93,10 +97,12 @@ def test_what_is_no_document_breaks_neither_runs_nor_resume(tmp_path, written, p
     path = tmp_path / f"{uid}.jsonl"
     for junk in JUNK:
         found = damaged(path, [*whole[:place], junk, *whole[place:]])
-        assert [doc for _, doc in readable(found)] == [json.loads(line)["doc"] for line in whole]
-        summary = journalled(found)
+        assert [doc for _, doc in readable_documents(found)] == [
+            json.loads(line)["doc"] for line in whole
+        ]
+        summary = summary_of_journal(found)
         assert summary is not None and (summary.points, summary.status) == (3, "success")
-        assert Past.of([readable(found)]).uid == uid
+        assert InterruptedRun.of([readable_documents(found)]).uid == uid
 
 
 def test_recover_keeps_what_it_cannot_read_and_names_the_lines(catalog):
@@ -125,7 +131,7 @@ def test_lines_that_are_there_twice_or_out_of_order_all_land_and_are_said(catalo
     whole = lines_of(catalog.journal, emitted)
     order = [3, 0, 5, 1, 6, 2, 4, 2, 1, 0, 6]
     path = damaged(catalog.journal / f"{uid}.jsonl", [whole[k] for k in order])
-    assert [doc for _, doc in readable(path)] == [doc for _, doc in emitted]
+    assert [doc for _, doc in readable_documents(path)] == [doc for _, doc in emitted]
     [recovered] = catalog.recover()
     assert recovered.status == "written" and not path.exists()
     assert "out of order" in recovered.detail and "4 of its lines were there twice" in (
@@ -222,13 +228,13 @@ def test_a_run_that_is_journalled_again_loses_nothing_of_either(tmp_path):
 
 @pytest.mark.parametrize("lost", [4, 7, *slowly(1, 2, 3, 5, 6, 8)])
 def test_a_run_that_lost_a_document_is_resumed_or_refused_in_words(written, lost):
-    tally = Tally()
+    tally = DocumentCounts()
     left = written[:lost] + written[lost + 1 : -3]
     left = [(name, doc) for name, doc in left if tally.judged(name, doc) in ("new", "again")]
     film = simulated_instrument(SyntheticSample((12, 10), seed=1, points=8), speed=math.inf)
     emitted: list[tuple[str, dict[str, Any]]] = []
     try:
-        past = Past.of([left])
+        past = InterruptedRun.of([left])
     except InputError:
         assert lost in (1, 2)  # the survey
         return
@@ -297,13 +303,13 @@ def test_whatever_becomes_of_a_journal_it_is_read(tmp_path, written, data):
     lines, end, there = data.draw(spoilt(lambda: whole))
     path = damaged(tmp_path / f"{uid}.jsonl", lines, end)
     before = path.read_bytes()
-    summary, found = journalled(path), readable(path)
+    summary, found = summary_of_journal(path), readable_documents(path)
     assert summary is None or summary.points <= 4
     uids = {doc.get("uid") for name, doc in found if name == "event"}
     assert {doc["uid"] for doc in untouched(whole, there)} <= uids
     if found and found[0][0] == "start" and found[0][1] == json.loads(whole[0])["doc"]:
         with contextlib.suppress(InputError):  # its survey is lost, say
-            assert Past.of([found]).uid == uid
+            assert InterruptedRun.of([found]).uid == uid
     assert path.read_bytes() == before
 
 
@@ -314,7 +320,7 @@ def check_recovered(catalog: Any, uid: str, data: st.DataObject) -> None:
     path = damaged(catalog.journal / f"{uid}.jsonl", lines, end)
     before = path.read_bytes()
     # As `take_in` judges them.
-    unread = len(tally_of(iter_lines(path), storable=True).unread)
+    unread = len(count_documents(iter_lines(path), storable=True).unread)
     found = {one.uid: one for one in catalog.recover()}[uid]
     catalog.runs()
     if found.status == "kept":

@@ -23,14 +23,14 @@ from uploads import until as patiently
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan
 from curiosity_bluesky.catalog.embedded_server import EmbeddedServer, LogFile
-from curiosity_bluesky.catalog.journal import RunJournal, overfull
+from curiosity_bluesky.catalog.journal import RunJournal, describe_backlog
 from curiosity_bluesky.catalog.journal_lines import documents
 from curiosity_bluesky.catalog.writer import JournaledWriter
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import explore
-from curiosity_bluesky.plans.run_loop import Course
-from curiosity_bluesky.utils.run_end import End, Kind
+from curiosity_bluesky.plans.run_loop import RunSettings
+from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 from curiosity_bluesky.views import LiveView
 
 
@@ -111,7 +111,7 @@ def on_disk() -> Iterator[Callable[..., JournaledWriter]]:
         writer.close(timeout=0.01)
         for run in runs:
             run.journal.close()
-        assert not [run for run in runs if overfull(run.journal.uid)]
+        assert not [run for run in runs if describe_backlog(run.journal.uid)]
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -174,7 +174,7 @@ def test_only_the_disk_of_its_own_run_stops_a_plan(injected, RE, instrument, min
     injected.full(True)
     other = RunJournal(injected.folder, "another-run", may_wait=0)
     other.append("start", {"uid": "another-run"})
-    assert overfull("another-run")
+    assert describe_backlog("another-run")
 
     def journalled(name: str, doc: dict[str, Any]) -> None:
         if mine and name == "start":
@@ -211,15 +211,15 @@ def test_where_nobody_can_make_room_the_run_ends_and_says_so(
     RE.subscribe(fill)
     agent = CuriosityAgent(Strategy.named("random", budget=30, **{**QUICK, "n_seeds": 3}), 0)
     devices = [instrument.spectrometer], instrument.stage.x, instrument.stage.y, instrument.imager
-    plan = explore(agent, *devices, course=Course(attended=attended))
+    plan = explore(agent, *devices, course=RunSettings(attended=attended))
     if attended:
         with pytest.raises(RunEngineInterrupted):
             RE(plan)
         RE.stop()
     else:
         RE(plan)
-    end = End.of(found[-1][1])
-    assert end.kind is Kind.DISK and "documents wait in memory alone" in end.text
+    end = RunEnd.of(found[-1][1])
+    assert end.kind is EndKind.DISK and "documents wait in memory alone" in end.text
     assert ("The plan pauses: make room there" in caplog.text) == attended
     assert ("The run ends" in caplog.text) == (not attended)
 

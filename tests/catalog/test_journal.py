@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curiosity_bluesky.catalog.document_counts import tally_of
+from curiosity_bluesky.catalog.document_counts import count_documents
 from curiosity_bluesky.catalog.journal import (
+    JournalLocked,
+    JournalTruncated,
     RunJournal,
-    Shortened,
-    Taken,
     is_held,
     journals,
 )
@@ -161,7 +161,7 @@ def test_the_lock_and_the_file_go_together(tmp_path):
 def test_a_second_journal_of_a_run_is_refused_at_once(tmp_path):
     first = RunJournal(tmp_path, "uid")
     begun = time.monotonic()
-    with pytest.raises(Taken, match="in this process"):
+    with pytest.raises(JournalLocked, match="in this process"):
         RunJournal(tmp_path / "." / "x" / "..", "uid")
     assert time.monotonic() - begun < 0.5
     first.append("event", {"n": 0})
@@ -182,7 +182,7 @@ sys.stdin.read()
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert child.stdout is not None and child.stdout.readline() == b"locked\n"
-    with pytest.raises(Taken, match="another process"):
+    with pytest.raises(JournalLocked, match="another process"):
         RunJournal(tmp_path, "uid")
     child.communicate()
     RunJournal(tmp_path, "uid").close()
@@ -206,7 +206,7 @@ def told(tmp_path: Path) -> Path:
 
 
 def test_a_tally_counts_a_repeated_event_once(told):
-    tally = tally_of(lines(told))
+    tally = count_documents(lines(told))
     assert tally.events == {"primary": 3} and tally.arrays == {"primary": {"a"}}
     assert (tally.documents, tally.time) == (7, 9.0)
     assert tally.start and tally.stop and tally.stop["uid"] == "end"
@@ -217,7 +217,7 @@ def test_a_tally_passes_over_events_of_unknown_descriptors_and_counts_them(told)
     again.append("event", event(4, "never described"))
     again.append("event_page", {"descriptor": "never described", "seq_num": [5, 6]})
     again.close()
-    tally = tally_of(lines(told))
+    tally = count_documents(lines(told))
     assert (tally.events, tally.unknown) == ({"primary": 3}, 3)
 
 
@@ -229,7 +229,7 @@ def test_a_run_that_is_journalled_again_counts_together_with_what_was_there(told
     again.append("event", event(4, "d"))
     assert again.begins == len(before)
     again.close()
-    tally = tally_of(lines(told))
+    tally = count_documents(lines(told))
     assert (tally.events, tally.documents, tally.unread) == ({"primary": 4}, 8 + 4, [])
     assert tally.stop is not None
 
@@ -238,7 +238,7 @@ def test_a_second_start_document_that_differs_is_said(told):
     again = RunJournal(told.parent, "uid")
     again.append("start", {"uid": "uid", "time": 10.0})
     again.close()
-    tally = tally_of(lines(told))
+    tally = count_documents(lines(told))
     assert tally.start == {"uid": "uid", "time": 0.0} and tally.events == {"primary": 3}
     [(position, why)] = tally.unread
     assert position == told.stat().st_size and "second start" in why
@@ -266,11 +266,11 @@ def test_a_journal_that_is_cut_off_while_it_is_written_is_no_endless_loop(tmp_pa
     for n in range(3):
         journal.append("event", {"n": n, "x": "x" * 1000})
     os.truncate(journal.path, 1500)
-    with pytest.raises(Shortened, match="were taken away"):
+    with pytest.raises(JournalTruncated, match="were taken away"):
         journal.read(journal.begins)
     journal.append("event", {"n": 3})  # the half line before it does not spoil it
     assert [doc["n"] for _, doc in documents(journal.path)] == [0, 3]
-    with pytest.raises(Shortened):
+    with pytest.raises(JournalTruncated):
         journal.read(journal.begins)
     assert [name for _, name, _ in journal.lines(journal.end)] == ["event", UNREAD, "event"]
     os.truncate(journal.path, 0)

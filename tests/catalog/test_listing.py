@@ -8,7 +8,7 @@ from event_model import compose_run
 from scans import Crude, put, scan
 
 from curiosity_bluesky.catalog import connect
-from curiosity_bluesky.catalog.listing import runs_alone
+from curiosity_bluesky.catalog.listing import runs_only
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.similarity.index.collection import Entry
 from curiosity_bluesky.similarity.index.run_images import image_of
@@ -49,7 +49,7 @@ def test_what_a_run_calls_like_the_index_is_read_and_the_index_is_not_listed(tmp
         assert len(Index(catalog, [Crude()]).collection()) == 1  # the index is there all the same
 
     async def looked_up(*path):
-        tree = runs_alone(f"sqlite:///{tmp_path / 'runs' / 'catalog.db'}")
+        tree = runs_only(f"sqlite:///{tmp_path / 'runs' / 'catalog.db'}")
         await tree.startup()
         try:
             return (await tree.lookup_adapter(list(path))).node.key

@@ -20,11 +20,11 @@ from uploads import same
 from zarr.storage import LocalStore
 
 from curiosity_bluesky import connect, read
-from curiosity_bluesky.catalog.document_counts import tally_of
+from curiosity_bluesky.catalog.document_counts import count_documents
 from curiosity_bluesky.catalog.journal import RunJournal
 from curiosity_bluesky.catalog.journal_lines import documents, lines
-from curiosity_bluesky.catalog.run_uploader import BrokenOff, rewrite
-from curiosity_bluesky.catalog.upload import take_in
+from curiosity_bluesky.catalog.run_uploader import UploadCancelled, rewrite_run
+from curiosity_bluesky.catalog.upload import upload_journal
 from curiosity_bluesky.cli.commands import app
 
 MEASURE = """
@@ -86,7 +86,7 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(film_file, tmp_pat
     with connect(tmp_path / "runs", create=False) as catalog:
         [summary] = catalog.runs(sample="killed")
         assert (summary.uid, summary.status) == (path.stem, "interrupted")
-        assert summary.points == tally_of(lines(path)).events["primary"]
+        assert summary.points == count_documents(lines(path)).events["primary"]
         assert catalog.documents(path.stem[:6]) == left
         assert catalog.runs(sample="other") == []
     done = CliRunner().invoke(app, ["recover", "--catalog", str(tmp_path / "runs"), "--json"])
@@ -124,8 +124,8 @@ def test_what_was_broken_off_in_the_middle_is_written_anew(catalog, run):
     uid, emitted = run
     path = journalled(catalog, run)
     calls = iter([True] * 12)
-    with pytest.raises(BrokenOff):
-        take_in(catalog.client, path, lambda: next(calls, False))
+    with pytest.raises(UploadCancelled):
+        upload_journal(catalog.client, path, lambda: next(calls, False))
     assert path.exists() and catalog.runs()[0].uid == uid
     assert [one.status for one in catalog.recover()] == ["written"]
     same(emitted, catalog.documents(uid))
@@ -157,12 +157,12 @@ def test_two_at_once_take_in_each_journal_once(catalog, run, tmp_path):
 def test_nothing_is_taken_from_tiled_that_the_journal_does_not_hold(catalog, run):
     uid, emitted = run
     path = journalled(catalog, run)
-    assert take_in(catalog.client, path) is not None
+    assert upload_journal(catalog.client, path) is not None
     # A journal whose end was lost with the memory of its process: Tiled has more.
     shorter = journalled(catalog, run, until=-6)
-    tally = tally_of(lines(shorter))
+    tally = count_documents(lines(shorter))
     with pytest.raises(Exception, match="Tiled holds more of run"):
-        rewrite(catalog.client, uid, documents(shorter), tally)
+        rewrite_run(catalog.client, uid, documents(shorter), tally)
     assert [one.status for one in catalog.recover()] == ["present"]
     same(emitted, catalog.documents(uid))
     assert [run.status for run in catalog.runs()] == ["success"]

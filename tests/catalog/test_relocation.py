@@ -18,7 +18,7 @@ from support import QUICK, collected_run
 
 from curiosity_bluesky import connect, read
 from curiosity_bluesky.catalog.journal import RunJournal
-from curiosity_bluesky.catalog.relocation import follow_the_move
+from curiosity_bluesky.catalog.relocation import update_moved_paths
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.documents import read_stream
 from curiosity_bluesky.errors import InputError
@@ -94,7 +94,7 @@ def test_a_moved_catalogue_is_read_and_moved_back_too(original, tmp_path):
     for place in (tmp_path / "per%20cent", tmp_path / "deeper" / "µ", first):
         place.parent.mkdir(exist_ok=True)
         there = Path(shutil.move(there, place))
-        follow_the_move(there)
+        update_moved_paths(there)
         assert all(str(place) in uri for uri in assets(there))
     with connect(first, create=False) as catalog:
         read_there(catalog, original)
@@ -102,9 +102,9 @@ def test_a_moved_catalogue_is_read_and_moved_back_too(original, tmp_path):
 
 def test_nothing_is_written_where_nothing_was_moved(original, tmp_path):
     copy = shutil.copytree(original[0], tmp_path / "copy")
-    assert follow_the_move(copy) == len(assets(copy)) > 0
+    assert update_moved_paths(copy) == len(assets(copy)) > 0
     before = (copy / "catalog.db").read_bytes()
-    assert follow_the_move(copy) == 0
+    assert update_moved_paths(copy) == 0
     assert (copy / "catalog.db").read_bytes() == before
 
 
@@ -122,7 +122,7 @@ def test_files_elsewhere_stay_and_files_of_the_catalogue_follow(original, tmp_pa
     for number, uri in enumerate((outside, inside)):
         journal.append("stream_resource", {"uid": str(number), "uri": uri})
     journal.close()
-    follow_the_move(copy)
+    update_moved_paths(copy)
     found = assets(copy)
     moved = f"{plain_uri_of(copy)}/assets/c.h5"
     assert outside in found and beside in found and moved in found and inside not in found

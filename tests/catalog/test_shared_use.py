@@ -38,7 +38,7 @@ from tiled.structures.table import TableStructure
 
 from curiosity_bluesky import connect, read
 from curiosity_bluesky.catalog.journal import journals
-from curiosity_bluesky.catalog.run_uploader import RunFeed
+from curiosity_bluesky.catalog.run_uploader import RunUploader
 from curiosity_bluesky.catalog.shared.cluster import DATABASES, Cluster, free_port
 from curiosity_bluesky.catalog.shared.server import (
     TiledServer,
@@ -46,7 +46,7 @@ from curiosity_bluesky.catalog.shared.server import (
     make_key,
     prepare,
 )
-from curiosity_bluesky.catalog.shared.tables import Tables, ask_before_use
+from curiosity_bluesky.catalog.shared.tables import Tables, check_connections
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.index import Index
@@ -109,7 +109,7 @@ def test_a_key_can_end_by_itself_and_be_taken_back(shared, tmp_path):
 def test_a_key_that_writes_may_write_anew_what_went_in_by_halves(shared, tmp_path):
     documents = list(made_run(91, 0, 3))
     with as_user(shared, shared.write_key, tmp_path / "instrument") as catalog:
-        feed = RunFeed(catalog.client, 1)
+        feed = RunUploader(catalog.client, 1)
         for name, doc in documents[:-3]:
             feed(name, doc)
         uid, _ = put(catalog, documents)
@@ -277,7 +277,7 @@ def test_two_servers_share_one_catalogue_through_redis(shared, tmp_path):
         heard = threading.Event()
         documents = list(made_run(61, 0, 2))
         with subscribe_to_streams(clients[1], lambda _: heard.set(), streams={"primary": None}):
-            feed = RunFeed(clients[0], 1)
+            feed = RunUploader(clients[0], 1)
             for name, doc in documents:
                 feed(name, doc)
             assert heard.wait(20)
@@ -379,7 +379,7 @@ def test_rows_come_back_in_the_order_they_were_written_whoever_else_writes(share
 
 
 def test_no_request_has_a_connection_that_postgresql_has_forgotten(shared, tables):
-    ask_before_use(tables)
+    check_connections(tables)
     for _ in range(2):
         with closing(tables.connect()) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT 1")

@@ -469,10 +469,10 @@ def test_a_failed_request_is_said_by_our_writer_alone(caplog):
     """Tiled's own writer warns of each request; another TiledWriter of the process still does."""
     from bluesky_tiled_plugins import TiledWriter
 
-    from curiosity_bluesky.catalog.run_uploader import RunFeed
+    from curiosity_bluesky.catalog.run_uploader import RunUploader
 
     library = logging.getLogger(TiledWriter.__module__)
-    feed = RunFeed(SimpleNamespace(include_data_sources=lambda: None), 1)
+    feed = RunUploader(SimpleNamespace(include_data_sources=lambda: None), 1)
     feed._writer = lambda name, doc: library.warning("Appending 1 rows failed")
     feed("start", {"uid": "run-1", "time": 1.0})
     assert caplog.messages == []

@@ -20,7 +20,7 @@ from support import collected_run
 from curiosity_bluesky import connect, read
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.cli import main
-from curiosity_bluesky.demo.settings import Setting
+from curiosity_bluesky.demo.settings import DemoSample
 from sim_devices import open_sample
 
 QUICK = ["--set", "patch_size=3", "--set", "n_seeds=6", "--speed", "10000"]
@@ -402,7 +402,7 @@ def test_a_demo_on_a_clock_that_never_waits_is_recorded_and_gone_on_with(
 )
 def test_the_speed_of_a_stored_demo_is_read_as_it_was_given(stored, speed):
     past = SimpleNamespace(uid="x", start={"demo": {**START, "speed": stored}})
-    assert Setting.of(past).speed == speed
+    assert DemoSample.of(past).speed == speed
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from bluesky import RunEngine
 from support import collected_run
 
 from curiosity_bluesky import connect
-from curiosity_bluesky.cli.explore import offered
+from curiosity_bluesky.cli.explore import descriptors_offered
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.archive import import_files
@@ -91,19 +91,19 @@ def test_an_archive_that_lacks_a_new_descriptor_is_shown_by_what_it_has(tmp_path
         Index(opened, ["texture"]).update(uids[:1])
         Index(opened, ["texture", "symmetry"]).update(uids[1:])
 
-        index, first, remark = offered(opened)
+        index, first, remark = descriptors_offered(opened)
         images = index.collection()
         assert first == "texture" and {entry.uid for entry in images.entries} == set(uids)
         assert list(images.vectors) == ["texture"]
         assert "1 lack symmetry, which is not offered" in remark
         assert "left out" not in remark
 
-        index, first, remark = offered(opened, "symmetry")
+        index, first, remark = descriptors_offered(opened, "symmetry")
         assert {entry.uid for entry in index.collection().entries} == {uids[1]}
         assert first == "symmetry" and set(index.descriptors) == {"texture", "symmetry"}
         assert "1 of 2 images are left out: they lack symmetry" in remark
         with pytest.raises(InputError, match="learned"):
-            offered(opened, "learned")
+            descriptors_offered(opened, "learned")
 
 
 def test_where_no_catalogue_is_nothing_is_made(tmp_path: Path, environment: dict[str, str]) -> None:

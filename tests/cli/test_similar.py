@@ -13,7 +13,7 @@ from skimage.io import imread, imsave
 
 from curiosity_bluesky import connect
 from curiosity_bluesky.cli import main
-from curiosity_bluesky.similarity.descriptors.augmentation import Retaking, retaken
+from curiosity_bluesky.similarity.descriptors.augmentation import Reacquisition, reacquire
 from curiosity_bluesky.similarity.symmetry.wallpaper import random_image
 
 
@@ -55,7 +55,7 @@ def test_the_same_place_comes_first_whatever_else_is_nearer(curiosity, files, ru
     rng = np.random.default_rng(3)
     values = imread(files / "texture1.png").astype(float)
     again = tmp_path / "again.npy"
-    np.save(again, retaken(values, rng, Retaking(scales=(1.5, 1.5), noise=(0.02, 0.02))))
+    np.save(again, reacquire(values, rng, Reacquisition(scales=(1.5, 1.5), noise=(0.02, 0.02))))
     arguments = ("similar", again, "--catalog", runs, "--json")
     code, out, err = curiosity(*arguments)
     assert code == 0, err

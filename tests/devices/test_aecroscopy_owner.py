@@ -14,10 +14,10 @@ import pytest
 from aecroscopy_rig import FILM, LINE, PULSE, rig
 
 from curiosity_bluesky.devices.aecroscopy import (
-    Aborted,
+    AEThread,
     BEPSWaveform,
     BEPulse,
-    Owner,
+    CallAborted,
     ScanFrame,
 )
 from curiosity_bluesky.devices.aecroscopy.spectrogram import bands, steps
@@ -54,7 +54,7 @@ def test_a_call_that_was_given_up_may_finish_within_its_own_time_and_no_longer(t
                 aebe.tip_control({"next_x_pos_00": 0.5}, do_set_setpoint=False, feedbackon=False)
 
             def call():
-                with pytest.raises(Aborted):
+                with pytest.raises(CallAborted):
                     rigged.owner.call(move, kind="move", timeout_s=timeout_s)
 
             rigged.panel.stuck.add(control)
@@ -83,7 +83,7 @@ def test_bepyae_that_does_not_start_is_reported(tmp_path):
     with com_server(SimBEPyAE(SimMicroscope(FILM)), tmp_path):
         aebe = sys.modules["aecroscopy.acquisition.AEBE"].AEBE
         with pytest.raises(TimeoutError, match="did not start within 0.3 s"):
-            Owner(lambda: aebe(exe_path="BEPyAE.exe", client="Other"), timeout_s=0.3)
+            AEThread(lambda: aebe(exe_path="BEPyAE.exe", client="Other"), timeout_s=0.3)
 
 
 def test_a_scan_of_another_size_can_be_insisted_on(tmp_path):
@@ -97,7 +97,9 @@ def test_an_aebe_of_another_thread_is_of_no_use(tmp_path):
         pythoncom.CoInitialize()
         theirs = rigged.connect()
         with pytest.raises(Exception, match="marshalled for a different thread"):
-            Owner(lambda: theirs).call(lambda aebe: aebe.tip_control(feedbackon=False), timeout_s=5)
+            AEThread(lambda: theirs).call(
+                lambda aebe: aebe.tip_control(feedbackon=False), timeout_s=5
+            )
         pythoncom.CoUninitialize()
 
 
@@ -128,7 +130,7 @@ def test_a_call_that_was_given_up_before_its_turn_is_not_made(tmp_path):
             release.wait(10)
 
         def second():
-            with pytest.raises(Aborted):
+            with pytest.raises(CallAborted):
                 rigged.owner.call(lambda aebe: made.append(1), kind="move", timeout_s=5)
             made.append("given up")
 
@@ -195,8 +197,8 @@ def test_bad_input_is_refused(tmp_path, given, said):
         lambda: BEPSWaveform(1.0, cycles=1.5),
         lambda: BEPSWaveform(1.0, delay_s=-1.0),
         lambda: BEPSWaveform("much"),
-        lambda: Owner("an AEBE"),
-        lambda: Owner(lambda: object()),
+        lambda: AEThread("an AEBE"),
+        lambda: AEThread(lambda: object()),
     ],
 )
 def test_bad_settings_are_refused(make):

@@ -26,7 +26,7 @@ from support import Stubborn, until
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.devices.async_devices import AsyncAFMStage, AsyncSpectrometer
 from curiosity_bluesky.devices.hdf5_imager import HDF5Imager
-from curiosity_bluesky.devices.worker import Busy
+from curiosity_bluesky.devices.worker import WorkerBusy
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.hdf5 import path_of, uri_of
 from sim_devices import Clock, SimBandExcitation, SimMicroscope
@@ -109,7 +109,7 @@ def test_what_cannot_be_stopped_neither_holds_us_nor_is_begun_twice(RE, tmp_path
         awaited(RE, ended(status))
         assert status.success
     assert lab.inside == 1 and lab.told  # it goes on, and we are here
-    with pytest.raises(Busy, match="broken off but goes on"):
+    with pytest.raises(WorkerBusy, match="broken off but goes on"):
         awaited(RE, ended(awaited(RE, begun(starts(kind, made)))))
     lab.release.set()
     calls = {"spectrum": "_calls", "image": "calls"}.get(kind)

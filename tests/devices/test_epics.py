@@ -25,7 +25,7 @@ pytest.importorskip("caproto", reason="the IOC comes with the extra 'epics'")
 from ophyd.utils import LimitError
 
 from curiosity_bluesky.devices.epics import EpicsAFMStage, EpicsImager, EpicsSpectrometer
-from curiosity_bluesky.devices.worker import Busy
+from curiosity_bluesky.devices.worker import WorkerBusy
 from sim_devices import SyntheticSample
 from sim_devices.ioc import IOCProcess
 from sim_devices.ioc.settings import free_port
@@ -150,13 +150,13 @@ def test_a_connection_that_ends_in_the_middle_of_a_request_is_called_lost(served
 
     signal = served.spectrometer.driver.records.counter
     monkeypatch.setattr(signal._read_pv, "get_with_metadata", fails("Virtual circuit disconnect"))
-    for ask in (access.now, access.told):
+    for ask in (access.read_now, access.last_value):
         with pytest.raises(ConnectionError, match="connection to A:.* is lost"):
             ask(signal)
     # What the IOC refuses is another matter.
     monkeypatch.setattr(signal._read_pv, "get_with_metadata", fails("Read access denied"))
     with pytest.raises(ca.CASeverityException):
-        access.now(signal)
+        access.read_now(signal)
 
 
 def run(instrument, RE=None, callback=lambda *_: None, **settings):
@@ -305,7 +305,7 @@ def test_a_spectrum_broken_off_leaves_a_free_instrument(patient, instrument, way
     before = instrument.get("Spectrum:ArrayCounter_RBV")
     status = instrument.spectrometer.trigger()
     until(lambda: instrument.get("Spectrum:Acquire") == 1)
-    with pytest.raises(Busy):
+    with pytest.raises(WorkerBusy):
         instrument.spectrometer.trigger().wait(WAIT)
     getattr(instrument.spectrometer, way)()
     assert ended_well(status, way)
@@ -323,7 +323,7 @@ def test_a_move_broken_off_leaves_a_free_stage(patient, instrument, way):
     instrument.put("x.VELO", 1e-7)  # the way takes weeks
     status = axis.set(axis.high_limit)
     until(lambda: instrument.get("x.DMOV") == 0)
-    with pytest.raises(Busy):
+    with pytest.raises(WorkerBusy):
         axis.set(0.1).wait(WAIT)
     (axis.stop if way == "axis" else getattr(instrument.stage, way))()
     assert ended_well(status, way)

@@ -14,7 +14,7 @@ from support import WAIT, Stubborn, until
 
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
-from curiosity_bluesky.devices.worker import Busy, Worker
+from curiosity_bluesky.devices.worker import Worker, WorkerBusy
 from sim_devices import Clock, SimMicroscope
 
 WAYS = ["stop", "pause", "unstage"]
@@ -75,7 +75,7 @@ def test_an_instrument_that_cannot_be_stopped_neither_holds_us_nor_measures_twic
     assert ended_well(status, way)
     assert lab.inside == 1  # it goes on, and we are here
     until(lambda: lab.told)
-    with pytest.raises(Busy, match=f"{device.name}.*was broken off but goes on.*wait for it"):
+    with pytest.raises(WorkerBusy, match=f"{device.name}.*was broken off but goes on.*wait for it"):
         device.trigger().wait(WAIT)
     assert device._status is status
     lab.release.set()
@@ -94,7 +94,7 @@ def test_a_second_trigger_fails_and_the_first_goes_on():
     device = measuring("spectrum", lab)
     first = device.trigger()
     until(lambda: lab.inside)
-    with pytest.raises(Busy, match="the call before is under way"):
+    with pytest.raises(WorkerBusy, match="the call before is under way"):
         device.trigger().wait(WAIT)
     assert not first.done
     lab.release.set()
@@ -129,7 +129,7 @@ def test_an_abort_that_does_not_come_back_holds_nobody_and_cannot_hit_the_next(w
     assert ended_well(status, way) and not aborted
     lab.release.set()
     until(device._worker._returned.is_set)
-    with pytest.raises(Busy):  # the abort is still to come
+    with pytest.raises(WorkerBusy):  # the abort is still to come
         device.trigger().wait(WAIT)
     hung.set()
     until(lambda: not device._worker.busy)
@@ -270,7 +270,7 @@ def test_a_stage_that_cannot_be_stopped_neither_holds_us_nor_moves_twice(way):
     assert ended_well(status, "stop" if way == "axis" else way)
     assert lab.inside == 1 and stage.x.moving
     until(lambda: lab.told)
-    with pytest.raises(Busy, match="stage_x.*was broken off but goes on"):
+    with pytest.raises(WorkerBusy, match="stage_x.*was broken off but goes on"):
         stage.x.set(5.0).wait(WAIT)
     assert lab.began == 1 and stage.x.moving
     lab.release.set()
@@ -301,7 +301,7 @@ def test_a_second_move_of_an_axis_fails_and_the_first_goes_on():
     stage = AFMStage(lab, name="stage")
     first = stage.x.set(3.0)
     until(lambda: lab.inside)
-    with pytest.raises(Busy, match="the call before is under way"):
+    with pytest.raises(WorkerBusy, match="the call before is under way"):
         stage.x.set(5.0).wait(WAIT)
     other = stage.y.set(4.0)  # the other axis is free
     until(lambda: lab.inside == 2)

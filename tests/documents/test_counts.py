@@ -12,8 +12,8 @@ from curiosity_bluesky import connect
 from curiosity_bluesky.catalog import summaries
 from curiosity_bluesky.catalog.journal import RunJournal
 from curiosity_bluesky.catalog.run_uploader import COUNTED
-from curiosity_bluesky.catalog.summaries import _counted, journalled
-from curiosity_bluesky.documents import Count
+from curiosity_bluesky.catalog.summaries import _counted, summary_of_journal
+from curiosity_bluesky.documents import PointCount
 
 Documents = list[tuple[str, dict[str, Any]]]
 
@@ -86,7 +86,7 @@ def test_an_interrupted_run_is_counted_when_it_is_taken_in(tmp_path, monkeypatch
         for document in with_failures("run-dead")[:-1]:
             journal.append(*document)
         journal.close()
-        before = journalled(journal.path)
+        before = summary_of_journal(journal.path)
         assert before is not None and (before.points, before.num_points) == (3, 3)
         [taken] = catalog.recover()
         assert taken.status == "written" and forced == [1]
@@ -103,7 +103,7 @@ def test_a_journal_is_read_once_one_line_at_a_time(tmp_path, monkeypatch):
     journal.close()
     read, lines = [], summaries.lines
     monkeypatch.setattr(summaries, "lines", lambda path: read.append(path) or lines(path))
-    found = journalled(journal.path)
+    found = summary_of_journal(journal.path)
     assert found is not None and found.points == 3 and read == [journal.path]
 
 
@@ -124,7 +124,7 @@ def test_what_cannot_be_understood_counts_for_nothing(stream, data):
     for name, doc in documents:
         if name == "event" and doc["descriptor"] == f"run-odd-{stream}-d":
             doc["data"] = data
-    count = Count()
+    count = PointCount()
     for document in documents:
         count(*document)
     assert (count.n, count.budget) == ((4, 3) if stream == "failures" else (3, 9))
@@ -136,14 +136,14 @@ def test_events_of_another_plan_are_points_whatever_they_call_so(decision):
     del documents[1][1]["configuration"]  # event-model asks for none
     for _, event in documents[2:-1]:
         event["data"] = {"decision_id": decision}
-    count = Count()
+    count = PointCount()
     for document in documents:
         count(*document)
     assert count.n == 4
 
 
 def test_no_document_makes_the_count_raise():
-    count = Count()
+    count = PointCount()
     for name in ("start", "descriptor", "event", "event_page", "stop", "resource", "else"):
         for doc in ({}, {"uid": []}, {"uid": "d", "name": "primary"}, {"descriptor": "d"}):
             count(name, doc)

@@ -14,10 +14,10 @@ from curiosity_bluesky import CuriosityAgent, documents
 from curiosity_bluesky.documents import Translator, channel_keys, spectrum_of
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Observation, Strategy, Survey
-from curiosity_bluesky.plans import Course, explore
-from curiosity_bluesky.plans.resume import Past
+from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.steering import Steering
-from curiosity_bluesky.plans.stubs import too_bad
+from curiosity_bluesky.plans.stubs import quality_problem
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_the_plan_counts_what_the_agent_counts(numbers, quality, least):
     strategy = Strategy.named("random", min_quality=least, patch_size=3)
     explorer = Explorer(Survey({"h": np.eye(5)}), strategy)
     explorer.observe(Observation((2, 2), spectrum.values, quality=spectrum.quality))
-    assert explorer.n_observed == (too_bad(spectrum.quality, least) is None)
+    assert explorer.n_observed == (quality_problem(spectrum.quality, least) is None)
 
 
 AS_READ = {
@@ -253,7 +253,7 @@ class Deaf(CuriosityAgent):
 
 def deaf_run(bench, retries=0, steering=None, budget=6):
     strategy = Strategy.named("random", n_seeds=4, patch_size=5, budget=budget)
-    course = Course(retries=retries, retry_wait=0.0, max_failures=99)
+    course = RunSettings(retries=retries, retry_wait=0.0, max_failures=99)
     plan = explore(
         Deaf(strategy, 0), bench.detectors, bench.x, bench.y, bench.camera, course=course,
         steering=steering or Steering(),
@@ -320,11 +320,11 @@ def test_a_run_that_is_resumed_may_visit_as_often_as_what_it_lacks():
     bench = Bench(lambda s, n: {"det": s, "det_quality": float(n < 3)})
     bench.run(6)
     assert bench.stop["reason"].startswith("visits") and bench.detector.measured == 6
-    past = Past.of([bench.documents])
+    past = InterruptedRun.of([bench.documents])
     bench.documents = []
     plan = explore(
         CuriosityAgent(past.strategy, past.seed), bench.detectors, bench.x, bench.y, bench.camera,
-        past=past, course=Course(retries=0, retry_wait=0.0, max_failures=99),
+        past=past, course=RunSettings(retries=0, retry_wait=0.0, max_failures=99),
     )  # fmt: skip
     bench.RE(plan, lambda *document: bench.documents.append(document))
     assert bench.stop["reason"].startswith("visits: the sample was measured 4 times for 4 spectra")

@@ -11,9 +11,9 @@ from curiosity_bluesky import curiosity_plan
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Observation, Patches, Strategy, Survey
-from curiosity_bluesky.learning.gp.kernel import Inputs
+from curiosity_bluesky.learning.gp.kernel import KernelInputs
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
-from curiosity_bluesky.learning.records import Observed
+from curiosity_bluesky.learning.records import TrainingData
 from curiosity_bluesky.learning.strategies.dkl import scalar
 from curiosity_bluesky.learning.strategies.lcmd import LargestCluster
 from sim_devices import SyntheticSample
@@ -153,9 +153,9 @@ def film():
 def trained(film, n, seed):
     """A Gaussian process that knows n random pixels of the film, and which they are."""
     patches = Patches(Survey(film.images, film.x, film.y), 5)
-    predictor = GaussianProcessPredictor(Inputs(patches))
+    predictor = GaussianProcessPredictor(KernelInputs(patches))
     indices = np.random.default_rng(seed).permutation(len(patches))[:n]
-    predictor.start(Observed(indices, patches.flatten(film.target())[indices]))
+    predictor.start(TrainingData(indices, patches.flatten(film.target())[indices]))
     return patches, predictor, indices
 
 
@@ -185,7 +185,7 @@ def test_lcmd_is_the_farthest_point_of_the_largest_cluster(film, seed, batch):
     available = allowed.copy()
     available[measured] = False
     rule = LargestCluster(predictor)
-    scores = rule.scores(Observed(measured, np.zeros((9, 3))))
+    scores = rule.scores(TrainingData(measured, np.zeros((9, 3))))
     found = rule(scores.acquisition, available, batch, np.random.default_rng(0))
     covariance = predictor.posterior.prior(np.arange(n))
     own = np.diag(covariance)
@@ -202,7 +202,7 @@ def test_lcmd_is_not_merely_the_farthest_point(film):
         available = allowed.copy()
         available[measured] = False
         rule = LargestCluster(predictor)
-        values = rule.scores(Observed(measured, np.zeros((9, 3)))).acquisition
+        values = rule.scores(TrainingData(measured, np.zeros((9, 3)))).acquisition
         [(index, _)] = rule(values, available, 1, np.random.default_rng(0))
         different += index != int(np.argmax(np.where(available, values, -1)))
     assert different > 0

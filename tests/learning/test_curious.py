@@ -6,10 +6,10 @@ from scipy.ndimage import gaussian_filter
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Observation, Patches, Strategy, Survey
-from curiosity_bluesky.learning.gp.calibration import Excess, Neighbours
-from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel
+from curiosity_bluesky.learning.gp.calibration import ErrorInflation, NeighbourErrors
+from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs
 from curiosity_bluesky.learning.gp.posterior import Posterior
-from curiosity_bluesky.learning.gp.variance_reduction import Coverage
+from curiosity_bluesky.learning.gp.variance_reduction import VarianceReduction
 from sim_devices import SyntheticSample, list_samples, open_sample
 
 KERNEL = Kernel((0.0, -0.5, -1.0, 0.0, -2.5, 0.2, 0.3, 0.0, -1.0))
@@ -22,7 +22,7 @@ def smooth_image(side, seed, width=2.0):
 
 @pytest.fixture(scope="module")
 def inputs():
-    return Inputs(Patches(Survey({"a": smooth_image(22, 0)}), 5))  # 18 x 18 candidates
+    return KernelInputs(Patches(Survey({"a": smooth_image(22, 0)}), 5))  # 18 x 18 candidates
 
 
 @pytest.fixture
@@ -45,11 +45,11 @@ def drawn(inputs, seed, columns=6):
 def test_the_drop_is_what_the_variance_really_falls_by(posterior):
     pool, references = np.arange(324), np.arange(5, 324, 40)
     weights = np.linspace(1, 3, len(references))
-    coverage = Coverage(posterior, pool, references)
+    coverage = VarianceReduction(posterior, pool, references)
     np.testing.assert_allclose(coverage.variance, posterior.variance, atol=1e-9)
     drop = coverage.drop(weights)
     for candidate in (0, 100, 17, 323):  # 17 is measured already
-        after = posterior.extended(candidate).variance[references]
+        after = posterior.condition_on(candidate).variance[references]
         fall = posterior.variance[references] - after
         assert drop[candidate] == pytest.approx(weights @ fall, abs=1e-9)
 
@@ -57,14 +57,14 @@ def test_the_drop_is_what_the_variance_really_falls_by(posterior):
 def test_growing_is_starting_anew_and_supposing_changes_nothing(posterior):
     pool, references = np.arange(0, 324, 2), np.arange(5, 324, 40)
     weights = np.ones(len(references))
-    grown = Coverage(posterior, pool, references)
+    grown = VarianceReduction(posterior, pool, references)
     before = grown.drop(weights)
-    supposed = grown.supposing(50).supposing(51)
+    supposed = grown.fantasize(50).fantasize(51)
     np.testing.assert_array_equal(grown.drop(weights), before)
     for index in (50, 51):
-        posterior = posterior.extended(index)
+        posterior = posterior.condition_on(index)
         grown.grow(posterior)
-    anew = Coverage(posterior, pool, references)
+    anew = VarianceReduction(posterior, pool, references)
     for other in (grown, supposed):
         np.testing.assert_allclose(other.drop(weights), anew.drop(weights), atol=1e-9)
         np.testing.assert_allclose(other.variance, anew.variance, atol=1e-9)
@@ -75,9 +75,9 @@ def test_growing_is_starting_anew_and_supposing_changes_nothing(posterior):
 
 
 def test_coverage_grows_beyond_the_room_that_it_began_with(posterior):
-    coverage = Coverage(posterior, np.arange(324), np.arange(8))
+    coverage = VarianceReduction(posterior, np.arange(324), np.arange(8))
     for index in range(70):
-        posterior = posterior.extended(3 * index + 1)
+        posterior = posterior.condition_on(3 * index + 1)
         coverage.grow(posterior)
     np.testing.assert_allclose(coverage.variance, posterior.variance, atol=1e-8)
 
@@ -95,8 +95,8 @@ def test_errors_of_noise_have_no_structure_and_larger_errors_of_a_region_are_fou
     expected = posterior.leave_one_out_variance
     chance = np.random.default_rng(1).chisquare(3, len(measured)) / 3
     right = inputs.position[:, 0] > 0.5
-    plain = Excess.of(posterior, 7 * expected * chance)
-    uneven = Excess.of(posterior, expected * chance * np.where(right[measured], 20, 1))
+    plain = ErrorInflation.of(posterior, 7 * expected * chance)
+    uneven = ErrorInflation.of(posterior, expected * chance * np.where(right[measured], 20, 1))
     assert plain.share < 0.25 < uneven.share
     # On average both are right.
     for excess, size in ((plain, 7), (uneven, 10.5)):
@@ -116,9 +116,9 @@ def test_neighbours_help_where_there_is_something_to_learn_and_not_in_noise(inpu
         outputs = drawn(inputs, seed)
         spoilt = np.where(noisy[:, None], rng.normal(size=outputs.shape) * 2, outputs)
         posterior = Posterior.after(KERNEL, inputs, measured)
-        good = Neighbours.of(posterior, outputs[measured], outputs.shape[1])
+        good = NeighbourErrors.of(posterior, outputs[measured], outputs.shape[1])
         assert 0.8 < np.median(good.learnable(inputs.position)) < 1.2
-        bad = Neighbours.of(posterior, spoilt[measured], outputs.shape[1])
+        bad = NeighbourErrors.of(posterior, spoilt[measured], outputs.shape[1])
         middle = (np.abs(inputs.position - 0.5) < 0.12).all(axis=1)
         outside = (np.abs(inputs.position - 0.5) > 0.4).any(axis=1)
         assert np.median(bad.learnable(inputs.position[middle])) < 0.3

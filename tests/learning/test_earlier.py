@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Earlier, Explorer, Observation, Proposal, Strategy, Survey
+from curiosity_bluesky.learning import Explorer, Observation, PriorRun, Proposal, Strategy, Survey
 from sim_devices import SyntheticSample
 from sim_devices.loops import bias_cycle
 
 AXIS = bias_cycle(16, 10.0)
-GAUSSIAN = [n for n in Strategy.names() if Strategy.named(n).takes_earlier]
+GAUSSIAN = [n for n in Strategy.names() if Strategy.named(n).supports_warm_start]
 QUICK = ("curious", "random")
 SEEDS = range(3)
 
@@ -28,7 +28,7 @@ def earlier_on(sample, n=40, **changed):
         "spectra": sample.target()[tuple(pixels.T)],
         "axis": AXIS,
     }
-    return Earlier(**{**known, **changed})
+    return PriorRun(**{**known, **changed})
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def earlier(other):
 def test_which_strategies_can_start_from_an_earlier_run():
     assert "curious" in GAUSSIAN and "random" in GAUSSIAN
     assert "theory" not in GAUSSIAN and "vatsavai2025-latent" not in GAUSSIAN
-    assert not Strategy.named("random", predictor="im2spec").takes_earlier
+    assert not Strategy.named("random", predictor="im2spec").supports_warm_start
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from curiosity_bluesky.learning.gp.kernel import (
     NAMES,
     PRIOR,
     RELEVANCE,
-    Inputs,
     Kernel,
+    KernelInputs,
     principal_components,
 )
 from curiosity_bluesky.learning.gp.posterior import Posterior
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
-from curiosity_bluesky.learning.records import Observed
+from curiosity_bluesky.learning.records import TrainingData
 
 # b, c, d, e, noise, window, patch length, alpha, position length, and two relevances
 LOGS = (0.3, -0.7, -1.0, 0.2, -1.5, -0.2, 0.2, 0.4, -1.0, 0.5, -0.3)
@@ -38,7 +38,7 @@ def survey(rng):
 
 @pytest.fixture
 def inputs(survey):
-    return Inputs(Patches(survey, SIZE))
+    return KernelInputs(Patches(survey, SIZE))
 
 
 def plain_covariance(logs, survey, rows, columns):
@@ -109,7 +109,7 @@ def test_leave_one_out_in_closed_form_is_leaving_out(inputs, rng):
 def test_errors_of_the_predictor_are_those_of_leaving_each_spectrum_out(inputs, rng):
     spectra = rng.normal(size=(len(MEASURED), 9)) * np.geomspace(3, 0.1, 9)
     predictor = GaussianProcessPredictor(inputs, outputs=4, refit_every=100, robust=False)
-    observed = Observed(MEASURED, spectra)
+    observed = TrainingData(MEASURED, spectra)
     predictor.start(observed)
     mean = spectra.mean(axis=0)
     scores, axes = principal_components(spectra - mean, 4)
@@ -160,7 +160,7 @@ def film():
     """Where image, patch and place are known to matter: two smooth channels of 26 x 26."""
     rng = np.random.default_rng(4)
     channels = {name: gaussian_filter(rng.normal(size=(26, 26)), 1.5) for name in ("a", "b")}
-    return Inputs(Patches(Survey(channels), 7)), channels
+    return KernelInputs(Patches(Survey(channels), 7)), channels
 
 
 def test_the_search_tells_image_from_position_and_signal_from_noise(film, rng):
@@ -196,7 +196,7 @@ def test_the_search_finds_the_channel_and_the_window_that_matter(film):
 def test_the_level_carries_over_what_was_never_seen():
     # A response in proportion to the image, measured where the image is dark alone.
     image = np.tile(np.linspace(0.1, 2.0, 20), (20, 1))
-    inputs = Inputs(Patches(Survey({"a": image}), 1))
+    inputs = KernelInputs(Patches(Survey({"a": image}), 1))
     everyone = np.arange(400)
     dark = everyone[inputs.level[:, 0] < np.median(inputs.level)][::4]
     truth = inputs.level * [1.0, -2.0]
@@ -211,11 +211,11 @@ def test_the_level_carries_over_what_was_never_seen():
 def test_extending_a_posterior_is_conditioning_anew(inputs, rng):
     outputs = rng.normal(size=(len(MEASURED) + 1, 2))
     anew = Posterior.after(KERNEL, inputs, np.append(MEASURED, 7))
-    grown = Posterior.after(KERNEL, inputs, MEASURED).extended(7)
+    grown = Posterior.after(KERNEL, inputs, MEASURED).condition_on(7)
     np.testing.assert_array_equal(grown.indices, anew.indices)
     np.testing.assert_allclose(grown.factor, anew.factor, atol=1e-10)
     np.testing.assert_allclose(grown.leave_one_out(outputs), anew.leave_one_out(outputs))
-    again = grown.extended(7)  # the same pixel once more
+    again = grown.condition_on(7)  # the same pixel once more
     assert np.isfinite(again.variance).all() and again.variance[7] < grown.variance[7]
 
 
@@ -244,7 +244,7 @@ def test_a_spoilt_spectrum_is_doubted_and_spoils_little(film):
     errors = {}
     for robust in (True, False):
         predictor = GaussianProcessPredictor(inputs, robust=robust)
-        predictor.start(Observed(measured, spoilt))
+        predictor.start(TrainingData(measured, spoilt))
         errors[robust] = np.mean((predictor.predict() - truth) ** 2)
         noise = predictor.posterior.noise
         assert (noise.argmax() == 20) == robust
@@ -252,7 +252,7 @@ def test_a_spoilt_spectrum_is_doubted_and_spoils_little(film):
 
 
 def test_patches_keep_their_relative_distances_and_positions_their_shape(survey):
-    inputs = Inputs(Patches(survey, SIZE))
+    inputs = KernelInputs(Patches(survey, SIZE))
     flat = inputs.windows(np.arange(60)).reshape(60, -1)
     scaled = [c / c[1:-1, 1:-1].std() for c in survey.channels.values()]
     patches = Patches(Survey(dict(zip("ab", scaled, strict=True))), SIZE)
@@ -269,10 +269,10 @@ def test_patches_keep_their_relative_distances_and_positions_their_shape(survey)
 def test_hyper_parameters_are_searched_at_first_and_after_so_many_spectra(inputs, rng):
     predictor = GaussianProcessPredictor(inputs, outputs=3, refit_every=3)
     order, spectra = rng.permutation(60), rng.normal(size=(60, 5))
-    searched = {4: predictor.start(Observed(order[:4], spectra[:4])).epochs}
+    searched = {4: predictor.start(TrainingData(order[:4], spectra[:4])).epochs}
     kernels = {4: predictor.posterior.kernel}
     for n in range(5, 12):
-        searched[n] = predictor.update(Observed(order[:n], spectra[:n])).epochs
+        searched[n] = predictor.update(TrainingData(order[:n], spectra[:n])).epochs
         kernels[n] = predictor.posterior.kernel
     assert [n for n, epochs in searched.items() if epochs] == [4, 7, 10]
     assert kernels[5] == kernels[6] == kernels[4] and kernels[8] == kernels[9] == kernels[7]
@@ -286,13 +286,13 @@ def test_a_gap_disturbs_little_and_what_was_never_recorded_is_not_predicted(inpu
     holed[2, 3] = holed[5, 6] = np.nan
     holed[:, 7] = np.nan
     predictor = GaussianProcessPredictor(inputs, outputs=4, refit_every=20)
-    observed = Observed(MEASURED, holed)
+    observed = TrainingData(MEASURED, holed)
     training = predictor.start(observed)
     predicted = predictor.predict()
     assert np.isnan(predicted[:, 7]).all() and np.isfinite(predicted[:, :7]).all()
     assert np.isfinite(predictor.errors(observed)).all() and np.isfinite(training.loss)
     whole = GaussianProcessPredictor(inputs, outputs=4, refit_every=20)
-    whole.start(Observed(MEASURED, spectra[MEASURED]))
+    whole.start(TrainingData(MEASURED, spectra[MEASURED]))
     difference = np.abs(predicted[:, :7] - whole.predict()[:, :7])
     assert np.median(difference) < 0.02 * spectra.std()
 
@@ -300,9 +300,9 @@ def test_a_gap_disturbs_little_and_what_was_never_recorded_is_not_predicted(inpu
 def test_a_constant_image_leaves_the_position_to_predict_from():
     rows, cols = np.mgrid[:10, :10]
     patches = Patches(Survey({"flat": np.full((10, 10), 7.3)}), 1)
-    predictor = GaussianProcessPredictor(Inputs(patches), outputs=2)
+    predictor = GaussianProcessPredictor(KernelInputs(patches), outputs=2)
     spectra = np.stack([rows.ravel(), cols.ravel()], axis=1).astype(float)
-    predictor.start(Observed(np.arange(0, 100, 3), spectra[::3]))
+    predictor.start(TrainingData(np.arange(0, 100, 3), spectra[::3]))
     error = np.mean((predictor.predict() - spectra) ** 2) / spectra.var()
     assert error < 0.05
     assert np.isfinite(predictor.posterior.variance).all()
@@ -311,7 +311,7 @@ def test_a_constant_image_leaves_the_position_to_predict_from():
 @pytest.mark.parametrize("value", [0.0, -3e-5, 1e9])
 def test_constant_spectra_are_predicted_as_they_are(inputs, value):
     predictor = GaussianProcessPredictor(inputs, outputs=8, refit_every=20)
-    observed = Observed(MEASURED, np.full((len(MEASURED), 6), value))
+    observed = TrainingData(MEASURED, np.full((len(MEASURED), 6), value))
     predictor.start(observed)
     np.testing.assert_allclose(predictor.predict(), value, rtol=1e-12)
     np.testing.assert_allclose(predictor.errors(observed), 0, atol=1e-12 * value**2)
@@ -323,7 +323,7 @@ def test_the_order_of_the_observations_is_of_no_account(inputs, rng):
     found = []
     for order in (np.arange(len(MEASURED)), rng.permutation(len(MEASURED))):
         predictor = GaussianProcessPredictor(inputs, outputs=3, refit_every=20)
-        predictor.start(Observed(MEASURED[order], spectra[order]))
+        predictor.start(TrainingData(MEASURED[order], spectra[order]))
         found.append((predictor.predict(), predictor.posterior.variance))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)

@@ -11,7 +11,7 @@ import pytest
 
 from curiosity_bluesky.learning import Explorer, Observation, Patches, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.gp import kernel as gp
-from curiosity_bluesky.learning.threads import MAPPED, give_back_what_is_free, one_thread
+from curiosity_bluesky.learning.threads import MAPPED, one_thread, return_free_memory
 from sim_devices import SyntheticSample
 
 SIDE = 44
@@ -61,7 +61,7 @@ def test_holes_in_the_heap_are_given_back():
     for block in set(blocks) - set(kept):
         libc.free(block)
     before = resident()
-    give_back_what_is_free()
+    return_free_memory()
     given_back = before - resident()
     for block in kept:
         libc.free(block)
@@ -143,17 +143,19 @@ def test_a_search_by_many_spectra_takes_fewer_evaluations(film, monkeypatch, n, 
 
     monkeypatch.setattr(gp, "minimize", noted)
     survey, truth = film
-    inputs = gp.Inputs(Patches(survey, 5))
+    inputs = gp.KernelInputs(Patches(survey, 5))
     some = np.random.default_rng(0).permutation(CANDIDATES)[:n]
     kernel = dataclasses.replace(gp.Kernel.start(1), logs=(0.1,) * len(gp.NAMES))
-    kernel.fitted(inputs, some[gp.thinned(n)], truth[2:-2, 2:-2].reshape(CANDIDATES, -1)[some, :3])
+    kernel.fitted(
+        inputs, some[gp.evenly_spread(n)], truth[2:-2, 2:-2].reshape(CANDIDATES, -1)[some, :3]
+    )
     assert asked == most
 
 
 def test_of_many_spectra_as_many_as_may_be_stand_for_all(monkeypatch):
-    assert list(gp.thinned(4)) == [0, 1, 2, 3] and gp.thinned(gp.LARGE).size == gp.LARGE
+    assert list(gp.evenly_spread(4)) == [0, 1, 2, 3] and gp.evenly_spread(gp.LARGE).size == gp.LARGE
     monkeypatch.setattr(gp, "LARGE", 100)
     for n in (100, 101, 150, 1234):
-        some = gp.thinned(n)
+        some = gp.evenly_spread(n)
         assert some.size == 100 and some[0] == 0 and some[-1] == n - 1
         assert np.diff(some).min() >= n // 100 and np.diff(some).max() <= -(-n // 100) + 1

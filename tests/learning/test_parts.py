@@ -10,14 +10,14 @@ from threadpoolctl import threadpool_limits
 
 from curiosity_bluesky.learning import seeding as seeding_module
 from curiosity_bluesky.learning.acquisition import (
-    AnyPixel,
     ErrorAndNovelty,
-    OneOfTheBest,
+    RandomPixel,
+    TopKRandom,
     harmonic_distance,
 )
 from curiosity_bluesky.learning.nn import architectures, layers
 from curiosity_bluesky.learning.nn.error_models import ErrorNetwork
-from curiosity_bluesky.learning.protocols import Terms
+from curiosity_bluesky.learning.protocols import AcquisitionTerms
 from curiosity_bluesky.learning.seeding import KMeansSeeding, RandomSeeding
 from curiosity_bluesky.learning.threads import one_thread
 
@@ -50,7 +50,7 @@ def test_novelty_is_the_harmonic_mean_of_the_distances(rng):
 @pytest.mark.parametrize(("n", "budget", "rate"), [(0, 100, 2.0), (30, 100, 2.0), (7, 9, 0.5)])
 def test_acquisition_weighs_error_and_novelty_by_the_published_formula(rng, n, budget, rate):
     error, novelty = rng.random(20) * 1e-6, rng.random(20) * 1e3
-    values, weight = ErrorAndNovelty(rate)(Terms(error, novelty, error, n, budget))
+    values, weight = ErrorAndNovelty(rate)(AcquisitionTerms(error, novelty, error, n, budget))
     assert weight == pytest.approx(np.exp(-rate * n / budget))
     expected = (1 - weight) * error / error.mean() + weight * novelty / novelty.mean()
     assert np.allclose(values, expected)
@@ -58,14 +58,14 @@ def test_acquisition_weighs_error_and_novelty_by_the_published_formula(rng, n, b
 
 def test_acquisition_of_nothing_is_zero_not_nan():
     zeros = np.zeros(5)
-    assert (ErrorAndNovelty()(Terms(zeros, zeros, zeros, 3, 9))[0] == 0).all()
+    assert (ErrorAndNovelty()(AcquisitionTerms(zeros, zeros, zeros, 3, 9))[0] == 0).all()
 
 
 def test_choice_is_one_of_the_ten_best_or_at_times_any(rng):
     values, available = rng.random(200), rng.random(200) < 0.5
     left = np.flatnonzero(available)
     best = left[np.argsort(-values[left])][:10]
-    draws = [OneOfTheBest()(values, available, 1, rng)[0] for _ in range(4000)]
+    draws = [TopKRandom()(values, available, 1, rng)[0] for _ in range(4000)]
     curious = [index for index, reason in draws if reason == "curious"]
     anywhere = [index for index, reason in draws if reason == "random"]
     assert len(curious) + len(anywhere) == len(draws)
@@ -78,7 +78,7 @@ def test_choice_is_one_of_the_ten_best_or_at_times_any(rng):
     assert len(set(anywhere) - set(best)) > 60
 
 
-@pytest.mark.parametrize("choice", [OneOfTheBest(), OneOfTheBest(1, 0.0), AnyPixel()])
+@pytest.mark.parametrize("choice", [TopKRandom(), TopKRandom(1, 0.0), RandomPixel()])
 @pytest.mark.parametrize("n", [1, 5, 40, 100])
 def test_choices_are_distinct_and_available(rng, choice, n):
     available = np.arange(100) % 3 > 0
@@ -89,7 +89,7 @@ def test_choices_are_distinct_and_available(rng, choice, n):
 
 def test_the_best_one_is_the_best_one(rng):
     values = rng.random(30)
-    chosen = OneOfTheBest(1, 0.0)(values, np.ones(30, bool), 3, rng)
+    chosen = TopKRandom(1, 0.0)(values, np.ones(30, bool), 3, rng)
     assert [index for index, _ in chosen] == list(np.argsort(-values)[:3])
 
 

@@ -16,8 +16,8 @@ from curiosity_bluesky.learning.nn import layers as nets
 from curiosity_bluesky.learning.nn.architectures import TABLE_1
 from curiosity_bluesky.learning.nn.ensemble import EnsemblePredictor
 from curiosity_bluesky.learning.nn.im2spec import Im2SpecPredictor
-from curiosity_bluesky.learning.protocols import Terms
-from curiosity_bluesky.learning.records import Observed
+from curiosity_bluesky.learning.protocols import AcquisitionTerms
+from curiosity_bluesky.learning.records import TrainingData
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def quick(name, **parameters):
 def observed(patches, spectra, n, seed=0):
     """n random pixels of the film and what is measured there."""
     indices = np.random.default_rng(seed).permutation(len(patches))[:n]
-    return Observed(indices, patches.flatten(spectra)[indices])
+    return TrainingData(indices, patches.flatten(spectra)[indices])
 
 
 # ---- the ensemble as built
@@ -118,7 +118,9 @@ def test_the_error_model_of_the_ensemble_is_3_32_16_8_1(five):
 @pytest.mark.parametrize(("n", "budget", "rate"), [(30, 100, 2.0), (99, 100, 2.0), (3, 9, 0.7)])
 def test_mcd_weighs_error_novelty_and_spread_by_the_published_formula(rng, n, budget, rate):
     error, novelty, spread = rng.random((3, 25)) * [[1e-6], [1e3], [0.1]]
-    values, weight = ErrorNoveltyAndSpread(rate)(Terms(error, novelty, spread, n, budget))
+    values, weight = ErrorNoveltyAndSpread(rate)(
+        AcquisitionTerms(error, novelty, spread, n, budget)
+    )
     c, e, u = (term / np.mean(term) for term in (error, novelty, spread))
     early, late = np.exp(-rate * n / budget), np.exp(-rate * (budget - n) / budget)
     expected = c * (1 + 2 * np.exp(-rate) - early - late) + e * early + u * late
@@ -129,8 +131,8 @@ def test_mcd_weighs_error_novelty_and_spread_by_the_published_formula(rng, n, bu
 def test_units_of_the_spread_say_nothing(rng):
     error, novelty, spread = rng.random((3, 25))
     rule = ErrorNoveltyAndSpread()
-    one, _ = rule(Terms(error, novelty, spread, 5, 9))
-    other, _ = rule(Terms(error, novelty, spread * 1e-7, 5, 9))
+    one, _ = rule(AcquisitionTerms(error, novelty, spread, 5, 9))
+    other, _ = rule(AcquisitionTerms(error, novelty, spread * 1e-7, 5, 9))
     np.testing.assert_allclose(one, other)
 
 
@@ -138,7 +140,7 @@ def test_units_of_the_spread_say_nothing(rng):
 def test_beta_curiosity_is_the_published_formula(rng, beta):
     error = rng.random(30) * 7 - 2
     scaled = (error - error.min()) / (error.max() - error.min())
-    values, weight = BetaCuriosity(beta, 0.1)(Terms(error, error, None, 3, 9))
+    values, weight = BetaCuriosity(beta, 0.1)(AcquisitionTerms(error, error, None, 3, 9))
     np.testing.assert_allclose(values, 1 - np.exp(-0.1 * np.abs(scaled - (1 - beta))))
     assert weight == 0
     best = {0.0: np.argmin(error), 1.0: np.argmax(error)}.get(beta)
@@ -147,7 +149,7 @@ def test_beta_curiosity_is_the_published_formula(rng, beta):
 
 
 def test_lambda_has_no_effect_on_the_order(rng):
-    terms = Terms(rng.random(200), rng.random(200), None, 3, 9)
+    terms = AcquisitionTerms(rng.random(200), rng.random(200), None, 3, 9)
     for beta in (0.0, 0.4, 1.0):
         orders = {
             tuple(np.argsort(BetaCuriosity(beta, rate)(terms)[0], kind="stable"))
@@ -370,7 +372,7 @@ def test_errors_of_the_ensemble_are_mean_absolute_ones(survey, spectra):
     spectrum = known.spectra.copy()
     spectrum[2, 5] = np.nan
     expected = np.nanmean(np.abs(predictor.predict(known.indices) - spectrum), axis=1)
-    found = predictor.errors(Observed(known.indices, spectrum))
+    found = predictor.errors(TrainingData(known.indices, spectrum))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -393,8 +395,8 @@ def test_spec2im_is_curious_about_the_patch(survey, spectra, drive):
     holed, filled = known.spectra.copy(), known.spectra.copy()
     holed[1, 3], filled[1, 3] = np.nan, (low + high) / 2
     np.testing.assert_allclose(
-        predictor.errors(Observed(known.indices, holed)),
-        predictor.errors(Observed(known.indices, filled)),
+        predictor.errors(TrainingData(known.indices, holed)),
+        predictor.errors(TrainingData(known.indices, filled)),
         rtol=1e-4,
     )
 

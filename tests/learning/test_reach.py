@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import OUT_OF_REACH, Explorer, Failure, Reach
+from curiosity_bluesky.learning import OUT_OF_REACH, Explorer, Failure, ReachableArea
 
 
 def reach(survey, number, columns, n_decisions):
     out = np.zeros(survey.shape, bool)
     out[:, columns] = True
-    return Reach(number, out, n_decisions)
+    return ReachableArea(number, out, n_decisions)
 
 
 def test_the_newest_counts_in_whatever_order_they_come(survey, cheap, measured):
@@ -57,10 +57,10 @@ def test_a_pixel_that_was_out_of_reach_is_free_again_once_it_is_within(survey, c
 
 
 def test_a_wish_out_of_reach_waits(survey, cheap):
-    from curiosity_bluesky.learning import Act
+    from curiosity_bluesky.learning import SteeringRequest
 
     explorer = Explorer(survey, cheap("random"), 1)
-    explorer.steer(Act(0, "add", {"row": 5, "col": 5}))
+    explorer.steer(SteeringRequest(0, "add", {"row": 5, "col": 5}))
     explorer.limit(reach(survey, 1, slice(4, 7), 0))
     assert explorer.propose()[0].reason == "seed"
     explorer.limit(reach(survey, 2, slice(0, 0), 1))
@@ -69,4 +69,4 @@ def test_a_wish_out_of_reach_waits(survey, cheap):
 
 def test_a_reach_of_another_survey(survey, cheap):
     with pytest.raises(InputError, match="out_of_reach has shape"):
-        Explorer(survey, cheap("random")).limit(Reach(1, np.zeros((2, 2), bool), 0))
+        Explorer(survey, cheap("random")).limit(ReachableArea(1, np.zeros((2, 2), bool), 0))

@@ -11,7 +11,7 @@ import pytest
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Strategy, register
 from curiosity_bluesky.learning import strategy as strategy_module
-from curiosity_bluesky.learning.acquisition import AnyPixel
+from curiosity_bluesky.learning.acquisition import RandomPixel
 from curiosity_bluesky.learning.records import Scores
 
 
@@ -63,7 +63,7 @@ def test_the_published_defaults():
 
 def test_random_has_the_same_predictor_as_the_published_one():
     published = Strategy.named("vatsavai2025-latent", latent=3, image_limits=(0, 1), n_seeds=7)
-    twin = published.random_twin().parameters
+    twin = published.random_baseline().parameters
     for parameter in ("latent", "dropout", "start_epochs", "update_epochs", "image_limits"):
         assert twin[parameter] == published.parameters[parameter]
     assert (twin["predictor"], twin["n_seeds"]) == ("im2spec", 7)
@@ -136,14 +136,14 @@ def test_a_pair_is_a_pair_whatever_holds_it():
 
 def test_every_twin_chooses_at_random_and_keeps_the_rest(name):
     strategy = Strategy.named(name, patch_size=5, n_seeds=4, budget=9)
-    twin = strategy.random_twin()
+    twin = strategy.random_baseline()
     if name == "theory":  # random pixels come without one
         assert twin is None
         return
     assert twin is not None
     assert twin.name == "random" or twin.parameters["random"] is True
     assert (twin.patch_size, twin.n_seeds, twin.budget) == (5, 4, 9)
-    assert twin.random_twin() == twin
+    assert twin.random_baseline() == twin
     if "start_epochs" in strategy.parameters and name.startswith("vatsavai2025"):
         assert twin.parameters["predictor"] == "im2spec"
     if strategy.parameters.get("outputs"):
@@ -166,7 +166,7 @@ class FromTheTop:
 
     def choose(self, scores, available, n, rng):
         if scores is None:
-            return AnyPixel()(np.zeros(len(available)), available, n, rng)
+            return RandomPixel()(np.zeros(len(available)), available, n, rng)
         best = np.flatnonzero(available)[:n]
         return [(int(index), "curious") for index in best]
 

@@ -5,7 +5,7 @@ import pytest
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Observation, Strategy, Survey
-from curiosity_bluesky.learning.loop_fit import PARAMETERS, fit_loop, loops, rising
+from curiosity_bluesky.learning.loop_fit import PARAMETERS, fit_loop, loops, rising_branch
 from sim_devices import SyntheticSample
 from sim_devices.loops import bias_cycle
 
@@ -13,11 +13,11 @@ BIAS = bias_cycle(64, 10.0)
 
 
 def test_the_branch_goes_by_the_direction_of_the_bias():
-    assert rising(np.array([0, 1, 1, 2, 1, 1, 0, -1, -1, 0])).tolist() == (
+    assert rising_branch(np.array([0, 1, 1, 2, 1, 1, 0, -1, -1, 0])).tolist() == (
         [True] * 4 + [False] * 5 + [True]
     )
-    assert rising(np.array([3.0, 3.0, 2.0])).tolist() == [False] * 3
-    assert rising(np.zeros(4)).all()
+    assert rising_branch(np.array([3.0, 3.0, 2.0])).tolist() == [False] * 3
+    assert rising_branch(np.zeros(4)).all()
 
 
 @pytest.mark.parametrize("size", [1.0, 3e-7])

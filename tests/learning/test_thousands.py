@@ -5,12 +5,16 @@ import pytest
 
 from curiosity_bluesky.learning import Explorer, Observation, Patches, Strategy, Survey
 from curiosity_bluesky.learning.gp import kernel as gp
-from curiosity_bluesky.learning.gp.calibration import Excess, Neighbours, nearest
-from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel, principal_components
+from curiosity_bluesky.learning.gp.calibration import (
+    ErrorInflation,
+    NeighbourErrors,
+    nearest_neighbours,
+)
+from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs, principal_components
 from curiosity_bluesky.learning.gp.large_posterior import LargePosterior
-from curiosity_bluesky.learning.gp.large_variance_reduction import LargeCoverage
+from curiosity_bluesky.learning.gp.large_variance_reduction import LargeVarianceReduction
 from curiosity_bluesky.learning.gp.posterior import Posterior
-from curiosity_bluesky.learning.gp.variance_reduction import Coverage, GrowingRows
+from curiosity_bluesky.learning.gp.variance_reduction import GrowingMatrix, VarianceReduction
 from sim_devices import SyntheticSample
 
 KERNEL = Kernel((0.3, -0.7, -1.0, 0.2, -1.5, -0.2, 0.2, 0.4, -1.0))
@@ -23,7 +27,7 @@ MODULES = ("predictor", "calibration", "kernel")
 @pytest.fixture(scope="module")
 def inputs():
     film = SyntheticSample((SIDE, SIDE), points=16)
-    return Inputs(Patches(Survey(film.images, film.x, film.y), 5))
+    return KernelInputs(Patches(Survey(film.images, film.x, film.y), 5))
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def both(inputs):
     grown = LargePosterior.after(KERNEL, inputs, MEASURED, doubt)
     exact = Posterior.after(KERNEL, inputs, MEASURED, doubt)
     for index in range(1, CANDIDATES, 3):  # more than there was room for
-        grown, exact = grown.extended(index), exact.extended(index)
+        grown, exact = grown.condition_on(index), exact.condition_on(index)
     return exact, grown
 
 
@@ -101,7 +105,10 @@ def test_coverage_is_the_same_grown_and_supposed(both, outputs):
     exact, grown = both
     pool, references = np.arange(0, CANDIDATES, 2), np.arange(5, CANDIDATES, 20)
     weights = np.linspace(1, 2, len(references))
-    one, two = Coverage(exact, pool, references), LargeCoverage(grown, pool, references)
+    one, two = (
+        VarianceReduction(exact, pool, references),
+        LargeVarianceReduction(grown, pool, references),
+    )
 
     def compared(one, two, supposed=False):
         np.testing.assert_allclose(two.variance, one.variance, atol=1e-9)
@@ -115,11 +122,11 @@ def test_coverage_is_the_same_grown_and_supposed(both, outputs):
     compared(one, two)
     before = two.drop(weights)
     # 5 is not in the pool, as a pixel that somebody asked for.
-    supposed = [known.supposing(2).supposing(5).supposing(8) for known in (one, two)]
+    supposed = [known.fantasize(2).fantasize(5).fantasize(8) for known in (one, two)]
     compared(*supposed, supposed=True)
     np.testing.assert_array_equal(two.drop(weights), before)
     for index in (2, 5, 8):
-        exact, grown = exact.extended(index), grown.extended(index)
+        exact, grown = exact.condition_on(index), grown.condition_on(index)
         one.grow(exact)
         two.grow(grown)
     compared(one, two)
@@ -128,10 +135,13 @@ def test_coverage_is_the_same_grown_and_supposed(both, outputs):
 def test_errors_out_of_sample_are_the_same(both, outputs):
     exact, grown = both
     y = outputs[exact.indices]
-    one, two = (Neighbours.of(posterior, y, 3.0) for posterior in both)
+    one, two = (NeighbourErrors.of(posterior, y, 3.0) for posterior in both)
     np.testing.assert_allclose(two.without, one.without, rtol=1e-6)
     np.testing.assert_allclose(two.variance_without, one.variance_without, rtol=1e-6)
-    a, b = (Excess.of(posterior, known.with_) for posterior, known in ((exact, one), (grown, two)))
+    a, b = (
+        ErrorInflation.of(posterior, known.with_)
+        for posterior, known in ((exact, one), (grown, two))
+    )
     np.testing.assert_allclose(b.weights, a.weights, atol=1e-7)
     assert b.mean == pytest.approx(a.mean, abs=1e-7) and b.share == pytest.approx(a.share)
 
@@ -139,9 +149,9 @@ def test_errors_out_of_sample_are_the_same(both, outputs):
 def test_the_nearest_of_thousands_are_the_nearest(monkeypatch):
     position = np.random.default_rng(0).random((300, 2))
     position[200:203] = position[100]  # one place, several times
-    few = nearest(position, 6)
+    few = nearest_neighbours(position, 6)
     monkeypatch.setattr("curiosity_bluesky.learning.gp.calibration.LARGE", 100)
-    many = nearest(position, 6)
+    many = nearest_neighbours(position, 6)
     np.testing.assert_array_equal(many[:, 0], np.arange(300))
     apart = np.linalg.norm(position[:, None] - position, axis=2)
     for one, two in zip(few, many, strict=True):
@@ -163,14 +173,14 @@ def test_principal_components_of_thousands_are_the_same(monkeypatch):
 
 
 def test_rows_grow_by_many_at_once():
-    rows = GrowingRows(3)
+    rows = GrowingMatrix(3)
     for n in (1, 5, 2, 70):
         rows.append(np.full((n, 3), n))
     np.testing.assert_array_equal(rows.rows[:, 0], np.repeat([1, 5, 2, 70], [1, 5, 2, 70]))
 
 
 def test_a_fork_grows_into_the_same_memory_and_says_when_it_was_written_over():
-    rows = GrowingRows.of(np.zeros((2, 3)))
+    rows = GrowingMatrix.of(np.zeros((2, 3)))
     one = rows.fork()
     one.append(np.ones(3))
     further = one.fork()

@@ -17,7 +17,7 @@ from curiosity_bluesky.learning import (
     Strategy,
     Survey,
 )
-from curiosity_bluesky.learning.density_limit import Crowding
+from curiosity_bluesky.learning.density_limit import DensityLimit
 from curiosity_bluesky.learning.travel import short_path, travel
 
 TIMED = {"curious", "theory", "variance", "dkl", "oracle"} | {
@@ -131,7 +131,7 @@ def test_what_became_of_the_newest_is_not_looked_at_with_lookahead(survey, cheap
 @settings(max_examples=40, deadline=None)
 def test_no_spectrum_ever_has_more_neighbours_than_allowed(most, radius, seed):
     survey = Survey({"height": np.zeros((12, 10))}, np.arange(10) * 0.02, np.arange(12) * 0.02)
-    crowding, rng = Crowding(survey, (most, radius)), np.random.default_rng(seed)
+    crowding, rng = DensityLimit(survey, (most, radius)), np.random.default_rng(seed)
     taken = []
     for _ in range(60):
         free = np.argwhere(~crowding.full)
@@ -147,7 +147,7 @@ def test_no_spectrum_ever_has_more_neighbours_than_allowed(most, radius, seed):
 
 def test_a_crowded_pixel_is_full_and_its_neighbours_as_far_as_the_radius(survey):
     step = survey.x[1] - survey.x[0]
-    crowding = Crowding(survey, (2, 1.5 * step), [(5, 5), (5, 6)])
+    crowding = DensityLimit(survey, (2, 1.5 * step), [(5, 5), (5, 6)])
     full = {tuple(map(int, p)) for p in np.argwhere(crowding.full)}
     # Also where the new one would have one neighbour only: that one would have two then.
     assert full == {(row, col) for row in (4, 5, 6) for col in (4, 5, 6, 7)}

@@ -22,7 +22,7 @@ from curiosity_bluesky.demo import SimulatedInstrument, simulated_instrument
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Observation, Strategy
-from curiosity_bluesky.plans import Course, explore
+from curiosity_bluesky.plans import RunSettings, explore
 from curiosity_bluesky.plans.steering import Steering
 from sim_devices import Clock, Faults, SimMicroscope, SyntheticSample
 
@@ -68,7 +68,7 @@ class Place:
         )
         self.agent = CuriosityAgent(Strategy.named(name, **few(name, budget=POINTS)), 0)
         self.agent.on_epoch = self._on_epoch
-        self.course = Course(lookahead=lookahead, maps_every=3, timeout=PATIENCE)
+        self.course = RunSettings(lookahead=lookahead, maps_every=3, timeout=PATIENCE)
         self.training = threading.Event()
         """The training that is held is under way."""
         self.trained = threading.Event()
@@ -476,7 +476,7 @@ def test_spectra_that_are_good_enough_no_more_do_not_keep_the_run_from_its_end(l
 
     strategy = Strategy.named("random", **few("random", budget=POINTS, min_quality=0.0))
     agent = CuriosityAgent(strategy, 0)
-    course = Course(lookahead=lookahead, retries=1, retry_wait=0.0, max_failures=99)
+    course = RunSettings(lookahead=lookahead, retries=1, retry_wait=0.0, max_failures=99)
     place.RE(explore(agent, *place.devices, course=course, steering=steering), callback)
     assert place.documents[-1][1]["reason"].startswith("budget")
     good = [
@@ -492,7 +492,7 @@ def test_spectra_that_are_good_enough_no_more_do_not_keep_the_run_from_its_end(l
 def test_a_run_that_paused_by_itself_ends_when_it_is_told_to(told, exit_status, lookahead):
     place = Place("nowhere", lookahead=lookahead)
     place.instrument.microscope.faults = Faults(raises=1.0)
-    course = Course(lookahead=lookahead, retry_wait=0.0)
+    course = RunSettings(lookahead=lookahead, retry_wait=0.0)
     with pytest.raises(RunEngineInterrupted):
         place.RE(explore(place.agent, *place.devices, course=course), place.collect)
     assert place.RE.state == "paused"

@@ -24,7 +24,7 @@ from support import events, facts, few, normal, paused_run
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.catalog.journal import RunJournal
 from curiosity_bluesky.demo import simulated_instrument
-from curiosity_bluesky.documents import Record, Translator, read_stream
+from curiosity_bluesky.documents import PlanReadable, Translator, read_stream
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Survey
 from curiosity_bluesky.plans import stubs
@@ -395,13 +395,15 @@ def test_the_image_that_counts_is_the_last_one_before_the_event(catalog, RE):
     def plan():
         for x in (0.0, 2.0, 3.0):  # the pattern depends on it
             foreign.pattern.set_x(x)
-            looks.append((yield from stubs.look(foreign.blob)))
-        mask = Record("limits", {"mask": looks[0].mask.astype("|u1")}, {"mask": "yx"}, ["blob"])
+            looks.append((yield from stubs.take_survey(foreign.blob)))
+        mask = PlanReadable(
+            "limits", {"mask": looks[0].mask.astype("|u1")}, {"mask": "yx"}, ["blob"]
+        )
 
         def written():
             yield from stubs.save("survey", [foreign.blob, mask])
             foreign.pattern.set_x(5.0)
-            looks.append((yield from stubs.look(foreign.blob)))
+            looks.append((yield from stubs.take_survey(foreign.blob)))
             yield from stubs.save("survey", [foreign.blob, mask])
             return "done"
 

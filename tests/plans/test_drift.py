@@ -13,12 +13,12 @@ from support import events, paused_run
 
 from curiosity_bluesky import CuriosityAgent, documents
 from curiosity_bluesky.catalog import connect
-from curiosity_bluesky.demo.run import Setting
+from curiosity_bluesky.demo.run import DemoSample
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import Course, explore
-from curiosity_bluesky.plans.resume import Past
+from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.steering import Steering
 from curiosity_bluesky.views.report import show_run
 from sim_devices import Clock, Sample, SimMicroscope, SyntheticSample, open_sample
@@ -48,7 +48,7 @@ class Tip:
         return explore(
             CuriosityAgent(Strategy.named(strategy, **known), 0),
             [self.spectrometer], self.stage.x, self.stage.y, self.imager, past=past,
-            course=Course(**{"maps_every": 0, "retry_wait": 0, **self.clock, **course}),
+            course=RunSettings(**{"maps_every": 0, "retry_wait": 0, **self.clock, **course}),
             steering=Steering(),
         )  # fmt: skip
 
@@ -267,7 +267,7 @@ def test_a_resumed_run_knows_the_drift_and_looks_first(share):
     first = Tip().run(points=20, resurvey_every=5)
     cut = int(share * len(first.documents))
     whole, first.documents = first.documents, first.documents[:cut]
-    past = Past.of([first.documents])
+    past = InterruptedRun.of([first.documents])
     assert past.resurvey == (5, 0.0)
     known = first.events("drift")[-1]
     second = Tip()
@@ -294,8 +294,8 @@ def test_a_resumed_run_knows_the_drift_and_looks_first(share):
 
 
 def test_a_demo_knows_its_drift_when_it_is_resumed():
-    setting = Setting(**asdict(Setting(sample="synthetic", drift=20.0)))
-    with setting.instrument(0) as drifting, Setting(sample="synthetic").instrument(0) as still:
+    setting = DemoSample(**asdict(DemoSample(sample="synthetic", drift=20.0)))
+    with setting.instrument(0) as drifting, DemoSample(sample="synthetic").instrument(0) as still:
         assert np.hypot(*drifting.microscope._drift.at(60)) == pytest.approx(0.02)
         assert not still.microscope._drift
 
@@ -471,7 +471,7 @@ def test_a_resumed_run_that_does_not_find_its_sample_pauses_and_looks_again(how,
     again = Tip(driver=type("Unwell", (Unwell,), {"wrong": {1: how, 2: how}}))
     again.microscope.scans = 1  # the first survey was of the first run
     again.microscope.clock.sleep(first.microscope.clock.now())
-    past = Past.of([documents])
+    past = InterruptedRun.of([documents])
     plan = again.plan(points=12, past=past, resurvey_every=4, retries=0)
     RE = RunEngine({})
     interrupted(RE, plan, lambda *document: again.documents.append(document))
@@ -576,4 +576,4 @@ def test_a_first_survey_that_fails_still_says_how():
 @pytest.mark.parametrize("wrong", [{"resurvey_every": -1}, {"resurvey_minutes": math.nan}])
 def test_settings_that_cannot_be(wrong):
     with pytest.raises(InputError, match=f"{next(iter(wrong))} is .*expected .*0 or more"):
-        Course(**wrong)
+        RunSettings(**wrong)

@@ -9,10 +9,10 @@ from support import events, facts, slowly
 from curiosity_bluesky import CuriosityAgent
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import explore
-from curiosity_bluesky.plans.resume import Past
-from curiosity_bluesky.plans.run_loop import Course
+from curiosity_bluesky.plans.resume import InterruptedRun
+from curiosity_bluesky.plans.run_loop import RunSettings
 from curiosity_bluesky.plans.steering import Steering
-from curiosity_bluesky.utils.run_end import End, Kind
+from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 
 STRATEGY = Strategy.named("random", n_seeds=4, patch_size=5, budget=6)
 
@@ -38,7 +38,7 @@ def measured(make, *, past=None, asked=None, num_points=None, strategy=STRATEGY,
     plan = explore(
         *(CuriosityAgent(strategy, 0), bench.detectors, bench.x, bench.y, bench.camera),
         **{"past": past, "steering": steering, "num_points": num_points},
-        course=Course(**{"retry_wait": 0.0, "max_failures": 99, "retries": 1, **course}),
+        course=RunSettings(**{"retry_wait": 0.0, "max_failures": 99, "retries": 1, **course}),
     )
 
     def hear(name, doc):
@@ -58,18 +58,18 @@ def cuts(documents):
 
 def end(documents):
     assert documents[-1][1]["exit_status"] == "success"
-    return End.of(documents[-1][1])
+    return RunEnd.of(documents[-1][1])
 
 
 def check(whole, before=(), every=1, **settings):
     """Check that wherever a run is killed, twice too, the pieces are the run undisturbed."""
     for cut in cuts(whole)[::every]:
         pieces = [*before, whole[:cut]]
-        pieces.append(measured(past=Past.of(pieces), **settings))
+        pieces.append(measured(past=InterruptedRun.of(pieces), **settings))
         assert_same(whole, pieces[len(before) :])
         middle = pieces[-1][: len(pieces[-1]) // 2]
         pieces[-1] = middle
-        pieces.append(measured(past=Past.of(pieces), **settings))
+        pieces.append(measured(past=InterruptedRun.of(pieces), **settings))
         assert_same(whole, pieces[len(before) :])
 
 
@@ -83,7 +83,7 @@ def assert_same(whole, pieces):
 @pytest.mark.parametrize("make", [bad, here_and_there])
 def test_a_killed_run_visits_the_sample_no_more_often(make, every):
     whole = measured(make)
-    assert end(whole).kind is Kind.VISITS and len(events(whole, "primary")) == 12
+    assert end(whole).kind is EndKind.VISITS and len(events(whole, "primary")) == 12
     check(whole, every=every, make=make)
 
 
@@ -91,9 +91,9 @@ def test_it_does_not_end_earlier_where_it_goes_on_with_one_that_was_closed():
     """Each run that goes on after an end may visit as often as what it lacks."""
     first = measured(here_and_there)
     good = 6 - int(end(first).text.split(" spectra")[0].split()[-1])
-    assert end(first).kind is Kind.VISITS
-    second = measured(here_and_there, past=Past.of([first]))
-    assert end(second).kind in (Kind.VISITS, Kind.BUDGET) and good <= 6
+    assert end(first).kind is EndKind.VISITS
+    second = measured(here_and_there, past=InterruptedRun.of([first]))
+    assert end(second).kind in (EndKind.VISITS, EndKind.BUDGET) and good <= 6
     check(second, [first], make=here_and_there, every=11)
 
 
@@ -102,7 +102,7 @@ def test_it_does_not_end_earlier_where_it_goes_on_with_one_that_was_closed():
 def test_failures_in_a_row_count_over_a_kill(make, every):
     settings = {"make": make, "attended": False, "max_failures": 3}
     whole = measured(**settings)
-    assert end(whole).kind is Kind.FAILURES
+    assert end(whole).kind is EndKind.FAILURES
     check(whole, every=every, **settings)
 
 
@@ -116,7 +116,7 @@ def test_a_budget_that_is_lowered_is_no_trouble():
     for ahead in ({}, {"lookahead": 1}):
         said = []
         whole = measured(None, asked=asked, **ahead)
-        assert said and end(whole).kind is Kind.BUDGET
+        assert said and end(whole).kind is EndKind.BUDGET
         assert end(whole).text.endswith("of 2 spectra measured")
 
 
@@ -129,17 +129,17 @@ def test_a_point_that_was_added_to_a_full_run_is_measured_after_a_kill():
     strategy = STRATEGY.replace(budget=6)
     whole = measured(None, asked=asked, strategy=strategy, retries=0)
     assert [d["reason"] for d in events(whole, "decisions")].count("manual") == 1
-    assert end(whole) == End(Kind.BUDGET, "7 of 6 spectra measured")
+    assert end(whole) == RunEnd(EndKind.BUDGET, "7 of 6 spectra measured")
     [last] = [
         k
         for k, (name, doc) in enumerate(whole)
         if name == "event" and doc["data"].get("reason") == "manual"
     ]
     for cut in (last, last + 1):  # asked for, and decided
-        second = measured(None, past=Past.of([whole[:cut]]), retries=0)
+        second = measured(None, past=InterruptedRun.of([whole[:cut]]), retries=0)
         assert_same(whole, [whole[:cut], second])
     # As well where the run was stopped there, and not killed.
     stop = {**whole[-1][1], "exit_status": "abort", "reason": ""}
-    past = Past.of([[*whole[: last + 1], ("stop", stop)]])
+    past = InterruptedRun.of([[*whole[: last + 1], ("stop", stop)]])
     second = measured(None, past=past, num_points=6, retries=0)
-    assert end(second) == End(Kind.BUDGET, "7 of 6 spectra measured")
+    assert end(second) == RunEnd(EndKind.BUDGET, "7 of 6 spectra measured")

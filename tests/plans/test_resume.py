@@ -12,8 +12,8 @@ from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.documents import RESUMES
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import Course, explore
-from curiosity_bluesky.plans.resume import Past
+from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.steering import Steering
 from sim_devices import Faults, SyntheticSample
 
@@ -40,7 +40,7 @@ def measured(name, *, past=None, lookahead=0, batch=1, steered=None, faults=None
             ins.stage.x,
             ins.stage.y,
             ins.imager,
-            course=Course(lookahead=lookahead, maps_every=4, withhold=0.1, retry_wait=0),
+            course=RunSettings(lookahead=lookahead, maps_every=4, withhold=0.1, retry_wait=0),
             past=past,
             steering=steering,
         ),
@@ -57,7 +57,7 @@ def cut_anywhere(documents):
 
 def check(whole, cut, **settings):
     first = whole[:cut]
-    second = measured(past=Past.of([first]), **settings)
+    second = measured(past=InterruptedRun.of([first]), **settings)
     assert second[0][1][RESUMES] == whole[0][1]["uid"]
     assert facts([first, second], "decisions") == facts([whole], "decisions")
     assert facts([first, second], "primary") == facts([whole], "primary")
@@ -96,9 +96,9 @@ def test_a_resumed_run_is_resumed():
     whole = measured("curious")
     cuts = cut_anywhere(whole)
     first = whole[: cuts[len(cuts) // 3]]
-    second = measured("curious", past=Past.of([first]))
+    second = measured("curious", past=InterruptedRun.of([first]))
     second = second[: cut_anywhere(second)[len(second) // 3]]
-    third = measured("curious", past=Past.of([first, second]))
+    third = measured("curious", past=InterruptedRun.of([first, second]))
     assert facts([first, second, third], "decisions") == facts([whole], "decisions")
     assert facts([first, second, third], "primary") == facts([whole], "primary")
 
@@ -115,7 +115,7 @@ def test_an_attempt_that_failed_is_not_taken_for_the_one_that_comes():
     ]
     for cut in [last, *cut_anywhere(whole)[last::3]]:
         first = whole[:cut]
-        second = measured("curious", past=Past.of([first]))
+        second = measured("curious", past=InterruptedRun.of([first]))
         assert facts([first, second], "decisions") == facts([whole], "decisions")
         good = [  # the instrument of the second run fails no more
             e["decision_id"]
@@ -138,7 +138,7 @@ def test_wherever_it_was_broken_off_an_instrument_that_fails_goes_on_as_it_would
         for pixel, attempts in begun([first]).items():
             for _ in range(attempts):
                 faults.of_measurement(pixel, 0.0)
-        second = measured("random", past=Past.of([first]), faults=faults)
+        second = measured("random", past=InterruptedRun.of([first]), faults=faults)
         for stream in ("decisions", "primary", "failures"):
             assert facts([first, second], stream) == facts([whole], stream), cut
         assert second[-1][1]["reason"] == whole[-1][1]["reason"]
@@ -162,7 +162,7 @@ def test_what_the_scientist_asked_for_holds_in_the_resumed_run():
     assert all(d["x"] > 0.08 for d in decisions[7:])
     after = [k for k in cut_anywhere(whole) if len(events(whole[:k], "steering")) == 4]
     for cut in after[:: max(1, len(after) // 6)]:
-        second = measured("curious", past=Past.of([whole[:cut]]))
+        second = measured("curious", past=InterruptedRun.of([whole[:cut]]))
         assert facts([whole[:cut], second], "decisions") == facts([whole], "decisions")
 
 
@@ -175,19 +175,19 @@ def test_a_run_that_was_ended_by_hand_goes_on():
     asked = []
     first = measured("curious", steered=steered)
     assert first[-1][1]["reason"] == "manual: lunch" and len(events(first, "primary")) == 6
-    second = measured("curious", past=Past.of([first]))
+    second = measured("curious", past=InterruptedRun.of([first]))
     assert facts([first, second], "decisions") == facts([measured("curious")], "decisions")
 
 
 def test_a_run_that_is_complete_is_not_resumed_without_a_word():
     whole = measured("random")
     with pytest.raises(InputError, match="has all its 9 spectra; give num_points="):
-        measured("random", past=Past.of([whole]))
+        measured("random", past=InterruptedRun.of([whole]))
 
 
 def test_a_run_of_another_plan_cannot_be_resumed():
     with pytest.raises(InputError, match="not made by curiosity_plan"):
-        Past.of([[("start", {"uid": "abc", "time": 0.0})]])
+        InterruptedRun.of([[("start", {"uid": "abc", "time": 0.0})]])
 
 
 def test_a_run_without_its_survey_cannot_be_resumed():
@@ -195,5 +195,5 @@ def test_a_run_without_its_survey_cannot_be_resumed():
     survey = next(k for k, (kind, _) in enumerate(whole) if kind == "event")
     for cut in (1, survey):  # killed before the survey was described, and before it was written
         with pytest.raises(InputError, match="before its survey was written"):
-            Past.of([whole[:cut]])
-    Past.of([whole[: survey + 1]])
+            InterruptedRun.of([whole[:cut]])
+    InterruptedRun.of([whole[: survey + 1]])

@@ -10,14 +10,14 @@ from bluesky.utils import RunEngineInterrupted
 from support import events, few
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan
-from curiosity_bluesky.catalog.summaries import journalled
+from curiosity_bluesky.catalog.summaries import summary_of_journal
 from curiosity_bluesky.demo import simulated_instrument
-from curiosity_bluesky.documents import Count
+from curiosity_bluesky.documents import PointCount
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import explore
-from curiosity_bluesky.plans.run_loop import Course
+from curiosity_bluesky.plans.run_loop import RunSettings
 from curiosity_bluesky.plans.steering import Steering
-from curiosity_bluesky.utils.run_end import TROUBLE, End, Kind
+from curiosity_bluesky.utils.run_end import TROUBLE, EndKind, RunEnd
 from curiosity_bluesky.views.figure import RunPicture
 from sim_devices import Faults, SyntheticSample
 
@@ -31,7 +31,7 @@ def instrument():
 
 def plan(ins, n=8, course=None, **settings):
     agent = CuriosityAgent(Strategy.named("random", budget=n, **few("random")), 0)
-    course = course or Course(retries=0, retry_wait=0.0, max_failures=3)
+    course = course or RunSettings(retries=0, retry_wait=0.0, max_failures=3)
     devices = [ins.spectrometer], ins.stage.x, ins.stage.y, ins.imager
     return explore(agent, *devices, course=course, **settings)
 
@@ -41,44 +41,46 @@ def broken(ins):
     return ins
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.OPEN])
+@pytest.mark.parametrize("kind", [kind for kind in EndKind if kind is not EndKind.OPEN])
 def test_each_end_is_read_back_from_its_stop_document(kind):
-    status = {Kind.ABORTED: "abort", Kind.SIGTERM: "abort", Kind.SIGHUP: "abort"}
-    status |= {Kind.ERROR: "fail"}
-    end = End(kind, ": 3 of 4" if kind is Kind.PIXELS else "3 of 4: words")
-    reason = end.text if kind in (Kind.ABORTED, Kind.ERROR) else str(end)
+    status = {EndKind.ABORTED: "abort", EndKind.SIGTERM: "abort", EndKind.SIGHUP: "abort"}
+    status |= {EndKind.ERROR: "fail"}
+    end = RunEnd(kind, ": 3 of 4" if kind is EndKind.PIXELS else "3 of 4: words")
+    reason = end.text if kind in (EndKind.ABORTED, EndKind.ERROR) else str(end)
     stop = {"exit_status": status.get(kind, "success"), "reason": reason}
-    assert End.of(stop) == end and end.text in End.of(stop).words
+    assert RunEnd.of(stop) == end and end.text in RunEnd.of(stop).words
 
 
 def test_a_reason_of_a_strategy_is_not_taken_for_another():
     for words in ("converged", "budget: of my own", "no pixel is left to measure here"):
-        end = End.read(str(End(Kind.STRATEGY, words)))
-        assert end.kind is Kind.STRATEGY and words in end.text
-    assert str(End(Kind.STRATEGY, "converged: as it was stored before")).startswith("converged")
+        end = RunEnd.read(str(RunEnd(EndKind.STRATEGY, words)))
+        assert end.kind is EndKind.STRATEGY and words in end.text
+    assert str(RunEnd(EndKind.STRATEGY, "converged: as it was stored before")).startswith(
+        "converged"
+    )
 
 
 @pytest.mark.parametrize(
     ("status", "reason", "kind"),
     [
-        ("success", "budget: 60 of 60 spectra measured", Kind.BUDGET),
-        ("success", "time: 30 s leave no time for another point", Kind.TIME),
-        ("success", "manual: lunch", Kind.MANUAL),
-        ("success", "no pixel is left to measure", Kind.PIXELS),
-        ("success", "ended by hand: RE.stop()", Kind.STOPPED),
-        ("success", "", Kind.STOPPED),
-        ("abort", "ended by hand: RE.abort()", Kind.ABORTED),
-        ("abort", "", Kind.ABORTED),
-        ("fail", "budget: not the budget", Kind.ERROR),
+        ("success", "budget: 60 of 60 spectra measured", EndKind.BUDGET),
+        ("success", "time: 30 s leave no time for another point", EndKind.TIME),
+        ("success", "manual: lunch", EndKind.MANUAL),
+        ("success", "no pixel is left to measure", EndKind.PIXELS),
+        ("success", "ended by hand: RE.stop()", EndKind.STOPPED),
+        ("success", "", EndKind.STOPPED),
+        ("abort", "ended by hand: RE.abort()", EndKind.ABORTED),
+        ("abort", "", EndKind.ABORTED),
+        ("fail", "budget: not the budget", EndKind.ERROR),
     ],
 )
 def test_stored_runs_of_older_versions_are_understood(status, reason, kind):
-    end = End.of({"exit_status": status, "reason": reason})
+    end = RunEnd.of({"exit_status": status, "reason": reason})
     assert end.kind is kind and end.words
 
 
 def test_a_run_without_a_stop_document_has_not_ended():
-    assert End.of(None).kind is Kind.OPEN and End.of(None).words == ""
+    assert RunEnd.of(None).kind is EndKind.OPEN and RunEnd.of(None).words == ""
 
 
 def paused_at(n, RE, ins, found, **settings):
@@ -104,14 +106,14 @@ def test_the_reason_that_an_abort_was_given_is_kept(instrument, reason, words):
     RE.abort(reason)
     stop = found[-1][1]
     assert (stop["exit_status"], stop["reason"]) == ("abort", reason)
-    assert words in End.of(stop).words
+    assert words in RunEnd.of(stop).words
 
 
 def test_a_stop_by_hand_says_so(instrument):
     RE, found = RunEngine({}), []
     paused_at(2, RE, instrument, found)
     RE.stop()
-    assert End.of(found[-1][1]) == End(Kind.STOPPED, "RE.stop()")
+    assert RunEnd.of(found[-1][1]) == RunEnd(EndKind.STOPPED, "RE.stop()")
 
 
 def test_a_run_that_paused_because_of_failures_says_so_when_it_is_stopped(instrument, caplog):
@@ -120,28 +122,28 @@ def test_a_run_that_paused_because_of_failures_says_so_when_it_is_stopped(instru
         RE(plan(broken(instrument)), lambda *document: found.append(document))
     assert "RE.resume() goes on" in caplog.text
     RE.stop()
-    end = End.of(found[-1][1])
-    assert end.kind is Kind.FAILURES and end.text.startswith("3 points failed in a row")
+    end = RunEnd.of(found[-1][1])
+    assert end.kind is EndKind.FAILURES and end.text.startswith("3 points failed in a row")
 
 
 def test_a_run_that_went_on_after_such_a_pause_ends_as_it_ends(instrument):
     RE, found = RunEngine({}), []
     # With retries there are visits enough for three failed points and eight spectra.
-    course = Course(retries=1, retry_wait=0.0, max_failures=3)
+    course = RunSettings(retries=1, retry_wait=0.0, max_failures=3)
     with pytest.raises(RunEngineInterrupted):
         RE(plan(broken(instrument), course=course), lambda *document: found.append(document))
     instrument.microscope.faults = Faults()
     RE.resume()
-    assert End.of(found[-1][1]).kind is Kind.BUDGET
+    assert RunEnd.of(found[-1][1]).kind is EndKind.BUDGET
 
 
 def test_where_nobody_can_answer_the_run_ends_and_gives_no_advice_for_a_prompt(instrument, caplog):
-    course = Course(retries=0, retry_wait=0.0, max_failures=3, attended=False)
+    course = RunSettings(retries=0, retry_wait=0.0, max_failures=3, attended=False)
     found = []
     with caplog.at_level(logging.ERROR, "curiosity_bluesky"):
         RunEngine({})(plan(broken(instrument), course=course), lambda *d: found.append(d))
-    end = End.of(found[-1][1])
-    assert end.kind is Kind.FAILURES and end.kind in TROUBLE
+    end = RunEnd.of(found[-1][1])
+    assert end.kind is EndKind.FAILURES and end.kind in TROUBLE
     assert "RE." not in caplog.text and "3 points failed in a row" in caplog.text
 
 
@@ -151,13 +153,13 @@ def test_where_nobody_can_answer_the_run_ends_and_gives_no_advice_for_a_prompt(i
 def test_runs_figure_and_plan_count_alike(instrument, tmp_path):
     """Failed attempts count for none of them, and the budget is the one of the end."""
     instrument.microscope.faults = Faults(nan=0.4, seed=2)
-    steering, picture, count, found = Steering(), RunPicture(), Count(), []
+    steering, picture, count, found = Steering(), RunPicture(), PointCount(), []
     steering.budget(7)
     RE = RunEngine({})
     with connect(tmp_path) as catalog:
         for callback in (catalog.writer(), picture.__call__, count, lambda *d: found.append(d)):
             RE.subscribe(callback)
-        course = Course(retries=3, retry_wait=0.0, max_failures=100)
+        course = RunSettings(retries=3, retry_wait=0.0, max_failures=100)
         RE(plan(instrument, n=20, course=course, steering=steering))
         assert found[-1][1]["reason"] == "budget: 7 of 7 spectra measured"
         assert len(events(found, "primary")) > 7  # some were useless
@@ -180,14 +182,14 @@ def test_a_journal_is_counted_alike(instrument, tmp_path):
         RE = RunEngine({})
         RE.subscribe(writer)
         RE.subscribe(copy)
-        course = Course(retries=3, retry_wait=0.0, max_failures=100)
+        course = RunSettings(retries=3, retry_wait=0.0, max_failures=100)
         RE(plan(instrument, n=5, course=course))
-    found = journalled(lines)
+    found = summary_of_journal(lines)
     assert found is not None and (found.points, found.num_points) == (5, 5)
 
 
 def test_runs_of_other_plans_count_their_events():
-    count = Count()
+    count = PointCount()
     count("start", {"uid": "a", "num_points": 3})
     count("descriptor", {"uid": "d", "name": "primary"})
     for number in (1, 2, 2):
@@ -196,7 +198,7 @@ def test_runs_of_other_plans_count_their_events():
 
 
 def test_a_run_that_goes_on_is_counted_with_the_one_before():
-    count = Count()
+    count = PointCount()
     for uid, decisions in (("a", (0, 1)), ("b", (2,))):
         earlier = {"curiosity_resumes": "a"} if uid == "b" else {}
         count("start", {"uid": uid, "num_points": 3, **earlier})
@@ -216,4 +218,4 @@ def test_curiosity_plan_ends_alike(instrument):
         curiosity_plan(*devices, num_points=5, strategy="random", parameters=few("random")),
         lambda *document: found.append(document),
     )
-    assert End.of(found[-1][1]) == End(Kind.BUDGET, "5 of 5 spectra measured")
+    assert RunEnd.of(found[-1][1]) == RunEnd(EndKind.BUDGET, "5 of 5 spectra measured")

@@ -15,8 +15,8 @@ from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import BEGUN
 from curiosity_bluesky.plans import explore
-from curiosity_bluesky.plans.resume import Past
-from curiosity_bluesky.plans.run_loop import Course
+from curiosity_bluesky.plans.resume import InterruptedRun
+from curiosity_bluesky.plans.run_loop import RunSettings
 from curiosity_bluesky.plans.steering import Steering
 from sim_devices import Faults, SyntheticSample
 
@@ -176,11 +176,11 @@ def test_an_attempt_that_was_broken_off_is_not_repeated_where_one_is_allowed(ins
         begun += name == "event" and doc["data"].get("reason") == BEGUN
         if begun == 4:
             break
-    past = Past.of([kept])
+    past = InterruptedRun.of([kept])
     agent = CuriosityAgent(past.strategy, past.seed)
     devices = [instrument.spectrometer], instrument.stage.x, instrument.stage.y
     rest = []
-    course = Course(retry_wait=0.0)
+    course = RunSettings(retry_wait=0.0)
     plan = explore(agent, *devices, instrument.imager, past=past, course=course)
     RunEngine({})(plan, lambda *document: rest.append(document))
     lost = events(kept, "failures")[-1]

@@ -20,8 +20,8 @@ from curiosity_bluesky import connect, curiosity_plan, end_in_order
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.plans import signals
-from curiosity_bluesky.plans.signals import OrderlyEnd, ToldToEnd, Tolerant
-from curiosity_bluesky.utils.run_end import End, Kind
+from curiosity_bluesky.plans.signals import ClosedStreamGuard, SignalHandler, TerminatedBySignal
+from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 from sim_devices import SyntheticSample
 
 pexpect = pytest.importorskip("pexpect", reason="the terminal is driven with pexpect")
@@ -135,7 +135,7 @@ def test_a_signal_ends_a_run_in_order(instrument, name, paused):
         *([instrument.spectrometer], x, instrument.stage.y, instrument.imager),
         **{"num_points": 100, "strategy": "random", "parameters": QUICK, "tip": tip},
     )
-    with OrderlyEnd(RE), pytest.raises(ToldToEnd) as told:
+    with SignalHandler(RE), pytest.raises(TerminatedBySignal) as told:
         try:
             RE(plan, lambda *document: found.append(document))
         except RunEngineInterrupted:
@@ -143,7 +143,7 @@ def test_a_signal_ends_a_run_in_order(instrument, name, paused):
             tell()
     assert told.value.code == SIGNALS[name] and RE.state == "idle"
     assert found[-1][0] == "stop" and found[-1][1]["exit_status"] == "abort"
-    assert End.of(found[-1][1]).kind is Kind[name]
+    assert RunEnd.of(found[-1][1]).kind is EndKind[name]
     assert tip.been[-1] == "up" and stop
     assert {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS} == before
     assert sys.stdout is stdout
@@ -168,17 +168,19 @@ def told_while_it_measures(RE, instrument):
         if doc.get("data", {}).get("decision_id") == 3 and "doses" in doc["data"]:
             tip.meanwhile = lambda: os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(ToldToEnd):
+    with pytest.raises(TerminatedBySignal):
         RE(run_of(instrument, tip), at_spectrum)
-    assert End.of(found[-1][1]).kind is Kind.SIGTERM
+    assert RunEnd.of(found[-1][1]).kind is EndKind.SIGTERM
 
 
 def test_a_caller_that_catches_everything_begins_no_other_run(instrument):
     RE, found = RunEngine({}), []
-    with OrderlyEnd(RE):
+    with SignalHandler(RE):
         told_while_it_measures(RE, instrument)
         for _ in range(2):
-            with pytest.raises(ToldToEnd):  # at once, and not when it has measured for hours
+            with pytest.raises(
+                TerminatedBySignal
+            ):  # at once, and not when it has measured for hours
                 RE(run_of(instrument), lambda *document: found.append(document))
         assert found == [] and RE.state == "idle"
     RE(count([instrument.spectrometer]), lambda *document: found.append(document))
@@ -190,7 +192,7 @@ def test_a_process_that_lives_on_is_ended_by_the_next_signal(instrument, monkeyp
     RE, heard = RunEngine({}), []
     before = signal.signal(signal.SIGTERM, lambda *args: heard.append(args))
     try:
-        with OrderlyEnd(RE):
+        with SignalHandler(RE):
             told_while_it_measures(RE, instrument)
             assert not heard
             signal.raise_signal(signal.SIGTERM)  # the RunEngine is idle
@@ -231,10 +233,12 @@ def test_a_second_signal_breaks_off_what_the_end_waits_for(instrument, monkeypat
             tip.stuck = True
 
     tip = Stuck(tell)  # each lift that is begun is answered with one more signal
-    with OrderlyEnd(RE), pytest.raises(ToldToEnd):
+    with SignalHandler(RE), pytest.raises(TerminatedBySignal):
         RE(run_of(instrument, tip), at_spectrum)
     assert tip.been[-2:] == ["up", "up"]  # between two points, and at the end
-    assert End.of(found[-1][1]).kind is Kind.SIGTERM and found[-1][1]["exit_status"] == "abort"
+    assert (
+        RunEnd.of(found[-1][1]).kind is EndKind.SIGTERM and found[-1][1]["exit_status"] == "abort"
+    )
 
 
 # ---- in processes of their own
@@ -265,8 +269,8 @@ def check_ended(directory, name):
         assert run.status == "abort" and 2 <= run.points < 100
         documents = catalog.documents(run.uid)
         assert documents[-1][0] == "stop"
-        end = End.of(documents[-1][1])
-        assert end.kind is Kind[name]
+        end = RunEnd.of(documents[-1][1])
+        assert end.kind is EndKind[name]
         assert len(events(documents, "primary")) == run.points
         assert not list(catalog.journal.glob("*.jsonl"))  # nothing waits any more
 
@@ -420,7 +424,7 @@ def test_what_cannot_be_written_is_no_failure():
     reader, writer = os.pipe()
     os.close(reader)
     with pytest.raises(BrokenPipeError), os.fdopen(writer, "w") as pipe:
-        tolerant = Tolerant(pipe)
+        tolerant = ClosedStreamGuard(pipe)
         assert tolerant.write("word") == 4
         tolerant.flush()
         assert tolerant.fileno() == writer

@@ -22,7 +22,7 @@ from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import explore, stubs
-from curiosity_bluesky.plans.dry_run import Outline
+from curiosity_bluesky.plans.dry_run import DryRunReport
 from sim_devices import SyntheticSample
 
 SAMPLE = SyntheticSample((16, 14), seed=1, points=16)
@@ -118,7 +118,7 @@ def test_the_tip_is_lifted_in_a_simulation_too(looked):
 def test_a_dry_run_is_shown_without_a_run_engine(looked, capsys):
     simulator = RunEngineSimulator()
     simulator.simulate_plan(the_plan(looked, dry_run=True))
-    assert isinstance(simulator.return_value, Outline)
+    assert isinstance(simulator.return_value, DryRunReport)
     assert "6 pixels (row,col)" in capsys.readouterr().out
 
 
@@ -138,7 +138,7 @@ def test_devices_of_ophyd_async_are_simulated(looked):
 
 def test_a_simulator_that_gives_none_for_what_is_read_ends(looked):
     """Parts of the plan that others use: they go by what is read."""
-    for part in (stubs.look, stubs.last_look, stubs.image_of):
+    for part in (stubs.take_survey, stubs.last_survey, stubs.image_of):
         with pytest.raises(InputError, match=r"cannot be simulated .* dry_run=True"):
             list(part(looked.imager))
 

@@ -18,7 +18,7 @@ from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.plans.steering import Steering
 from curiosity_bluesky.views.figure import RunPicture
-from curiosity_bluesky.views.mouse import Hand
+from curiosity_bluesky.views.mouse import MouseSteering
 from sim_devices import SyntheticSample
 
 SAMPLE = SyntheticSample((16, 14), seed=1, points=16)
@@ -370,7 +370,7 @@ class Drawn:
         self.canvas = FigureCanvasAgg(self.figure)
         self.picture.draw(self.figure)
         self.canvas.draw()
-        self.hand = Hand(self.canvas, self.picture, asked)
+        self.hand = MouseSteering(self.canvas, self.picture, asked)
 
     def click(self, x, y, **kwargs):
         self.event("button_press_event", x, y, **kwargs)

@@ -13,7 +13,7 @@ from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Proposal, Survey
 from curiosity_bluesky.plans.steering import Steering
-from curiosity_bluesky.plans.time_budget import Costs, Pace
+from curiosity_bluesky.plans.time_budget import DeviceTimes, TimeEstimate
 from sim_devices import Clock, SimMicroscope, SyntheticSample
 
 SAMPLE = SyntheticSample((16, 14), seed=1, points=16)
@@ -30,7 +30,7 @@ def instrument(speed=20.0, **times):
 
 
 def costs(devices, **more):
-    return Costs.of(
+    return DeviceTimes.of(
         [devices.spectrometer], devices.stage.x, devices.stage.y, devices.imager, **more
     )
 
@@ -78,10 +78,10 @@ def test_what_devices_say_adds_up_to_what_the_microscope_spends():
 
 def test_devices_that_do_not_say_make_it_unknown_and_not_zero():
     silent = SimpleNamespace(name="silent")
-    unknown = Costs.of([silent], silent, silent, silent)
+    unknown = DeviceTimes.of([silent], silent, silent, silent)
     survey = Survey(SAMPLE.images, SAMPLE.x, SAMPLE.y)
     assert unknown.speed is None and unknown.dwell is None and unknown.usual(survey) is None
-    pace = Pace(unknown, survey)
+    pace = TimeEstimate(unknown, survey)
     assert pace.ahead([], 10) is None
     pace.point(Proposal(0, (3, 3), 0.3, 0.3, "seed"))
     assert pace.ahead([], 10) == pytest.approx(10 * pace.seconds_per_point)
@@ -210,7 +210,7 @@ def test_per_second_with_devices_that_do_not_say_how_long_things_take():
 )
 def test_points_or_minutes_what_comes_first_is_one_re_survey(every, minutes, expected):
     image = Survey({"a": np.zeros((4, 4))}, np.arange(4.0), np.arange(4.0), np.zeros((4, 4), bool))
-    known = Costs(survey=0.0, spectrum=60.0, x=(0.0, 0.0), y=(0.0, 0.0))
-    pace = Pace(known, image, every=every, minutes=minutes)
+    known = DeviceTimes(survey=0.0, spectrum=60.0, x=(0.0, 0.0), y=(0.0, 0.0))
+    pace = TimeEstimate(known, image, every=every, minutes=minutes)
     # A hair more than a minute: both come at the same moment, and it has not to hang on rounding.
     assert pace._resurveys(80, 80 * 60.0001) == expected

@@ -18,7 +18,7 @@ from curiosity_bluesky.documents import (
     WARM_REASON,
     WARM_SPECTRA,
     WARM_START,
-    earlier_from,
+    prior_run_from,
 )
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.plans.steering import Steering
@@ -187,7 +187,7 @@ def test_an_agent_needs_the_earlier_run_to_follow_a_warm_one(runs):
     documents = measured(runs, FILM, seed=9, warm_start=uid)
     with pytest.raises(InputError, match=f"started from 12 spectra of run {uid}.*earlier="):
         CuriosityAgent.from_documents(documents)
-    earlier = earlier_from(runs.documents(uid))
+    earlier = prior_run_from(runs.documents(uid))
     agent = CuriosityAgent.from_documents(documents, earlier=earlier)
     last = events(documents, "decisions")[-1]
     cut = next(k for k, (_, doc) in enumerate(documents) if doc.get("data") == last)

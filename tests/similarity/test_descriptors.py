@@ -10,10 +10,10 @@ from curiosity_bluesky.similarity import Image
 from curiosity_bluesky.similarity.descriptors import DEFAULT, known, named, names
 from curiosity_bluesky.similarity.descriptors.augmentation import (
     KINDS,
-    Retaking,
-    Viewing,
+    Reacquisition,
+    ViewSettings,
     random_structure,
-    retaken,
+    reacquire,
 )
 from curiosity_bluesky.similarity.descriptors.power_spectrum import spectrum
 from curiosity_bluesky.similarity.descriptors.scattering import scattered
@@ -23,7 +23,7 @@ from curiosity_bluesky.similarity.descriptors.texture import (
     blocks,
     without_scale,
 )
-from curiosity_bluesky.similarity.preprocess import LONGEST, prepared
+from curiosity_bluesky.similarity.preprocess import LONGEST, preprocess
 from curiosity_bluesky.similarity.symmetry.wallpaper import random_texture
 
 
@@ -139,7 +139,9 @@ def test_offsets_of_single_lines_and_spikes_are_taken_out(texture, apart):
 def test_stripes_along_the_rows_are_no_line_noise():
     y, x = np.mgrid[:96, :96]
     stripes = np.tanh(4 * np.sin(2 * np.pi * y / 12)) + 0.01 * np.sin(x)
-    assert np.corrcoef(prepared(Image.checked(stripes)).values.ravel(), stripes.ravel())[0, 1] > 0.9
+    assert (
+        np.corrcoef(preprocess(Image.checked(stripes)).values.ravel(), stripes.ravel())[0, 1] > 0.9
+    )
 
 
 def test_what_was_not_measured_is_filled(texture, apart):
@@ -147,7 +149,7 @@ def test_what_was_not_measured_is_filled(texture, apart):
     holes = values.copy()
     holes[20:30, 40:60] = np.nan
     holes[70:] = np.nan
-    assert np.isfinite(prepared(Image.checked(holes)).values).all()
+    assert np.isfinite(preprocess(Image.checked(holes)).values).all()
     small = values.copy()
     small[20:26, 40:46] = np.nan
     assert away(texture, values, small) < 0.5 * apart
@@ -166,13 +168,13 @@ def test_neither_the_wrap_nor_the_offset_nor_the_sign_of_a_phase_is_seen(texture
 
 def test_pixels_that_are_not_square_are_resampled(texture, apart):
     rng = np.random.default_rng(2)
-    field = random_structure("domains", rng).view(0, rng, Viewing(192, turned=False))
+    field = random_structure("domains", rng).view(0, rng, ViewSettings(192, turned=False))
     flat = field[::2]  # every other line, as of a fast scan
     square, flat = Image.checked(field, (0.01, 0.01)), Image.checked(flat, (0.02, 0.01))
-    assert prepared(flat).values.shape == (192, 192)
-    assert prepared(flat).um_per_pixel == 0.01
+    assert preprocess(flat).values.shape == (192, 192)
+    assert preprocess(flat).um_per_pixel == 0.01
     assert np.linalg.norm(texture(square) - texture(flat)) < 0.5 * apart
-    large = prepared(Image.checked(np.kron(field, np.ones((3, 2))), (0.01, 0.01)))
+    large = preprocess(Image.checked(np.kron(field, np.ones((3, 2))), (0.01, 0.01)))
     assert max(large.values.shape) == LONGEST
     assert large.um_per_pixel == pytest.approx(0.01 * 576 / LONGEST)
 
@@ -197,17 +199,17 @@ def test_the_characteristic_length_follows_the_magnification():
     structure = random_structure("domains", rng)
     lengths = []
     for scale in (1.0, 2.0):
-        how = Viewing(scales=(scale, scale), noise=(0.05, 0.05), turned=False)
+        how = ViewSettings(scales=(scale, scale), noise=(0.05, 0.05), turned=False)
         image = Image.checked(structure.view(0, np.random.default_rng(0), how))
-        lengths.append(spectrum(prepared(image).values).log_length)
+        lengths.append(spectrum(preprocess(image).values).log_length)
     assert lengths[1] - lengths[0] == pytest.approx(1, abs=0.3)
 
 
 def test_scattering_sees_what_a_spectrum_cannot():
     """The same amplitudes with other phases have the same spectrum and another scattering."""
     rng = np.random.default_rng(0)
-    values = random_structure("particles", rng).view(0, rng, Viewing(128, noise=(0.02, 0.02)))
-    image = prepared(Image.checked(values)).values
+    values = random_structure("particles", rng).view(0, rng, ViewSettings(128, noise=(0.02, 0.02)))
+    image = preprocess(Image.checked(values)).values
     waves = np.abs(np.fft.fft2(image))
     phases = np.angle(np.fft.fft2(rng.normal(size=image.shape)))
     scrambled = np.real(np.fft.ifft2(waves * np.exp(1j * phases))).astype(np.float32)
@@ -221,7 +223,7 @@ def test_scattering_sees_what_a_spectrum_cannot():
 def test_structures_have_views_that_differ(kind):
     rng = np.random.default_rng(0)
     structure = random_structure(kind, rng, 64)
-    one, two = (structure.view(place, rng, Viewing(64)) for place in (0, 1))
+    one, two = (structure.view(place, rng, ViewSettings(64)) for place in (0, 1))
     assert one.shape == two.shape == (64, 64)
     assert np.isfinite([one, two]).all()
     assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 0.7
@@ -233,7 +235,7 @@ def partners_found(texture, seed, each):
     for kind in ["domains", "wallpaper"] * each:
         structure = random_structure(kind, rng)
         for place in (0, 1):
-            views[place].append(texture(Image.checked(structure.view(place, rng, Viewing()))))
+            views[place].append(texture(Image.checked(structure.view(place, rng, ViewSettings()))))
     one, other = np.array(views)
     squares = ((one[:, None] - other[None]) ** 2).sum(-1)
     found = squares.argmin(axis=1) == np.arange(len(one))
@@ -268,7 +270,7 @@ def test_a_recorded_scan_that_is_taken_again_is_found(texture):
         noisy = np.rot90(values)[::-1] + 0.15 * values.std() * rng.normal(size=values.T.shape)
         vector = texture(Image.checked(noisy))
         assert np.argmin(np.linalg.norm(stored - vector, axis=1)) == n
-        vector = texture(Image.checked(retaken(values, rng, Retaking())))
+        vector = texture(Image.checked(reacquire(values, rng, Reacquisition())))
         distances = np.linalg.norm(stored - vector, axis=1)
         ranks.append(int((distances < distances[n]).sum()))
     assert np.mean(np.array(ranks) < 1) >= 0.6 and np.mean(np.array(ranks) < 5) >= 0.85

@@ -35,7 +35,7 @@ from curiosity_bluesky.similarity.descriptors.texture import Texture
 from curiosity_bluesky.similarity.image_files import FileImage
 from curiosity_bluesky.similarity.index import Index, Indexer, storage, update
 from curiosity_bluesky.similarity.index import indexer as indexing
-from curiosity_bluesky.similarity.index.storage import Store
+from curiosity_bluesky.similarity.index.storage import IndexStorage
 from curiosity_bluesky.similarity.symmetry.wallpaper import random_image
 from sim_devices import SyntheticSample
 
@@ -221,7 +221,7 @@ def test_killed_in_the_middle_it_goes_on_with_what_was_not_committed(tmp_path, w
                 break
         child.send_signal(signal.SIGKILL)
         child.communicate(timeout=60)  # whoever is left of its processes would keep it open
-        store = Store(catalog)
+        store = IndexStorage(catalog)
         committed = {row.source for batch in store.batches() for row in batch.rows}
         assert 6 <= len(committed) < 20
         crude = Crude()
@@ -241,7 +241,7 @@ def test_what_is_half_written_counts_for_nothing_and_is_removed_when_nobody_writ
     with connect(tmp_path / "runs") as catalog:
         put(catalog, scan(0))
         Index(catalog, [Crude()]).update()
-        store = Store(catalog)
+        store = IndexStorage(catalog)
         [whole] = store.batches()
         images, crude = store._folder("images-1"), store._folder("crude-1")
         # A process that died between making a node and writing what is in it.
@@ -270,7 +270,7 @@ def test_an_array_that_was_damaged_is_not_used_and_done_again(tmp_path, caplog):
         for uid in uids:
             Index(catalog, [Crude()]).update([uid])
         before = Index(catalog, [Crude()]).collection()
-        folder = Store(catalog)._folder("crude-1")
+        folder = IndexStorage(catalog)._folder("crude-1")
         arrays = list(folder.values())
         arrays[0].write(np.full((1, 4), 7, np.float32))
         one = Index(catalog, [Crude()])
@@ -283,7 +283,7 @@ def test_an_array_that_was_damaged_is_not_used_and_done_again(tmp_path, caplog):
         after = Index(catalog, [Crude()]).collection()
         assert after.entries == before.entries and entry in after.entries
         np.testing.assert_array_equal(after.vectors["crude"], before.vectors["crude"])
-        assert not set(Store(catalog)._folder("crude-1")) & {a.item["id"] for a in arrays}
+        assert not set(IndexStorage(catalog)._folder("crude-1")) & {a.item["id"] for a in arrays}
 
 
 class Other(Crude):
@@ -362,7 +362,7 @@ def test_small_batches_are_merged_and_nothing_is_lost(tmp_path, monkeypatch):
         found, count = Index(catalog, [Crude()]), []
         for uid in uids:
             found.update([uid])
-            count.append(len(Store(catalog).batches()))
+            count.append(len(IndexStorage(catalog).batches()))
         assert count == [1, 2, 1, 2]
         fresh = Index(catalog, [Crude()])
         collection = fresh.collection()
@@ -371,7 +371,7 @@ def test_small_batches_are_merged_and_nothing_is_lost(tmp_path, monkeypatch):
             collection.vectors["crude"][:, 0], [scan(n).mean() for n in range(4)], rtol=1e-6
         )
         assert all(entry.metadata["plan_name"] == "scan" for entry in collection.entries)
-        store = Store(catalog)
+        store = IndexStorage(catalog)
         used = {batch.arrays["crude-1"][0] for batch in store.batches()}
         assert set(store._folder("crude-1")) == used  # what was merged is gone
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from curiosity_bluesky.similarity.descriptors.augmentation import (
-    Retaking,
+    Reacquisition,
     random_structure,
-    retaken,
+    reacquire,
 )
-from curiosity_bluesky.similarity.descriptors.augmentation import Viewing as How
+from curiosity_bluesky.similarity.descriptors.augmentation import ViewSettings as How
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.keypoints import SURE, Keypoints, agreeing, keypoints
 
@@ -20,7 +20,7 @@ def views(kind: str, seed: int) -> tuple[Image, Image, Image]:
     rng = np.random.default_rng(seed)
     structure = random_structure(kind, rng, 160)
     here, there = (structure.view(place, rng, How(160, noise=(0.02, 0.1))) for place in (0, 1))
-    again = retaken(here, rng, Retaking())
+    again = reacquire(here, rng, Reacquisition())
     return Image.checked(here), Image.checked(again), Image.checked(there)
 
 

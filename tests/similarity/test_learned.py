@@ -13,12 +13,12 @@ from curiosity_bluesky.similarity.descriptors import learned, training
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.symmetry.wallpaper import (
     GROUPS,
-    Spoiling,
+    Degradation,
+    apply_shape,
+    degrade,
     random_image,
     random_pattern,
     random_texture,
-    shaped,
-    spoilt,
 )
 
 RIGHT_OF_54, FOUND_OF_12, TURNED = 38, 8, 0.5
@@ -32,7 +32,7 @@ def descriptor():
 
 def texture(seed=0, side=128, **more):
     rng = np.random.default_rng(seed)
-    values = spoilt(shaped(random_texture(rng, side), rng), rng, Spoiling())
+    values = degrade(apply_shape(random_texture(rng, side), rng), rng, Degradation())
     return Image.checked(values, **more)
 
 
@@ -130,11 +130,13 @@ def test_the_other_view_of_a_texture_is_found(descriptor):
     views = []
     for n in range(12):
         rng = np.random.default_rng([44, n])
-        large = shaped(random_texture(rng, 280, np.exp(rng.uniform(np.log(5), np.log(21)))), rng)
+        large = apply_shape(
+            random_texture(rng, 280, np.exp(rng.uniform(np.log(5), np.log(21)))), rng
+        )
         turned = rotate(large[96:, 96:], rng.uniform(0, 360), reshape=False, order=1)
         pair = large[:96, :128], 3 - 2 * np.fliplr(turned[28:156, 28:156])
         views.append(
-            [descriptor(Image.checked(spoilt(v, rng, Spoiling()), (0.01, 0.01))) for v in pair]
+            [descriptor(Image.checked(degrade(v, rng, Degradation()), (0.01, 0.01))) for v in pair]
         )
     one, other = np.swapaxes(views, 0, 1)
     away = np.linalg.norm(one[:, None] - other, axis=2)
@@ -215,7 +217,7 @@ def test_what_is_no_weights_is_said_to_be_none(tmp_path, content):
 
 
 def test_drawn_motifs_are_those_of_the_generator():
-    known = training.stock(1, 1, seed=3)
+    known = training.synthetic_set(1, 1, seed=3)
     rng = torch.Generator().manual_seed(0)
     for n, group in enumerate(GROUPS):
         [image] = training._drawn(known.amplitudes[n : n + 1], known.vectors[n : n + 1] / 10, rng)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.similarity.projection import FEWEST, key_of, place, project
+from curiosity_bluesky.similarity.projection import FEWEST, key_of, place_on_map, project
 
 
 def clusters(n: int, size: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +62,7 @@ def test_a_new_point_lies_among_what_it_resembles() -> None:
     points = project(vectors)
     new, heap_of_new = clusters(12, seed=0)
     for vector, which in zip(new, heap_of_new, strict=True):
-        at = place(vector, vectors, points)
+        at = place_on_map(vector, vectors, points)
         middles = [points[heap == k].mean(0) for k in range(3)]
         assert np.argmin([np.linalg.norm(at - middle) for middle in middles]) == which
 
@@ -70,8 +70,8 @@ def test_a_new_point_lies_among_what_it_resembles() -> None:
 def test_what_is_on_the_map_already_lies_where_it_is() -> None:
     vectors, _ = clusters(30)
     points = project(vectors)
-    assert np.allclose(place(vectors[7], vectors, points), points[7], atol=1e-3)
-    assert np.isfinite(place(np.ones(3), np.ones((5, 3)), np.ones((5, 2)))).all()
+    assert np.allclose(place_on_map(vectors[7], vectors, points), points[7], atol=1e-3)
+    assert np.isfinite(place_on_map(np.ones(3), np.ones((5, 3)), np.ones((5, 2)))).all()
 
 
 def test_what_cannot_be_projected_is_said() -> None:

@@ -15,13 +15,13 @@ from curiosity_bluesky.similarity.symmetry.lattice import OPERATIONS, reduction,
 from curiosity_bluesky.similarity.symmetry.pattern import Pattern, Shape
 from curiosity_bluesky.similarity.symmetry.scores import settings
 from curiosity_bluesky.similarity.symmetry.wallpaper import (
-    Spoiling,
+    Degradation,
     random_image,
     random_pattern,
 )
 
 SCANS = Path(__file__).parents[3] / "shared" / "data" / "spm_images.npz"
-MILD, HARSH = Spoiling(0.15), Spoiling(0.5, 0.03, 0.25)
+MILD, HARSH = Degradation(0.15), Degradation(0.5, 0.03, 0.25)
 
 
 def named(group, seed, spoiling=MILD, side=128):

@@ -19,7 +19,7 @@ from curiosity_bluesky.similarity.symmetry.pattern import (
     pseudosymmetry,
 )
 from curiosity_bluesky.similarity.symmetry.wallpaper import (
-    Spoiling,
+    Degradation,
     random_image,
     random_pattern,
     random_shape,
@@ -127,7 +127,7 @@ def test_what_the_non_linearity_hides_counts_as_gone():
 
 @pytest.mark.parametrize("group", [*GROUPS, None])
 def test_the_same_seed_gives_the_same_image_and_another_one_another(group):
-    spoiling = Spoiling(noise=0.3, shear=0.03, lines=0.2)
+    spoiling = Degradation(noise=0.3, shear=0.03, lines=0.2)
     one, two, other = (
         random_image(group, np.random.default_rng(seed), 48, spoiling) for seed in (1, 1, 2)
     )
@@ -139,9 +139,9 @@ def test_the_same_seed_gives_the_same_image_and_another_one_another(group):
 
 def test_noise_and_lines_are_as_strong_as_asked_for():
     rng = np.random.default_rng(0)
-    clean = random_image("p4m", np.random.default_rng(3), 128, Spoiling(0.0))
+    clean = random_image("p4m", np.random.default_rng(3), 128, Degradation(0.0))
     assert clean.std() == pytest.approx(1)
-    spoilt = random_image("p4m", np.random.default_rng(3), 128, Spoiling(0.5, 0.0, 0.2))
+    spoilt = random_image("p4m", np.random.default_rng(3), 128, Degradation(0.5, 0.0, 0.2))
     added = spoilt - clean
     assert added.mean(1).std() == pytest.approx(0.2, rel=0.2)
     assert (added - added.mean(1, keepdims=True)).std() == pytest.approx(0.5, rel=0.02)

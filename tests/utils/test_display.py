@@ -24,11 +24,11 @@ from curiosity_bluesky import connect
 from curiosity_bluesky.catalog.summaries import _summary
 from curiosity_bluesky.cli import commands, similar
 from curiosity_bluesky.similarity import Collection, Entry
-from curiosity_bluesky.similarity.search import Found
+from curiosity_bluesky.similarity.search import SearchResult
 from curiosity_bluesky.utils import display
 from curiosity_bluesky.views.explore import html
-from curiosity_bluesky.views.explore.columns import coloured
-from curiosity_bluesky.views.explore.state import Room, Visit
+from curiosity_bluesky.views.explore.columns import colours_of
+from curiosity_bluesky.views.explore.state import SharedState, ViewState
 from curiosity_bluesky.views.report import RunReport
 
 HOSTILE = [
@@ -190,14 +190,14 @@ def explored(sample: Any, name: str = "sample") -> Collection:
 @given(LEAVES, st.text())
 @example("film [/b] 3", "<b>")
 def test_the_page_takes_any_metadata(sample: Any, name: str) -> None:
-    room = Room(explored(sample, name), {}, SimpleNamespace(), where=str(sample))  # type: ignore[arg-type]
-    visit = Visit(room, "texture")
+    room = SharedState(explored(sample, name), {}, SimpleNamespace(), where=str(sample))  # type: ignore[arg-type]
+    visit = ViewState(room, "texture")
     visit.click(0)
     column = room.table["sample"]
     pieces = [
         html.header(room), html.neighbours(visit, "t"), html.notice(str(sample)),
         html.gallery(visit, "t", [0, 1], 0, 30, "x"),
-        html.legend(column, coloured(column, 3, ["#000000"])),
+        html.legend(column, colours_of(column, 3, ["#000000"])),
     ]  # fmt: skip
     for piece in pieces:
         assert not steers(piece, "\n") and "<script" not in piece and "<img src=x" not in piece
@@ -216,7 +216,7 @@ def test_similar_takes_any_metadata(monkeypatch, sample: Any) -> None:
     monkeypatch.setattr(catalog, "connect", lambda *_, **__: Given())
     monkeypatch.setattr(index, "Index", lambda *_: None)
     hits = collection.nearest(collection.vectors["texture"][0], "texture", 3)
-    found = Found(
+    found = SearchResult(
         query="[/b]", by="texture", among=3, hits=hits, collection=collection,
         thumbnail=np.zeros((48, 48), np.uint8),
     )  # fmt: skip

@@ -17,9 +17,9 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity import Collection, Image
 from curiosity_bluesky.similarity.image_files import read_images
 from curiosity_bluesky.views.explore import html, saved_selections
-from curiosity_bluesky.views.explore.columns import NONE, OTHER, Column, Filter, coloured
+from curiosity_bluesky.views.explore.columns import NONE, OTHER, Column, Filter, colours_of
 from curiosity_bluesky.views.explore.projections import Projections
-from curiosity_bluesky.views.explore.state import Room, Visit
+from curiosity_bluesky.views.explore.state import SharedState, ViewState
 from curiosity_bluesky.views.explore.upload import LARGEST
 from curiosity_bluesky.views.explore.upload import image_of as uploaded
 
@@ -27,22 +27,22 @@ IMAGES = 66
 
 
 @pytest.fixture(scope="module")
-def room() -> Room:
+def room() -> SharedState:
     return room_of(IMAGES)
 
 
 @pytest.fixture
-def visit(room: Room) -> Visit:
-    return Visit(room)
+def visit(room: SharedState) -> ViewState:
+    return ViewState(room)
 
 
-def test_maps_in_maps_to_any_depth_and_back(visit: Visit) -> None:
+def test_maps_in_maps_to_any_depth_and_back(visit: ViewState) -> None:
     sizes = [50, 40, 20, 10, 5, 3]
     for size in sizes:
         visit.select(visit.level.rows[:size])
         visit.enter()
         assert len(visit.level.rows) == size and not len(visit.selected)
-    assert "All 66" in html.crumbs(visit) and html.crumbs(visit).count("data-action") == 6
+    assert "All 66" in html.breadcrumbs(visit) and html.breadcrumbs(visit).count("data-action") == 6
     visit.back(2)
     assert len(visit.level.rows) == 40
     assert visit.selected.tolist() == list(range(20))  # what led on from there
@@ -52,7 +52,7 @@ def test_maps_in_maps_to_any_depth_and_back(visit: Visit) -> None:
     assert len(visit.levels) == 1
 
 
-def test_too_few_or_all_are_no_new_map(visit: Visit) -> None:
+def test_too_few_or_all_are_no_new_map(visit: ViewState) -> None:
     for rows in ([], [1, 2], range(IMAGES)):
         visit.select(list(rows))
         with pytest.raises(InputError):
@@ -60,13 +60,13 @@ def test_too_few_or_all_are_no_new_map(visit: Visit) -> None:
         assert len(visit.levels) == 1
 
 
-def test_what_passes_can_be_projected_without_a_lasso(visit: Visit) -> None:
+def test_what_passes_can_be_projected_without_a_lasso(visit: ViewState) -> None:
     visit.filter(Filter("exit_status", words=("fail",)))
     visit.enter()
     assert visit.level.rows.tolist() == list(range(0, IMAGES, 11))
 
 
-def test_filters_add_up_and_are_taken_away(visit: Visit) -> None:
+def test_filters_add_up_and_are_taken_away(visit: ViewState) -> None:
     visit.select(range(40))
     visit.filter(Filter("operator", words=("ada", "ben")))
     visit.filter(Filter("loop_area", between=(2.0, 6.0)))
@@ -81,14 +81,14 @@ def test_filters_add_up_and_are_taken_away(visit: Visit) -> None:
     ]
     assert visit.level.rows[visit.passing()].tolist() == expected
     assert visit.selected.tolist() == [row for row in expected if row < 40]
-    assert html.chips(visit).count("unfilter:") == 4  # three, and all of them
+    assert html.filter_chips(visit).count("unfilter:") == 4  # three, and all of them
     visit.unfilter("operator")
     assert set(visit.filters) == {"loop_area", "symmetry"}
     visit.unfilter()
     assert visit.passing().all()
 
 
-def test_a_filter_of_the_wrong_kind_changes_nothing(visit: Visit) -> None:
+def test_a_filter_of_the_wrong_kind_changes_nothing(visit: ViewState) -> None:
     for wrong in (Filter("operator", between=(0, 1)), Filter("loop_area", words=("3",))):
         with pytest.raises(InputError, match="this filter is for others"):
             visit.filter(wrong)
@@ -97,7 +97,7 @@ def test_a_filter_of_the_wrong_kind_changes_nothing(visit: Visit) -> None:
     assert not visit.filters
 
 
-def test_going_back_selects_only_what_passes(visit: Visit) -> None:
+def test_going_back_selects_only_what_passes(visit: ViewState) -> None:
     visit.select(range(20))
     visit.enter()
     visit.filter(Filter("channel", words=("phase",)))
@@ -105,7 +105,7 @@ def test_going_back_selects_only_what_passes(visit: Visit) -> None:
     assert visit.selected.tolist() == list(range(1, 20, 2))
 
 
-def test_neighbours_are_on_the_map_and_pass(visit: Visit) -> None:
+def test_neighbours_are_on_the_map_and_pass(visit: ViewState) -> None:
     visit.click(5)
     collection = visit.room.collection
     assert visit.found is not None
@@ -120,7 +120,7 @@ def test_neighbours_are_on_the_map_and_pass(visit: Visit) -> None:
         visit.click(IMAGES)
 
 
-def test_an_uploaded_image_finds_itself_by_either_descriptor(visit: Visit) -> None:
+def test_an_uploaded_image_finds_itself_by_either_descriptor(visit: ViewState) -> None:
     for name in ("texture", "symmetry"):
         visit.describe_by(name)
         visit.search(Image.checked(np.rot90(image_of(17))), "turned.npy")
@@ -130,7 +130,7 @@ def test_an_uploaded_image_finds_itself_by_either_descriptor(visit: Visit) -> No
     assert visit.found is None  # its vector was one of the other descriptor
 
 
-def test_a_selection_goes_out_and_comes_back(visit: Visit) -> None:
+def test_a_selection_goes_out_and_comes_back(visit: ViewState) -> None:
     visit.describe_by("symmetry")
     visit.project_by("pacmap")
     visit.select(range(5, 45))
@@ -149,7 +149,7 @@ def test_a_selection_goes_out_and_comes_back(visit: Visit) -> None:
     sources = {(i["uid"], i["stream"], i["key"], i["event"]) for i in saved["images"]}
     assert sources == {visit.room.collection.entries[row].source for row in range(5, 45)}
 
-    other = Visit(visit.room)
+    other = ViewState(visit.room)
     assert saved_selections.restore(other, saved) == []
     assert [level.rows.tolist() for level in other.levels] == [
         level.rows.tolist() for level in visit.levels
@@ -160,7 +160,7 @@ def test_a_selection_goes_out_and_comes_back(visit: Visit) -> None:
     assert other.found is not None and other.found.row == 8
 
 
-def test_a_selection_outlives_a_change_of_the_index(visit: Visit) -> None:
+def test_a_selection_outlives_a_change_of_the_index(visit: ViewState) -> None:
     visit.select(range(10, 30))
     visit.enter()
     visit.select([12, 15, 20])
@@ -170,7 +170,7 @@ def test_a_selection_outlives_a_change_of_the_index(visit: Visit) -> None:
         [before.entries[row] for row in rows],
         {name: vectors[rows] for name, vectors in before.vectors.items()},
     )
-    other = Visit(dataclasses.replace(visit.room, collection=part))
+    other = ViewState(dataclasses.replace(visit.room, collection=part))
     remarks = saved_selections.restore(other, saved)
     assert any("1 of its 20 images" in remark for remark in remarks)
     assert any("66 images then, and has 31 now" in remark for remark in remarks)
@@ -178,7 +178,7 @@ def test_a_selection_outlives_a_change_of_the_index(visit: Visit) -> None:
     assert kept == {before.entries[row].source for row in (12, 15, 20)}
 
 
-def test_what_is_no_selection_is_refused_and_changes_nothing(visit: Visit) -> None:
+def test_what_is_no_selection_is_refused_and_changes_nothing(visit: ViewState) -> None:
     visit.select(range(9))
     good = saved_selections.saved(visit, "good")
     for change in (
@@ -209,18 +209,18 @@ def test_columns_know_words_numbers_and_dates() -> None:
 
 
 def test_colours_say_what_is_missing_and_what_is_too_much() -> None:
-    few = coloured(Column("a", ["x", "y", "x", None]), 4, ())
+    few = colours_of(Column("a", ["x", "y", "x", None]), 4, ())
     assert few.values[0] == few.values[2] != few.values[1] and np.isnan(few.values[3])
     assert [(word, count) for word, _, count in few.legend] == [("x", 2), ("y", 1), (NONE, 1)]
-    many = coloured(Column("a", [f"w{k}" for k in range(50)]), 50, ())
+    many = colours_of(Column("a", [f"w{k}" for k in range(50)]), 50, ())
     assert many.legend[-1][0] == OTHER and many.legend[-1][2] == 31
     assert len({colour for _, colour, _ in many.legend}) == len(many.legend)
     # A minute's difference between dates is seen.
-    dates = coloured(Column("time", [1.7e9, 1.7e9 + 60, 1.7e9 + 120]), 3, ["#000000", "#ffffff"])
+    dates = colours_of(Column("time", [1.7e9, 1.7e9 + 60, 1.7e9 + 120]), 3, ["#000000", "#ffffff"])
     assert dates.values.tolist() == [0, 60, 120]
 
 
-def test_nothing_that_a_run_says_becomes_html(visit: Visit) -> None:
+def test_nothing_that_a_run_says_becomes_html(visit: ViewState) -> None:
     evil = "<script>window.hacked = 1</script>"
     assert visit.room.collection.entries[3].metadata["sample"] == evil
     visit.click(3)
@@ -228,8 +228,8 @@ def test_nothing_that_a_run_says_becomes_html(visit: Visit) -> None:
     visit.filter(Filter("sample", words=(evil, '"><img src=x onerror=alert(1)>')))
     column = visit.room.table["sample"]
     shown = [
-        html.neighbours(visit, "t"), html.chips(visit), html.crumbs(visit),
-        html.legend(column, coloured(column, IMAGES, ())),
+        html.neighbours(visit, "t"), html.filter_chips(visit), html.breadcrumbs(visit),
+        html.legend(column, colours_of(column, IMAGES, ())),
         html.gallery(visit, "t", [3], 0, 30, evil), html.notice(evil), html.saved('"' + evil, evil),
     ]  # fmt: skip
     for text in shown:
@@ -286,7 +286,7 @@ def test_a_picture_is_the_same_image_uploaded_and_given_by_its_path(
 
 def test_an_empty_index_says_what_to_do() -> None:
     with pytest.raises(InputError, match="curiosity index"):
-        Visit(Room(Collection([], {}), {}, room_of(3).selections))
+        ViewState(SharedState(Collection([], {}), {}, room_of(3).selections))
 
 
 def test_maps_are_kept_and_made_anew_when_damaged(tmp_path: Path) -> None:

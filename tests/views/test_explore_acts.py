@@ -21,19 +21,19 @@ from curiosity_bluesky.similarity import Image
 from curiosity_bluesky.views.explore import html
 from curiosity_bluesky.views.explore.page import Page
 from curiosity_bluesky.views.explore.projections import Projections
-from curiosity_bluesky.views.explore.state import Room, Visit
+from curiosity_bluesky.views.explore.state import SharedState, ViewState
 
 IMAGES = 66
 SOME = list(range(20, 60))
 
 
 @pytest.fixture(scope="module")
-def room() -> Room:
+def room() -> SharedState:
     return room_of(IMAGES)
 
 
 @pytest.fixture
-def projections(room: Room, tmp_path: Path) -> Iterator[Projections]:
+def projections(room: SharedState, tmp_path: Path) -> Iterator[Projections]:
     made = Projections(tmp_path)
     # Both maps are kept, so that they are shown at once however busy the machine is.
     vectors = room.collection.vectors["texture"]
@@ -44,7 +44,7 @@ def projections(room: Room, tmp_path: Path) -> Iterator[Projections]:
 
 
 @pytest.fixture
-def page(room: Room, projections: Projections) -> Iterator[Page]:
+def page(room: SharedState, projections: Projections) -> Iterator[Page]:
     with ThreadPoolExecutor(1) as pool:
         page = Page(Document(), room, projections, pool, "thumbnail", "http://127.0.0.1")
         page.open()
@@ -125,16 +125,16 @@ def test_a_legend_filters_by_what_it_names_alone(page: Page) -> None:
     assert page.visit.passing().sum() == IMAGES // 3
 
 
-def test_what_is_left_out_is_said_at_the_top(room: Room) -> None:
+def test_what_is_left_out_is_said_at_the_top(room: SharedState) -> None:
     said = html.header(dataclasses.replace(room, remark="5 of 71 images are left out <b>"))
     assert "66 images" in said and "5 of 71 images are left out &lt;b&gt;" in said
     assert "remark" not in html.header(room)
 
 
 def test_an_image_searched_by_is_forgotten_where_another_descriptor_is_looked_at(
-    room: Room,
+    room: SharedState,
 ) -> None:
-    visit = Visit(room)
+    visit = ViewState(room)
     visit.select(SOME)
     visit.enter()
     visit.describe_by("symmetry")

@@ -11,7 +11,7 @@ from curiosity_bluesky.adapters.bluesky_adaptive.points import (
     Suggestion,
 )
 from curiosity_bluesky.adapters.bluesky_adaptive.problem import (
-    OffTheLoop,
+    InThread,
     optimization_problem,
     survey_of,
 )
@@ -21,8 +21,8 @@ __all__ = [
     "CuriosityOptimizer",
     "FromDocuments",
     "FromTiled",
+    "InThread",
     "Measurement",
-    "OffTheLoop",
     "Outcome",
     "Suggestion",
     "acquire_suggestions",

@@ -10,17 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.agent.remote.codec import packed, unpacked
+from curiosity_bluesky.agent.remote.codec import decode, encode
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Act, Failure, Observation, Proposal, Strategy, Survey
+from curiosity_bluesky.learning import (
+    Failure,
+    Observation,
+    Proposal,
+    SteeringRequest,
+    Strategy,
+    Survey,
+)
 
 FORMAT = "curiosity_bluesky checkpoint 1"
 
-Item = Proposal | Observation | Failure | Act
+Item = Proposal | Observation | Failure | SteeringRequest
 """What an explorer was told."""
 
 
-class Log:
+class ExplorerLog:
     """What an explorer was told and what it decided, in the order in which it happened."""
 
     def __init__(self) -> None:
@@ -52,13 +59,13 @@ class Log:
         """Remember what could not be measured."""
         self._items.append(failure)
 
-    def act(self, act: Act) -> None:
+    def act(self, act: SteeringRequest) -> None:
         """Remember what somebody asked for."""
         self._items.append(act)
 
 
 @dataclass(frozen=True, eq=False)
-class Saved:
+class OptimizerState:
     """All that an optimiser is made of.
 
     Parameters
@@ -84,7 +91,7 @@ class Saved:
     ahead: Sequence[int]
 
 
-def write(path: Path, saved: Saved) -> None:
+def write(path: Path, saved: OptimizerState) -> None:
     """Write a checkpoint; whoever reads meanwhile, or after a crash, finds the one before.
 
     Raises
@@ -110,7 +117,7 @@ def write(path: Path, saved: Saved) -> None:
         "outcomes": [[number, values] for number, values in saved.outcomes.items()],
         "ahead": list(saved.ahead),
     }
-    data = packed(content)
+    data = encode(content)
     beside = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +130,7 @@ def write(path: Path, saved: Saved) -> None:
         raise InputError(f"the checkpoint cannot be written to {path} ({error})") from error
 
 
-def read(path: str | os.PathLike[str]) -> Saved:
+def read(path: str | os.PathLike[str]) -> OptimizerState:
     """Read what `write` wrote.
 
     Raises
@@ -132,14 +139,14 @@ def read(path: str | os.PathLike[str]) -> Saved:
         If there is no such file, or it is none.
     """
     try:
-        content = unpacked(Path(path).read_bytes())
+        content = decode(Path(path).read_bytes())
     except OSError as error:
         raise InputError(f"no checkpoint can be read from {path} ({error})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path} is no checkpoint of CuriosityOptimizer ({FORMAT!r})")
     survey = content["survey"]
     x, y = content["actuators"]
-    return Saved(
+    return OptimizerState(
         Survey(dict(survey["channels"]), survey["x"], survey["y"], survey["mask"]),
         Strategy.named(content["strategy"], **content["parameters"]),
         content["seed"],
@@ -164,4 +171,4 @@ def _item(kind: str, values: dict[str, Any]) -> Item:
         return dataclasses.replace(documents.decision_from(values), predicted_spectrum=expected)
     if kind == "observation":
         return Observation(**{**values, "pixel": tuple(values["pixel"])})
-    return Failure(**values) if kind == "failure" else Act(**values)
+    return Failure(**values) if kind == "failure" else SteeringRequest(**values)

@@ -35,7 +35,7 @@ _POLL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class PrimaryEvent:
     """One event of the primary stream.
 
     Parameters
@@ -103,11 +103,11 @@ class _Evaluation:
 
     _hint = ""
 
-    def _readings(self, uid: Any) -> tuple[list[Reading], Sequence[Any]]:
+    def _readings(self, uid: Any) -> tuple[list[PrimaryEvent], Sequence[Any]]:
         """Return the events, and the ids of the suggestions in their order, if that is known."""
         raise NotImplementedError
 
-    def _outcome(self, suggestion: Mapping[str, Any], reading: Reading) -> Outcome:
+    def _outcome(self, suggestion: Mapping[str, Any], reading: PrimaryEvent) -> Outcome:
         measured = self._measurement(reading)
         proposal: Proposal | None = getattr(suggestion, "proposal", None)
         scalars = {ID: suggestion[ID], "quality": measured.quality}
@@ -127,7 +127,7 @@ class _Evaluation:
             scalars[name] = float(figure(measured)) if useful else float("nan")
         return Outcome.of(scalars, measured)
 
-    def _measurement(self, reading: Reading) -> Measurement:
+    def _measurement(self, reading: PrimaryEvent) -> Measurement:
         descriptor, data = reading.descriptor, reading.data
         keys = channel_keys(descriptor) if self.channels is None else self.channels
         missing = [key for key in keys if key not in data]
@@ -153,7 +153,7 @@ class _Run:
 
     start: Mapping[str, Any]
     descriptors: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    readings: dict[int, Reading] = field(default_factory=dict)
+    readings: dict[int, PrimaryEvent] = field(default_factory=dict)
     """By ``seq_num``: an event that a pause repeated counts once, the first time."""
     done: int = 0
     """So many of its first events have been asked for."""
@@ -199,14 +199,14 @@ class FromDocuments(_Evaluation):
         elif name == "event":
             for run in self._runs.values():
                 if (descriptor := run.descriptors.get(doc["descriptor"])) is not None:
-                    run.readings.setdefault(doc["seq_num"], Reading(doc["data"], descriptor))
+                    run.readings.setdefault(doc["seq_num"], PrimaryEvent(doc["data"], descriptor))
         elif name == "event_page":
             for event in event_model.unpack_event_page(doc):  # pyright: ignore[reportArgumentType]
                 self.receive("event", event)
         elif name == "stop" and doc["run_start"] in self._runs:
             self._runs[doc["run_start"]].stopped = True
 
-    def _readings(self, uid: Any) -> tuple[list[Reading], Sequence[Any]]:
+    def _readings(self, uid: Any) -> tuple[list[PrimaryEvent], Sequence[Any]]:
         if isinstance(uid, str):
             run = self._runs.pop(uid, None)
             if run is None:
@@ -249,7 +249,7 @@ class FromTiled(_Evaluation):
         self.catalog = catalog
         self.timeout = timeout
 
-    def _readings(self, uid: Any) -> tuple[list[Reading], Sequence[Any]]:
+    def _readings(self, uid: Any) -> tuple[list[PrimaryEvent], Sequence[Any]]:
         if not isinstance(uid, str):
             raise InputError(
                 f"{uid!r} is no uid of a run: optimize_in_run names only the suggestions; use "
@@ -267,7 +267,7 @@ class FromTiled(_Evaluation):
         descriptor = run[PRIMARY].metadata
         keys = [key for key in descriptor["data_keys"] if key in events]
         readings = [
-            Reading({key: events[key].values[k] for key in keys}, descriptor)
+            PrimaryEvent({key: events[key].values[k] for key in keys}, descriptor)
             for k in range(events.sizes["event"])
         ]
         return readings, run.start.get(ORDER, ())
@@ -292,8 +292,8 @@ class FromTiled(_Evaluation):
 
 
 def _matched(
-    readings: Sequence[Reading], suggestions: Sequence[Mapping[str, Any]], order: Sequence[Any]
-) -> list[Reading]:
+    readings: Sequence[PrimaryEvent], suggestions: Sequence[Mapping[str, Any]], order: Sequence[Any]
+) -> list[PrimaryEvent]:
     """Return for each suggestion what was read there.
 
     By the ids in the order in which they were measured, where there is one event for each. A plan

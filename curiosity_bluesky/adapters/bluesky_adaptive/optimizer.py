@@ -18,7 +18,7 @@ from curiosity_bluesky.adapters.bluesky_adaptive.points import (
     prediction_error,
 )
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Act, Explorer, Failure, Observation, Proposal
+from curiosity_bluesky.learning import Explorer, Failure, Observation, Proposal, SteeringRequest
 from curiosity_bluesky.learning.survey import Pixel
 
 SPECTRUM = "spectrum"
@@ -71,7 +71,7 @@ class CuriosityOptimizer:
         self.actuators = (actuators[0], actuators[1])
         self.checkpoint_path = None if checkpoint_path is None else Path(checkpoint_path)
         self._busy = threading.RLock()
-        self._log = checkpoint.Log()
+        self._log = checkpoint.ExplorerLog()
         self._proposals: dict[int, Proposal] = {}
         self._ahead: list[Proposal] = []
         """Decided while nobody waited, and not handed out yet."""
@@ -238,7 +238,7 @@ class CuriosityOptimizer:
                 "optimizer.checkpoint_path"
             )
         with self._busy:
-            saved = checkpoint.Saved(
+            saved = checkpoint.OptimizerState(
                 self.explorer.survey,
                 self.explorer.strategy,
                 self.explorer.seed,
@@ -284,7 +284,9 @@ class CuriosityOptimizer:
                 waited_for = proposal is not None and proposal.decision_id in pending
                 if proposal is None or not waited_for or proposal.pixel != pixel:
                     row, col = pixel
-                    self._take(Act(self.explorer.n_acts, "add", {"row": row, "col": col}))
+                    self._take(
+                        SteeringRequest(self.explorer.n_acts, "add", {"row": row, "col": col})
+                    )
                     [proposal] = self.explorer.propose()
                     self._decided(proposal)
                 registered.append(self._suggestion(proposal))

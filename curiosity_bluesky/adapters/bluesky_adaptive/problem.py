@@ -47,7 +47,7 @@ def survey_of(
     InputError
         If there is no image in it.
     """
-    files, descriptors = documents.Files(), {}
+    files, descriptors = documents.ExternalFiles(), {}
     for name, doc in documents.in_order(found):
         if name == "descriptor":
             descriptors[doc["uid"]] = doc
@@ -74,7 +74,7 @@ def survey_of(
     )
 
 
-class OffTheLoop:
+class InThread:
     """Evaluation and learning in a thread, as part of the acquisition, so that pauses work.
 
     bluesky-adaptive's plans call ``suggest``, ``ingest`` and the evaluation function in the event
@@ -233,7 +233,7 @@ def optimization_problem(
     if evaluation is None:
         evaluation = FromDocuments(_channels(detectors))
     acquire = list_scan_in_run if in_run else default_acquire
-    aside = OffTheLoop(optimizer, evaluation, acquire)
+    aside = InThread(optimizer, evaluation, acquire)
     return OptimizationProblem(optimizer, [x, y], list(detectors), aside, aside.measure_and_learn)
 
 

@@ -15,8 +15,8 @@ from curiosity_bluesky.adapters.bluesky_adaptive import (
     FromDocuments,
     survey_of,
 )
-from curiosity_bluesky.adapters.queueserver.manager import Queue, why
-from curiosity_bluesky.agent.remote.zeromq import listening
+from curiosity_bluesky.adapters.queueserver.manager import QueueClient, describe_error
+from curiosity_bluesky.agent.remote.zeromq import document_listener
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Strategy
 
@@ -33,7 +33,7 @@ _ARRIVE = 30.0
 
 
 @dataclass
-class Driven:
+class DriveResult:
     """What came of it.
 
     Parameters
@@ -86,7 +86,7 @@ class _Heard:
 
 
 def drive(
-    queue: Queue,
+    queue: QueueClient,
     documents: str,
     strategy: str = "curious",
     num_points: int = 60,
@@ -98,7 +98,7 @@ def drive(
     channels: Sequence[str] | None = None,
     md: Mapping[str, Any] | None = None,
     say: Callable[[str], Any] = lambda text: None,
-) -> Driven:
+) -> DriveResult:
     """Run a curiosity experiment on an instrument that a Queue Server has.
 
     A survey is queued, then one point after the other, by bluesky-adaptive's
@@ -156,7 +156,7 @@ def drive(
     devices = queue.devices() if devices is None else devices
     heard, evaluation = _Heard(), FromDocuments(channels)
     # In this order, so that a point is known when the runner hears of its end.
-    with listening(documents, token, heard, evaluation.receive) as dispatcher:
+    with document_listener(documents, token, heard, evaluation.receive) as dispatcher:
         survey = _surveyed(queue, heard, devices, labels)
         say(f"survey {survey}")
         names = devices["x"].replace(".", "_"), devices["y"].replace(".", "_")
@@ -170,7 +170,7 @@ def drive(
             {"tip": devices.get("tip"), "labels": {**labels, "survey": survey}},
         )
         runner = QueueserverOptimizationRunner(problem, Client(queue.api, dispatcher))
-        driven = Driven(survey, optimizer=optimizer)
+        driven = DriveResult(survey, optimizer=optimizer)
         try:
             over, driven.reason = optimizer.should_stop()
             while not over:
@@ -185,7 +185,7 @@ def drive(
     return driven
 
 
-def _check_free(queue: Queue) -> None:
+def _check_free(queue: QueueClient) -> None:
     status = queue.status()
     if not status["worker_environment_exists"]:
         raise InputError("the environment is closed; open it: `curiosity queue open`")
@@ -198,7 +198,7 @@ def _check_free(queue: Queue) -> None:
 
 
 def _surveyed(
-    queue: Queue, heard: _Heard, devices: Mapping[str, Any], labels: Mapping[str, Any]
+    queue: QueueClient, heard: _Heard, devices: Mapping[str, Any], labels: Mapping[str, Any]
 ) -> str:
     """Have the survey taken; return its uid once its documents are here."""
     queue.add(SURVEY, imager=devices["imager"], tip=devices.get("tip"), md=dict(labels))
@@ -206,14 +206,16 @@ def _surveyed(
     queue.wait("idle", "paused")
     result = queue.listing()["history"][-1]["result"]
     if result["exit_status"] != "completed":
-        raise InputError(f"the survey was not taken ({result['exit_status']}: {why(result)})")
+        raise InputError(
+            f"the survey was not taken ({result['exit_status']}: {describe_error(result)})"
+        )
     [uid] = result["run_uids"]
     if not heard.whole(uid, _ARRIVE):
         raise InputError(f"the survey was taken, but its documents do not arrive; {_NO_DOCUMENTS}")
     return uid
 
 
-def _waited(queue: Queue, future: concurrent.futures.Future[Any]) -> Sequence[str]:
+def _waited(queue: QueueClient, future: concurrent.futures.Future[Any]) -> Sequence[str]:
     """Return the runs of a point once it is measured and learned from."""
     over: float | None = None
     while not concurrent.futures.wait([future], timeout=1.0).done:
@@ -230,7 +232,7 @@ def _waited(queue: Queue, future: concurrent.futures.Future[Any]) -> Sequence[st
         return future.result(timeout=1.0).uids
     except (RuntimeError, TimeoutError) as error:
         result = queue.listing()["history"][-1]["result"]
-        said = f"{result['exit_status']}: {why(result) or error}"
+        said = f"{result['exit_status']}: {describe_error(result) or error}"
         raise InputError(
             f"a point could not be measured ({said}); what was measured before it is in the "
             "catalogue, and the point is queued again: `curiosity queue clear` forgets it"

@@ -18,9 +18,13 @@ import filelock
 from curiosity_bluesky.adapters.queueserver.manager import (
     ADDRESS,
     DEFAULT_ADDRESS,
-    Queue,
+    QueueClient,
 )
-from curiosity_bluesky.adapters.queueserver.processes import Child, listens, usable_port
+from curiosity_bluesky.adapters.queueserver.processes import (
+    ManagedProcess,
+    is_listening,
+    usable_port,
+)
 from curiosity_bluesky.agent.remote import tokens
 from curiosity_bluesky.catalog import DEFAULT
 from curiosity_bluesky.errors import InputError
@@ -40,7 +44,7 @@ PROFILE = Path(__file__).parents[3] / "profiles" / "queueserver"
 
 
 @dataclass(frozen=True)
-class Site:
+class FacilityPaths:
     """Where a facility lives.
 
     Parameters
@@ -109,11 +113,11 @@ class Facility:
         If redis-server or an extra is missing, a port is taken, or something does not start.
     """
 
-    def __init__(self, site: Site, say: Callable[[str], Any] = print) -> None:
+    def __init__(self, site: FacilityPaths, say: Callable[[str], Any] = print) -> None:
         self.site = site
         token = secrets.token_hex(16) if site.token is None else site.token
-        self.token = tokens.checked(token, "the facility")
-        self.children: list[Child] = []
+        self.token = tokens.check_token(token, "the facility")
+        self.children: list[ManagedProcess] = []
         self._say = say
         if not (site.profile / "startup").is_dir():
             raise InputError(
@@ -249,7 +253,7 @@ Ctrl-C ends all of it.
             self._say(f"ending {child.name}")
             _ended(child)
         self.children.clear()
-        tokens.take_away(self.key_file, self._public_key)
+        tokens.remove_secret(self.key_file, self._public_key)
         self._lock.release()
 
     # ---- one after the other
@@ -263,7 +267,7 @@ Ctrl-C ends all of it.
         settings |= {"appendonly": "yes", "requirepass": password}
         # In a file of ours alone: the words of a command can be read by everybody.
         file = store.resolve() / "redis.conf"
-        tokens.leave(file, "".join(f"{name} {value}\n" for name, value in settings.items()))
+        tokens.write_secret(file, "".join(f"{name} {value}\n" for name, value in settings.items()))
         self._start("redis", ["redis-server", str(file)], lambda: _pings(port, password))
         return f":{password}@127.0.0.1:{port}"
 
@@ -278,7 +282,7 @@ Ctrl-C ends all of it.
             return
         port = usable_port(self.site.tiled, "Tiled")
         command = [*_CURIOSITY, "serve", "--catalog", str(directory), "--port", str(port)]
-        self._start("tiled", command, lambda: listens(port))
+        self._start("tiled", command, lambda: is_listening(port))
 
     def _start_proxy(self) -> None:
         ends = [
@@ -286,13 +290,13 @@ Ctrl-C ends all of it.
         ]
         command = [*_CURIOSITY, "queue", "proxy", *ends]
         ports = self._ports["documents_in"], self._ports["documents_out"]
-        self._start("proxy", command, lambda: all(map(listens, ports)))
+        self._start("proxy", command, lambda: all(map(is_listening, ports)))
 
     def _start_agent(self) -> None:
         places = {"--bind": self.agent, "--documents": self.documents, "--catalog": self.catalog}
         command = [*_CURIOSITY, "agent", *(word for place in places.items() for word in place)]
         environment = {"CURIOSITY_AGENT_TOKEN": self.token}
-        self._start("agent", command, lambda: listens(self._ports["agent"]), environment)
+        self._start("agent", command, lambda: is_listening(self._ports["agent"]), environment)
 
     def _start_manager(self, redis: str) -> None:
         site = self.site
@@ -311,7 +315,7 @@ Ctrl-C ends all of it.
         }
         words = [word for option in options.items() for word in option]
         command = [sys.executable, "-c", _START_MANAGER, *words]
-        tokens.leave(self.key_file, self._public_key)
+        tokens.write_secret(self.key_file, self._public_key)
         with self._queue(timeout=1.0) as queue:
             self._start("manager", command, lambda: _answers(queue), environment)
 
@@ -322,11 +326,11 @@ Ctrl-C ends all of it.
         given = yaml.safe_load((self.site.profile / "config.yml").read_text()) or {}
         given.setdefault("network", {})["redis_addr"] = redis
         path = self.site.directory.resolve() / "manager.yml"
-        tokens.leave(path, yaml.safe_dump(given))
+        tokens.write_secret(path, yaml.safe_dump(given))
         return path
 
-    def _queue(self, timeout: float = 5.0) -> Queue:
-        return Queue(self.address, timeout, self._public_key)
+    def _queue(self, timeout: float = 5.0) -> QueueClient:
+        return QueueClient(self.address, timeout, self._public_key)
 
     def _start(
         self,
@@ -336,7 +340,7 @@ Ctrl-C ends all of it.
         environment: dict[str, str] | None = None,
     ) -> None:
         self._say(f"starting {name}")
-        child = Child(name, command, self.site.directory / f"{name}.log", environment)
+        child = ManagedProcess(name, command, self.site.directory / f"{name}.log", environment)
         self.children.append(child)
         child.wait_until(ready)
 
@@ -354,7 +358,7 @@ Ctrl-C ends all of it.
             queue.shut(timeout=30.0)
 
 
-def _ended(child: Child) -> None:
+def _ended(child: ManagedProcess) -> None:
     """End a process; whoever presses Ctrl-C again wants it at once, and gets no fewer."""
     try:
         child.end()
@@ -389,7 +393,7 @@ def _pings(port: int, password: str) -> bool:
         return answer.readline().startswith(b"+OK") and answer.readline().startswith(b"+PONG")
 
 
-def _answers(queue: Queue) -> bool:
+def _answers(queue: QueueClient) -> bool:
     try:
         return queue.status()["manager_state"] == "idle"
     except InputError:

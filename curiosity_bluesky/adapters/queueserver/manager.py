@@ -39,7 +39,7 @@ _POLL = 0.2
 _SILENT = "Timeout occurred while processing the request"  # of the manager to its worker
 
 
-class Queue:
+class QueueClient:
     """The queue of one RE Manager; close it, or use it in a ``with`` statement.
 
     Parameters
@@ -92,7 +92,7 @@ class Queue:
             timeout_send=timeout,
         )
 
-    def __enter__(self) -> Queue:
+    def __enter__(self) -> QueueClient:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -396,7 +396,7 @@ def _left_key(address: str) -> str | None:
     return None
 
 
-def why(result: Mapping[str, Any]) -> str:
+def describe_error(result: Mapping[str, Any]) -> str:
     """Return in one line what the history says went wrong with an item, "" if nothing did."""
     said = result["msg"]
     # Of a device that failed, the message has the status alone, and the traceback its cause.
@@ -420,7 +420,7 @@ def _reason(error: Any) -> str:
     return " ".join(said.split())
 
 
-def one_line(item: Mapping[str, Any]) -> str:
+def describe_item(item: Mapping[str, Any]) -> str:
     """Return what is queued, its plan and parameters, as one line.
 
     Devices that are called as they always are need no saying.

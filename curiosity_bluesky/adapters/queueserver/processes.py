@@ -15,7 +15,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.permissions import owner_only
 
 
-class Child:
+class ManagedProcess:
     """A process with all that it starts, writing into a log file.
 
     It leads a process group of its own: a Ctrl-C in the terminal does not reach it, and what it
@@ -154,7 +154,7 @@ def usable_port(port: int, what: str) -> int:
     return port
 
 
-def listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
     """Whether somebody accepts connections on a port of 127.0.0.1."""
     with socket.create_connection(("127.0.0.1", port), timeout=1.0):
         return True

@@ -11,11 +11,11 @@ from typing import Any
 
 import zmq
 
-from curiosity_bluesky.agent.curiosity_agent import AgentAway, Cancelled
+from curiosity_bluesky.agent.curiosity_agent import AgentUnreachable, TrainingCancelled
 from curiosity_bluesky.agent.remote import tokens
-from curiosity_bluesky.agent.remote.codec import packed, sealed, unpacked, unsealed
-from curiosity_bluesky.agent.remote.curve import Monitor, parts, present
-from curiosity_bluesky.agent.remote.protocol import HEARTBEAT, PROTOCOL, REFUSED, Refused
+from curiosity_bluesky.agent.remote.codec import decode, encode, sign, verify
+from curiosity_bluesky.agent.remote.curve import Monitor, authenticate, split_message
+from curiosity_bluesky.agent.remote.protocol import HEARTBEAT, PROTOCOL, REFUSED, AgentRefused
 from curiosity_bluesky.errors import InputError
 
 _AGAIN = 2.5 * HEARTBEAT
@@ -26,7 +26,7 @@ _LOOK_MS = 50
 """Milliseconds between two looks whether somebody has cancelled."""
 
 
-class Line:
+class AgentClient:
     """Asks one agent, each question over a connection of its own.
 
     One that is kept would deliver what was asked of an agent that died, and that nobody waits for
@@ -86,7 +86,7 @@ class Line:
             If it was cancelled.
         """
         number = secrets.token_hex(8)
-        body = packed({"protocol": PROTOCOL, "id": number, **message})
+        body = encode({"protocol": PROTOCOL, "id": number, **message})
         limit, last = patience if first is None else first, time.monotonic()
         limit += len(body) / _SLOWEST
         line: zmq.Socket | None = None
@@ -103,7 +103,7 @@ class Line:
                     line, monitor, ready = self._connected(token, stack)
                     sealed_with = token
                 # Again over the same connection: a slow one need not begin anew.
-                line.send_multipart(parts(sealed(body, token)))
+                line.send_multipart(split_message(sign(body, token)))
                 again = time.monotonic() + min(left, _AGAIN + len(body) / _SLOWEST)
                 while time.monotonic() < again:
                     found = dict(ready.poll(_LOOK_MS))
@@ -126,7 +126,7 @@ class Line:
                     # It speaks each second: less patience than for two words is none.
                     limit, last = max(patience, _AGAIN), time.monotonic()
                     again = last + _AGAIN
-        raise AgentAway(f"the agent at {self.address} has not said a word for {limit:.3g} s")
+        raise AgentUnreachable(f"the agent at {self.address} has not said a word for {limit:.3g} s")
 
     def _token_now(self) -> str | None:
         """Return the token; None where an agent on this machine may yet leave it."""
@@ -140,7 +140,7 @@ class Line:
     def _connected(self, token: str, stack: ExitStack) -> tuple[zmq.Socket, Monitor, zmq.Poller]:
         line = stack.enter_context(closing(zmq.Context.instance().socket(zmq.DEALER)))
         line.setsockopt(zmq.LINGER, 0)
-        present(line, token)
+        authenticate(line, token)
         monitor = stack.enter_context(closing(Monitor(line)))
         ready = zmq.Poller()
         for each in (line, monitor.socket):
@@ -151,12 +151,12 @@ class Line:
     def _check_refused(self, why: str, token: str) -> None:
         """Raise Refused if it is the agent that is meant which does not let us in."""
         if why == "protocol":
-            raise Refused(
+            raise AgentRefused(
                 f"what answers at {self.address} does not speak as an agent of this version does; "
                 "is it an agent, and is the same version installed on both sides?"
             )
         if why == "token" and self._token_now() == token:
-            raise Refused(
+            raise AgentRefused(
                 f"the agent at {self.address} does not know this token; give both sides the same: "
                 f"${tokens.ENVIRONMENT}, or --token-file of `curiosity agent`"
             )
@@ -166,7 +166,7 @@ class Line:
 
         def send() -> None:
             # If it is away, so is what it is told to stop.
-            with suppress(AgentAway, InputError):
+            with suppress(AgentUnreachable, InputError):
                 self.ask(message, HEARTBEAT)
 
         threading.Thread(target=send, name="tell the agent", daemon=True).start()
@@ -177,7 +177,7 @@ class Line:
             self._check_refused("token", token)
             return None
         try:
-            reply = unpacked(unsealed(data, token))
+            reply = decode(verify(data, token))
         except InputError:
             return {}  # of a stranger
         return reply if isinstance(reply, dict) else {}
@@ -189,18 +189,18 @@ class Line:
             return {"behind": True}
         kind, text = reply.get("error"), str(reply.get("text"))
         if kind == "protocol":
-            raise Refused(f"{self.address}: {text}")
+            raise AgentRefused(f"{self.address}: {text}")
         if kind == "input":
             raise InputError(text)
         if kind == "cancelled":
-            raise Cancelled(text)
-        raise AgentAway(f"the agent at {self.address} cannot answer: {text}")
+            raise TrainingCancelled(text)
+        raise AgentUnreachable(f"the agent at {self.address} cannot answer: {text}")
 
 
 def _wait(cancelled: threading.Event | None, seconds: float = _LOOK_MS / 1000) -> None:
     """Wait a moment, or raise Cancelled."""
     if cancelled is not None and cancelled.wait(seconds):
-        raise Cancelled("nobody waits for the agent any more")
+        raise TrainingCancelled("nobody waits for the agent any more")
     if cancelled is None:
         time.sleep(seconds)
 
@@ -225,7 +225,7 @@ def ask_agent(
     run
         Its uid; None: the run of which the agent heard last.
     token, patience
-        As for `RemoteExplorer`.
+        As for `RemoteAgent`.
     **args
         For ``suggest`` ``n``, how many.
 
@@ -246,4 +246,4 @@ def ask_agent(
         runs = [] if run is None else [run]
         message |= {"run": run or "", "client": "", "runs": runs, "given": [], "args": args}
         message["n"] = time.time_ns()
-    return Line(address, token).ask(message, patience)
+    return AgentClient(address, token).ask(message, patience)

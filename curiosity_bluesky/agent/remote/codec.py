@@ -24,7 +24,7 @@ _KINDS = "biufcSU"
 """Kinds of dtypes that arrays may have: those that hold no objects."""
 
 
-def packed(value: Any) -> bytes:
+def encode(value: Any) -> bytes:
     """Pack what documents hold: JSON's types, bytes, numpy's scalars and arrays.
 
     Raises
@@ -35,13 +35,13 @@ def packed(value: Any) -> bytes:
     return bytes(msgpack.packb(value, default=_extension, use_bin_type=True) or b"")
 
 
-def unpacked(data: bytes) -> Any:
-    """Return what `packed` packed; a tuple comes back as a list.
+def decode(data: bytes) -> Any:
+    """Return what `encode` packed; a tuple comes back as a list.
 
     Raises
     ------
     InputError
-        If it is none of `packed`.
+        If it is none of `encode`.
     """
     try:
         return msgpack.unpackb(data, ext_hook=_array, raw=False, strict_map_key=False)
@@ -49,12 +49,12 @@ def unpacked(data: bytes) -> Any:
         raise InputError(f"a message cannot be read ({type(error).__name__}: {error})") from error
 
 
-def sealed(data: bytes, token: str) -> bytes:
+def sign(data: bytes, token: str) -> bytes:
     """Put the seal of a token before some bytes."""
     return _seal(data, token) + data
 
 
-def unsealed(data: bytes, token: str) -> bytes:
+def verify(data: bytes, token: str) -> bytes:
     """Return the bytes behind a seal.
 
     Raises
@@ -70,7 +70,7 @@ def unsealed(data: bytes, token: str) -> bytes:
 
 def serializer(token: str) -> Callable[[Mapping[str, Any]], bytes]:
     """Return what bluesky's ``Publisher(serializer=...)`` wants."""
-    return lambda doc: sealed(packed(doc), token)
+    return lambda doc: sign(encode(doc), token)
 
 
 def deserializer(token: str) -> Callable[[bytes], Any]:
@@ -78,7 +78,7 @@ def deserializer(token: str) -> Callable[[bytes], Any]:
 
     The dispatcher drops a document whose seal is not right, and says so.
     """
-    return lambda data: unpacked(unsealed(data, token))
+    return lambda data: decode(verify(data, token))
 
 
 def _seal(data: bytes, token: str) -> bytes:
@@ -87,7 +87,7 @@ def _seal(data: bytes, token: str) -> bytes:
 
 def _extension(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind in _KINDS:
-        about = packed([value.dtype.str, list(value.shape)])
+        about = encode([value.dtype.str, list(value.shape)])
         return msgpack.ExtType(_ARRAY, about + np.ascontiguousarray(value).tobytes())
     if isinstance(value, np.generic) and value.dtype.kind in _KINDS:
         return value.item()

@@ -46,7 +46,7 @@ def _keys(token: str) -> tuple[bytes, bytes]:
     return zmq.curve_public(secret), secret
 
 
-def present(socket: zmq.Socket, token: str) -> None:
+def authenticate(socket: zmq.Socket, token: str) -> None:
     """Let a socket that will connect prove that it knows a token.
 
     Parameters
@@ -61,12 +61,12 @@ def present(socket: zmq.Socket, token: str) -> None:
     socket.curve_serverkey = zmq.curve_public(_SERVER)
 
 
-def parts(data: bytes) -> list[bytes]:
+def split_message(data: bytes) -> list[bytes]:
     """Return a message in parts that a guarded socket takes."""
     return [data[k : k + PART] for k in range(0, len(data), PART)] or [b""]
 
 
-class Guard:
+class Authenticator:
     """Lets those who know a token in to sockets of one context.
 
     Nobody comes in before `answer` is called; it does not wait.

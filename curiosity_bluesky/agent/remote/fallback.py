@@ -11,7 +11,7 @@ from curiosity_bluesky.agent.curiosity_agent import CuriosityAgent
 from curiosity_bluesky.learning import Strategy
 
 
-def stand_in(strategy: Strategy, name: str) -> Strategy:
+def fallback_strategy(strategy: Strategy, name: str) -> Strategy:
     """Return another strategy that measures as many spectra, under the same limits.
 
     Parameters
@@ -24,8 +24,8 @@ def stand_in(strategy: Strategy, name: str) -> Strategy:
     return Strategy.named(name, **strategy.limits)
 
 
-class StandIn:
-    """A `CuriosityAgent` with the strategy of `stand_in`, for the same run.
+class FallbackAgent:
+    """A `CuriosityAgent` with the strategy of `fallback_strategy`, for the same run.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class StandIn:
     def __init__(self, strategy: Strategy, name: str, seed: int) -> None:
         self.instead_of = strategy
         self.name = name
-        self.agent = CuriosityAgent(stand_in(strategy, name), seed)
+        self.agent = CuriosityAgent(fallback_strategy(strategy, name), seed)
         self._steering: set[str] = set()
         self.learned = 0
 
@@ -56,7 +56,7 @@ class StandIn:
             if data["kind"] == "set":
                 wanted = json.loads(data["arguments"])
                 strategy = Strategy.named(wanted["strategy"], **wanted["parameters"])
-                other = stand_in(strategy, self.name)
+                other = fallback_strategy(strategy, self.name)
                 about = {"strategy": other.name, "parameters": other.parameters}
                 doc = {**doc, "data": {**data, "arguments": json.dumps(about)}}
         self.agent(name, doc)

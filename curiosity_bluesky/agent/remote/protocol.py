@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.agent.curiosity_agent import Decided
+from curiosity_bluesky.agent.curiosity_agent import DecisionResult
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import (
-    Earlier,
-    Flag,
+    Anomaly,
     Prediction,
+    PriorRun,
     Proposal,
     Strategy,
     Survey,
@@ -51,7 +51,7 @@ LEARNED = (
 ASKED = ("decide", "suggest", "outstanding", "maps", "flags", "should_stop", "take_trainings")
 """What a plan asks; `predict` is for people."""
 
-Record = TypeVar("Record", Proposal, Training, Flag)
+Record = TypeVar("Record", Proposal, Training, Anomaly)
 
 _SHAPES = {  # by what one document is told from another, whatever name it travels under
     "start": ("uid", "time"),
@@ -63,14 +63,14 @@ _SHAPES = {  # by what one document is told from another, whatever name it trave
 }
 
 
-class Refused(InputError):
+class AgentRefused(InputError):
     """An agent answers, and does not want to talk: another token, another protocol."""
 
 
 # ---- documents
 
 
-def single(name: str, doc: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def single_events(name: str, doc: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield a document, or the events of a page one by one."""
     if name == "event_page":
         for event in event_model.unpack_event_page(doc):  # pyright: ignore[reportArgumentType]
@@ -102,7 +102,7 @@ def key_of(name: str, doc: Mapping[str, Any]) -> str | None:
 # ---- records
 
 
-def plain(record: Proposal | Training | Flag) -> dict[str, Any]:
+def plain(record: Proposal | Training | Anomaly) -> dict[str, Any]:
     """Return a record as a mapping, for `record_of`."""
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
@@ -115,7 +115,7 @@ def record_of(kind: type[Record], values: Mapping[str, Any]) -> Record:
     return kind(**values)
 
 
-def plain_decided(decided: Decided) -> dict[str, Any]:
+def plain_decided(decided: DecisionResult) -> dict[str, Any]:
     """Return what was decided as a mapping, for `decided_of`."""
     return {
         "proposals": [plain(proposal) for proposal in decided.proposals],
@@ -125,9 +125,9 @@ def plain_decided(decided: Decided) -> dict[str, Any]:
     }
 
 
-def decided_of(values: Mapping[str, Any]) -> Decided:
+def decided_of(values: Mapping[str, Any]) -> DecisionResult:
     """Return what `plain_decided` took apart."""
-    return Decided(
+    return DecisionResult(
         [record_of(Proposal, proposal) for proposal in values["proposals"]],
         values["reason"],
         [record_of(Training, training) for training in values["trainings"]],
@@ -164,7 +164,7 @@ def strategy_of(values: Mapping[str, Any] | None) -> Strategy | None:
         ) from None
 
 
-def plain_earlier(earlier: Earlier | None) -> dict[str, Any] | None:
+def plain_earlier(earlier: PriorRun | None) -> dict[str, Any] | None:
     """Return a run to start from as a mapping, for `earlier_of`."""
     if earlier is None:
         return None
@@ -183,12 +183,12 @@ def plain_earlier(earlier: Earlier | None) -> dict[str, Any] | None:
     }
 
 
-def earlier_of(values: Mapping[str, Any] | None) -> Earlier | None:
+def earlier_of(values: Mapping[str, Any] | None) -> PriorRun | None:
     """Return the run to start from that `plain_earlier` took apart."""
     if values is None:
         return None
     survey = values["survey"]
-    return Earlier(
+    return PriorRun(
         values["uid"],
         Survey(dict(survey["channels"]), survey["x"], survey["y"], survey["mask"]),
         np.asarray(values["pixels"], np.intp),

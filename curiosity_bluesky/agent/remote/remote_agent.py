@@ -15,27 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.agent.curiosity_agent import AgentAway, CuriosityAgent, Decided
+from curiosity_bluesky.agent.curiosity_agent import AgentUnreachable, CuriosityAgent, DecisionResult
 from curiosity_bluesky.agent.remote import tokens
-from curiosity_bluesky.agent.remote.client import Line
-from curiosity_bluesky.agent.remote.codec import packed, unpacked
-from curiosity_bluesky.agent.remote.fallback import StandIn, stand_in
+from curiosity_bluesky.agent.remote.client import AgentClient
+from curiosity_bluesky.agent.remote.codec import decode, encode
+from curiosity_bluesky.agent.remote.fallback import FallbackAgent, fallback_strategy
 from curiosity_bluesky.agent.remote.protocol import (
     CHUNK,
     LARGEST,
     LEARNED,
-    Refused,
+    AgentRefused,
     decided_of,
     key_of,
     plain_earlier,
     plain_strategy,
     record_of,
-    single,
+    single_events,
 )
 from curiosity_bluesky.documents import training_values
 from curiosity_bluesky.documents.files import external_keys
 from curiosity_bluesky.errors import InputError, Unreachable
-from curiosity_bluesky.learning import Earlier, Explorer, Flag, Proposal, Strategy, Training
+from curiosity_bluesky.learning import Anomaly, Explorer, PriorRun, Proposal, Strategy, Training
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -49,7 +49,7 @@ _TRIES = 6
 """An agent that is restarted so often within one decision is away."""
 _SAY_EVERY = 5.0
 
-AWAY = (AgentAway, Refused, tokens.NoToken)
+AWAY = (AgentUnreachable, AgentRefused, tokens.NoToken)
 """What it comes to in the middle of a run that there is no answer."""
 
 
@@ -61,7 +61,7 @@ class _Run:
     keys: dict[str, None] = field(default_factory=dict)
     log: list[tuple[str, bytes]] = field(default_factory=list)
     descriptors: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    files: documents.Files = field(default_factory=documents.Files)
+    files: documents.ExternalFiles = field(default_factory=documents.ExternalFiles)
     client: str = field(default_factory=lambda: secrets.token_hex(8))
     number: int = 0
     sent: int = 0
@@ -71,12 +71,12 @@ class _Run:
     anew: bool = False
     """The agent has learned everything anew since it last told of trainings."""
     told: set[str] = field(default_factory=set)
-    stand_in: StandIn | None = None
+    stand_in: FallbackAgent | None = None
     busy: threading.Lock = field(default_factory=threading.Lock)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
-class RemoteExplorer:
+class RemoteAgent:
     """Asks an agent elsewhere, such as ``curiosity agent`` starts, where to measure next.
 
     It is to a plan what `CuriosityAgent` is, and a document callback like it: what the agent has
@@ -91,7 +91,7 @@ class RemoteExplorer:
         As for `CuriosityAgent`.
     fallback
         Name of the strategy that decides here while the agent is away; it should be one that
-        needs no training. None: nobody does, and `decide` raises `AgentAway`.
+        needs no training. None: nobody does, and `decide` raises `AgentUnreachable`.
     patience
         Seconds without a word from the agent until it is away. While it trains, it says so.
     token
@@ -119,18 +119,20 @@ class RemoteExplorer:
         fallback: str | None = FALLBACK,
         patience: float = PATIENCE,
         token: str | None = None,
-        earlier: Earlier | None = None,
+        earlier: PriorRun | None = None,
     ) -> None:
         if not 0 < patience < np.inf:
             raise InputError(f"agent_patience is {patience}; expected seconds, more than 0")
         self._local = CuriosityAgent(strategy, seed, earlier=earlier)
         if fallback is not None:
-            stand_in(self._local.strategy or Strategy.named(fallback), fallback)  # or it complains
+            fallback_strategy(
+                self._local.strategy or Strategy.named(fallback), fallback
+            )  # or it complains
         self.strategy, self.seed, self.earlier = self._local.strategy, seed, earlier
         self.address: str | None = address
         self.fallback = fallback
         self.patience = patience
-        self._line = Line(address, token)
+        self._line = AgentClient(address, token)
         self._run = _Run()
         self._away = False
         self._said = 0.0
@@ -147,7 +149,7 @@ class RemoteExplorer:
             if not run.uids or doc.get(documents.RESUMES) != run.uids[-1]:
                 run = self._run = _Run()
             run.uids.append(doc["uid"])
-        for one, content in single(name, doc):
+        for one, content in single_events(name, doc):
             self._take(self._run, one, content)
 
     def _take(self, run: _Run, name: str, doc: Mapping[str, Any]) -> None:
@@ -216,7 +218,7 @@ class RemoteExplorer:
         try:
             message = {"what": "hello", "strategy": plain_strategy(self.strategy)}
             self._line.ask(message, min(_HELLO, self.patience))
-        except AgentAway as error:
+        except AgentUnreachable as error:
             self._away = True
             if self.fallback is None:
                 raise Unreachable(
@@ -239,7 +241,9 @@ class RemoteExplorer:
 
     propose = suggest
 
-    def decide(self, num_points: int = 1, *, lookahead: int = 0, maps: bool = False) -> Decided:
+    def decide(
+        self, num_points: int = 1, *, lookahead: int = 0, maps: bool = False
+    ) -> DecisionResult:
         """Propose what is next, or say why there is nothing; see `CuriosityAgent.decide`.
 
         Raises
@@ -258,7 +262,7 @@ class RemoteExplorer:
                 decided = stand_in.decide(num_points, lookahead=lookahead)
                 by = f"{self.fallback}, in place of {self._name} at {self.address}"
                 proposals = [dataclasses.replace(p, decided_by=by) for p in decided.proposals]
-                return Decided(proposals, decided.reason, [], None)
+                return DecisionResult(proposals, decided.reason, [], None)
             decided = decided_of(reply["decided"])
             self._given(run, decided.proposals)
             return dataclasses.replace(decided, trainings=_untold(run, decided.trainings))
@@ -282,9 +286,9 @@ class RemoteExplorer:
         """Return the maps, see `Explorer.maps`; none while the agent is away."""
         return self._asked_or("maps", "maps", {})
 
-    def flags(self) -> list[Flag]:
+    def flags(self) -> list[Anomaly]:
         """Return what structure does not explain; nothing while the agent is away."""
-        return [record_of(Flag, flag) for flag in self._asked_or("flags", "flags", [])]
+        return [record_of(Anomaly, flag) for flag in self._asked_or("flags", "flags", [])]
 
     def should_stop(self) -> tuple[bool, str]:
         """Say whether the run has reached its end, and why."""
@@ -335,7 +339,9 @@ class RemoteExplorer:
             except InputError as error:
                 # What is wrong with the documents, or the strategy, is wrong here, too.
                 self._local.explorer  # noqa: B018
-                raise AgentAway(f"the agent at {self.address} cannot follow: {error}") from error
+                raise AgentUnreachable(
+                    f"the agent at {self.address} cannot follow: {error}"
+                ) from error
             if not reply.get("behind"):
                 run.sent = total
                 if reply["instance"] != run.instance:
@@ -343,7 +349,9 @@ class RemoteExplorer:
                     run.instance = reply["instance"]
                 return reply
             self._open(run, total)
-        raise AgentAway(f"the agent at {self.address} loses what it is told, again and again")
+        raise AgentUnreachable(
+            f"the agent at {self.address} loses what it is told, again and again"
+        )
 
     def _open(self, run: _Run, total: int) -> None:
         """Have the agent begin anew with all documents: it says which of them it lacks."""
@@ -411,13 +419,15 @@ class RemoteExplorer:
         first = not self._away
         if self.fallback is None:
             self._away = True
-            raise AgentAway(str(error))
+            raise AgentUnreachable(str(error))
         self._lost(error, f"until it answers, {self.fallback} decides in its place")
         if first or run.stand_in is None:
             explorer = self._local.explorer
-            run.stand_in = StandIn(self.strategy or explorer.strategy, self.fallback, explorer.seed)
+            run.stand_in = FallbackAgent(
+                self.strategy or explorer.strategy, self.fallback, explorer.seed
+            )
         for name, data in run.log[run.stand_in.learned :]:
-            run.stand_in(name, unpacked(data))
+            run.stand_in(name, decode(data))
         return run.stand_in.agent
 
 
@@ -449,11 +459,11 @@ def _packed(name: str, doc: Mapping[str, Any]) -> bytes:
         If that is not enough, or if it is too large.
     """
     try:
-        data = packed(doc)
+        data = encode(doc)
     except InputError:
         if name != "event":
             raise
-        data = packed({**doc, "data": {k: v for k, v in doc["data"].items() if _sendable(v)}})
+        data = encode({**doc, "data": {k: v for k, v in doc["data"].items() if _sendable(v)}})
     if len(data) > LARGEST // 2:
         raise InputError(
             f"a document ({name}) of {len(data) / 2**20:.0f} MiB is more than an agent elsewhere "
@@ -464,7 +474,7 @@ def _packed(name: str, doc: Mapping[str, Any]) -> bytes:
 
 def _sendable(value: Any) -> bool:
     try:
-        packed(value)
+        encode(value)
     except InputError:
         return False
     return True

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 import zmq
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.agent.curiosity_agent import Cancelled
+from curiosity_bluesky.agent.curiosity_agent import TrainingCancelled
 from curiosity_bluesky.agent.remote import tokens
-from curiosity_bluesky.agent.remote.codec import packed, sealed, unpacked, unsealed
-from curiosity_bluesky.agent.remote.curve import Guard, check_available
+from curiosity_bluesky.agent.remote.codec import decode, encode, sign, verify
+from curiosity_bluesky.agent.remote.curve import Authenticator, check_available
 from curiosity_bluesky.agent.remote.protocol import (
     HEARTBEAT,
     LARGEST,
@@ -31,11 +31,11 @@ from curiosity_bluesky.agent.remote.protocol import (
     earlier_of,
     strategy_of,
 )
-from curiosity_bluesky.agent.remote.session import Behind, Session
-from curiosity_bluesky.agent.remote.store import Store
+from curiosity_bluesky.agent.remote.session import Session, SessionBehind
+from curiosity_bluesky.agent.remote.store import DocumentStore
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Earlier
-from curiosity_bluesky.learning.threads import settle_for_one_thread
+from curiosity_bluesky.learning import PriorRun
+from curiosity_bluesky.learning.threads import use_one_thread
 
 logger = logging.getLogger("curiosity_bluesky")
 
@@ -44,14 +44,14 @@ _RUNS_FOR_EACH = 4
 """Documents are kept of so many times more runs than there are agents."""
 
 
-class Fetch(Protocol):
+class FetchRuns(Protocol):
     """Reads in a catalogue, see `sources.Reader`."""
 
     def __call__(self, uids: Sequence[str], /) -> None:
         """Put what it has of some runs into the store."""
         ...
 
-    def earlier(self, start: Mapping[str, Any], /) -> Earlier | None:
+    def earlier(self, start: Mapping[str, Any], /) -> PriorRun | None:
         """Return the run that one started from."""
         ...
 
@@ -120,14 +120,14 @@ class AgentServer:
                 "what others can still do"
             )
         check_available()
-        settle_for_one_thread()  # loads the strategies: whoever asks first need not wait for torch
+        use_one_thread()  # loads the strategies: whoever asks first need not wait for torch
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, 16)  # messages of one sender that may wait
         # Left for others to find when it is known which port it is for.
         made = secrets.token_hex(16) if token is None else token
-        self._guard = Guard(self._context, made)
+        self._guard = Authenticator(self._context, made)
         self._guard.guard(self._socket)
         try:
             self._socket.bind(f"tcp://{'127.0.0.1' if host == 'localhost' else host}:{port}")
@@ -140,9 +140,9 @@ class AgentServer:
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
         self._port = tokens.endpoint(self.address)[1]
         self._noted = token is None
-        self._token = tokens.leave_note(self._port, made) if token is None else token
-        self.store = Store(_RUNS_FOR_EACH * keep)
-        self.fetch: Fetch | None = None
+        self._token = tokens.write_token_file(self._port, made) if token is None else token
+        self.store = DocumentStore(_RUNS_FOR_EACH * keep)
+        self.fetch: FetchRuns | None = None
         self._keep = keep
         self._since = time.time()
         self._sessions: dict[tuple[str, str], Session] = {}
@@ -163,7 +163,7 @@ class AgentServer:
     @property
     def note(self) -> Path | None:
         """The file with the token, if it was made here."""
-        return tokens.note_of(self._port) if self._noted else None
+        return tokens.token_file(self._port) if self._noted else None
 
     # ---- one thread: what comes in and goes out
 
@@ -206,7 +206,7 @@ class AgentServer:
         for work in list(self._works.values()):
             work.cancelled = True
         if self._noted:
-            tokens.take_note_away(self._port, self._token)
+            tokens.remove_token_file(self._port, self._token)
         self._context.destroy(linger=200)
         self._alarm.close()
         self._awake.close()
@@ -226,7 +226,7 @@ class AgentServer:
                 self._turn_away(identity)
                 continue
             try:
-                message = unpacked(unsealed(b"".join(rest), self._token))
+                message = decode(verify(b"".join(rest), self._token))
             except InputError:
                 self._turn_away(identity)
                 continue
@@ -267,7 +267,7 @@ class AgentServer:
             return {"result": {}}
         if what == "documents":
             for name, doc in message["documents"]:
-                self.store("request", name, unpacked(doc))
+                self.store("request", name, decode(doc))
             return {"result": {}}
         self._begin(client, identity, message)
         return None
@@ -344,7 +344,7 @@ class AgentServer:
         self._send(identity, self._packed(number, reply))
 
     def _packed(self, number: Any, reply: Mapping[str, Any]) -> bytes:
-        return sealed(packed({"protocol": PROTOCOL, "id": number, **reply}), self._token)
+        return sign(encode({"protocol": PROTOCOL, "id": number, **reply}), self._token)
 
     def _send(self, identity: bytes, data: bytes) -> None:
         with contextlib.suppress(zmq.ZMQError):  # gone, or it reads nothing
@@ -375,14 +375,14 @@ class AgentServer:
         if not work.client[1]:
             runs = self._looked_up(work, runs)
         elif work.session is None:
-            raise Behind
+            raise SessionBehind
         else:
             for name, data in message["documents"]:
-                self.store("request", name, unpacked(data))
+                self.store("request", name, decode(data))
             work.session.extend(int(message["first"]), [str(key) for key in message["keys"]])
         assert work.session is not None
         if work.cancelled:
-            raise Cancelled("nobody waits for it any more")
+            raise TrainingCancelled("nobody waits for it any more")
         return work.session.answer(self.store, runs, what, message["given"], message["args"])
 
     def _missing(self, runs: Sequence[str], keys: Sequence[str]) -> list[int]:
@@ -457,13 +457,13 @@ class _Error(Exception):
 
 def _failure(error: Exception) -> dict[str, Any]:
     """Return the answer where something went wrong."""
-    if isinstance(error, Behind):
+    if isinstance(error, SessionBehind):
         return {"behind": True}
     if isinstance(error, _Error):
         return {"error": error.kind, "text": str(error)}
     if isinstance(error, InputError):
         return {"error": "input", "text": str(error)}
-    if isinstance(error, Cancelled):
+    if isinstance(error, TrainingCancelled):
         return {"error": "cancelled", "text": str(error)}
     logger.error("a request failed", exc_info=error)
     return {"error": "failed", "text": f"{type(error).__name__}: {' '.join(str(error).split())}"}

@@ -14,13 +14,13 @@ from curiosity_bluesky.agent.remote.protocol import (
     plain_decided,
     plain_prediction,
 )
-from curiosity_bluesky.agent.remote.store import Document, Store
+from curiosity_bluesky.agent.remote.store import Document, DocumentStore
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Earlier, Proposal, Strategy
+from curiosity_bluesky.learning import PriorRun, Proposal, Strategy
 from curiosity_bluesky.learning.survey import Pixel
 
 
-class Behind(Exception):
+class SessionBehind(Exception):
     """It lacks documents; whoever asks is to open the session anew and to send them."""
 
 
@@ -43,7 +43,7 @@ class Session:
         self,
         strategy: Strategy | None,
         seed: int | None,
-        earlier: Earlier | None,
+        earlier: PriorRun | None,
         keys: Sequence[str],
     ) -> None:
         self._given = strategy, seed, earlier
@@ -92,9 +92,9 @@ class Session:
             If it does not know all before.
         """
         if first > len(self._order):
-            raise Behind
+            raise SessionBehind
         if self._order[first : first + len(keys)] != list(keys[: len(self._order) - first]):
-            raise Behind  # another history than the one it knows
+            raise SessionBehind  # another history than the one it knows
         self._order.extend(keys[len(self._order) - first :])
 
     def cancel(self) -> None:
@@ -103,7 +103,7 @@ class Session:
         self.agent.cancel()
 
     def answer(
-        self, store: Store, runs: Sequence[str], what: str, given: Sequence[int], args: Any
+        self, store: DocumentStore, runs: Sequence[str], what: str, given: Sequence[int], args: Any
     ) -> dict[str, Any]:
         """Learn, and answer.
 
@@ -144,11 +144,11 @@ class Session:
         self.doing = "working"
         return {"instance": self.instance} | self._asked(what, args)
 
-    def _fetched(self, store: Store, runs: Sequence[str]) -> list[Document]:
+    def _fetched(self, store: DocumentStore, runs: Sequence[str]) -> list[Document]:
         wanted = self._order[self._fed :]
         found = store.have(runs, wanted)
         if len(found) < len(wanted):
-            raise Behind
+            raise SessionBehind
         return [found[key] for key in wanted]
 
     def _decisions(self, new: Sequence[Document]) -> dict[int, Pixel]:

@@ -15,10 +15,10 @@ from bluesky_tiled_plugins import subscribe_to_streams
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent.remote import tokens
 from curiosity_bluesky.agent.remote.codec import deserializer
-from curiosity_bluesky.agent.remote.store import Store
+from curiosity_bluesky.agent.remote.store import DocumentStore
 from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Earlier
+from curiosity_bluesky.learning import PriorRun
 from curiosity_bluesky.similarity.prior_run_search import recorded
 
 logger = logging.getLogger("curiosity_bluesky")
@@ -52,7 +52,7 @@ class Subscriber:
         Where they go.
     """
 
-    def __init__(self, address: str, token: str, store: Store) -> None:
+    def __init__(self, address: str, token: str, store: DocumentStore) -> None:
         host, port = tokens.endpoint(address)
         self._address = f"{host}:{port}"
         self._token = token
@@ -77,7 +77,7 @@ class Subscriber:
             logger.warning("a document over 0MQ is passed over: %s", error)
 
 
-class Reader:
+class CatalogReader:
     """Puts what a catalogue has of runs into the store, when it is asked to.
 
     Parameters
@@ -88,7 +88,7 @@ class Reader:
         Where it goes.
     """
 
-    def __init__(self, where: str, store: Store) -> None:
+    def __init__(self, where: str, store: DocumentStore) -> None:
         self._where = where
         self._store = store
         self._open: Catalog | None = None
@@ -109,7 +109,7 @@ class Reader:
                 except Exception as error:  # Tiled's many ways
                     logger.warning("run %s cannot be read from %s: %s", uid, self._where, error)
 
-    def earlier(self, start: Mapping[str, Any]) -> Earlier | None:
+    def earlier(self, start: Mapping[str, Any]) -> PriorRun | None:
         """Return the run that one started from, by its start document; None for a cold start.
 
         Raises
@@ -128,7 +128,7 @@ class Reader:
             self._store(source, name, doc)
 
 
-class Follower(Reader):
+class CatalogFollower(CatalogReader):
     """Follows the newest runs of a catalogue, by Tiled's streaming subscription.
 
     Tiled tells of each array and each table by itself, in no common order: it is taken as a bell,
@@ -137,10 +137,10 @@ class Follower(Reader):
     Parameters
     ----------
     where, store
-        As for `Reader`.
+        As for `CatalogReader`.
     """
 
-    def __init__(self, where: str, store: Store) -> None:
+    def __init__(self, where: str, store: DocumentStore) -> None:
         super().__init__(where, store)
         self._rung: set[str] = set()
         self._bell = threading.Event()

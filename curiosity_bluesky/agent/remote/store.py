@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.agent.remote.protocol import LEARNED, key_of, single
+from curiosity_bluesky.agent.remote.protocol import LEARNED, key_of, single_events
 
 Document = tuple[str, Mapping[str, Any]]
 
 
 @dataclass
-class Heard:
+class RunDocuments:
     """The documents of one run.
 
     Parameters
@@ -44,7 +44,7 @@ class Heard:
         return sorted(self.documents, key=rank)
 
 
-class Store:
+class DocumentStore:
     """Documents of the runs that an agent heard of last.
 
     Safe to use from several threads. A document of a run whose start it has not heard, or an
@@ -59,7 +59,7 @@ class Store:
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
-        self._runs: OrderedDict[str, Heard] = OrderedDict()
+        self._runs: OrderedDict[str, RunDocuments] = OrderedDict()
         self._run_of: dict[str, str] = {}
         self._lock = threading.RLock()
 
@@ -78,7 +78,7 @@ class Store:
         InputError
             If it is no document.
         """
-        for one, content in single(name, doc):
+        for one, content in single_events(name, doc):
             key = key_of(one, content)
             if key is not None:
                 with self._lock:
@@ -87,7 +87,7 @@ class Store:
     def _put(self, key: str, source: str, name: str, doc: Mapping[str, Any]) -> None:
         if name == "start":
             uid = str(doc["uid"])
-            self._runs.setdefault(uid, Heard())
+            self._runs.setdefault(uid, RunDocuments())
         else:
             uid = doc.get("run_start") or self._run_of.get(doc.get("descriptor", ""), "")
             if name == "stream_resource" and uid not in self._runs:

@@ -56,14 +56,14 @@ def given_token(file: str | os.PathLike[str] | None = None) -> str | None:
     """
     if file is not None:
         try:
-            return checked(Path(file).expanduser().read_text().strip(), f"the file {file}")
+            return check_token(Path(file).expanduser().read_text().strip(), f"the file {file}")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"the token file {file} cannot be read: {error}") from None
     token = os.environ.get(ENVIRONMENT, "").strip()
-    return checked(token, f"${ENVIRONMENT}") if token else None
+    return check_token(token, f"${ENVIRONMENT}") if token else None
 
 
-def checked(token: str, source: str) -> str:
+def check_token(token: str, source: str) -> str:
     """Return a token, if it is long enough not to be guessed.
 
     Raises
@@ -96,12 +96,12 @@ def token_for(address: str, token: str | None = None) -> str:
         If there is none.
     """
     if token is not None:
-        return checked(token, "the agent")
+        return check_token(token, "the agent")
     if (found := given_token()) is not None:
         return found
     if is_loopback(address):
         with contextlib.suppress(OSError):
-            return note_of(endpoint(address)[1]).read_text().strip()
+            return token_file(endpoint(address)[1]).read_text().strip()
     raise NoToken(
         f"there is no token for the agent at {address}: set {ENVIRONMENT} to that of the agent"
         + ("; no agent of yours runs at this port here" if is_loopback(address) else "")
@@ -112,21 +112,21 @@ class NoToken(InputError):
     """Nobody said which token an agent has."""
 
 
-def note_of(port: int) -> Path:
+def token_file(port: int) -> Path:
     """Return the file in which an agent on this machine leaves its token for its owner."""
     data = Path(platformdirs.user_data_dir("curiosity-bluesky"))
     return data / "agents" / f"{port}.token"
 
 
-def leave_note(port: int, token: str) -> str:
+def write_token_file(port: int, token: str) -> str:
     """Leave a token in a file that its owner alone can read; return it."""
-    leave(note_of(port), token)
+    write_secret(token_file(port), token)
     return token
 
 
-def take_note_away(port: int, token: str) -> None:
+def remove_token_file(port: int, token: str) -> None:
     """Delete the file with a token, unless another agent has left its own there since."""
-    take_away(note_of(port), token)
+    remove_secret(token_file(port), token)
 
 
 def queue_key_of(port: int) -> Path:
@@ -135,7 +135,7 @@ def queue_key_of(port: int) -> Path:
     return data / "queue-servers" / f"{port}.key"
 
 
-def leave(path: Path, secret: str) -> None:
+def write_secret(path: Path, secret: str) -> None:
     """Write a secret into a file that its owner alone can read."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = path.with_name(f"{path.name}.{os.getpid()}")
@@ -145,7 +145,7 @@ def leave(path: Path, secret: str) -> None:
     new.replace(path)  # whoever reads it reads the old one or this one, and not half of it
 
 
-def take_away(path: Path, secret: str) -> None:
+def remove_secret(path: Path, secret: str) -> None:
     """Delete a file with a secret, unless another one is there by now."""
     with contextlib.suppress(OSError):
         if path.read_text() == secret:

@@ -68,7 +68,7 @@ class SealedPublisher(Publisher):
 def _given(token: str | None) -> str:
     """Return a token, or that of the environment."""
     if token is not None:
-        return tokens.checked(token, "the documents")
+        return tokens.check_token(token, "the documents")
     if (found := tokens.given_token()) is not None:
         return found
     raise InputError(
@@ -78,7 +78,7 @@ def _given(token: str | None) -> str:
 
 
 @contextlib.contextmanager
-def listening(
+def document_listener(
     address: str, token: str | None, *callbacks: Callable[[str, Any], Any]
 ) -> Iterator[RemoteDispatcher]:
     """Give the documents that a proxy passes on to callbacks, in a thread, while it lasts.

@@ -83,7 +83,7 @@ def _see_to(storage: RemoteSQLStorage, table: str) -> None:
         _made.add((storage.uri, table))
 
 
-def ask_before_use(storage: RemoteSQLStorage) -> None:
+def check_connections(storage: RemoteSQLStorage) -> None:
     """Let no request have a connection to a server that was restarted meanwhile.
 
     Tiled 0.2.20 would hand out each of them once more, and answer 500 each time.

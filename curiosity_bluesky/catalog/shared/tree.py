@@ -14,15 +14,15 @@ from tiled.mimetypes import TILED_SQL_TABLE_MIMETYPE
 from tiled.server.connection_pool import get_database_engine
 from tiled.storage import RemoteSQLStorage
 
-from curiosity_bluesky.catalog.embedded_server import over_what_is_left
-from curiosity_bluesky.catalog.listing import RunsAlone
-from curiosity_bluesky.catalog.shared.tables import Tables, ask_before_use
+from curiosity_bluesky.catalog.embedded_server import allow_leftover_arrays
+from curiosity_bluesky.catalog.listing import RunsOnlyContainer
+from curiosity_bluesky.catalog.shared.tables import Tables, check_connections
 from curiosity_bluesky.errors import InputError
 
 
 def shared_runs(
     uri: str, *, needs: Sequence[str] = (), streaming: str | None = None, **kwargs: Any
-) -> RunsAlone:
+) -> RunsOnlyContainer:
     """Return the tree for Tiled's configuration, ``profiles/tiled-server/config.yml``.
 
     Parameters
@@ -49,7 +49,7 @@ def shared_runs(
             f"{', '.join(unset)} must be set in the environment of the server; "
             "docs/shared-catalogue.md says to what"
         )
-    over_what_is_left()
+    allow_leftover_arrays()
     cache = StreamingCacheConfig(uri=streaming).model_dump() if streaming else None
     adapters = {TILED_SQL_TABLE_MIMETYPE: Tables, **kwargs.pop("adapters_by_mimetype", {})}
     plain = from_uri(uri, cache_config=cache, adapters_by_mimetype=adapters, **kwargs)
@@ -61,8 +61,8 @@ def shared_runs(
     dialect._json_deserializer = from_json
     for storage in context.writable_storage.values():
         if isinstance(storage, RemoteSQLStorage):
-            ask_before_use(storage)
-    return RunsAlone(context, plain.node)
+            check_connections(storage)
+    return RunsOnlyContainer(context, plain.node)
 
 
 def from_json(text: str) -> Any:

@@ -9,7 +9,7 @@ from curiosity_bluesky.devices.aecroscopy.instrument import (
     AEcroscopyInstrument,
     aecroscopy_instrument,
 )
-from curiosity_bluesky.devices.aecroscopy.owner import Aborted, Owner
+from curiosity_bluesky.devices.aecroscopy.owner import AEThread, CallAborted
 from curiosity_bluesky.devices.aecroscopy.settings import BEPSWaveform, BEPulse
 from curiosity_bluesky.devices.aecroscopy.spectrogram import AESpectrogram
 from curiosity_bluesky.devices.aecroscopy.stage import AELiftingStage, AEStage, ScanFrame
@@ -19,11 +19,11 @@ __all__ = [
     "AELiftingStage",
     "AESpectrogram",
     "AEStage",
+    "AEThread",
     "AEcroscopyInstrument",
-    "Aborted",
     "BEPSWaveform",
     "BEPulse",
-    "Owner",
+    "CallAborted",
     "ScanFrame",
     "aecroscopy_instrument",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from curiosity_bluesky.devices.aecroscopy.owner import Aborted, Owner
+from curiosity_bluesky.devices.aecroscopy.owner import AEThread, CallAborted
 from curiosity_bluesky.devices.aecroscopy.settings import finite, whole
 from curiosity_bluesky.devices.aecroscopy.stage import AEStage, ScanFrame
 from curiosity_bluesky.errors import InputError
@@ -62,7 +62,7 @@ class AEImager:
 
     def __init__(
         self,
-        owner: Owner,
+        owner: AEThread,
         frame: ScanFrame,
         stage: AEStage,
         *,
@@ -162,7 +162,7 @@ class AEImager:
                 progress_on=False,
                 ploton=False,
             )
-        except (Aborted, TimeoutError):
+        except (CallAborted, TimeoutError):
             raise
         except Exception as error:
             if len(gate.lines) != n + 1:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from curiosity_bluesky.devices.aecroscopy.imager import AEImager
-from curiosity_bluesky.devices.aecroscopy.owner import Owner
+from curiosity_bluesky.devices.aecroscopy.owner import AEThread
 from curiosity_bluesky.devices.aecroscopy.settings import BEPSWaveform, BEPulse, finite
 from curiosity_bluesky.devices.aecroscopy.spectrogram import AESpectrogram
 from curiosity_bluesky.devices.aecroscopy.stage import AELiftingStage, AEStage, ScanFrame
@@ -33,7 +33,7 @@ class AEcroscopyInstrument:
         What the plan takes.
     """
 
-    owner: Owner
+    owner: AEThread
     stage: AFMStage
     imager: Imager
     spectrometer: Spectrometer
@@ -121,7 +121,7 @@ def aecroscopy_instrument(
             f"tip_voltage is {tip_voltage!r} V; expected at most max_bias = {max_bias!r} V of "
             "either sign: lower it."
         )
-    owner = Owner(connect, timeout_s=timeout_s)
+    owner = AEThread(connect, timeout_s=timeout_s)
     try:
         if check_scan_size:
             _check_scan_size(frame, owner.call(_scan_size_um, timeout_s=30.0))

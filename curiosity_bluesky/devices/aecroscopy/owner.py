@@ -37,7 +37,7 @@ FLAGS = {
 _POLL_SECONDS = 0.05
 
 
-class Aborted(RuntimeError):
+class CallAborted(RuntimeError):
     """A move, scan or spectrum was given up."""
 
 
@@ -64,7 +64,7 @@ class _Job:
     def check(self) -> None:
         """Raise if the job is to end."""
         if self.stopped.is_set():
-            raise Aborted(
+            raise CallAborted(
                 f"the {self.kind or 'call'} was given up; what BEPyAE had begun (one move, one "
                 "line, one loop) it finishes by itself."
             )
@@ -76,7 +76,7 @@ class _Job:
             )
 
 
-class Gate:
+class AbortableVI:
     """BEPyAE's VI as `AEBE` sees it: every look at a control is a chance to get out.
 
     `AEBE` waits in loops without an end that read a control again and again. Those reads
@@ -113,7 +113,7 @@ class Gate:
         return getattr(self._vi, name)
 
 
-class Owner:
+class AEThread:
     """The thread that makes an `AEBE` and makes all calls to it, one after the other.
 
     Parameters
@@ -141,7 +141,7 @@ class Owner:
         Whatever `connect` raises.
     """
 
-    gate: Gate
+    gate: AbortableVI
 
     def __init__(self, connect: Callable[[], Any], *, timeout_s: float = 120.0) -> None:
         if not callable(connect):
@@ -243,7 +243,7 @@ class Owner:
             while (job := self._next(com)) is not None:
                 self._do(job, aebe)
             del aebe
-            self.gate = Gate(None)
+            self.gate = AbortableVI(None)
         finally:
             if com is not None:
                 com.CoUninitialize()
@@ -260,7 +260,7 @@ class Owner:
                 f"connect returned {type(aebe).__name__} without {', '.join(missing)}; expected "
                 "an aecroscopy.acquisition.AEBE.AEBE: let the function return it."
             )
-        self.gate = Gate(aebe.VI)
+        self.gate = AbortableVI(aebe.VI)
         aebe.VI = self.gate
         return aebe
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.devices.aecroscopy.owner import Owner
+from curiosity_bluesky.devices.aecroscopy.owner import AEThread
 from curiosity_bluesky.devices.aecroscopy.settings import (
     BEPSWaveform,
     BEPulse,
@@ -31,14 +31,14 @@ _OTHER_WAVEFORM = (
 
 
 @dataclass(frozen=True)
-class Bands:
+class FrequencyBands:
     """The frequencies of a spectrogram, and where they come from."""
 
     frequencies: NDArray[np.float64]
     source: str
 
 
-def bands(pulse: BEPulse, indicator: Any, last: Any) -> Bands:
+def bands(pulse: BEPulse, indicator: Any, last: Any) -> FrequencyBands:
     """Find the frequencies (Hz) of the bins that BEPyAE records.
 
     `AEBE` itself reads them off the pulse's indicator in `fpga_spiral_scan_BE` (bin numbers in
@@ -67,7 +67,7 @@ def bands(pulse: BEPulse, indicator: Any, last: Any) -> Bands:
         found = np.empty(0)
     inside = np.abs(found - pulse.center_hz) <= 0.6 * pulse.bandwidth_hz
     if found.ndim == 1 and found.size >= 4 and inside.all() and (np.diff(found) > 0).all():
-        return Bands(found, "FFT bins of BEPyAE's pulse")
+        return FrequencyBands(found, "FFT bins of BEPyAE's pulse")
     try:
         number = np.asarray(last, float).shape[1]
     except (TypeError, ValueError, IndexError):
@@ -79,7 +79,7 @@ def bands(pulse: BEPulse, indicator: Any, last: Any) -> Bands:
         )
     half = pulse.bandwidth_hz / 2
     even = np.linspace(pulse.center_hz - half, pulse.center_hz + half, number)
-    return Bands(even, "spread evenly over the band, as AEBE does")
+    return FrequencyBands(even, "spread evenly over the band, as AEBE does")
 
 
 def steps(waveform: BEPSWaveform, told: Any) -> tuple[NDArray, NDArray]:
@@ -158,7 +158,7 @@ class AESpectrogram:
 
     def __init__(
         self,
-        owner: Owner,
+        owner: AEThread,
         pulse: BEPulse,
         waveform: BEPSWaveform,
         *,
@@ -249,7 +249,7 @@ class AESpectrogram:
         """Give up a loop; from another thread."""
         self._owner.abort("measurement")
 
-    def _prepare(self, aebe: Any) -> Bands:
+    def _prepare(self, aebe: Any) -> FrequencyBands:
         gate = self._owner.gate
         self._check_card(gate)
         aebe.define_be_parms(be_parms_dict=self._pulse.in_aebe(), feedbackon=False)

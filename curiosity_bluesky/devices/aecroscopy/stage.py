@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.devices.aecroscopy.owner import Owner
+from curiosity_bluesky.devices.aecroscopy.owner import AEThread
 from curiosity_bluesky.devices.aecroscopy.settings import finite
 from curiosity_bluesky.devices.drivers import Axis
 from curiosity_bluesky.errors import InputError
@@ -81,7 +81,7 @@ class AEStage:
         If `transit_s` cannot be used.
     """
 
-    def __init__(self, owner: Owner, frame: ScanFrame, *, transit_s: float = 0.2) -> None:
+    def __init__(self, owner: AEThread, frame: ScanFrame, *, transit_s: float = 0.2) -> None:
         self._owner = owner
         self._frame = frame
         self._transit_s = finite("transit_s", transit_s, 1e-3, 60.0, "s")
@@ -189,7 +189,7 @@ class AELiftingStage(AEStage):
 
     def __init__(
         self,
-        owner: Owner,
+        owner: AEThread,
         frame: ScanFrame,
         *,
         contact_v: float,

@@ -45,12 +45,12 @@ def check_pyepics() -> None:
         )
 
 
-def lost(pv: str) -> ConnectionError:
+def connection_lost(pv: str) -> ConnectionError:
     """Return what is raised when nobody answers any more."""
     return ConnectionError(f"the Channel Access connection to {pv} is lost; is its IOC running?")
 
 
-def answered(device: Device, timeout: float) -> None:
+def wait_until_connected(device: Device, timeout: float) -> None:
     """Wait until a device is connected; say what is missing if it is not."""
     try:
         device.wait_for_connection(timeout=timeout)
@@ -73,12 +73,12 @@ def put(signal: EpicsSignal, value: float) -> None:
         If the connection is lost before.
     """
     if not signal.connected:
-        raise lost(signal.pvname)
+        raise connection_lost(signal.pvname)
     ended = threading.Event()
     signal.put(value, force=True, use_complete=True, callback=lambda **_: ended.set())
     while not ended.wait(POLL):
         if not signal.connected:
-            raise lost(signal.pvname)
+            raise connection_lost(signal.pvname)
 
 
 @contextlib.contextmanager
@@ -91,10 +91,10 @@ def _connected(pv: Any) -> Iterator[None]:
     except (CASeverityException, ChannelAccessException) as error:
         if pv.connected and "disconnect" not in str(error).lower():
             raise
-        raise lost(pv.pvname) from error
+        raise connection_lost(pv.pvname) from error
 
 
-def now(signal: Any, count: int | None = None) -> Mapping[str, Any]:
+def read_now(signal: Any, count: int | None = None) -> Mapping[str, Any]:
     """Ask the IOC for value, alarm and time of a signal, whatever was told before.
 
     Of an array, say how many values: pyepics would ask for as many as there were the last time.
@@ -107,16 +107,16 @@ def now(signal: Any, count: int | None = None) -> Mapping[str, Any]:
                 count=count, form="time", timeout=READ_SECONDS, use_monitor=False
             )
     if info is None:
-        raise lost(pv.pvname)
+        raise connection_lost(pv.pvname)
     return info
 
 
-def number(signal: Any) -> float:
+def read_number(signal: Any) -> float:
     """Return a number as Channel Access has told it last."""
     return float(signal.get())
 
 
-def told(signal: Any) -> Any:
+def last_value(signal: Any) -> Any:
     """Return the value that Channel Access has told last, an array in its full length.
 
     Before the first update of an array pyepics takes its length for 1, and would read and keep
@@ -128,17 +128,17 @@ def told(signal: Any) -> Any:
         return signal.get(count=count, as_string=False)
 
 
-def text(signal: Any, fresh: bool = False) -> str:
+def read_text(signal: Any, fresh: bool = False) -> str:
     """Return a text, which may be a string or a waveform of characters."""
-    value = now(signal, count=signal._read_pv.nelm)["value"] if fresh else told(signal)
+    value = read_now(signal, count=signal._read_pv.nelm)["value"] if fresh else last_value(signal)
     if isinstance(value, str):
         return value
     return bytes(np.atleast_1d(value).astype(np.uint8)).split(b"\0")[0].decode(errors="replace")
 
 
-def texts(signal: Any) -> list[str]:
+def read_texts(signal: Any) -> list[str]:
     """Return an array of strings, of which pyepics makes a string if there is only one."""
-    return [str(text) for text in np.atleast_1d(told(signal))]
+    return [str(text) for text in np.atleast_1d(last_value(signal))]
 
 
 def as_error(message: str) -> Exception:

@@ -12,12 +12,12 @@ from ophyd import Component, Device, EpicsSignal, EpicsSignalRO
 from curiosity_bluesky.devices.epics.access import (
     CONNECT_SECONDS,
     as_error,
-    lost,
-    now,
+    connection_lost,
+    last_value,
     put,
-    text,
-    texts,
-    told,
+    read_now,
+    read_text,
+    read_texts,
 )
 
 
@@ -78,23 +78,23 @@ class RecordsDriver:
 
     @property
     def _channels(self) -> dict[str, str]:
-        names, units = texts(self.records.channels), texts(self.records.units)
+        names, units = read_texts(self.records.channels), read_texts(self.records.units)
         return dict(zip(names, units, strict=True))
 
     @property
     def _dtypes(self) -> dict[str, np.dtype]:
-        dtypes = map(np.dtype, texts(self.records.dtypes))
+        dtypes = map(np.dtype, read_texts(self.records.dtypes))
         return dict(zip(self._channels, dtypes, strict=True))
 
     def _check_connected(self) -> None:
         if not self.records.connected:
-            raise lost(self.records.acquire.pvname)
+            raise connection_lost(self.records.acquire.pvname)
 
     def _measured(self, shape: tuple[int, ...]) -> dict[str, NDArray]:
         before = self.records.counter.get()
         put(self.records.acquire, 1)
-        if now(self.records.counter)["value"] == before:
-            said = text(self.records.message, fresh=True)
+        if read_now(self.records.counter)["value"] == before:
+            said = read_text(self.records.message, fresh=True)
             raise as_error(
                 said
                 or f"{self.records.acquire.pvname} ended without a measurement; "
@@ -107,7 +107,7 @@ class RecordsDriver:
 
     def _array(self, number: int, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
         signal = self._signal(f"Data{number}", auto_monitor=False)
-        values = np.atleast_1d(now(signal, count=int(np.prod(shape)))["value"])
+        values = np.atleast_1d(read_now(signal, count=int(np.prod(shape)))["value"])
         if values.size != np.prod(shape):
             raise RuntimeError(f"{signal.pvname} holds {values.size} values; expected {shape}")
         return values.reshape(shape).astype(dtype)
@@ -145,7 +145,7 @@ class EpicsImageDriver(RecordsDriver):
     @property
     def image_axes(self) -> tuple[NDArray, NDArray]:
         """The grid's x (columns,) and y (rows,), um."""
-        return np.atleast_1d(told(self.records.x)), np.atleast_1d(told(self.records.y))
+        return np.atleast_1d(last_value(self.records.x)), np.atleast_1d(last_value(self.records.y))
 
     @property
     def scan_seconds(self) -> float:
@@ -180,18 +180,18 @@ class EpicsSpectrumDriver(RecordsDriver):
     @property
     def spectrum_axis(self) -> tuple[str, str, NDArray]:
         """Name, units and values (points,)."""
-        name, units = texts(self.records.axis_name)[0], texts(self.records.axis_units)[0]
-        return name, units, np.atleast_1d(told(self.records.axis))
+        name, units = read_texts(self.records.axis_name)[0], read_texts(self.records.axis_units)[0]
+        return name, units, np.atleast_1d(last_value(self.records.axis))
 
     @property
     def spectrum_settings(self) -> Mapping[str, float | str]:
         """What the spectra are taken with."""
-        return {name: self._setting(name) for name in texts(self.records.settings)}
+        return {name: self._setting(name) for name in read_texts(self.records.settings)}
 
     @property
     def spectrum_setting_units(self) -> Mapping[str, str]:
         """Setting to the units of its record (EGU)."""
-        names = texts(self.records.settings)
+        names = read_texts(self.records.settings)
         units = {name: self._setting_signal(name).metadata.get("units") for name in names}
         return {name: str(unit) for name, unit in units.items() if unit}
 
@@ -201,7 +201,7 @@ class EpicsSpectrumDriver(RecordsDriver):
     def _setting(self, name: str) -> float | str:
         signal = self._setting_signal(name)
         is_text = any(kind in cast(Any, signal._read_pv).type for kind in ("char", "string"))
-        return text(signal) if is_text else told(signal)
+        return read_text(signal) if is_text else last_value(signal)
 
     @property
     def spectrum_seconds(self) -> float:
@@ -216,5 +216,5 @@ class EpicsSpectrumDriver(RecordsDriver):
     def sources(self) -> dict[str, str]:
         """Return the process variable of each data key."""
         prefix = self.records.prefix
-        settings = {name: f"{prefix}Setting:{name}" for name in texts(self.records.settings)}
+        settings = {name: f"{prefix}Setting:{name}" for name in read_texts(self.records.settings)}
         return {**super().sources(), self.spectrum_axis[0]: f"{prefix}Axis", **settings}

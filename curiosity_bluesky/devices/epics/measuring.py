@@ -7,8 +7,8 @@ from typing import Any
 
 from curiosity_bluesky.devices.epics.access import (
     CONNECT_SECONDS,
-    answered,
     check_pyepics,
+    wait_until_connected,
 )
 from curiosity_bluesky.devices.epics.drivers import (
     EpicsImageDriver,
@@ -21,7 +21,7 @@ from curiosity_bluesky.devices.signals import MeasuringDevice
 from curiosity_bluesky.devices.spectrometer import Spectrometer
 
 
-class OverEpics(MeasuringDevice):
+class EpicsDetector(MeasuringDevice):
     """What becomes of a measuring device whose driver is at the end of a network."""
 
     driver: Any
@@ -45,7 +45,7 @@ class OverEpics(MeasuringDevice):
         InputError
             If it does not.
         """
-        answered(self.driver.records, CONNECT_SECONDS if timeout is None else timeout)
+        wait_until_connected(self.driver.records, CONNECT_SECONDS if timeout is None else timeout)
         self._refresh()
 
     def stage(self) -> list[object]:
@@ -75,7 +75,7 @@ class OverEpics(MeasuringDevice):
         return self._sourced(super().describe_configuration())
 
 
-class EpicsImager(OverEpics, Imager):
+class EpicsImager(EpicsDetector, Imager):
     """An `Imager` over Channel Access.
 
     Parameters
@@ -97,7 +97,7 @@ class EpicsImager(OverEpics, Imager):
         super().__init__(self.driver, name=name, **kwargs)
 
 
-class EpicsSpectrometer(OverEpics, Spectrometer):
+class EpicsSpectrometer(EpicsDetector, Spectrometer):
     """A `Spectrometer` over Channel Access.
 
     Parameters

@@ -16,14 +16,14 @@ from ophyd.utils.epics_pvs import AlarmSeverity
 from curiosity_bluesky.devices.epics.access import (
     CONNECT_SECONDS,
     MICROMETRES,
-    answered,
     as_error,
     check_pyepics,
-    lost,
-    now,
-    number,
+    connection_lost,
     put,
-    text,
+    read_now,
+    read_number,
+    read_text,
+    wait_until_connected,
 )
 from curiosity_bluesky.devices.stage import ThreadedMoves, TwoAxes
 from curiosity_bluesky.devices.worker import Worker
@@ -71,7 +71,7 @@ class EpicsAxis(ThreadedMoves, EpicsMotor):
     def limits(self) -> tuple[float, float]:  # pyright: ignore
         """The soft limits (um): LLM and HLM as they are now, or what `set_limits` left of them."""
         self._check_connected()
-        low, high = (number(s) for s in (self.low_limit_travel, self.high_limit_travel))
+        low, high = (read_number(s) for s in (self.low_limit_travel, self.high_limit_travel))
         if self._narrowed is None or low >= high:  # a record without limits has both 0
             return self._narrowed or (low, high)
         return max(low, self._narrowed[0]), min(high, self._narrowed[1])
@@ -102,10 +102,10 @@ class EpicsAxis(ThreadedMoves, EpicsMotor):
         if distance_um == 0:
             return 0.0
         self._check_connected()
-        velocity = number(self.velocity)
+        velocity = read_number(self.velocity)
         if not velocity > 0:
             return None
-        settling = number(self.acceleration) + number(self.settling)
+        settling = read_number(self.acceleration) + read_number(self.settling)
         return float(abs(distance_um) / velocity + settling)
 
     def move(  # pyright: ignore[reportIncompatibleMethodOverride] (ophyd's own signatures differ)
@@ -120,14 +120,14 @@ class EpicsAxis(ThreadedMoves, EpicsMotor):
 
     def _drive(self, position: float) -> None:
         put(self.user_setpoint, position)
-        ended = now(self.user_readback)
+        ended = read_now(self.user_readback)
         if ended["severity"] > AlarmSeverity.MINOR:
             raise as_error(self._why(ended))
         self._set_position(ended["value"])
 
     def _why(self, ended: Mapping[str, Any]) -> str:
         try:
-            said = text(self.message, fresh=True)
+            said = read_text(self.message, fresh=True)
         except (TimeoutError, ConnectionError):  # other motor records have no such text
             said = ""
         severity = AlarmSeverity(ended["severity"]).name
@@ -139,11 +139,11 @@ class EpicsAxis(ThreadedMoves, EpicsMotor):
 
     def _check_connected(self) -> None:
         if not self.connected:
-            raise lost(self.prefix)
+            raise connection_lost(self.prefix)
 
     def _check_units(self) -> None:
         self._check_connected()
-        units = text(self.motor_egu)
+        units = read_text(self.motor_egu)
         if units not in MICROMETRES:
             raise InputError(
                 f"{self.prefix} moves in {units or 'units that it does not name'}; expected um "
@@ -202,7 +202,7 @@ class EpicsAFMStage(TwoAxes):
             If they do not, or do not move in um.
         """
         for axis in (self.x, self.y):
-            answered(axis, CONNECT_SECONDS if timeout is None else timeout)
+            wait_until_connected(axis, CONNECT_SECONDS if timeout is None else timeout)
             axis._check_units()
 
     def stage(self) -> list[object]:

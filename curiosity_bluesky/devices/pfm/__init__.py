@@ -3,7 +3,7 @@
 from curiosity_bluesky.devices.pfm.loops import LoopFields, loop_fields, units_of
 from curiosity_bluesky.devices.pfm.reduction import (
     Branch,
-    Reduced,
+    ReducedSpectrogram,
     Steps,
     phase_offset,
     reduce_spectrogram,
@@ -13,7 +13,7 @@ from curiosity_bluesky.devices.pfm.sho import SHOFit, fit_sho, sho_response
 __all__ = [
     "Branch",
     "LoopFields",
-    "Reduced",
+    "ReducedSpectrogram",
     "SHOFit",
     "Steps",
     "fit_sho",

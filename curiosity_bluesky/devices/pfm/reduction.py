@@ -111,7 +111,7 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Reduced:
+class ReducedSpectrogram:
     """A spectrogram reduced to loops.
 
     Parameters
@@ -173,7 +173,7 @@ def reduce_spectrogram(
     *,
     offset: float | None = None,
     skip_cycles: int = 0,
-) -> Reduced:
+) -> ReducedSpectrogram:
     """Fit an oscillator to each step and put the steps together to loops.
 
     Parameters
@@ -213,7 +213,7 @@ def reduce_spectrogram(
     ]
     off = branches[0] if steps.off is not None else None
     on = branches[-1] if steps.on is not None else None
-    return Reduced(steps.bias, on, off, float(offset))
+    return ReducedSpectrogram(steps.bias, on, off, float(offset))
 
 
 def _branch(fit: SHOFit, numbers: NDArray, mean: NDArray, offset: float) -> Branch:

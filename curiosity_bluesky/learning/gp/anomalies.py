@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import DBSCAN
 
-from curiosity_bluesky.learning.gp.calibration import Neighbours, nearest
-from curiosity_bluesky.learning.gp.kernel import thinned
-from curiosity_bluesky.learning.gp.posterior import Conditioned, Posterior
+from curiosity_bluesky.learning.gp.calibration import NeighbourErrors, nearest_neighbours
+from curiosity_bluesky.learning.gp.kernel import evenly_spread
+from curiosity_bluesky.learning.gp.posterior import GPPosterior, Posterior
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.records import Flag
+from curiosity_bluesky.learning.records import Anomaly
 
 FACTOR = 6.0
 """How many times larger than typical an error has to be."""
@@ -22,9 +22,9 @@ LEFT_OUT = 0.25
 """Share of the observations, the nearest ones, without which each is predicted."""
 
 
-def flagged(
-    posterior: Conditioned, outputs: NDArray, neighbours: Neighbours, patches: Patches
-) -> list[Flag]:
+def find_anomalies(
+    posterior: GPPosterior, outputs: NDArray, neighbours: NeighbourErrors, patches: Patches
+) -> list[Anomaly]:
     """Find the regions where spectra are not what the same structure gives elsewhere.
 
     Each spectrum is predicted without a quarter of all others, the nearest: by its structure,
@@ -50,7 +50,7 @@ def flagged(
     list of Flag
         The most striking first.
     """
-    known = thinned(len(posterior.indices))
+    known = evenly_spread(len(posterior.indices))
     n, observed = len(known), posterior.indices[known]
     places = np.array([patches.survey.position(patches.pixel(k)) for k in observed])
     across = np.ptp(places, axis=0)
@@ -74,7 +74,7 @@ def flagged(
         reach = math.sqrt(2 * ((places[members] - (x, y)) ** 2).sum(axis=1).mean())
         learnable = float(neighbours.learnable(neighbours.position[known[members]]).mean())
         found.append(
-            Flag(
+            Anomaly(
                 x=float(x),
                 y=float(y),
                 radius=reach + spacing / 2,
@@ -87,7 +87,7 @@ def flagged(
     return sorted(found, key=lambda flag: -flag.excess * flag.n_observed)
 
 
-def _by_structure(posterior: Conditioned, outputs: NDArray, kept: NDArray[np.intp]) -> NDArray:
+def _by_structure(posterior: GPPosterior, outputs: NDArray, kept: NDArray[np.intp]) -> NDArray:
     """Squared errors without the nearest others, relative to what is typical, ``(kept,)``."""
     doubt = posterior.noise[kept] / posterior.kernel.noise
     indices, outputs = posterior.indices[kept], outputs[kept] - outputs[kept].mean(axis=0)
@@ -95,7 +95,7 @@ def _by_structure(posterior: Conditioned, outputs: NDArray, kept: NDArray[np.int
     if len(kept) < len(posterior.indices):  # the old one was fitted to what is left out, too
         kernel = kernel.fitted(posterior.inputs, indices, outputs)
     rest = Posterior.after(kernel, posterior.inputs, indices, doubt)
-    groups = nearest(posterior.inputs.position[indices], math.ceil(LEFT_OUT * len(kept)))
+    groups = nearest_neighbours(posterior.inputs.position[indices], math.ceil(LEFT_OUT * len(kept)))
     error, variance = rest.leave_groups_out(outputs, groups)
     relative = (error**2).sum(axis=1) / variance
     return relative / max(float(np.median(relative)), 1e-300)

@@ -10,8 +10,8 @@ from scipy.linalg import solve
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
-from curiosity_bluesky.learning.gp.kernel import LARGE, thinned
-from curiosity_bluesky.learning.gp.posterior import Conditioned
+from curiosity_bluesky.learning.gp.kernel import LARGE, evenly_spread
+from curiosity_bluesky.learning.gp.posterior import GPPosterior
 
 SHARES = np.linspace(0.0, 0.9, 10)
 NEIGHBOURS = 5
@@ -21,7 +21,7 @@ REACH = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Excess:
+class ErrorInflation:
     r"""How much larger the leave-one-out errors are than the Gaussian process expects.
 
     The logarithm of the ratio of the squared error to its expected variance is smoothed by
@@ -38,7 +38,7 @@ class Excess:
         rho.
     weights
         ``(n,)``: the logarithm at a candidate is ``mean + weights @ correlation``; of many
-        observations those that stand for all, see `thinned`.
+        observations those that stand for all, see `evenly_spread`.
     loss
         Mean square of what is left of the logarithms.
     """
@@ -50,11 +50,11 @@ class Excess:
 
     @staticmethod
     def of(
-        posterior: Conditioned,
+        posterior: GPPosterior,
         squared_errors: NDArray,
         share: float | None = None,
         expected: NDArray | None = None,
-    ) -> Excess:
+    ) -> ErrorInflation:
         """Learn from errors.
 
         Parameters
@@ -69,7 +69,7 @@ class Excess:
             ``(n,)`` what they are in units of; default the leave-one-out variance.
         """
         expected = posterior.leave_one_out_variance if expected is None else expected
-        some = thinned(len(expected))
+        some = evenly_spread(len(expected))
         squared_errors, expected = squared_errors[some], expected[some]
         floor = max(1e-12 * float(squared_errors.max()), 1e-300)
         squared_errors = np.maximum(squared_errors, floor)
@@ -87,7 +87,7 @@ class Excess:
         # The mean of a logarithm is not the logarithm of the mean: on average it shall be right.
         smooth = mean + share * (correlation @ pull)
         mean += float(np.log(squared_errors.sum() / (np.exp(smooth) * expected).sum()))
-        return Excess(mean, share, share * pull, float((((1 - share) * pull) ** 2).mean()))
+        return ErrorInflation(mean, share, share * pull, float((((1 - share) * pull) ** 2).mean()))
 
     def factor(self, correlated: NDArray) -> NDArray:
         """Return the excess of candidates from ``weights @ correlation``, ``(candidates,)``."""
@@ -108,7 +108,7 @@ def _share(correlation: NDArray, logs: NDArray) -> float:
     return float(weights @ SHARES / weights.sum())
 
 
-def nearest(position: NDArray, others: int) -> NDArray[np.intp]:
+def nearest_neighbours(position: NDArray, others: int) -> NDArray[np.intp]:
     """Return each of some places ``(n, 2)``, then the others nearest to it, ``(n, 1 + others)``."""
     if len(position) > LARGE:
         found = np.asarray(KDTree(position).query(position, 1 + others)[1])
@@ -123,7 +123,7 @@ def nearest(position: NDArray, others: int) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours:
+class NeighbourErrors:
     """What the observations nearby are good for: errors without them beside errors with them.
 
     Parameters
@@ -144,7 +144,7 @@ class Neighbours:
     variance_without: NDArray
 
     @staticmethod
-    def of(posterior: Conditioned, outputs: NDArray, scale: float) -> Neighbours:
+    def of(posterior: GPPosterior, outputs: NDArray, scale: float) -> NeighbourErrors:
         """Leave each observation out alone, and with its nearest neighbours.
 
         Parameters
@@ -157,10 +157,10 @@ class Neighbours:
             Squared output that a variance of 1 stands for, summed over the outputs.
         """
         position = posterior.inputs.position[posterior.indices]
-        groups = nearest(position, NEIGHBOURS)
+        groups = nearest_neighbours(position, NEIGHBOURS)
         without, variance = posterior.leave_groups_out(outputs, groups)
         alone = posterior.leave_one_out(outputs)
-        return Neighbours(
+        return NeighbourErrors(
             position,
             (alone**2).sum(axis=1) / scale,
             (without**2).sum(axis=1) / scale,

@@ -8,31 +8,31 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from curiosity_bluesky.learning.acquisition import AnyPixel, ByValue
-from curiosity_bluesky.learning.gp.anomalies import flagged
-from curiosity_bluesky.learning.gp.calibration import Excess, Neighbours
+from curiosity_bluesky.learning.acquisition import AcquisitionChoice, RandomPixel
+from curiosity_bluesky.learning.gp.anomalies import find_anomalies
+from curiosity_bluesky.learning.gp.calibration import ErrorInflation, NeighbourErrors
 from curiosity_bluesky.learning.gp.large_posterior import LargePosterior
-from curiosity_bluesky.learning.gp.large_variance_reduction import LargeCoverage
+from curiosity_bluesky.learning.gp.large_variance_reduction import LargeVarianceReduction
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
-from curiosity_bluesky.learning.gp.variance_reduction import Coverage
+from curiosity_bluesky.learning.gp.variance_reduction import VarianceReduction
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.records import Flag, Observed, Reason, Scores
+from curiosity_bluesky.learning.records import Anomaly, Reason, Scores, TrainingData
 
 Weights = Literal["learnable", "error", "none"]
 LEAST = 0.05
 """What is left of the weight of a place where nothing can be learned."""
 
 
-class ExpectedDrop(ByValue):
+class ExpectedErrorReduction(AcquisitionChoice):
     r"""Expected drop of the error over the whole area: curiosity and choice at once.
 
     .. math:: A_j = \frac{1}{R} \sum_{i=1}^{R} w_i \frac{c_{ij}^2}{v_j + s}, \qquad
         w_i = \sigma^2 e_i \min(1, \max(0.05, l_i))
 
     with the posterior covariance c between reference i and candidate j, the variance v, the
-    noise s and the scale :math:`\sigma^2` of the Gaussian process (ALC, see `Coverage`), the
-    excess e of its out-of-sample errors (`Excess`) and their learnable share l
-    (`Neighbours.learnable`).
+    noise s and the scale :math:`\sigma^2` of the Gaussian process (ALC, see `VarianceReduction`),
+    the excess e of its out-of-sample errors (`ErrorInflation`) and their learnable share l
+    (`NeighbourErrors.learnable`).
 
     Parameters
     ----------
@@ -72,17 +72,17 @@ class ExpectedDrop(ByValue):
         self._target_error = target_error
         self._least_gain = least_gain
 
-    def start(self, observed: Observed) -> float:
+    def start(self, observed: TrainingData) -> float:
         """Learn the errors from the start; return the loss of the error model."""
         posterior = self._predictor.posterior
         large = isinstance(posterior, LargePosterior)
-        kind: Any = LargeCoverage if large else Coverage
+        kind: Any = LargeVarianceReduction if large else VarianceReduction
         # The one before goes first: each is most of the memory that learning takes.
         vars(self).pop("_coverage", None)
-        self._coverage: Coverage = kind(posterior, self._pool, self._references)
+        self._coverage: VarianceReduction = kind(posterior, self._pool, self._references)
         return self._learn_errors(None)
 
-    def update(self, observed: Observed) -> float:
+    def update(self, observed: TrainingData) -> float:
         """Learn the errors as they are now; return the loss of the error model."""
         known, posterior = self._coverage.posterior, self._predictor.posterior
         n = len(known.indices)
@@ -98,8 +98,8 @@ class ExpectedDrop(ByValue):
     def _learn_errors(self, share: float | None) -> float:
         posterior = self._predictor.posterior
         scale = self._predictor.scale * self._predictor.points
-        self.neighbours = Neighbours.of(posterior, self._predictor.scores, scale)
-        self.excess = Excess.of(posterior, self.neighbours.with_, share)
+        self.neighbours = NeighbourErrors.of(posterior, self._predictor.scores, scale)
+        self.excess = ErrorInflation.of(posterior, self.neighbours.with_, share)
         return self.excess.loss
 
     def _weights(self, correlated: NDArray) -> NDArray:
@@ -111,7 +111,7 @@ class ExpectedDrop(ByValue):
             weights = weights * np.clip(self.neighbours.learnable(place), LEAST, 1.0)
         return weights
 
-    def scores(self, observed: Observed) -> Scores:
+    def scores(self, observed: TrainingData) -> Scores:
         """Score every candidate; NaN outside the pool.
 
         The acquisition is the expected drop of the mean squared error over the area, the
@@ -140,7 +140,7 @@ class ExpectedDrop(ByValue):
         modelled = self.excess.factor(correlated) * noisy * self._predictor.scale
         return modelled + self._predictor.left_over
 
-    def enough(self, observed: Observed) -> str | None:
+    def enough(self, observed: TrainingData) -> str | None:
         """Say why no further spectrum is worth its time; None if one is."""
         # By the seeds alone the Gaussian process may think too well of itself.
         if self._predictor.searches < 2:
@@ -161,10 +161,10 @@ class ExpectedDrop(ByValue):
             )
         return None
 
-    def flags(self, observed: Observed) -> list[Flag]:
+    def flags(self, observed: TrainingData) -> list[Anomaly]:
         """Return the regions that structure does not explain, the most striking first."""
         known = self._predictor
-        return flagged(known.posterior, known.scores, self.neighbours, self._patches)
+        return find_anomalies(known.posterior, known.scores, self.neighbours, self._patches)
 
     def _everywhere(self, values: NDArray) -> NDArray:
         out = np.full(len(self._patches), np.nan)
@@ -188,7 +188,7 @@ class ExpectedDrop(ByValue):
         left = available[self._pool].copy()
         coverage = self._coverage
         for index in self._pending:
-            coverage = coverage.supposing(int(index))
+            coverage = coverage.fantasize(int(index))
         drop = coverage.drop(self._drop_weights) if len(self._pending) else values[self._pool]
         chosen: list[tuple[int, Reason]] = []
         while len(chosen) < n and left.any():
@@ -196,10 +196,10 @@ class ExpectedDrop(ByValue):
             chosen.append((int(self._pool[k]), "curious"))
             left[k] = False
             if len(chosen) < n:
-                coverage = coverage.supposing(int(self._pool[k]))
+                coverage = coverage.fantasize(int(self._pool[k]))
                 drop = coverage.drop(self._drop_weights)
         if len(chosen) == n:
             return chosen
         rest = available.copy()
         rest[self._pool] = False
-        return chosen + AnyPixel()(values, rest, n - len(chosen), rng)
+        return chosen + RandomPixel()(values, rest, n - len(chosen), rng)

@@ -70,7 +70,7 @@ LARGE = 500
 """More observations than these are learned from without what takes too long for so many."""
 
 
-def thinned(n: int) -> NDArray[np.intp]:
+def evenly_spread(n: int) -> NDArray[np.intp]:
     """Return which of `n` observations stand for all: every one, or `LARGE` evenly spread ones."""
     return np.linspace(0, n - 1, min(n, LARGE)).round().astype(np.intp)
 
@@ -81,13 +81,13 @@ def blocks(indices: NDArray[np.intp], width: int) -> list[NDArray[np.intp]]:
     return [indices[k : k + rows] for k in range(0, len(indices), rows)]
 
 
-def spans(n: int, width: int) -> list[slice]:
+def column_blocks(n: int, width: int) -> list[slice]:
     """Cut `n` columns of so many rows so that a copy of one part does not take much memory."""
     columns = max(1, COPIED // max(1, width))
     return [slice(k, min(n, k + columns)) for k in range(0, n, columns)]
 
 
-class Inputs:
+class KernelInputs:
     """What the kernel knows of every candidate, before any measurement.
 
     Parameters
@@ -194,7 +194,7 @@ class Kernel:
     def _relevance(self, channels: int) -> NDArray:
         return _relevances(torch.tensor(self.logs, dtype=torch.float64), channels).numpy()
 
-    def features(self, inputs: Inputs, indices: NDArray[np.intp]) -> NDArray:
+    def features(self, inputs: KernelInputs, indices: NDArray[np.intp]) -> NDArray:
         """Patches through the window: their squared distances are those of the kernel."""
         window = np.exp(-inputs.squared_radius / (2 * self["window"] ** 2))
         window /= window.sum()
@@ -202,7 +202,7 @@ class Kernel:
         weights = np.sqrt(self._relevance(inputs.channels)[:, None] * window[seen])
         return (inputs.windows(indices)[:, :, seen] * weights).reshape(len(indices), weights.size)
 
-    def variance(self, inputs: Inputs, indices: NDArray[np.intp]) -> NDArray:
+    def variance(self, inputs: KernelInputs, indices: NDArray[np.intp]) -> NDArray:
         """Prior variance of some candidates, without noise, ``(n,)``."""
         square = (inputs.level[indices] ** 2) @ self._relevance(inputs.channels)
         level = self["level"] + self["level_position"]
@@ -210,7 +210,7 @@ class Kernel:
 
     def covariance(
         self,
-        inputs: Inputs,
+        inputs: KernelInputs,
         rows: NDArray[np.intp],
         columns: NDArray[np.intp],
         out: NDArray | None = None,
@@ -240,7 +240,7 @@ class Kernel:
 
     def fitted(
         self,
-        inputs: Inputs,
+        inputs: KernelInputs,
         indices: NDArray[np.intp],
         outputs: NDArray,
         on_epoch: EpochHook = lambda model, epoch, epochs: None,
@@ -317,7 +317,7 @@ class _Evidence:
 
     def __init__(
         self,
-        inputs: Inputs,
+        inputs: KernelInputs,
         indices: NDArray[np.intp],
         outputs: NDArray,
         weight: NDArray,

@@ -12,8 +12,8 @@ from scipy.linalg import LinAlgError, cholesky
 from scipy.linalg.blas import get_blas_funcs
 from scipy.linalg.lapack import get_lapack_funcs
 
-from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel, blocks
-from curiosity_bluesky.learning.gp.posterior import Conditioned
+from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs, blocks
+from curiosity_bluesky.learning.gp.posterior import GPPosterior
 
 _inverse: Any = get_lapack_funcs("potri")  # of a matrix, from its Cholesky factor
 _triangular: Any = get_blas_funcs("trmm")  # times a triangular matrix
@@ -22,7 +22,7 @@ ROWS = 128
 
 
 @dataclass(frozen=True, eq=False)
-class LargePosterior(Conditioned):
+class LargePosterior(GPPosterior):
     """What is known after some observations, by their precision matrix, which grows in place.
 
     The same as `Posterior`, which copies its matrices for each observation and inverts them
@@ -44,7 +44,10 @@ class LargePosterior(Conditioned):
 
     @staticmethod
     def after(
-        kernel: Kernel, inputs: Inputs, indices: NDArray[np.intp], doubt: NDArray | None = None
+        kernel: Kernel,
+        inputs: KernelInputs,
+        indices: NDArray[np.intp],
+        doubt: NDArray | None = None,
     ) -> LargePosterior:
         """Condition on some observations; the parameters are those of `Posterior.after`."""
         n = len(indices)
@@ -70,7 +73,7 @@ class LargePosterior(Conditioned):
         n = len(self.indices)
         return self.room[:n, :n]
 
-    def extended(self, index: int) -> LargePosterior:
+    def condition_on(self, index: int) -> LargePosterior:
         """Condition on one candidate more; this posterior is not to be used any more.
 
         By the inverse of a bordered matrix: with the column k of the new one, the weights
@@ -105,7 +108,7 @@ class LargePosterior(Conditioned):
 
         The noise that it comes with is where the steps of the last time led.
         """
-        doubt = self.doubts(outputs, freedom)
+        doubt = self.noise_scale(outputs, freedom)
         if doubt is None:
             return self
         return LargePosterior.after(self.kernel, self.inputs, self.indices, doubt)

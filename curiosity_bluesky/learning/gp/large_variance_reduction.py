@@ -9,8 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.gp.large_posterior import LargePosterior
-from curiosity_bluesky.learning.gp.posterior import Conditioned
-from curiosity_bluesky.learning.gp.variance_reduction import Coverage, GrowingRows, take
+from curiosity_bluesky.learning.gp.posterior import GPPosterior
+from curiosity_bluesky.learning.gp.variance_reduction import (
+    GrowingMatrix,
+    VarianceReduction,
+    subtract_outer,
+)
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,13 @@ class _Supposed:
     references: NDArray
 
 
-class LargeCoverage(Coverage):
-    """`Coverage` by a `LargePosterior`: one matrix over the pool, and nothing is copied.
+class LargeVarianceReduction(VarianceReduction):
+    """`VarianceReduction` by a `LargePosterior`: one matrix over the pool, and nothing is copied.
 
     Parameters
     ----------
     posterior, pool, references
-        As for `Coverage`.
+        As for `VarianceReduction`.
     """
 
     posterior: LargePosterior
@@ -42,10 +46,10 @@ class LargeCoverage(Coverage):
         kernel, inputs = posterior.kernel, posterior.inputs
         self.pool, self.references, self.posterior = pool, references, posterior
         n = len(posterior.indices)
-        self._cross = GrowingRows(len(pool))
+        self._cross = GrowingMatrix(len(pool))
         kernel.covariance(inputs, posterior.indices, pool, out=self._cross.more(n))
         known = kernel.covariance(inputs, posterior.indices, references)
-        self._reference_cross = GrowingRows.of(known)
+        self._reference_cross = GrowingMatrix.of(known)
         self._prior = kernel.variance(inputs, pool)
         self._reference_prior = kernel.variance(inputs, references)
         pulled = posterior.precision @ known
@@ -56,7 +60,7 @@ class LargeCoverage(Coverage):
         self._between -= pulled.T @ self._cross.rows
         self._supposed: tuple[_Supposed, ...] = ()
 
-    def grow(self, posterior: Conditioned) -> None:
+    def grow(self, posterior: GPPosterior) -> None:
         """Follow a posterior that was extended by one observation, in O(n candidates)."""
         assert isinstance(posterior, LargePosterior) and posterior.newest is not None
         weights, own = posterior.newest
@@ -75,9 +79,9 @@ class LargeCoverage(Coverage):
         self.variance = np.maximum(self.variance - in_pool**2 / own, 0.0)
         left = self.reference_variance - at_references**2 / own
         self.reference_variance = np.maximum(left, 0.0)
-        take(self._between, at_references, in_pool / own)
+        subtract_outer(self._between, at_references, in_pool / own)
 
-    def supposing(self, index: int) -> LargeCoverage:
+    def fantasize(self, index: int) -> LargeVarianceReduction:
         """Return what it would be with a candidate measured, whatever is found there."""
         posterior, new = self.posterior, np.array([index], dtype=np.intp)
         kernel, inputs = posterior.kernel, posterior.inputs

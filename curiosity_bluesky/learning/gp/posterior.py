@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel, blocks
+from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs, blocks
 
 
 @dataclass(frozen=True, eq=False)
-class Conditioned(ABC):
+class GPPosterior(ABC):
     """A kernel and what was observed: all that follows from the precision matrix.
 
     Parameters
@@ -31,7 +31,7 @@ class Conditioned(ABC):
     """
 
     kernel: Kernel
-    inputs: Inputs
+    inputs: KernelInputs
     indices: NDArray[np.intp]
     noise: NDArray
 
@@ -42,11 +42,11 @@ class Conditioned(ABC):
         raise NotImplementedError  # no class is kept from being one by an abstract cached property
 
     @abstractmethod
-    def extended(self, index: int) -> Conditioned:
+    def condition_on(self, index: int) -> GPPosterior:
         """Condition on one candidate more."""
 
     @abstractmethod
-    def doubted(self, outputs: NDArray, freedom: float = 4.0) -> Conditioned:
+    def doubted(self, outputs: NDArray, freedom: float = 4.0) -> GPPosterior:
         """Trust those observations less that the others contradict."""
 
     @abstractmethod
@@ -70,7 +70,7 @@ class Conditioned(ABC):
             known = vars(self)["_pulled"] = outputs, self.precision @ outputs
         return known[1]
 
-    def doubts(self, outputs: NDArray, freedom: float) -> NDArray | None:
+    def noise_scale(self, outputs: NDArray, freedom: float) -> NDArray | None:
         """How many times the usual noise each deserves by its error, see `doubted`, ``(n,)``.
 
         None where there are no errors.
@@ -130,7 +130,7 @@ class Conditioned(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Posterior(Conditioned):
+class Posterior(GPPosterior):
     """What is known after some observations, by the Cholesky factor of their covariance.
 
     Parameters
@@ -151,7 +151,10 @@ class Posterior(Conditioned):
 
     @staticmethod
     def after(
-        kernel: Kernel, inputs: Inputs, indices: NDArray[np.intp], doubt: NDArray | None = None
+        kernel: Kernel,
+        inputs: KernelInputs,
+        indices: NDArray[np.intp],
+        doubt: NDArray | None = None,
     ) -> Posterior:
         """Condition on some observations.
 
@@ -168,7 +171,7 @@ class Posterior(Conditioned):
             kernel, inputs, indices, noise, cholesky(prior + np.diag(noise), lower=True)
         )
 
-    def extended(self, index: int) -> Posterior:
+    def condition_on(self, index: int) -> Posterior:
         """Condition on one candidate more, in O(n^2)."""
         new = np.array([index], dtype=np.intp)
         column = self.kernel.covariance(self.inputs, self.indices, new)[:, 0]
@@ -197,7 +200,7 @@ class Posterior(Conditioned):
         prior = self.kernel.covariance(self.inputs, self.indices, self.indices)
         posterior = self
         for _ in range(5):
-            if (doubt := posterior.doubts(outputs, freedom)) is None:
+            if (doubt := posterior.noise_scale(outputs, freedom)) is None:
                 return self
             noise = self.kernel.noise * doubt
             factor = cholesky(prior + np.diag(noise), lower=True)

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.gp.kernel import (
     LARGE,
-    Inputs,
     Kernel,
+    KernelInputs,
     blocks,
+    evenly_spread,
     principal_components,
-    thinned,
 )
 from curiosity_bluesky.learning.gp.large_posterior import LargePosterior
-from curiosity_bluesky.learning.gp.posterior import Conditioned, Posterior
+from curiosity_bluesky.learning.gp.posterior import GPPosterior, Posterior
 from curiosity_bluesky.learning.nn.im2spec import mean_square
 from curiosity_bluesky.learning.protocols import EpochHook
-from curiosity_bluesky.learning.records import Observed, Training
+from curiosity_bluesky.learning.records import Training, TrainingData
 
 DOUBT = 2.0
 """So many standard errors of the share of what an earlier run lets expect count as chance."""
@@ -74,7 +74,7 @@ class GaussianProcessPredictor:
 
     def __init__(
         self,
-        inputs: Inputs,
+        inputs: KernelInputs,
         outputs: int = 8,
         refit_every: int = 20,
         *,
@@ -93,7 +93,7 @@ class GaussianProcessPredictor:
         self._expected: NDArray | None = None
         self._first_kernel = Kernel.start(inputs.channels, window=window, level=level)
 
-    def start(self, observed: Observed) -> Training:
+    def start(self, observed: TrainingData) -> Training:
         """Forget everything and learn from these observations."""
         self._kernel = self._first_kernel
         self.searches = 0
@@ -104,7 +104,7 @@ class GaussianProcessPredictor:
             self._expected = self._ask()
         return self.update(observed)
 
-    def update(self, observed: Observed) -> Training:
+    def update(self, observed: TrainingData) -> Training:
         """Take in all observations; now and then look for better hyper-parameters."""
         started = time.perf_counter()
         n = len(observed)
@@ -123,7 +123,7 @@ class GaussianProcessPredictor:
                 self._search(observed)
         else:
             self._centre(observed)
-            self.posterior = self.posterior.extended(int(observed.indices[-1]))
+            self.posterior = self.posterior.condition_on(int(observed.indices[-1]))
         recorded = np.isfinite(observed.spectra)
         # What the prediction leaves of each spectrum.
         residual = self.posterior.noise[:, None] * self.posterior.pulled(self.scores)
@@ -136,13 +136,13 @@ class GaussianProcessPredictor:
             n_observed=len(observed),
         )
 
-    def _rest(self, observed: Observed) -> NDArray:
+    def _rest(self, observed: TrainingData) -> NDArray:
         """Spectra less the share of them that an earlier run explains, ``(n, points)``."""
         if not self.share or self._expected is None:
             return observed.spectra
         return observed.spectra - self.share * self._expected[observed.indices]
 
-    def _centre(self, observed: Observed) -> None:
+    def _centre(self, observed: TrainingData) -> None:
         """Find mean and principal components of what is to be learned."""
         rest = self._rest(observed)
         recorded = np.isfinite(rest)
@@ -157,10 +157,10 @@ class GaussianProcessPredictor:
         left_over = ((centred - self.scores @ self._axes)[recorded] ** 2).sum()
         self.left_over = float(left_over / max(1, recorded.sum()))
 
-    def _search(self, observed: Observed) -> None:
+    def _search(self, observed: TrainingData) -> None:
         """Find the hyper-parameters, and condition on all observations."""
         n = len(observed)
-        some = thinned(n)
+        some = evenly_spread(n)
         self._kernel = self._kernel.fitted(
             self.inputs, observed.indices[some], self.scores[some], self._on_epoch
         )
@@ -169,10 +169,10 @@ class GaussianProcessPredictor:
             posterior = LargePosterior.after(self._kernel, self.inputs, observed.indices, doubt)
         else:
             posterior = Posterior.after(self._kernel, self.inputs, observed.indices)
-        self.posterior: Conditioned = posterior.doubted(self.scores) if self._robust else posterior
+        self.posterior: GPPosterior = posterior.doubted(self.scores) if self._robust else posterior
         self._doubt = self.posterior.noise / self._kernel.noise
 
-    def _found_share(self, observed: Observed) -> float:
+    def _found_share(self, observed: TrainingData) -> float:
         r"""Return the share of what is expected that the spectra bear out.
 
         Generalised least squares with the mean as a nuisance (Rasmussen and Williams 2006,
@@ -217,7 +217,7 @@ class GaussianProcessPredictor:
             found += self.share * self._expected[asked]
         return found
 
-    def errors(self, observed: Observed) -> NDArray:
+    def errors(self, observed: TrainingData) -> NDArray:
         """Mean squared leave-one-out error of each observation, ``(n,)``."""
         left_out = self.posterior.leave_one_out(self.scores) @ self._axes
         predicted = self._mean + self.scores @ self._axes - left_out

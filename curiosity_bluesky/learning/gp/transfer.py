@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel, principal_components
+from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs, principal_components
 from curiosity_bluesky.learning.gp.posterior import Posterior
 from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.prior_run import Earlier
+from curiosity_bluesky.learning.prior_run import PriorRun
 from curiosity_bluesky.learning.protocols import EpochHook
 
 MOST = 300
 """So many of its spectra are used at most, the first ones: learning takes their cube."""
 
 
-def expected(
-    earlier: Earlier,
+def predict_from_prior(
+    earlier: PriorRun,
     patches: Patches,
     outputs: int,
     kernel: Kernel,
@@ -48,7 +48,7 @@ def expected(
         ``(candidates, points)``; 0 where the earlier run never recorded anything.
     """
     used = earlier.first(MOST)
-    inputs = BothRuns(patches, used)
+    inputs = JointInputs(patches, used)
     indices = np.arange(len(patches), len(inputs))
     recorded = np.isfinite(used.spectra)
     spectra = np.where(recorded, used.spectra, 0.0)
@@ -59,7 +59,7 @@ def expected(
     return mean + posterior.mean(scores, np.arange(len(patches))) @ axes
 
 
-class BothRuns(Inputs):
+class JointInputs(KernelInputs):
     """What the kernel knows of the candidates and, after them, of the earlier spectra.
 
     Patches of the earlier survey are sampled at the pixel size of this one, so that both show
@@ -74,7 +74,7 @@ class BothRuns(Inputs):
         The earlier run.
     """
 
-    def __init__(self, patches: Patches, earlier: Earlier) -> None:
+    def __init__(self, patches: Patches, earlier: PriorRun) -> None:
         super().__init__(patches)
         self._candidates = len(patches)
         survey, ratio = earlier.survey, earlier.ratio(patches.survey)

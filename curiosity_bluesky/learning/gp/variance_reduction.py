@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from curiosity_bluesky.learning.gp.kernel import blocks, spans, thinned
-from curiosity_bluesky.learning.gp.posterior import Conditioned, Posterior
+from curiosity_bluesky.learning.gp.kernel import blocks, column_blocks, evenly_spread
+from curiosity_bluesky.learning.gp.posterior import GPPosterior, Posterior
 
 
-class Coverage:
+class VarianceReduction:
     r"""Posterior variance over a pool of candidates, and how it would fall.
 
     A spectrum at candidate j takes from the variance at a reference i
@@ -43,15 +43,15 @@ class Coverage:
         # A row for each observation; whatever grows has room for some more. The two over the
         # pool are most of the memory that learning takes: they are filled where they stay.
         n = len(posterior.indices)
-        self._cross, self._whitened = GrowingRows(len(pool)), GrowingRows(len(pool))
+        self._cross, self._whitened = GrowingMatrix(len(pool)), GrowingMatrix(len(pool))
         cross, whitened = self._cross.more(n), self._whitened.more(n)
         kernel.covariance(inputs, posterior.indices, pool, out=cross)
-        for some in spans(len(pool), n):
+        for some in column_blocks(len(pool), n):
             whitened[:, some] = solve_triangular(posterior.factor, cross[:, some], lower=True)
         at_references = kernel.covariance(inputs, posterior.indices, references)
-        self._reference_cross = GrowingRows.of(at_references)
+        self._reference_cross = GrowingMatrix.of(at_references)
         known = solve_triangular(posterior.factor, at_references, lower=True)
-        self._known = GrowingRows.of(known)
+        self._known = GrowingMatrix.of(known)
         self._prior = kernel.variance(inputs, pool)
         self._reference_prior = kernel.variance(inputs, references)
         squares = np.einsum("nj,nj->j", whitened, whitened)
@@ -60,7 +60,7 @@ class Coverage:
         self._between = kernel.covariance(inputs, references, pool)
         self._between -= known.T @ whitened
 
-    def grow(self, posterior: Conditioned) -> None:
+    def grow(self, posterior: GPPosterior) -> None:
         """Follow a posterior that was extended by one observation, in O(n candidates)."""
         assert isinstance(posterior, Posterior)
         kernel, inputs, new = posterior.kernel, posterior.inputs, posterior.indices[-1:]
@@ -75,10 +75,10 @@ class Coverage:
         self._known.append(known)
         self.variance = np.maximum(self.variance - whitened**2, 0.0)
         self.reference_variance = np.maximum(self.reference_variance - known**2, 0.0)
-        take(self._between, known, whitened)
+        subtract_outer(self._between, known, whitened)
         self.posterior = posterior
 
-    def supposing(self, index: int) -> Coverage:
+    def fantasize(self, index: int) -> VarianceReduction:
         """Return what it would be with a candidate measured, whatever is found there.
 
         The covariances stay where they are: until this one grows or supposes another.
@@ -87,7 +87,7 @@ class Coverage:
         other._cross, other._whitened = self._cross.fork(), self._whitened.fork()
         other._known, other._between = self._known.fork(), self._between.copy()
         other._reference_cross = self._reference_cross.fork()
-        other.grow(self.posterior.extended(index))
+        other.grow(self.posterior.condition_on(index))
         return other
 
     def drop(self, weights: NDArray) -> NDArray:
@@ -112,14 +112,14 @@ class Coverage:
         Parameters
         ----------
         weights
-            ``(n,)``, of those observations that stand for all, see `thinned`.
+            ``(n,)``, of those observations that stand for all, see `evenly_spread`.
 
         Returns
         -------
         tuple of NDArray
             ``(candidates,)`` of the pool, and ``(references,)``.
         """
-        some = thinned(len(self.posterior.indices))
+        some = evenly_spread(len(self.posterior.indices))
         kernel, inputs = self.posterior.kernel, self.posterior.inputs
         own = np.sqrt(kernel.variance(inputs, self.posterior.indices[some]))[:, None]
         found = []
@@ -128,7 +128,7 @@ class Coverage:
             (self._reference_cross, self._reference_prior),
         ):
             sums, deviation = np.empty(len(prior)), np.sqrt(prior)
-            for k in spans(len(prior), len(some)):
+            for k in column_blocks(len(prior), len(some)):
                 part = grown.rows[some, k]  # a copy
                 part /= own
                 part /= deviation[k]
@@ -137,13 +137,13 @@ class Coverage:
         return found[0], found[1]
 
 
-def take(between: NDArray, at_references: NDArray, in_pool: NDArray) -> None:
+def subtract_outer(between: NDArray, at_references: NDArray, in_pool: NDArray) -> None:
     """Take an outer product off a covariance between references and pool, in place."""
     for some in blocks(np.arange(len(between)), between.shape[1]):
         between[some[0] : some[-1] + 1] -= at_references[some, None] * in_pool
 
 
-class GrowingRows:
+class GrowingMatrix:
     """A matrix that grows by rows without being copied each time.
 
     Parameters
@@ -160,9 +160,9 @@ class GrowingRows:
         self._mine: object = None
 
     @staticmethod
-    def of(rows: NDArray) -> GrowingRows:
+    def of(rows: NDArray) -> GrowingMatrix:
         """Return one that begins with some rows."""
-        grown = GrowingRows(rows.shape[1])
+        grown = GrowingMatrix(rows.shape[1])
         grown.append(rows)
         return grown
 
@@ -190,7 +190,7 @@ class GrowingRows:
         rows = np.atleast_2d(rows)
         self.more(len(rows))[:] = rows
 
-    def fork(self) -> GrowingRows:
+    def fork(self) -> GrowingMatrix:
         """Return another one with the same rows, which grows into the same memory.
 
         What it grows by is lost when this one grows, or another fork of it.

@@ -7,8 +7,13 @@ from collections.abc import Callable
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.acquisition import harmonic_distance
-from curiosity_bluesky.learning.protocols import Acquisition, ErrorModel, LatentPredictor, Terms
-from curiosity_bluesky.learning.records import Observed, Scores
+from curiosity_bluesky.learning.protocols import (
+    Acquisition,
+    AcquisitionTerms,
+    ErrorModel,
+    LatentPredictor,
+)
+from curiosity_bluesky.learning.records import Scores, TrainingData
 
 
 class LearnedError:
@@ -43,21 +48,21 @@ class LearnedError:
         self._budget = budget
         self._spread = spread
 
-    def start(self, observed: Observed) -> float:
+    def start(self, observed: TrainingData) -> float:
         """Teach a new error model the errors of the observations; return its loss."""
         return self._error_model.start(observed.indices, self._predictor.errors(observed))
 
-    def update(self, observed: Observed) -> float:
+    def update(self, observed: TrainingData) -> float:
         """Teach the error model the errors as they are now; return its loss."""
         return self._error_model.update(observed.indices, self._predictor.errors(observed))
 
-    def scores(self, observed: Observed) -> Scores:
+    def scores(self, observed: TrainingData) -> Scores:
         """Score every candidate."""
         error, uncertainty = self._error_model.predict()
         if self._spread is not None:
             uncertainty = self._spread(len(observed))
         latent = self._predictor.latent()
         novelty = harmonic_distance(latent, latent[observed.indices])
-        terms = Terms(error, novelty, uncertainty, len(observed), self._budget)
+        terms = AcquisitionTerms(error, novelty, uncertainty, len(observed), self._budget)
         values, weight = self._acquisition(terms)
         return Scores(values, error, novelty, uncertainty, weight)

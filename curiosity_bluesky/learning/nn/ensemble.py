@@ -14,9 +14,9 @@ from torch.optim.swa_utils import update_bn
 
 from curiosity_bluesky.learning.nn import architectures, layers
 from curiosity_bluesky.learning.nn.architectures import Encoder
-from curiosity_bluesky.learning.nn.im2spec import Scale, squared_error
+from curiosity_bluesky.learning.nn.im2spec import SpectrumScaler, squared_error
 from curiosity_bluesky.learning.protocols import EpochHook
-from curiosity_bluesky.learning.records import Observed, Training
+from curiosity_bluesky.learning.records import Training, TrainingData
 
 AVERAGED = 50
 """Last epochs of a training over which weights and validation loss are averaged."""
@@ -90,7 +90,7 @@ class EnsemblePredictor:
         self._best = 0
         self._latent: Tensor | None = None
 
-    def start(self, observed: Observed) -> Training:
+    def start(self, observed: TrainingData) -> Training:
         """Forget everything and train all networks on these observations."""
         _, channels, size, _ = self._images.shape
         points = observed.spectra.shape[1]
@@ -104,11 +104,11 @@ class EnsemblePredictor:
             for k, encoder in enumerate(self._encoders)
         ]
         self._first = len(observed)
-        self._scale = Scale.of(observed.spectra, self._limits)
+        self._scale = SpectrumScaler.of(observed.spectra, self._limits)
         self._validation = np.full(len(self._networks), np.inf)
         return self._train(observed, range(len(self._networks)))
 
-    def update(self, observed: Observed) -> Training:
+    def update(self, observed: TrainingData) -> Training:
         """Train the best network further, now and then all; nothing within a batch."""
         n = len(observed)
         if (n - self._first) % self._batch:
@@ -116,7 +116,7 @@ class EnsemblePredictor:
         everyone = np.random.default_rng([self._seed, n, 2]).random() < self._retrain_share
         return self._train(observed, range(len(self._networks)) if everyone else [self._best])
 
-    def _train(self, observed: Observed, which: Sequence[int]) -> Training:
+    def _train(self, observed: TrainingData, which: Sequence[int]) -> Training:
         started = time.perf_counter()
         rng = np.random.default_rng([self._seed, len(observed), 1])
         # Always the same ones validate, so that no training has ever seen them.
@@ -183,7 +183,9 @@ class EnsemblePredictor:
         network.eval()
         return losses[-1], float(np.mean(validation[-AVERAGED:])), len(losses)
 
-    def _training(self, observed: Observed, epochs: int, loss: float, seconds: float) -> Training:
+    def _training(
+        self, observed: TrainingData, epochs: int, loss: float, seconds: float
+    ) -> Training:
         encoder = self._encoders[self._best]
         return Training(
             model=encoder.name,
@@ -203,7 +205,7 @@ class EnsemblePredictor:
             self._latent = layers.in_batches(self._networks[self._best].encode, self._images)
         return self._latent
 
-    def errors(self, observed: Observed) -> NDArray:
+    def errors(self, observed: TrainingData) -> NDArray:
         """Mean absolute error of each observation under the best network, ``(n,)``."""
         difference = self.predict(observed.indices) - observed.spectra
         return np.nanmean(np.abs(difference), axis=1)

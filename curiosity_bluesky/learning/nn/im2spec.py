@@ -14,11 +14,11 @@ from torch import Tensor
 from curiosity_bluesky.learning.nn import architectures, layers
 from curiosity_bluesky.learning.nn.architectures import Encoder
 from curiosity_bluesky.learning.protocols import EpochHook
-from curiosity_bluesky.learning.records import Observed, Training
+from curiosity_bluesky.learning.records import Training, TrainingData
 
 
 @dataclass(frozen=True)
-class Scale:
+class SpectrumScaler:
     """How spectra are scaled to -1 ... 1 for a network, and back.
 
     Parameters
@@ -104,7 +104,7 @@ class Im2SpecPredictor:
         self._on_epoch = on_epoch
         self._latent: Tensor | None = None
 
-    def start(self, observed: Observed) -> Training:
+    def start(self, observed: TrainingData) -> Training:
         """Forget everything and learn from these observations."""
         _, channels, size, _ = self._images.shape
         points = observed.spectra.shape[1]
@@ -114,14 +114,14 @@ class Im2SpecPredictor:
         )
         self._network = network
         self._optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
-        self._scale = Scale.of(observed.spectra, self._limits)
+        self._scale = SpectrumScaler.of(observed.spectra, self._limits)
         return self._train(observed, self._start_epochs)
 
-    def update(self, observed: Observed) -> Training:
+    def update(self, observed: TrainingData) -> Training:
         """Learn on from all observations."""
         return self._train(observed, self._update_epochs)
 
-    def _train(self, observed: Observed, epochs: int) -> Training:
+    def _train(self, observed: TrainingData, epochs: int) -> Training:
         started = time.perf_counter()
         self._latent = None
         x = self._images[torch.as_tensor(observed.indices)]
@@ -154,7 +154,7 @@ class Im2SpecPredictor:
         """Every candidate in the latent space, ``(candidates, latent)``."""
         return self._encode_all().double().cpu().numpy()
 
-    def errors(self, observed: Observed) -> NDArray:
+    def errors(self, observed: TrainingData) -> NDArray:
         """Mean squared error of each observation under the present model, ``(n,)``."""
         return mean_square(self.predict(observed.indices) - observed.spectra)
 
@@ -167,7 +167,7 @@ class Im2SpecPredictor:
         # The draws belong to this state of the model: looking at a map may not change later ones.
         draws = torch.Generator().manual_seed((self._seed * 1_000_003 + n_observed) % 2**63)
         total = squares = torch.zeros(())
-        for spectra in layers.thinned(self._network, self._images, passes, draws):
+        for spectra in layers.with_dropout(self._network, self._images, passes, draws):
             total = total + spectra.double()  # in double: the spread is small beside the values
             squares = squares + spectra.double() ** 2
         variance = (squares / passes - (total / passes) ** 2).clamp(min=0)

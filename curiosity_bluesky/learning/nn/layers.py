@@ -71,7 +71,7 @@ class Dropout(nn.Module):
         return kept / (1 - self.probability)
 
 
-def thinned(
+def with_dropout(
     network: nn.Module, images: Tensor, passes: int, generator: torch.Generator
 ) -> Iterator[Tensor]:
     """Run an evaluated network with dropout at work, `passes` times over all images.

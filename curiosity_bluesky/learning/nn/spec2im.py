@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.nn import architectures, layers
-from curiosity_bluesky.learning.nn.im2spec import Im2SpecPredictor, Scale
+from curiosity_bluesky.learning.nn.im2spec import Im2SpecPredictor, SpectrumScaler
 from curiosity_bluesky.learning.protocols import EpochHook, Features
-from curiosity_bluesky.learning.records import Observed, Training
+from curiosity_bluesky.learning.records import Training, TrainingData
 
 
 class Spec2ImPredictor:
@@ -65,7 +65,7 @@ class Spec2ImPredictor:
         self._limits = limits
         self._on_epoch = on_epoch
 
-    def start(self, observed: Observed) -> Training:
+    def start(self, observed: TrainingData) -> Training:
         """Forget everything and learn from these observations."""
         self._forward.start(observed)
         _, channels, size, _ = self._images.shape
@@ -74,15 +74,15 @@ class Spec2ImPredictor:
             lambda: architectures.Spec2Im(channels, size, points, self._latent), self._seed
         )
         self._optimiser = torch.optim.AdamW(self._network.parameters(), lr=1e-3)
-        self._scale = Scale.of(observed.spectra, self._limits)
+        self._scale = SpectrumScaler.of(observed.spectra, self._limits)
         return self._train(observed, self._start_epochs)
 
-    def update(self, observed: Observed) -> Training:
+    def update(self, observed: TrainingData) -> Training:
         """Learn on from all observations."""
         self._forward.update(observed)
         return self._train(observed, self._update_epochs)
 
-    def _train(self, observed: Observed, epochs: int) -> Training:
+    def _train(self, observed: TrainingData, epochs: int) -> Training:
         started = time.perf_counter()
         x, _ = self._scale(observed.spectra)
         y = self._images[torch.as_tensor(observed.indices)]
@@ -104,7 +104,7 @@ class Spec2ImPredictor:
             n_observed=len(observed),
         )
 
-    def errors(self, observed: Observed) -> NDArray:
+    def errors(self, observed: TrainingData) -> NDArray:
         """Mean squared error of each reconstructed patch, ``(n,)``."""
         x, _ = self._scale(observed.spectra)
         with torch.inference_mode():

@@ -9,9 +9,9 @@ from typing import Literal
 
 from numpy.typing import NDArray
 
-from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel
+from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
-from curiosity_bluesky.learning.gp.transfer import expected
+from curiosity_bluesky.learning.gp.transfer import predict_from_prior
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice, EpochHook, Learner, Predictor
@@ -50,11 +50,11 @@ class GaussianProcessStrategy(Strategy):
         self._expect("1 or more", *names, within=lambda value: value >= 1)
 
     @property
-    def takes_earlier(self) -> bool:
+    def supports_warm_start(self) -> bool:
         """Whether its predictor can start from an earlier run."""
         return True
 
-    def random_twin(self) -> Strategy | None:
+    def random_baseline(self) -> Strategy | None:
         """Random pixels with the same Gaussian process."""
         names = [field.name for field in dataclasses.fields(GaussianProcessStrategy)]
         shared = {name: getattr(self, name) for name in names}
@@ -68,18 +68,18 @@ class GaussianProcessStrategy(Strategy):
     ) -> GaussianProcessPredictor:
         """Return the Gaussian process for a survey, or a predictor that is built on one."""
         return kind(
-            Inputs(patches), self.outputs, self.refit_every, robust=self.robust,
+            KernelInputs(patches), self.outputs, self.refit_every, robust=self.robust,
             window=self.window, level=self.level, on_epoch=on_epoch,
             expected=self._expected(patches, on_epoch),
         )  # fmt: skip
 
     def _expected(self, patches: Patches, on_epoch: EpochHook) -> Callable[[], NDArray] | None:
         """Return what finds out what an earlier run makes one expect, if there is one."""
-        earlier = patches.earlier if self.takes_earlier else None
+        earlier = patches.earlier if self.supports_warm_start else None
         if earlier is None:
             return None
         start = Kernel.start(len(patches.survey.channels), window=self.window, level=self.level)
-        return lambda: expected(earlier, patches, self.outputs, start, on_epoch)
+        return lambda: predict_from_prior(earlier, patches, self.outputs, start, on_epoch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +99,11 @@ class Baseline(GaussianProcessStrategy, Im2SpecStrategy):
     predictor: Literal["gp", "im2spec"] = "gp"
 
     @property
-    def takes_earlier(self) -> bool:
+    def supports_warm_start(self) -> bool:
         """Whether its predictor can start from an earlier run."""
         return self.predictor == "gp"
 
-    def random_twin(self) -> Strategy | None:
+    def random_baseline(self) -> Strategy | None:
         """Random pixels with the same predictor."""
         return self.as_kind(type(Strategy.named("random")))
 

@@ -14,7 +14,7 @@ from curiosity_bluesky.learning.records import Reason
 
 
 @dataclass(frozen=True, eq=False)
-class Planned:
+class PlannedPoints:
     """The next candidates of a plan; random ones when it is at its end.
 
     Parameters
@@ -41,7 +41,7 @@ def extent(patches: Patches) -> tuple[int, int]:
     return int(np.ptp(row)) + 1, int(np.ptp(col)) + 1
 
 
-def planned(patches: Patches, places: NDArray) -> Planned:
+def plan_points(patches: Patches, places: NDArray) -> PlannedPoints:
     """Visit places in their order, each by the nearest allowed candidate that is still free.
 
     Parameters
@@ -68,4 +68,4 @@ def planned(patches: Patches, places: NDArray) -> Planned:
             k *= 8
         taken.add(free[0])
         order.append(int(allowed[free[0]]))
-    return Planned(np.array(order, dtype=np.intp))
+    return PlannedPoints(np.array(order, dtype=np.intp))

@@ -8,14 +8,14 @@ from typing import ClassVar, Literal
 import numpy as np
 from scipy.stats import qmc
 
-from curiosity_bluesky.learning.gp.expected_error_reduction import ExpectedDrop, Weights
+from curiosity_bluesky.learning.gp.expected_error_reduction import ExpectedErrorReduction, Weights
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.seeding import RandomSeeding, RepresentativeSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
-from curiosity_bluesky.learning.strategies._design import planned
+from curiosity_bluesky.learning.strategies._design import plan_points
 from curiosity_bluesky.learning.strategy import register
 
 
@@ -25,7 +25,7 @@ class Curious(GaussianProcessStrategy):
     """The default: a Gaussian process, its out-of-sample errors, and what they teach.
 
     Each decision takes the pixel whose spectrum is expected to lower the error of the whole
-    map most (`ExpectedDrop`). docs/curious.md has the mathematics and its sources.
+    map most (`ExpectedErrorReduction`). docs/curious.md has the mathematics and its sources.
 
     Parameters
     ----------
@@ -65,13 +65,13 @@ class Curious(GaussianProcessStrategy):
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
-        return self._learner(patches, self.gp(patches, on_epoch), ExpectedDrop, seed)
+        return self._learner(patches, self.gp(patches, on_epoch), ExpectedErrorReduction, seed)
 
     def _learner(
         self,
         patches: Patches,
         predictor: GaussianProcessPredictor,
-        curiosity: type[ExpectedDrop],
+        curiosity: type[ExpectedErrorReduction],
         seed: int,
     ) -> Learner:
         pool = np.arange(len(patches))
@@ -83,7 +83,7 @@ class Curious(GaussianProcessStrategy):
             predictor,
             patches,
             pool,
-            planned(patches, even).order,
+            plan_points(patches, even).order,
             self.weights,
             self.target_error,
             self.least_gain,

@@ -18,7 +18,7 @@ from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.nn import layers as networks
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
-from curiosity_bluesky.learning.records import Observed, Scores
+from curiosity_bluesky.learning.records import Scores, TrainingData
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
 from curiosity_bluesky.learning.strategy import register
@@ -122,7 +122,7 @@ class ScalarKernel:
         self._seed = seed
         self._on_epoch = on_epoch
 
-    def start(self, observed: Observed) -> float:
+    def start(self, observed: TrainingData) -> float:
         """Train new features and a new kernel; return the loss."""
         width = self._images.shape[1]
         self._features = networks.build(lambda: _extractor(width), self._seed)
@@ -138,11 +138,11 @@ class ScalarKernel:
         self._optimiser = torch.optim.Adam(parameters, lr=1e-2)
         return self._train(observed, self._strategy.start_epochs)
 
-    def update(self, observed: Observed) -> float:
+    def update(self, observed: TrainingData) -> float:
         """Train on; return the loss."""
         return self._train(observed, self._strategy.update_epochs)
 
-    def _train(self, observed: Observed, cycles: int) -> float:
+    def _train(self, observed: TrainingData, cycles: int) -> float:
         values = scalar(observed.spectra, self._strategy.scalariser)
         width = values.std()
         self._best = float((values.max() - values.mean()) / width) if width > 0 else 0.0
@@ -191,7 +191,7 @@ class ScalarKernel:
         z = self._bounds(self._features(x))
         return self._gpytorch.distributions.MultivariateNormal(self._mean(z), self._kernel(z))
 
-    def scores(self, observed: Observed) -> Scores:
+    def scores(self, observed: TrainingData) -> Scores:
         """Score every candidate by the rule."""
         for part in (self._model, self._likelihood, self._bounds):
             part.eval()

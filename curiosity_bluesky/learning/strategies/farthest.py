@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from curiosity_bluesky.learning.gp.kernel import Inputs, Kernel
+from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice
 from curiosity_bluesky.learning.records import Reason
@@ -34,7 +34,7 @@ class Farthest(Baseline):
     space: Literal["position", "patch"] = "position"
 
     def _choice(self, patches: Patches, budget: int, seed: int) -> Choice:
-        inputs = Inputs(patches)
+        inputs = KernelInputs(patches)
         points = inputs.position
         if self.space == "patch":
             kernel = Kernel.start(inputs.channels, window=False)

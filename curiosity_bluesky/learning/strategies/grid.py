@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice
 from curiosity_bluesky.learning.strategies._baseline import Baseline
-from curiosity_bluesky.learning.strategies._design import extent, planned
+from curiosity_bluesky.learning.strategies._design import extent, plan_points
 from curiosity_bluesky.learning.strategy import register
 
 
@@ -32,7 +32,7 @@ class Grid(Baseline):
     def _choice(self, patches: Patches, budget: int, seed: int) -> Choice:
         size = extent(patches)
         nodes = _nodes(size, budget, seed)
-        return planned(patches, nodes[_coarse_to_fine(nodes * size)])
+        return plan_points(patches, nodes[_coarse_to_fine(nodes * size)])
 
 
 def _nodes(size: tuple[int, int], budget: int, seed: int) -> NDArray:

@@ -13,7 +13,7 @@ from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
-from curiosity_bluesky.learning.records import Observed, Reason, Scores
+from curiosity_bluesky.learning.records import Reason, Scores, TrainingData
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
 from curiosity_bluesky.learning.strategy import register
@@ -61,13 +61,13 @@ class LargestCluster:
         self._predictor = predictor
         self._pending: NDArray[np.intp] = np.array([], dtype=np.intp)
 
-    def start(self, observed: Observed) -> float:
+    def start(self, observed: TrainingData) -> float:
         """Nothing is trained."""
         return np.nan
 
     update = start
 
-    def scores(self, observed: Observed) -> Scores:
+    def scores(self, observed: TrainingData) -> Scores:
         """Score every candidate by the squared distance from its centre."""
         self._distances = self._squared_distances(observed.indices)
         return Scores(acquisition=self._distances.min(axis=1))

@@ -16,7 +16,7 @@ from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.nn.im2spec import mean_square
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
-from curiosity_bluesky.learning.records import Observed, Scores
+from curiosity_bluesky.learning.records import Scores, TrainingData
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
 from curiosity_bluesky.learning.strategy import register
@@ -74,13 +74,13 @@ class TrueError:
     truth: NDArray
     smoothing: float
 
-    def start(self, observed: Observed) -> float:
+    def start(self, observed: TrainingData) -> float:
         """Nothing is trained."""
         return np.nan
 
     update = start
 
-    def scores(self, observed: Observed) -> Scores:
+    def scores(self, observed: TrainingData) -> Scores:
         """Score every candidate."""
         difference = self.predictor.predict() - self.patches.flatten(self.truth)
         # A pixel without a spectrum has no error, and nothing to be learned from.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curiosity_bluesky.learning.acquisition import AnyPixel
+from curiosity_bluesky.learning.acquisition import RandomPixel
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice
 from curiosity_bluesky.learning.strategies._baseline import Baseline
@@ -24,4 +24,4 @@ class Random(Baseline):
     name: ClassVar[str] = "random"
 
     def _choice(self, patches: Patches, budget: int, seed: int) -> Choice:
-        return AnyPixel()
+        return RandomPixel()

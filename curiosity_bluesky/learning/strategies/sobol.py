@@ -11,7 +11,7 @@ from scipy.stats import qmc
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice
 from curiosity_bluesky.learning.strategies._baseline import Baseline
-from curiosity_bluesky.learning.strategies._design import planned
+from curiosity_bluesky.learning.strategies._design import plan_points
 from curiosity_bluesky.learning.strategy import register
 
 
@@ -29,4 +29,4 @@ class Sobol(Baseline):
     def _choice(self, patches: Patches, budget: int, seed: int) -> Choice:
         sequence = qmc.Sobol(2, scramble=True, rng=seed)
         points = sequence.random_base2(max(1, math.ceil(math.log2(budget))))
-        return planned(patches, points)
+        return plan_points(patches, points)

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning.gp.calibration import Excess, Neighbours
-from curiosity_bluesky.learning.gp.expected_error_reduction import ExpectedDrop
+from curiosity_bluesky.learning.gp.calibration import ErrorInflation, NeighbourErrors
+from curiosity_bluesky.learning.gp.expected_error_reduction import ExpectedErrorReduction
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
-from curiosity_bluesky.learning.loop_fit import PARAMETERS, fit_loop, loops, rising
+from curiosity_bluesky.learning.loop_fit import PARAMETERS, fit_loop, loops, rising_branch
 from curiosity_bluesky.learning.nn.im2spec import mean_square
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
-from curiosity_bluesky.learning.records import Observed, Training
+from curiosity_bluesky.learning.records import Training, TrainingData
 from curiosity_bluesky.learning.strategies.curious import Curious
 from curiosity_bluesky.learning.strategy import Strategy, register
 
@@ -42,11 +42,11 @@ class Theory(Curious):
         return self._learner(patches, predictor, ExpectedMisfit, seed)
 
     @property
-    def takes_earlier(self) -> bool:
+    def supports_warm_start(self) -> bool:
         """Not: what it interpolates are parameters of loops."""
         return False
 
-    def random_twin(self) -> Strategy | None:
+    def random_baseline(self) -> Strategy | None:
         """There is none: random pixels come without a theory."""
         return None
 
@@ -57,12 +57,12 @@ class FittedLoops(GaussianProcessPredictor):
     The parameters, each divided by its spread, are the "spectra" of the Gaussian process.
     """
 
-    def start(self, observed: Observed) -> Training:
+    def start(self, observed: TrainingData) -> Training:
         """Forget everything and learn from these observations."""
         self._fitted = np.zeros((0, len(PARAMETERS)))
         return super().start(observed)
 
-    def update(self, observed: Observed) -> Training:
+    def update(self, observed: TrainingData) -> Training:
         """Fit what is new, and take in all parameters."""
         if observed.axis is None:
             raise InputError(
@@ -71,7 +71,7 @@ class FittedLoops(GaussianProcessPredictor):
                 "detector with one channel and its axis in the configuration"
             )
         self._bias = observed.axis
-        if len(np.unique(rising(self._bias))) < 2:
+        if len(np.unique(rising_branch(self._bias))) < 2:
             raise InputError(
                 f"the strategy 'theory' fits a hysteresis loop, and the axis only goes from "
                 f"{self._bias[0]:g} to {self._bias[-1]:g}; expected a bias that goes up and down"
@@ -80,7 +80,7 @@ class FittedLoops(GaussianProcessPredictor):
         self._fitted = np.array([*self._fitted, *new])
         spread = self._fitted.std(axis=0)
         self._spread = np.where(spread > 0, spread, 1.0)
-        parameters = Observed(observed.indices, self._fitted / self._spread)
+        parameters = TrainingData(observed.indices, self._fitted / self._spread)
         training = super().update(parameters)
         self.misfit = mean_square(loops(self._bias, self._fitted) - observed.spectra)
         return training
@@ -93,7 +93,7 @@ class FittedLoops(GaussianProcessPredictor):
         return loops(self._bias, np.clip(parameters, low, high))
 
 
-class ExpectedMisfit(ExpectedDrop):
+class ExpectedMisfit(ExpectedErrorReduction):
     """The drop of the parameters' variance, weighed by the misfit that is expected.
 
     The error map is the misfit in the units of the spectra squared, the uncertainty that of
@@ -104,9 +104,9 @@ class ExpectedMisfit(ExpectedDrop):
         predictor = self._predictor
         assert isinstance(predictor, FittedLoops)
         scale = predictor.scale * predictor.points
-        self.neighbours = Neighbours.of(predictor.posterior, predictor.scores, scale)
+        self.neighbours = NeighbourErrors.of(predictor.posterior, predictor.scores, scale)
         ones = np.ones(len(predictor.misfit))
-        self.excess = Excess.of(predictor.posterior, predictor.misfit, share, ones)
+        self.excess = ErrorInflation.of(predictor.posterior, predictor.misfit, share, ones)
         return self.excess.loss
 
     def _weights(self, correlated: NDArray) -> NDArray:

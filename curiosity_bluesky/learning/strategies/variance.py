@@ -12,7 +12,7 @@ from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
-from curiosity_bluesky.learning.records import Observed, Scores
+from curiosity_bluesky.learning.records import Scores, TrainingData
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
 from curiosity_bluesky.learning.strategy import register
@@ -51,13 +51,13 @@ class PosteriorVariance:
 
     predictor: GaussianProcessPredictor
 
-    def start(self, observed: Observed) -> float:
+    def start(self, observed: TrainingData) -> float:
         """Nothing is trained."""
         return np.nan
 
     update = start
 
-    def scores(self, observed: Observed) -> Scores:
+    def scores(self, observed: TrainingData) -> Scores:
         """Score every candidate."""
         variance = self.predictor.posterior.variance
         return Scores(acquisition=variance, uncertainty=np.sqrt(variance))

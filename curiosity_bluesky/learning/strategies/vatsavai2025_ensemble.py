@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curiosity_bluesky.learning.acquisition import AnyPixel, Best, BetaCuriosity
+from curiosity_bluesky.learning.acquisition import Best, BetaCuriosity, RandomPixel
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.nn.architectures import TABLE_1
 from curiosity_bluesky.learning.nn.curiosity import LearnedError
@@ -68,7 +68,7 @@ class Vatsavai2025Ensemble(LimitsStrategy):
         self._expect("0 to 1", "beta", "retrain_share", within=lambda value: 0 <= value <= 1)
         self._expect("more than 0", "rate", within=lambda value: value > 0)
 
-    def random_twin(self) -> Strategy:
+    def random_baseline(self) -> Strategy:
         """Random pixels with the same ensemble."""
         # What only the error model and the acquisition read does not make another twin.
         plain = type(self)()
@@ -100,7 +100,7 @@ class Vatsavai2025Ensemble(LimitsStrategy):
             seeding=RandomSeeding(),
             predictor=predictor,
             curiosity=None if self.random else curiosity,
-            choice=AnyPixel() if self.random else Best(),
+            choice=RandomPixel() if self.random else Best(),
             n_seeds=self.n_seeds,
             seed=seed,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from curiosity_bluesky.learning.acquisition import ErrorAndNovelty, OneOfTheBest
+from curiosity_bluesky.learning.acquisition import ErrorAndNovelty, TopKRandom
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.nn.autoencoder import AutoencoderFeatures
 from curiosity_bluesky.learning.nn.curiosity import LearnedError
@@ -65,7 +65,7 @@ class Vatsavai2025Latent(Im2SpecStrategy):
         )
         self._expect("0 to 1", "random_share", within=lambda value: 0 <= value <= 1)
 
-    def random_twin(self) -> Strategy:
+    def random_baseline(self) -> Strategy:
         """Random pixels with the same Im2spec."""
         return self.as_kind(Random, predictor="im2spec")
 
@@ -85,7 +85,7 @@ class Vatsavai2025Latent(Im2SpecStrategy):
             seeding=KMeansSeeding(features) if self.seeding == "kmeans" else RandomSeeding(),
             predictor=predictor,
             curiosity=curiosity,
-            choice=OneOfTheBest(self.best, self.random_share),
+            choice=TopKRandom(self.best, self.random_share),
             n_seeds=self.n_seeds,
             seed=seed,
         )

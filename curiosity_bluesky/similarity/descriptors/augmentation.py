@@ -17,9 +17,9 @@ from scipy.spatial import KDTree
 from curiosity_bluesky.similarity.symmetry.wallpaper import (
     GROUPS,
     Pattern,
+    apply_shape,
     random_pattern,
     random_texture,
-    shaped,
 )
 
 KINDS = ("domains", "wallpaper", "rough", "grains", "particles", "mixed")
@@ -30,7 +30,7 @@ _GAMMA = 0.35
 
 
 @dataclass(frozen=True)
-class Viewing:
+class ViewSettings:
     """How views of a structure differ.
 
     Parameters
@@ -66,7 +66,7 @@ class Structure:
     kind: str
     at: Callable[[int, NDArray], NDArray]
 
-    def view(self, place: int, rng: np.random.Generator, how: Viewing) -> NDArray[np.float64]:
+    def view(self, place: int, rng: np.random.Generator, how: ViewSettings) -> NDArray[np.float64]:
         """Return an image of a place, rotated, mirrored, and in a contrast of its own, by chance.
 
         Parameters
@@ -86,11 +86,11 @@ class Structure:
         rotated = np.stack(
             [mirror * (np.cos(turn) * x - np.sin(turn) * y), np.sin(turn) * x + np.cos(turn) * y]
         )
-        values = contrasted(self.at(place, rotated), rng)
+        values = change_contrast(self.at(place, rotated), rng)
         return values + values.std() * rng.uniform(*how.noise) * rng.normal(size=values.shape)
 
 
-def contrasted(values: NDArray, rng: np.random.Generator) -> NDArray[np.float64]:
+def change_contrast(values: NDArray, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return an image with another gain, offset, gamma (0.7 to 1.4) and sign.
 
     Parameters
@@ -109,7 +109,7 @@ def contrasted(values: NDArray, rng: np.random.Generator) -> NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Retaking:
+class Reacquisition:
     """How an image is taken again.
 
     Parameters
@@ -128,8 +128,8 @@ class Retaking:
     noise: tuple[float, float] = (0.1, 0.2)
 
 
-def retaken(
-    values: NDArray, rng: np.random.Generator, how: Retaking, period: float | None = None
+def reacquire(
+    values: NDArray, rng: np.random.Generator, how: Reacquisition, period: float | None = None
 ) -> NDArray[np.float64]:
     """Return part of an image, rotated and mirrored by chance, at another scale, with noise.
 
@@ -191,7 +191,7 @@ def random_structure(kind: str, rng: np.random.Generator, side: int = 128) -> St
 
         def lattice(place: int, points: NDArray) -> NDArray:
             values = _on_grid(pattern, points, starts[place])
-            return shaped(values, np.random.default_rng(seed))
+            return apply_shape(values, np.random.default_rng(seed))
 
         return Structure(kind, lattice)
     # Four places side by side in a square, each with room to turn, and to be seen smaller.
@@ -202,7 +202,7 @@ def random_structure(kind: str, rng: np.random.Generator, side: int = 128) -> St
     def sampled(place: int, points: NDArray) -> NDArray:
         x, y = points + middles[place][:, None, None]
         values = map_coordinates(field, [y, x], order=3, mode="reflect")
-        return shaped(values, np.random.default_rng(seed))
+        return apply_shape(values, np.random.default_rng(seed))
 
     return Structure(kind, sampled)
 

@@ -21,7 +21,7 @@ from curiosity_bluesky.similarity.descriptors.scattering import (
     scattering_block,
 )
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.preprocess import prepared
+from curiosity_bluesky.similarity.preprocess import preprocess
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "texture.npz"
 """Made by ``benchmarks/texture_weights.py``."""
@@ -41,7 +41,7 @@ _SCALE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Blocks:
+class FeatureBlocks:
     """What is known of an image before it is weighed.
 
     Parameters
@@ -61,7 +61,7 @@ class Blocks:
         return np.concatenate(list(self.parts.values()))
 
 
-def blocks(image: Image) -> Blocks:
+def blocks(image: Image) -> FeatureBlocks:
     """Return the blocks of an image, each without its place, rotation, mirror and scale.
 
     Parameters
@@ -69,7 +69,7 @@ def blocks(image: Image) -> Blocks:
     image
         As `Image.checked` returns it.
     """
-    field = prepared(image)
+    field = preprocess(image)
     found = spectrum(field.values)
     length = found.log_length
     parts = {
@@ -79,7 +79,7 @@ def blocks(image: Image) -> Blocks:
         "histogram": histogram_block(field.values),
     }
     um = field.um_per_pixel
-    return Blocks(parts, None if um is None else length + float(np.log2(um)))
+    return FeatureBlocks(parts, None if um is None else length + float(np.log2(um)))
 
 
 class Texture:

@@ -38,7 +38,7 @@ RISING, FALLING = 100, 250
 
 
 @dataclass(frozen=True)
-class Stock:
+class SyntheticSet:
     """Structures to draw: motifs first, then textures.
 
     Parameters
@@ -61,7 +61,7 @@ class Stock:
     textures: Tensor
 
 
-def stock(motifs: int, textures: int, seed: int) -> Stock:
+def synthetic_set(motifs: int, textures: int, seed: int) -> SyntheticSet:
     """Return so many motifs of each group, and so many textures.
 
     Parameters
@@ -98,7 +98,7 @@ def stock(motifs: int, textures: int, seed: int) -> Stock:
         names.append(len(GROUPS))
         shapes.append((shape.gain, shape.threshold, shape.sign))
         ring.append((12 / length, *one[0, 1:].tolist()))
-    return Stock(
+    return SyntheticSet(
         torch.tensor(names),
         torch.tensor(shapes),
         torch.from_numpy(np.array(amplitudes)).to(torch.complex64),
@@ -154,7 +154,7 @@ def standardised(x: Tensor) -> Tensor:
     return x / x.std((1, 2), keepdim=True, correction=0).clamp_min(1e-6)
 
 
-def views(known: Stock, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def views(known: SyntheticSet, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return two views of each of n structures, (2, n, 48, 48), and the numbers of their names.
 
     Parameters
@@ -253,7 +253,7 @@ def train(
     torch.manual_seed(seed)
     rng = torch.Generator().manual_seed(seed)
     network = Network().train().to(device)
-    known = stock(motifs, 2 * motifs, seed)
+    known = synthetic_set(motifs, 2 * motifs, seed)
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.02)
     history, recent, began, step = [], [], time.monotonic(), 0
     while steps is None or step < steps:

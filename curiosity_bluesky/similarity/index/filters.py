@@ -117,7 +117,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def chosen(
+def select_rows(
     catalog: Catalog, collection: Collection, where: Mapping[str, Any] | Sequence[str]
 ) -> NDArray[np.int64]:
     """Return the rows of a collection of which all conditions hold.

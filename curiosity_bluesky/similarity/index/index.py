@@ -17,11 +17,11 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.descriptors import known, named
 from curiosity_bluesky.similarity.descriptors.protocol import Descriptor
 from curiosity_bluesky.similarity.index.collection import Collection, Entry
-from curiosity_bluesky.similarity.index.filters import chosen
+from curiosity_bluesky.similarity.index.filters import select_rows
 from curiosity_bluesky.similarity.index.schema import Batch, Row, RunRow, Source
-from curiosity_bluesky.similarity.index.storage import Store
-from curiosity_bluesky.similarity.index.update import Updated as Updated
-from curiosity_bluesky.similarity.index.update import Updating
+from curiosity_bluesky.similarity.index.storage import IndexStorage
+from curiosity_bluesky.similarity.index.update import IndexUpdate
+from curiosity_bluesky.similarity.index.update import UpdateResult as UpdateResult
 from curiosity_bluesky.similarity.index.workers import Task, Thumbnail, kind_of
 from curiosity_bluesky.similarity.symmetry import SymmetryScores, labels_of
 
@@ -66,7 +66,7 @@ class Index:
         wanted = list(known().values()) if descriptors is None else descriptors
         found = [named(one) if isinstance(one, str) else one for one in wanted]
         self.descriptors: dict[str, Descriptor] = {one.name: one for one in found}
-        self._store = Store(catalog)
+        self._store = IndexStorage(catalog)
         for name in require or ():
             if name not in self.descriptors:
                 there = ", ".join(self.descriptors)
@@ -88,7 +88,7 @@ class Index:
         workers: int = 0,
         rebuild: bool = False,
         progress: Any = None,
-    ) -> Updated:
+    ) -> UpdateResult:
         """Index what is missing; interrupted at any time, the next one goes on.
 
         Parameters
@@ -111,9 +111,9 @@ class Index:
             self._store.reach()
             if rebuild:
                 self._store.clear()
-            return Updating(self._store, self.catalog, self._makers, progress).run(runs, workers)
+            return IndexUpdate(self._store, self.catalog, self._makers, progress).run(runs, workers)
 
-    def add(self, images: Sequence[Task[Row]], run: RunRow) -> Updated:
+    def add(self, images: Sequence[Task[Row]], run: RunRow) -> UpdateResult:
         """Index images of one run that are at hand.
 
         Parameters
@@ -130,7 +130,7 @@ class Index:
         """
         with self._mutex:
             self._store.reach()
-            return Updating(self._store, self.catalog, self._makers, None).take(images, run)
+            return IndexUpdate(self._store, self.catalog, self._makers, None).take(images, run)
 
     # Searching
 
@@ -152,7 +152,7 @@ class Index:
         with self._mutex:
             self._store.reach()
             whole = self._whole()
-        return whole if not where else whole.part(chosen(self.catalog, whole, where))
+        return whole if not where else whole.part(select_rows(self.catalog, whole, where))
 
     def _whole(self) -> Collection:
         read: dict[tuple[str, str], NDArray] = {}

@@ -22,7 +22,7 @@ from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.documents import PRIMARY
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.index.index import Index
-from curiosity_bluesky.similarity.index.run_images import ImageKey, flat, image_keys
+from curiosity_bluesky.similarity.index.run_images import ImageKey, image_keys, scalars_of
 from curiosity_bluesky.similarity.index.run_properties import (
     loop_channels,
     properties_of,
@@ -256,7 +256,7 @@ class Indexer:
         loops = {key: (run.bias[key], spectra) for key, spectra in run.spectra.items()}
         row = RunRow(
             uid=run.start["uid"],
-            metadata={**flat(run.start), "exit_status": status},
+            metadata={**scalars_of(run.start), "exit_status": status},
             properties=properties_of(loops),
             complete=run.whole,
             written=time.time(),

@@ -209,7 +209,7 @@ def plain(client: Any) -> Container:
     return Container(client.context, item=client.item, structure_clients=client.structure_clients)
 
 
-def flat(start: Mapping[str, Any]) -> dict[str, Any]:
+def scalars_of(start: Mapping[str, Any]) -> dict[str, Any]:
     """Return what can be searched for and shown of a start document: its scalars."""
     return {
         key: value

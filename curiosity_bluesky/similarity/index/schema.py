@@ -92,7 +92,7 @@ class Batch:
         return mine > others or (mine == others and self.key < other.key)
 
 
-def grouped(batches: Sequence[Batch], size: int) -> list[list[Batch]]:
+def merge_batches(batches: Sequence[Batch], size: int) -> list[list[Batch]]:
     """Put batches together up to so many images; what stays alone is left out."""
     groups: list[list[Batch]] = [[]]
     for batch in batches:

@@ -33,8 +33,8 @@ from curiosity_bluesky.similarity.index.schema import (
     batch_in,
     checksum,
     checksum_of,
-    grouped,
     images_table,
+    merge_batches,
     runs_in,
     runs_table,
 )
@@ -50,7 +50,7 @@ MANY = 16
 """So many small batches are merged."""
 
 
-class Store:
+class IndexStorage:
     """The batches of one catalogue.
 
     Parameters
@@ -191,7 +191,7 @@ class Store:
                 alike.setdefault(frozenset(batch.arrays), []).append(batch)
         merged = False
         for kinds, small in alike.items():
-            for group in grouped(small, SMALL) if len(small) >= MANY else []:
+            for group in merge_batches(small, SMALL) if len(small) >= MANY else []:
                 merged |= self._merge(group, kinds)
         if merged:
             self.remove_dominated()

@@ -18,15 +18,15 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.descriptors.protocol import Descriptor
 from curiosity_bluesky.similarity.index.run_images import (
     ImageKey,
-    flat,
     image_keys,
     images_in,
+    scalars_of,
     status_of,
     streams_of,
 )
 from curiosity_bluesky.similarity.index.run_properties import measured_properties
 from curiosity_bluesky.similarity.index.schema import Batch, Row, RunRow, Source
-from curiosity_bluesky.similarity.index.storage import Store
+from curiosity_bluesky.similarity.index.storage import IndexStorage
 from curiosity_bluesky.similarity.index.workers import Task, describe, size_of
 
 COMMIT = 128
@@ -46,7 +46,7 @@ FEW = 20
 
 
 @dataclass
-class Updated:
+class UpdateResult:
     """What an update did.
 
     Parameters
@@ -82,21 +82,21 @@ class _Item:
     known: Mapping[str, NDArray]
 
 
-class Updating:
+class IndexUpdate:
     """One update."""
 
     def __init__(
-        self, store: Store, catalog: Catalog, makers: Mapping[str, Descriptor], progress: Any
+        self, store: IndexStorage, catalog: Catalog, makers: Mapping[str, Descriptor], progress: Any
     ) -> None:
         self.store, self.catalog, self.makers, self.progress = store, catalog, makers, progress
-        self.done = Updated()
+        self.done = UpdateResult()
         self.best: dict[Source, tuple[Batch, int]] = {}
         self.opened: tuple[Batch | None, dict[str, NDArray]] = (None, {})
         self.pending: list[tuple[Row, dict[str, NDArray]]] = []
         self.runs: list[RunRow] = []
         self.committed = time.monotonic()
 
-    def run(self, uids: Sequence[str] | None, workers: int) -> Updated:
+    def run(self, uids: Sequence[str] | None, workers: int) -> UpdateResult:
         """Index what is missing in all runs, or in some."""
         started = time.monotonic()
         self._look(tidy=True, check=uids is None)
@@ -115,7 +115,7 @@ class Updating:
         self._describe(_ahead(self._tasks(todo)), workers)
         return self._finished(started)
 
-    def take(self, tasks: Iterable[Task[Row]], run: RunRow) -> Updated:
+    def take(self, tasks: Iterable[Task[Row]], run: RunRow) -> UpdateResult:
         """Index images that are at hand."""
         started = time.monotonic()
         self._look(tidy=False)
@@ -142,7 +142,7 @@ class Updating:
                 if other is None or have > len(wanted & set(other[0].arrays)):
                     self.best[row.source] = batch, n
 
-    def _finished(self, started: float) -> Updated:
+    def _finished(self, started: float) -> UpdateResult:
         self._commit()
         if self.done.images:
             self.store.merge()
@@ -163,7 +163,7 @@ class Updating:
                 yield from self._tasks_of(uid, streams)
                 yield RunRow(
                     uid=uid,
-                    metadata={**flat(run.start), "exit_status": status},
+                    metadata={**scalars_of(run.start), "exit_status": status},
                     properties=measured_properties(run, streams),
                     complete=status != "open",
                     written=time.time(),

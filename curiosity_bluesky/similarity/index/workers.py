@@ -105,7 +105,7 @@ def kind_of(descriptor: Any) -> str:
     return f"{descriptor.name}-{descriptor.version}"
 
 
-def described(task: Task[Any], descriptors: Mapping[str, Descriptor]) -> Answer:
+def describe_image(task: Task[Any], descriptors: Mapping[str, Descriptor]) -> Answer:
     """Return what is wanted of one image.
 
     Parameters
@@ -147,7 +147,7 @@ def _begin(descriptors: Mapping[str, Descriptor]) -> None:
 
 
 def _described_there(tasks: Sequence[Task[Any]]) -> list[Answer]:
-    return [described(task, _mine) for task in tasks]
+    return [describe_image(task, _mine) for task in tasks]
 
 
 def describe(
@@ -169,7 +169,7 @@ def describe(
     """
     tasks = iter(tasks)
     for task in islice(tasks, None if workers < 2 else WORTH):
-        yield (task.item, *described(task, descriptors))
+        yield (task.item, *describe_image(task, descriptors))
     chunks = _chunks(tasks)
     first = next(chunks, [])
     if not first:

@@ -9,11 +9,11 @@ from scipy.ndimage import gaussian_filter
 from curiosity_bluesky.similarity.symmetry.pattern import Pattern
 from curiosity_bluesky.similarity.symmetry.wallpaper import (
     GROUPS,
-    Spoiling,
+    Degradation,
+    degrade,
     random_pattern,
     random_shape,
     random_texture,
-    spoilt,
 )
 
 KINDS: tuple[str, ...] = ("texture", "noise", "stripes", "quasicrystal", "warped", "grains", "dots")
@@ -21,7 +21,7 @@ KINDS: tuple[str, ...] = ("texture", "noise", "stripes", "quasicrystal", "warped
 
 
 def aperiodic(
-    kind: str, rng: np.random.Generator, side: int = 128, spoiling: Spoiling | None = None
+    kind: str, rng: np.random.Generator, side: int = 128, spoiling: Degradation | None = None
 ) -> NDArray[np.float64]:
     """Return an image without two independent periods, (side, side).
 
@@ -48,7 +48,7 @@ def aperiodic(
         "dots": _dots,
     }[kind](rng, side)
     values = (values - values.mean()) / max(float(values.std()), 1e-9)
-    return spoilt(random_shape(rng)(values), rng, spoiling or Spoiling())
+    return degrade(random_shape(rng)(values), rng, spoiling or Degradation())
 
 
 def _plane(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.symmetry.groups import GROUPS
-from curiosity_bluesky.similarity.symmetry.scores import TOLERATED, Seen, seen
+from curiosity_bluesky.similarity.symmetry.scores import (
+    TOLERATED,
+    SymmetryEvidence,
+    symmetry_evidence,
+)
 
 CLASSES: tuple[str, ...] = (*GROUPS, "none")
 """What an image can be called."""
@@ -81,10 +85,10 @@ def classify(image: Image) -> Symmetry:
         At least two and a half cells along each side; cells of at least 8 pixels (16 pixels in
         an image of 256 and more, which is taken at half the resolution and less).
     """
-    return _named(seen(image), image.um_per_pixel)
+    return _named(symmetry_evidence(image), image.um_per_pixel)
 
 
-def _named(found: Seen, um_per_pixel: tuple[float, float] | None) -> Symmetry:
+def _named(found: SymmetryEvidence, um_per_pixel: tuple[float, float] | None) -> Symmetry:
     p = _probabilities(found.features)
     best = int(np.argmax(p))
     cell = None if CLASSES[best] == "none" else found.cell
@@ -121,7 +125,7 @@ class SymmetryScores:
         image
             Any.
         """
-        found = seen(image)
+        found = symmetry_evidence(image)
         score, _, strain = found.scores.T
         scores = score * np.clip(1 - strain / TOLERATED, 0, 1) * np.clip(found.periodicity, 0, 1)
         roots = np.sqrt(_probabilities(found.features))

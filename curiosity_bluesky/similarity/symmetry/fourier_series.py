@@ -12,7 +12,7 @@ _POWERS = np.array([(0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2)])
 
 
 @dataclass(frozen=True)
-class Fit:
+class FourierFit:
     """An image as a Fourier series on a lattice.
 
     Parameters
@@ -101,7 +101,7 @@ class Series:
         residual = self.values - model
         return residual - self.lines * (residual @ self.wx / self.wx.sum())[:, None]
 
-    def fit(self, cell: NDArray, steps: int = 4) -> Fit:
+    def fit(self, cell: NDArray, steps: int = 4) -> FourierFit:
         """Return the series on a lattice whose vectors are refined.
 
         Parameters
@@ -128,7 +128,7 @@ class Series:
         # The mean over a block weakens a wave.
         weakened = np.sinc(self.block * k).prod(1)
         amplitudes = coefficients[len(self.px) : len(self.px) + len(k)] / weakened
-        return Fit(
+        return FourierFit(
             np.linalg.inv(inverse).astype(float),
             np.concatenate([waves, -waves]),
             np.concatenate([amplitudes, amplitudes.conj()]),

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.symmetry.fourier_series import Fit, Series
+from curiosity_bluesky.similarity.symmetry.fourier_series import FourierFit, Series
 from curiosity_bluesky.similarity.symmetry.groups import GROUPS, LATTICES, operations
 from curiosity_bluesky.similarity.symmetry.lattice import (
     OPERATIONS,
@@ -43,7 +43,7 @@ _LARGEST = 0.3
 
 
 @dataclass(frozen=True)
-class Setting:
+class GroupSetting:
     """A group on a reduced basis: which operations, and the translations of each.
 
     Parameters
@@ -62,7 +62,7 @@ class Setting:
 
 
 @cache
-def settings() -> tuple[Setting, ...]:
+def settings() -> tuple[GroupSetting, ...]:
     """Return all groups but p1 in all orientations that a reduced basis can have to them."""
     index = {r.tobytes(): n for n, r in enumerate(OPERATIONS)}
     origins = np.stack(np.meshgrid(*[np.arange(_GRID)] * 2, indexing="ij")).reshape(2, -1)
@@ -87,12 +87,12 @@ def settings() -> tuple[Setting, ...]:
             for n, *shift in rows:
                 t = (np.eye(2, dtype=int) - OPERATIONS[n]) @ origins + np.array(shift)[:, None]
                 where.append(np.ravel_multi_index(tuple(t % _GRID), (_GRID, _GRID)))
-            found.append(Setting(group, np.array([n for n, _, _ in rows]), np.array(where)))
+            found.append(GroupSetting(group, np.array([n for n, _, _ in rows]), np.array(where)))
     return tuple(found)
 
 
 def operation_maps(
-    fit: Fit, stretch: tuple[float, float] = (1.0, 1.0)
+    fit: FourierFit, stretch: tuple[float, float] = (1.0, 1.0)
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return how well the cell agrees with itself after each operation, at any translation.
 
@@ -131,7 +131,7 @@ def operation_maps(
     return maps, strained
 
 
-def group_scores(fit: Fit, stretch: tuple[float, float] = (1.0, 1.0)) -> NDArray[np.float64]:
+def group_scores(fit: FourierFit, stretch: tuple[float, float] = (1.0, 1.0)) -> NDArray[np.float64]:
     """Return score, worst operation and strain of each group but p1, (16, 3).
 
     The score is the mean correlation over all operations of the group about the best origin:
@@ -161,7 +161,7 @@ def group_scores(fit: Fit, stretch: tuple[float, float] = (1.0, 1.0)) -> NDArray
     return best[1:]
 
 
-def prepared(image: Image) -> tuple[NDArray[np.float64], int]:
+def for_lattice_search(image: Image) -> tuple[NDArray[np.float64], int]:
     """Return an image as the search for a lattice wants it, and the side of its blocks of pixels.
 
     It is small (the shorter side 85 to 191 pixels, or all there are), finite, level and about 0.
@@ -206,7 +206,7 @@ def _levelled(values: NDArray) -> NDArray[np.float64]:
     return np.where(known, values - fitted, 0.0)
 
 
-def found_lattice(values: NDArray) -> tuple[Fit | None, list[float]]:
+def found_lattice(values: NDArray) -> tuple[FourierFit | None, list[float]]:
     """Return the series on the lattice of an image, and how far its order goes.
 
     Of lattices that explain as much as the best one, to 5 %, the finest. The order is the mean
@@ -234,7 +234,7 @@ def found_lattice(values: NDArray) -> tuple[Fit | None, list[float]]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SymmetryEvidence:
     """What is decided on.
 
     Parameters
@@ -255,7 +255,7 @@ class Seen:
     cell: NDArray[np.float64] | None
 
 
-def seen(image: Image) -> Seen:
+def symmetry_evidence(image: Image) -> SymmetryEvidence:
     """Return what there is of lattice and symmetry in an image.
 
     Parameters
@@ -263,11 +263,11 @@ def seen(image: Image) -> Seen:
     image
         Any.
     """
-    values, block = prepared(image)
+    values, block = for_lattice_search(image)
     fit, ordered = found_lattice(values)
     if fit is None:
         scores = np.tile([0.0, 0.0, 1.0], (len(GROUPS) - 1, 1))
-        return Seen(np.zeros(scores.size + 8), scores, 0.0, None)
+        return SymmetryEvidence(np.zeros(scores.size + 8), scores, 0.0, None)
     y, x = image.um_per_pixel or (1.0, 1.0)
     scores = group_scores(fit, (x, y))
     # What is left beside white noise: neighbouring pixels have it in common.
@@ -286,10 +286,10 @@ def seen(image: Image) -> Seen:
     kept = -np.log(1.01 - np.minimum(scores[:, :2], 1.0))
     features = np.concatenate([kept.ravel(), scores[:, 2], general])
     cell = block * fit.cell @ reduction(np.array([[x], [y]]) * fit.cell)
-    return Seen(features, scores, ordered[0], cell)
+    return SymmetryEvidence(features, scores, ordered[0], cell)
 
 
-def _in_one_direction(fit: Fit) -> float:
+def _in_one_direction(fit: FourierFit) -> float:
     """Share of the power in waves along one line: all of it where there are only stripes."""
     power = np.abs(fit.amplitudes) ** 2
     waves = fit.waves // np.gcd(*fit.waves.T)[:, None]

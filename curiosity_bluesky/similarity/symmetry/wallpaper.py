@@ -194,7 +194,7 @@ def random_texture(
 
 
 @dataclass(frozen=True)
-class Spoiling:
+class Degradation:
     """What an instrument does to an image.
 
     Parameters
@@ -212,7 +212,7 @@ class Spoiling:
     lines: float = 0.0
 
 
-def shaped(values: NDArray, rng: np.random.Generator) -> NDArray[np.float64]:
+def apply_shape(values: NDArray, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return values after a `random_shape`.
 
     Parameters
@@ -225,7 +225,9 @@ def shaped(values: NDArray, rng: np.random.Generator) -> NDArray[np.float64]:
     return random_shape(rng)(values)
 
 
-def spoilt(values: NDArray, rng: np.random.Generator, spoiling: Spoiling) -> NDArray[np.float64]:
+def degrade(
+    values: NDArray, rng: np.random.Generator, spoiling: Degradation
+) -> NDArray[np.float64]:
     """Return an image with noise and line noise added; shear is up to who draws it.
 
     Parameters
@@ -247,7 +249,7 @@ def random_image(
     group: str | None,
     rng: np.random.Generator,
     side: int = 128,
-    spoiling: Spoiling | None = None,
+    spoiling: Degradation | None = None,
     cells: tuple[float, float] = (2.5, 5.0),
     limit: float = FALSE,
 ) -> NDArray[np.float64]:
@@ -266,7 +268,7 @@ def random_image(
     cells, limit
         As for `random_pattern`.
     """
-    spoiling = spoiling or Spoiling()
+    spoiling = spoiling or Degradation()
     shape = random_shape(rng)
     if group is None:
         clean = random_texture(rng, side)
@@ -274,4 +276,4 @@ def random_image(
         pattern = random_pattern(group, rng, side, cells, shape, limit)
         shear = rng.uniform(-spoiling.shear, spoiling.shear)
         clean = pattern.drawn(side, rng.uniform(0, side, 2).tolist(), shear)
-    return spoilt(shape(clean), rng, spoiling)
+    return degrade(shape(clean), rng, spoiling)

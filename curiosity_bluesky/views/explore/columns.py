@@ -87,7 +87,7 @@ class Column:
         """Return the value of an image as people read it."""
         if self.kind == "words":
             return self.words[self.codes[row]]
-        return said(self.kind, float(self.numbers[row]))
+        return format_value(self.kind, float(self.numbers[row]))
 
 
 def _float(value: Any) -> float:
@@ -97,7 +97,7 @@ def _float(value: Any) -> float:
         return math.nan
 
 
-def said(kind: Kind, value: float) -> str:
+def format_value(kind: Kind, value: float) -> str:
     """Return a number, or a date in local time, as people read it."""
     if not np.isfinite(value):
         return NONE
@@ -178,7 +178,9 @@ class Filter:
     def said(self, kind: Kind) -> str:
         """Return it as people read it."""
         if self.between is not None:
-            return f"{self.column}: {' to '.join(said(kind, value) for value in self.between)}"
+            return (
+                f"{self.column}: {' to '.join(format_value(kind, value) for value in self.between)}"
+            )
         if self.part is not None:
             return f"{self.column} contains {self.part}"
         return f"{self.column}: {', '.join(self.words or ())}"
@@ -226,7 +228,7 @@ class Colours:
     legend: tuple[tuple[str, str, int], ...] = ()
 
 
-def coloured(column: Column | None, n: int, continuous: Sequence[str]) -> Colours:
+def colours_of(column: Column | None, n: int, continuous: Sequence[str]) -> Colours:
     """Return how images are coloured by a column.
 
     Parameters

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from curiosity_bluesky.utils.display import WHOLE, plain
 from curiosity_bluesky.utils.display import html as escape
-from curiosity_bluesky.views.explore.columns import Colours, Column, said
-from curiosity_bluesky.views.explore.state import Room, Visit
+from curiosity_bluesky.views.explore.columns import Colours, Column, format_value
+from curiosity_bluesky.views.explore.state import SharedState, ViewState
 
 SHEET = """
 :host { font: 13px/1.45 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
@@ -73,7 +73,7 @@ def _n(count: int, what: str = "") -> str:
     return f"{count:,}" + (f" {what}{'' if count == 1 else 's'}" if what else "")
 
 
-def header(room: Room) -> str:
+def header(room: SharedState) -> str:
     """Return the line at the top."""
     remark = escape(room.remark, WHOLE)
     return (
@@ -83,7 +83,7 @@ def header(room: Room) -> str:
     )
 
 
-def crumbs(visit: Visit) -> str:
+def breadcrumbs(visit: ViewState) -> str:
     """Return the way from the first map to this one: ``All 1,000 > 214 > 37``."""
     parts = []
     for depth, level in enumerate(visit.levels):
@@ -104,7 +104,7 @@ def notice(text: str, bad: bool = False) -> str:
     return f'<div class="{kind}" role=status title="{shown}">{shown}</div>' if text else ""
 
 
-def chips(visit: Visit) -> str:
+def filter_chips(visit: ViewState) -> str:
     """Return the filters that are set, each with a cross that takes it away."""
     each = "".join(
         f'<div class=chip title="{escape(text)}"><span>{escape(text)}</span>'
@@ -122,12 +122,12 @@ def legend(column: Column | None, colours: Colours) -> str:
         return ""
     if column.kind != "words":
         low, high = column.range
-        middle = said("number", (low + high) / 2) if column.kind == "number" else ""
+        middle = format_value("number", (low + high) / 2) if column.kind == "number" else ""
         missing = int((column.numbers != column.numbers).sum())
         return (
             f'<div class=bar style="background:linear-gradient(90deg,{",".join(colours.palette)})">'
-            f'</div><div class="ends muted number"><span>{said(column.kind, low)}</span>'
-            f"<span>{middle}</span><span>{said(column.kind, high)}</span></div>"
+            f'</div><div class="ends muted number"><span>{format_value(column.kind, low)}</span>'
+            f"<span>{middle}</span><span>{format_value(column.kind, high)}</span></div>"
             + (f"<span class=muted>{_n(missing)} without are grey</span>" if missing else "")
         )
     words = set(column.words)
@@ -146,7 +146,9 @@ def legend(column: Column | None, colours: Colours) -> str:
     return f"<div class=legend>{rows}</div>"
 
 
-def _grid(room: Room, address: str, rows: Iterable[tuple[int, str]], across: int, here: int) -> str:
+def _grid(
+    room: SharedState, address: str, rows: Iterable[tuple[int, str]], across: int, here: int
+) -> str:
     entries = room.collection.entries
     cells = "".join(
         f'<button data-action="click:{row}" title="{escape(_title(room, row))}"'
@@ -158,13 +160,13 @@ def _grid(room: Room, address: str, rows: Iterable[tuple[int, str]], across: int
     return f'<div class=grid style="{columns}">{cells}</div>'
 
 
-def _title(room: Room, row: int) -> str:
+def _title(room: SharedState, row: int) -> str:
     entry = room.collection.entries[row]
     sample = entry.metadata.get("sample")
     return f"{plain(sample, 80) if sample is not None else entry.uid[:8]} · {entry.channel}"
 
 
-def neighbours(visit: Visit, address: str) -> str:
+def neighbours(visit: ViewState, address: str) -> str:
     """Return the image in focus with all that is known of it, and the nearest to it."""
     found = visit.found
     if found is None:
@@ -179,7 +181,7 @@ def neighbours(visit: Visit, address: str) -> str:
     )
 
 
-def detail(room: Room, address: str, row: int) -> str:
+def detail(room: SharedState, address: str, row: int) -> str:
     """Return one image with its metadata and the ways to its run."""
     entry = room.collection.entries[row]
     link = room.run_link(entry.uid) if room.run_link is not None else None
@@ -212,7 +214,7 @@ def detail(room: Room, address: str, row: int) -> str:
 
 
 def gallery(
-    visit: Visit, address: str, rows: Sequence[int], page: int, per_page: int, what: str
+    visit: ViewState, address: str, rows: Sequence[int], page: int, per_page: int, what: str
 ) -> str:
     """Return a page of thumbnails, with the ways to the others."""
     here = visit.found.row if visit.found is not None and visit.found.row is not None else -1

@@ -10,7 +10,7 @@ from bokeh.layouts import column, row
 
 from curiosity_bluesky.similarity.projection import METHODS
 from curiosity_bluesky.views.explore import html
-from curiosity_bluesky.views.explore.state import Room
+from curiosity_bluesky.views.explore.state import SharedState
 from curiosity_bluesky.views.explore.upload import SUFFIXES
 
 # Type checkers take properties of Bokeh's models for what they are made of.
@@ -61,7 +61,7 @@ _WIDGETS = """
 """
 
 
-class Parts:
+class PageWidgets:
     """The widgets of the page.
 
     Parameters
@@ -76,7 +76,7 @@ class Parts:
         Bytes of a file that may be searched by.
     """
 
-    def __init__(self, room: Room, plot: Any, action: Any, largest: int) -> None:
+    def __init__(self, room: SharedState, plot: Any, action: Any, largest: int) -> None:
         self._room, self._plot, self._largest = room, plot, largest
         self.methods = list(METHODS)
         names = [NOTHING, *room.table.names]

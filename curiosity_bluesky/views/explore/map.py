@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.views.explore.columns import Colours
 from curiosity_bluesky.views.explore.html import tooltip
-from curiosity_bluesky.views.explore.state import Room, Rows
+from curiosity_bluesky.views.explore.state import Rows, SharedState
 
 # Type checkers take properties of Bokeh's models for what they are made of.
 bk: Any = bokeh.models
@@ -43,7 +43,7 @@ class Map:
         Hears which image was clicked at.
     """
 
-    def __init__(self, room: Room, address: str, action: Any) -> None:
+    def __init__(self, room: SharedState, address: str, action: Any) -> None:
         self._room = room
         self.rows: Rows = np.zeros(0, int)
         self.front, self.back = bk.ColumnDataSource(name="front"), bk.ColumnDataSource(name="back")

@@ -14,14 +14,14 @@ from bokeh.models import TextInput
 from bokeh.palettes import Viridis256
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.similarity.projection import place
+from curiosity_bluesky.similarity.projection import place_on_map
 from curiosity_bluesky.views.explore import html, saved_selections
-from curiosity_bluesky.views.explore.columns import Filter, coloured
-from curiosity_bluesky.views.explore.layout import NOTHING, Parts
+from curiosity_bluesky.views.explore.columns import Filter, colours_of
+from curiosity_bluesky.views.explore.layout import NOTHING, PageWidgets
 from curiosity_bluesky.views.explore.map import Map
 from curiosity_bluesky.views.explore.projections import Points, Projections
 from curiosity_bluesky.views.explore.search import search
-from curiosity_bluesky.views.explore.state import Room, Rows, Visit
+from curiosity_bluesky.views.explore.state import Rows, SharedState, ViewState
 from curiosity_bluesky.views.explore.upload import LARGEST, too_large
 from curiosity_bluesky.views.explore.widgets import Editor
 
@@ -54,7 +54,7 @@ class Page:
     def __init__(
         self,
         document: Document,
-        room: Room,
+        room: SharedState,
         projections: Projections,
         pool: ThreadPoolExecutor,
         address: str,
@@ -64,10 +64,10 @@ class Page:
     ) -> None:
         self.document, self.room, self.projections, self.pool = document, room, projections, pool
         self.address, self.here = address, here
-        self.visit = Visit(room, descriptor, method)
+        self.visit = ViewState(room, descriptor, method)
         action: Any = TextInput(visible=False, name="action")
         self.map = Map(room, address, action)
-        self.parts = Parts(room, self.map.figure, action, LARGEST)
+        self.parts = PageWidgets(room, self.map.figure, action, LARGEST)
         self.editor = Editor(self.parts, room.table)
         self._points: Points = np.zeros((0, 2), np.float32)
         self._page = 0
@@ -122,7 +122,7 @@ class Page:
             self._undo(before)
             self.say(f"that failed: {type(error).__name__}: {error}", bad=True)
 
-    def _undo(self, before: Visit) -> None:
+    def _undo(self, before: ViewState) -> None:
         self.visit = before
         try:
             # Whatever fails does so before the map is drawn; the widgets have changed already.
@@ -225,7 +225,7 @@ class Page:
         if len(self._points) != len(visit.level.rows):
             return  # the map is still on its way
         column = None if visit.colour is None else self.room.table[visit.colour]
-        colours = coloured(column, len(self.room.collection), Viridis256)
+        colours = colours_of(column, len(self.room.collection), Viridis256)
         self._quietly(
             lambda: self.map.draw(
                 visit.level.rows,
@@ -242,8 +242,8 @@ class Page:
     def _show_rest(self) -> None:
         """Bring all but the map itself up to date."""
         visit, parts = self.visit, self.parts
-        parts.crumbs.text = html.crumbs(visit)
-        parts.put(parts.chips, html.chips(visit))
+        parts.crumbs.text = html.breadcrumbs(visit)
+        parts.put(parts.chips, html.filter_chips(visit))
         count = len(visit.to_project())
         parts.enter.label = f"Project these {count:,}" if count else "Project these"
         parts.enter.disabled = not 3 <= count < len(visit.level.rows)
@@ -267,7 +267,7 @@ class Page:
             return
         near = self._points[np.searchsorted(rows, [hit.row for hit in found.hits])]
         if found.vector is not None:
-            where = place(found.vector, self.visit.vectors(), self._points)
+            where = place_on_map(found.vector, self.visit.vectors(), self._points)
             self.map.mark(where, near, True)
         else:
             on_map = rows[rows == found.row]
@@ -360,13 +360,13 @@ class Page:
         self.document.add_next_tick_callback(read)
 
     def _search(self, name: str, content: str) -> None:
-        def found(show: Callable[[Visit], None]) -> None:
+        def found(show: Callable[[ViewState], None]) -> None:
             self._later(lambda: self._do(lambda: self._found(show)))
 
         search(self.visit, name, content, self.pool, found)
         self.say(f"{name} is being described …")
 
-    def _found(self, show: Callable[[Visit], None]) -> None:
+    def _found(self, show: Callable[[ViewState], None]) -> None:
         show(self.visit)
         self._show_found()
         self._show_gallery()

@@ -13,10 +13,10 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.index.collection import Collection
 from curiosity_bluesky.similarity.projection import METHODS
 from curiosity_bluesky.views.explore.columns import Filter
-from curiosity_bluesky.views.explore.state import Level, Rows, Visit, checked_method
+from curiosity_bluesky.views.explore.state import MapLevel, Rows, ViewState, checked_method
 
 
-def saved(visit: Visit, name: str, note: str = "") -> dict[str, Any]:
+def saved(visit: ViewState, name: str, note: str = "") -> dict[str, Any]:
     """Return the selection with where it comes from, as JSON can hold it.
 
     Parameters
@@ -70,7 +70,7 @@ def saved(visit: Visit, name: str, note: str = "") -> dict[str, Any]:
     }
 
 
-def restore(visit: Visit, saved: Mapping[str, Any]) -> list[str]:
+def restore(visit: ViewState, saved: Mapping[str, Any]) -> list[str]:
     """Go to where somebody saved a selection; return what is not as it was then.
 
     Parameters
@@ -85,7 +85,7 @@ def restore(visit: Visit, saved: Mapping[str, Any]) -> list[str]:
     InputError
         If it is no such thing, or needs a descriptor that is not in the index.
     """
-    fresh = Visit(visit.room, visit.levels[0].descriptor)
+    fresh = ViewState(visit.room, visit.levels[0].descriptor)
     try:
         remarks = _restore(fresh, saved)
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -97,7 +97,7 @@ def restore(visit: Visit, saved: Mapping[str, Any]) -> list[str]:
     return remarks
 
 
-def _restore(visit: Visit, saved: Mapping[str, Any]) -> list[str]:
+def _restore(visit: ViewState, saved: Mapping[str, Any]) -> list[str]:
     entries = visit.room.collection.entries
     known = {entry.source: row for row, entry in enumerate(entries)}
     fields = ("uid", "stream", "key", "event")
@@ -112,7 +112,7 @@ def _restore(visit: Visit, saved: Mapping[str, Any]) -> list[str]:
     levels = []
     for step in saved["projections"]:
         every = np.arange(len(entries))
-        level = Level(
+        level = MapLevel(
             every if step["members"] is None else rows(step["members"]),
             visit.known(step["descriptor"]),
             checked_method(step.get("asked", step["projection"])),

@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.views.explore.state import Visit
+from curiosity_bluesky.views.explore.state import ViewState
 from curiosity_bluesky.views.explore.upload import LARGEST, image_of, too_large
 
 
 def search(
-    visit: Visit,
+    visit: ViewState,
     name: str,
     content: str,
     pool: ThreadPoolExecutor,
-    found: Callable[[Callable[[Visit], None]], None],
+    found: Callable[[Callable[[ViewState], None]], None],
 ) -> None:
     """Describe an uploaded image in the background, as the map is.
 
@@ -44,7 +44,7 @@ def search(
     asked = visit.copy()  # the visitor goes on meanwhile
     future = pool.submit(asked.described, image)
 
-    def show(visit: Visit) -> None:
+    def show(visit: ViewState) -> None:
         vector: Any = future.result()
         if visit.level.descriptor == asked.level.descriptor:
             visit.show(name, vector)

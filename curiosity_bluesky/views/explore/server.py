@@ -27,7 +27,7 @@ from curiosity_bluesky.utils.hosts import Hosts
 from curiosity_bluesky.views.explore.page import Page
 from curiosity_bluesky.views.explore.projections import Projections
 from curiosity_bluesky.views.explore.security import CheckedTornado
-from curiosity_bluesky.views.explore.state import Room, Visit
+from curiosity_bluesky.views.explore.state import SharedState, ViewState
 from curiosity_bluesky.views.explore.upload import LARGEST
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -67,7 +67,7 @@ class PageServer:
 
     def __init__(
         self,
-        room: Room,
+        room: SharedState,
         port: int = 5010,
         host: str = "127.0.0.1",
         descriptor: str | None = None,
@@ -76,7 +76,7 @@ class PageServer:
         host_names: Sequence[str] = (),
     ) -> None:
         hosts = Hosts.of(host, host_names)
-        visit = Visit(room, descriptor, method)  # its errors before anything is started
+        visit = ViewState(room, descriptor, method)  # its errors before anything is started
         port = _free(host, port)
         self.address = f"http://{host}:{port}"
         self.room = room
@@ -167,7 +167,7 @@ class _Home(RequestHandler):
 
 
 class _Thumbnail(RequestHandler):
-    def initialize(self, room: Room) -> None:
+    def initialize(self, room: SharedState) -> None:
         self._room = room
 
     def get(self, row: str) -> None:

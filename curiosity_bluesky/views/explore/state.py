@@ -21,7 +21,7 @@ NEIGHBOURS = 12
 Rows = NDArray[np.int64]
 
 
-class Describing(Protocol):
+class DescriptorView(Protocol):
     """What the page needs of a descriptor."""
 
     @property
@@ -52,7 +52,7 @@ class Selections(Protocol):
 
 
 @dataclass(frozen=True)
-class Room:
+class SharedState:
     """What all visitors of the page share.
 
     Parameters
@@ -72,7 +72,7 @@ class Room:
     """
 
     collection: Collection
-    descriptors: Mapping[str, Describing]
+    descriptors: Mapping[str, DescriptorView]
     selections: Selections
     where: str = ""
     run_link: Callable[[str], str] | None = None
@@ -90,7 +90,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Level:
+class MapLevel:
     """One map: which images, described and projected how.
 
     Parameters
@@ -115,7 +115,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Found:
+class NearbyImages:
     """What lies near something.
 
     Parameters
@@ -139,7 +139,7 @@ class Found:
     row: int | None = None
 
 
-class Visit:
+class ViewState:
     """What somebody looks at: the maps one in another, filters, a selection, neighbours.
 
     Parameters
@@ -157,19 +157,21 @@ class Visit:
         If there is no such descriptor or method, or nothing is indexed.
     """
 
-    def __init__(self, room: Room, descriptor: str | None = None, method: str = "pca") -> None:
+    def __init__(
+        self, room: SharedState, descriptor: str | None = None, method: str = "pca"
+    ) -> None:
         self.room = room
         if not len(room.collection) or not room.collection.vectors:
             raise InputError("nothing is indexed; run `curiosity index` first")
         descriptor = descriptor or next(iter(room.collection.vectors))
         everything = np.arange(len(room.collection))
-        self.levels = [Level(everything, self.known(descriptor), checked_method(method))]
+        self.levels = [MapLevel(everything, self.known(descriptor), checked_method(method))]
         self.filters: dict[str, Filter] = {}
         self.colour: str | None = None
         self.selected: Rows = np.zeros(0, int)
-        self.found: Found | None = None
+        self.found: NearbyImages | None = None
 
-    def copy(self) -> Visit:
+    def copy(self) -> ViewState:
         """Return the same place, which stays as it is when this one changes."""
         other = copy.copy(self)
         # Whatever else it holds is replaced and never changed.
@@ -177,7 +179,7 @@ class Visit:
         return other
 
     @property
-    def level(self) -> Level:
+    def level(self) -> MapLevel:
         """The map that is shown."""
         return self.levels[-1]
 
@@ -282,7 +284,7 @@ class Visit:
         others = [hit for hit in self._nearest(vector, NEIGHBOURS + 1) if hit.row != row]
         entry = self.room.collection.entries[row]
         what = str(entry.metadata.get("sample") or entry.uid[:8])
-        self.found = Found(
+        self.found = NearbyImages(
             f"{what} · {entry.channel}",
             tuple(others[:NEIGHBOURS]),
             self.level.descriptor,
@@ -316,7 +318,7 @@ class Visit:
     def show(self, what: str, vector: NDArray[np.float32]) -> None:
         """Show what lies near a vector of this map's descriptor."""
         near = tuple(self._nearest(vector, NEIGHBOURS))
-        self.found = Found(what, near, self.level.descriptor, vector=vector)
+        self.found = NearbyImages(what, near, self.level.descriptor, vector=vector)
 
     def _refind(self) -> None:
         """Look for neighbours anew: other images are on the map, or pass, or compare otherwise."""

@@ -9,7 +9,7 @@ from bokeh.models import DatetimeRangeSlider
 
 from curiosity_bluesky.utils.display import html as escape
 from curiosity_bluesky.views.explore.columns import MANY, Column, Filter, Table
-from curiosity_bluesky.views.explore.layout import NOTHING, Parts
+from curiosity_bluesky.views.explore.layout import NOTHING, PageWidgets
 
 _STEPS = 200
 """Of a slider."""
@@ -26,7 +26,7 @@ class Editor:
         The columns.
     """
 
-    def __init__(self, parts: Parts, table: Table) -> None:
+    def __init__(self, parts: PageWidgets, table: Table) -> None:
         self._parts, self._table = parts, table
 
     @property

@@ -17,8 +17,8 @@ import pytest
 from facility_rig import FREE, alive, everybody
 
 from curiosity_bluesky import connect
-from curiosity_bluesky.adapters.queueserver.facility import Facility, Site
-from curiosity_bluesky.adapters.queueserver.manager import Queue
+from curiosity_bluesky.adapters.queueserver.facility import Facility, FacilityPaths
+from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.errors import InputError
 from sim_devices import SyntheticSample
@@ -47,7 +47,7 @@ def film_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def facility(tmp_path_factory: pytest.TempPathFactory, film_path: Path) -> Iterator[Facility]:
     """Start all of it, once for all tests of a process; nothing may be left of it afterwards."""
     directory = tmp_path_factory.mktemp("facility")
-    site = Site(directory / "site", str(directory / "runs"), sample=str(film_path), **FREE)
+    site = FacilityPaths(directory / "site", str(directory / "runs"), sample=str(film_path), **FREE)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("OMP_NUM_THREADS", "1")
         environment.delenv("DISPLAY", raising=False)  # headless
@@ -60,9 +60,9 @@ def facility(tmp_path_factory: pytest.TempPathFactory, film_path: Path) -> Itera
 
 
 @pytest.fixture
-def queue(facility: Facility) -> Iterator[Queue]:
+def queue(facility: Facility) -> Iterator[QueueClient]:
     """Return the queue, empty, with its environment open and the film under the tip."""
-    with Queue(facility.address) as opened:
+    with QueueClient(facility.address) as opened:
         if opened.status()["manager_state"] != "idle":  # what the test before has left
             with contextlib.suppress(InputError):  # it may end by itself at this moment
                 opened.end("stop")

@@ -17,9 +17,9 @@ import pytest
 import zmq
 from facility_rig import FREE, alive, eventually, everybody, family
 
-from curiosity_bluesky.adapters.queueserver.facility import Facility, Site
-from curiosity_bluesky.adapters.queueserver.manager import Queue
-from curiosity_bluesky.adapters.queueserver.processes import Child, free_port, listens
+from curiosity_bluesky.adapters.queueserver.facility import Facility, FacilityPaths
+from curiosity_bluesky.adapters.queueserver.manager import QueueClient
+from curiosity_bluesky.adapters.queueserver.processes import ManagedProcess, free_port, is_listening
 from curiosity_bluesky.agent.remote import tokens
 from curiosity_bluesky.agent.remote.client import ask_agent
 from curiosity_bluesky.errors import InputError, Unreachable
@@ -37,12 +37,12 @@ def silent(text: str) -> None:
     pass
 
 
-def site(tmp_path: Path, **kwargs) -> Site:
-    return Site(tmp_path / "site", str(tmp_path / "runs"), **{**FREE, **kwargs})
+def site(tmp_path: Path, **kwargs) -> FacilityPaths:
+    return FacilityPaths(tmp_path / "site", str(tmp_path / "runs"), **{**FREE, **kwargs})
 
 
 def test_a_child_ends_with_all_that_it_has_started(tmp_path):
-    child = Child("family", [sys.executable, "-c", GRANDCHILD], tmp_path / "log")
+    child = ManagedProcess("family", [sys.executable, "-c", GRANDCHILD], tmp_path / "log")
     eventually(lambda: "deaf" in (tmp_path / "log").read_text())
     processes = family(child.pid)
     assert len(processes) == 2
@@ -57,7 +57,7 @@ def test_whoever_presses_ctrl_c_twice_leaves_nobody_behind(tmp_path):
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); "
     command = [sys.executable, "-u", "-c", deaf + "time.sleep(600)"]
     running = Facility(site(tmp_path), silent)
-    running.children = [Child(f"{n}", command, tmp_path / f"log{n}") for n in range(2)]
+    running.children = [ManagedProcess(f"{n}", command, tmp_path / f"log{n}") for n in range(2)]
     for child in running.children:
         eventually(lambda log=child.log: "deaf" in log.read_text())
     processes = everybody(running)
@@ -70,17 +70,17 @@ def test_whoever_presses_ctrl_c_twice_leaves_nobody_behind(tmp_path):
 
 def test_a_child_that_does_not_start_says_why(tmp_path):
     code = "print('a first line'); raise SystemExit('no such lens')"
-    child = Child("lens", [sys.executable, "-c", code], tmp_path / "log")
+    child = ManagedProcess("lens", [sys.executable, "-c", code], tmp_path / "log")
     with pytest.raises(InputError, match="lens ended at once .no such lens."):
         child.wait_until(lambda: False)
     child.end()
-    child = Child("mute", ["sleep", "600"], tmp_path / "log2")
+    child = ManagedProcess("mute", ["sleep", "600"], tmp_path / "log2")
     port = free_port()
     with pytest.raises(InputError, match="mute does not answer .it said nothing."):
-        child.wait_until(lambda: listens(port), timeout=0.3)
+        child.wait_until(lambda: is_listening(port), timeout=0.3)
     child.end()
     with pytest.raises(InputError, match="cannot be started"):
-        Child("none", ["/no/such/program"], tmp_path / "log3")
+        ManagedProcess("none", ["/no/such/program"], tmp_path / "log3")
 
 
 def test_what_keeps_it_from_starting_is_said_beforehand(tmp_path, facility, monkeypatch):
@@ -90,7 +90,7 @@ def test_what_keeps_it_from_starting_is_said_beforehand(tmp_path, facility, monk
             Facility(site(tmp_path, control=port))
     with pytest.raises(InputError, match="no profile at"):
         Facility(site(tmp_path, profile=tmp_path))
-    same = Site(facility.site.directory, str(tmp_path / "runs"), **FREE)
+    same = FacilityPaths(facility.site.directory, str(tmp_path / "runs"), **FREE)
     with pytest.raises(InputError, match="runs in .* already"), Facility(same, silent):
         pass
     assert len(alive(everybody(facility))) >= 6
@@ -101,18 +101,18 @@ def test_what_keeps_it_from_starting_is_said_beforehand(tmp_path, facility, monk
 
 def test_who_has_no_key_asks_the_queue_server_nothing(facility, monkeypatch):
     assert stat.S_IMODE(facility.key_file.stat().st_mode) == 0o600
-    with Queue(facility.address) as queue:  # finds the key
+    with QueueClient(facility.address) as queue:  # finds the key
         assert queue.status()["manager_state"] == "idle"
     public, _ = zmq.curve_keypair()
     monkeypatch.setattr(tokens, "queue_key_of", lambda port: facility.key_file.with_name("none"))
     for key in (None, public.decode()):
         with (
-            Queue(facility.address, timeout=0.5, public_key=key) as queue,
+            QueueClient(facility.address, timeout=0.5, public_key=key) as queue,
             pytest.raises(Unreachable, match="with a key answers who has it alone"),
         ):
             queue.ask("script_upload", "print('as you')")
     with pytest.raises(InputError, match="has 3 characters; expected 40"):
-        Queue(facility.address, public_key="key")
+        QueueClient(facility.address, public_key="key")
 
 
 def test_who_has_no_password_asks_redis_nothing(facility):
@@ -134,7 +134,7 @@ def test_who_has_no_password_asks_redis_nothing(facility):
 def test_the_key_goes_with_the_queue_server_and_no_other_with_it(tmp_path):
     made = Facility(site(tmp_path), silent)
     for key, left in ((made._public_key, False), ("of another one", True)):
-        tokens.leave(made.key_file, key)
+        tokens.write_secret(made.key_file, key)
         made.close()
         assert made.key_file.exists() == left
     made.key_file.unlink()
@@ -171,7 +171,7 @@ def test_startup_files_that_fail_end_it_with_nothing_left(tmp_path):
     assert started.children == []
     assert "no microscope" in (tmp_path / "site" / "manager.log").read_text()
     with pytest.raises(OSError):
-        listens(int(started.address.rpartition(":")[2]))
+        is_listening(int(started.address.rpartition(":")[2]))
 
 
 @pytest.mark.slow
@@ -208,4 +208,4 @@ def test_one_command_starts_the_lot_and_its_end_is_the_end_of_all(tmp_path, film
     assert alive(processes) == []
     for port in map(int, re.findall(r"127\.0\.0\.1:(\d+)", said)):
         with pytest.raises(OSError):
-            listens(port)
+            is_listening(port)

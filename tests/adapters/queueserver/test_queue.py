@@ -15,8 +15,8 @@ from facility_rig import eventually, whole
 from support import QUICK, events
 
 from curiosity_bluesky import CuriosityAgent, read
-from curiosity_bluesky.adapters.queueserver.manager import Queue
-from curiosity_bluesky.agent.remote.zeromq import listening
+from curiosity_bluesky.adapters.queueserver.manager import QueueClient
+from curiosity_bluesky.agent.remote.zeromq import document_listener
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.errors import InputError, Unreachable
 
@@ -25,7 +25,7 @@ SLOW = {"strategy": "random", "num_points": 90, "parameters": QUICK}
 PLAN = "curiosity_plan"
 
 
-def started(queue: Queue, points: int = 3, **kwargs: Any) -> str:
+def started(queue: QueueClient, points: int = 3, **kwargs: Any) -> str:
     """Queue a run, start it, and return its uid once it has some points."""
     queue.add(PLAN, **{**SLOW, **kwargs})
     before = len(queue.listing()["history"])
@@ -52,7 +52,7 @@ def has_points(catalog: Catalog, uid: str, n: int) -> None:
     eventually(lambda: points() >= n)
 
 
-def finished(queue: Queue) -> dict[str, Any]:
+def finished(queue: QueueClient) -> dict[str, Any]:
     """Wait until the queue is idle; return what the last item came to."""
     queue.wait("idle", timeout=120.0)
     return queue.listing()["history"][-1]["result"]
@@ -85,7 +85,7 @@ def test_a_run_queued_by_name_is_measured_headless_and_found_in_the_shared_catal
         if name == "stop":
             over.set()
 
-    with listening(facility.documents, facility.token, hear):
+    with document_listener(facility.documents, facility.token, hear):
         # This process hears, another one queues, the worker measures.
         words = f"--strategy curious --points 9 --seed 2 --sample {film_path}".split()
         # Without --set, which would be checked here: that takes torch, and seconds.
@@ -262,18 +262,18 @@ def test_a_run_whose_worker_was_killed_is_gone_on_with_from_the_queue(
 
 
 def test_who_is_not_there_is_said_in_one_line():
-    with Queue("tcp://127.0.0.1:9", timeout=0.5) as nobody:
+    with QueueClient("tcp://127.0.0.1:9", timeout=0.5) as nobody:
         for ask in (nobody.status, nobody.listing, lambda: nobody.add(PLAN)):
             with pytest.raises(Unreachable, match="no Queue Server answers at tcp://127.0.0.1:9"):
                 ask()
     with pytest.raises(InputError, match="tcp://"):
-        Queue("localhost")
+        QueueClient("localhost")
 
 
 def test_without_the_extra_it_says_which_one(monkeypatch):
     monkeypatch.setitem(sys.modules, "bluesky_queueserver_api.zmq", None)
     with pytest.raises(InputError, match=r"curiosity-bluesky\[queueserver\]"):
-        Queue()
+        QueueClient()
 
 
 def test_an_agent_beside_the_worker_decides_for_a_queued_run(facility, queue, curiosity, catalog):

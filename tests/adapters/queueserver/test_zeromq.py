@@ -11,7 +11,7 @@ import pytest
 from facility_rig import eventually
 
 from curiosity_bluesky.agent.remote.tokens import ENVIRONMENT
-from curiosity_bluesky.agent.remote.zeromq import SealedPublisher, listening
+from curiosity_bluesky.agent.remote.zeromq import SealedPublisher, document_listener
 from curiosity_bluesky.errors import InputError
 
 START = {"uid": "a", "time": 1.0}
@@ -35,7 +35,7 @@ def test_only_who_knows_the_token_is_heard(facility):
     publisher = SealedPublisher(facility.incoming, ONE)
     stranger = SealedPublisher(facility.incoming, "another token altogether")
     heard = []
-    with listening(facility.documents, ONE, lambda name, doc: heard.append((name, doc))):
+    with document_listener(facility.documents, ONE, lambda name, doc: heard.append((name, doc))):
 
         def arrives() -> bool:
             stranger("start", {**START, "from": "stranger"})

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from curiosity_bluesky.agent.remote.codec import (
+    decode,
     deserializer,
-    packed,
-    sealed,
+    encode,
     serializer,
-    unpacked,
-    unsealed,
+    sign,
+    verify,
 )
 from curiosity_bluesky.errors import InputError
 
@@ -31,7 +31,7 @@ plain = st.recursive(
 
 @given(plain)
 def test_plain_values_come_back(value):
-    assert unpacked(packed(value)) == value
+    assert decode(encode(value)) == value
 
 
 @given(
@@ -44,14 +44,14 @@ def test_plain_values_come_back(value):
     )
 )  # fmt: skip
 def test_arrays_come_back_with_shape_and_every_bit(value):
-    [back] = unpacked(packed([value]))
+    [back] = decode(encode([value]))
     assert back.dtype == value.dtype and back.shape == value.shape
     assert back.tobytes() == value.tobytes()
     assert back.flags.writeable
 
 
 def test_numpy_scalars_become_numbers():
-    assert unpacked(packed({"n": np.int64(3), "x": np.float64(0.1), "yes": np.bool_(True)})) == {
+    assert decode(encode({"n": np.int64(3), "x": np.float64(0.1), "yes": np.bool_(True)})) == {
         "n": 3, "x": 0.1, "yes": True,
     }  # fmt: skip
 
@@ -59,7 +59,7 @@ def test_numpy_scalars_become_numbers():
 @pytest.mark.parametrize("value", [object(), np.array([object()]), lambda: 0])
 def test_objects_are_not_sent(value):
     with pytest.raises(InputError, match=r"cannot be sent to another process; expected numbers"):
-        packed({"value": value})
+        encode({"value": value})
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_objects_are_not_sent(value):
 )
 def test_what_is_no_message_is_refused(data):
     with pytest.raises(InputError, match="cannot be read"):
-        unpacked(data)
+        decode(data)
 
 
 def test_a_seal_holds():
-    assert unsealed(sealed(b"data", "token"), "token") == b"data"
-    for broken in (sealed(b"data", "other"), sealed(b"data", "token")[:-1], b"", b"data"):
+    assert verify(sign(b"data", "token"), "token") == b"data"
+    for broken in (sign(b"data", "other"), sign(b"data", "token")[:-1], b"", b"data"):
         with pytest.raises(InputError, match="seal of the token"):
-            unsealed(broken, "token")
+            verify(broken, "token")
 
 
 def test_documents_pass_as_bluesky_passes_them():

@@ -19,12 +19,12 @@ from support import WAIT, each, events, facts, measurable, until
 
 from curiosity_bluesky import CuriosityAgent, connect, read
 from curiosity_bluesky.agent.remote.client import ask_agent
-from curiosity_bluesky.agent.remote.remote_agent import RemoteExplorer
+from curiosity_bluesky.agent.remote.remote_agent import RemoteAgent
 from curiosity_bluesky.cli import main
-from curiosity_bluesky.documents import AGENT, earlier_from
+from curiosity_bluesky.documents import AGENT, prior_run_from
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import Course, explore
-from curiosity_bluesky.plans.resume import Past
+from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans.resume import InterruptedRun
 
 
 @pytest.mark.parametrize("lookahead", [0, 1])
@@ -85,13 +85,17 @@ def test_a_run_that_was_broken_off_goes_on_with_it(agent, batch):
     for cut in spectra[1::3]:
         first = whole.documents[: cut + 1]
         second = Plan("curious")
-        asked = RemoteExplorer(agent.address, Past.of([first]).strategy, 3)
+        asked = RemoteAgent(agent.address, InterruptedRun.of([first]).strategy, 3)
         ins = second.ins
         devices = [ins.spectrometer], ins.stage.x, ins.stage.y, ins.imager
-        course = Course(maps_every=4, withhold=0.1)
+        course = RunSettings(maps_every=4, withhold=0.1)
         second.RE(
             explore(
-                asked, *devices, past=Past.of([first]), course=course, steering=second.steering
+                asked,
+                *devices,
+                past=InterruptedRun.of([first]),
+                course=course,
+                steering=second.steering,
             ),
             second._told,
         )
@@ -126,13 +130,13 @@ def test_a_run_of_the_catalogue_is_resumed_with_it_and_read_as_one(agent, tmp_pa
 
 
 def test_what_a_run_starts_from_goes_along(agent):
-    earlier = earlier_from(Plan("random", points=14)().documents)
+    earlier = prior_run_from(Plan("random", points=14)().documents)
     strategy = Strategy.named("curious", patch_size=5, n_seeds=4, budget=8, refit_every=3)
     run = Plan("curious")().documents
     fifth = [k for k, (_, doc) in enumerate(run) if "stage_x" in doc.get("data", ())][4]
     warm = {"uid": "warm", "curiosity_warm_start": earlier.uid, "curiosity_warm_spectra": 14}
     agents = [CuriosityAgent(strategy, 1, earlier=earlier)]
-    agents.append(RemoteExplorer(agent.address, strategy, 1, earlier=earlier))
+    agents.append(RemoteAgent(agent.address, strategy, 1, earlier=earlier))
     for one in agents:
         for name, doc in run[: fifth + 1]:
             one(name, doc | warm if name == "start" else doc | {"run_start": "warm"})
@@ -274,7 +278,7 @@ def test_a_process_that_is_started_by_hand_says_how_to_ask_it_and_ends_on_ctrl_c
 
 def test_flags_and_the_end_are_its_to_say(agent):
     local = Plan("random")()
-    mine = RemoteExplorer(agent.address, "random", 0)
+    mine = RemoteAgent(agent.address, "random", 0)
     for name, doc in local.documents:
         mine(name, doc)
     assert mine.should_stop() == mine._local.should_stop()

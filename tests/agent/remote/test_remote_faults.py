@@ -23,13 +23,13 @@ from support import slowly, until
 
 from curiosity_bluesky import CuriosityAgent, connect
 from curiosity_bluesky.agent.remote.client import ask_agent
-from curiosity_bluesky.agent.remote.remote_agent import RemoteExplorer
-from curiosity_bluesky.agent.remote.sources import Follower
-from curiosity_bluesky.agent.remote.store import Store
+from curiosity_bluesky.agent.remote.remote_agent import RemoteAgent
+from curiosity_bluesky.agent.remote.sources import CatalogFollower
+from curiosity_bluesky.agent.remote.store import DocumentStore
 from curiosity_bluesky.agent.remote.zeromq import SealedPublisher
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import Course, explore
+from curiosity_bluesky.plans import RunSettings, explore
 
 IN_PLACE = "farthest, in place of curious at {}"
 
@@ -210,7 +210,7 @@ def test_a_restarted_agent_that_has_forgotten_the_token_is_away(home, tmp_path, 
     token = tmp_path / "token"
     token.write_text("0123456789abcdef")
     with AgentProcess(home, "--token-file", str(token)) as agent:
-        asked = RemoteExplorer(
+        asked = RemoteAgent(
             agent.address, Strategy.named("random", patch_size=3, n_seeds=4, budget=POINTS), 3,
             token="0123456789abcdef", patience=10,
         )  # fmt: skip
@@ -224,7 +224,7 @@ def test_a_restarted_agent_that_has_forgotten_the_token_is_away(home, tmp_path, 
         ins = plan.ins
         devices = [ins.spectrometer], ins.stage.x, ins.stage.y, ins.imager
         plan.callbacks = [at_spectrum(6, changed)]
-        course = Course(maps_every=0)
+        course = RunSettings(maps_every=0)
         plan.RE(explore(asked, *devices, course=course, steering=plan.steering), plan._told)
     check_whole(plan)
     assert [by.startswith("farthest") for by in plan.deciders()] == [False] * 6 + [True] * 3
@@ -409,8 +409,8 @@ def test_it_follows_a_catalogue_and_hears_the_same_by_all_ways(home, tmp_path, p
 def test_the_server_of_a_directory_streams(tmp_path):
     where = str(tmp_path / "runs")
     with connect(where) as catalog:
-        store = Store(4)
-        follower = Follower(where, store)
+        store = DocumentStore(4)
+        follower = CatalogFollower(where, store)
         assert follower.ready.wait(60)  # and not only looks at it from time to time
         plan = Plan("random", points=5)
         plan.RE.subscribe(catalog.writer())

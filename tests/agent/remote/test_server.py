@@ -17,15 +17,15 @@ import zmq
 from agents import AgentProcess, Plan, ProxyProcess
 from support import until
 
-from curiosity_bluesky.agent import AgentAway
+from curiosity_bluesky.agent import AgentUnreachable
 from curiosity_bluesky.agent.remote import client, tokens
-from curiosity_bluesky.agent.remote.client import Line, ask_agent
-from curiosity_bluesky.agent.remote.codec import packed, sealed, unpacked, unsealed
-from curiosity_bluesky.agent.remote.curve import PART, Monitor, present
-from curiosity_bluesky.agent.remote.protocol import PROTOCOL, REFUSED, Refused, key_of
-from curiosity_bluesky.agent.remote.remote_agent import RemoteExplorer
+from curiosity_bluesky.agent.remote.client import AgentClient, ask_agent
+from curiosity_bluesky.agent.remote.codec import decode, encode, sign, verify
+from curiosity_bluesky.agent.remote.curve import PART, Monitor, authenticate
+from curiosity_bluesky.agent.remote.protocol import PROTOCOL, REFUSED, AgentRefused, key_of
+from curiosity_bluesky.agent.remote.remote_agent import RemoteAgent
 from curiosity_bluesky.agent.remote.server import AgentServer
-from curiosity_bluesky.agent.remote.store import Store
+from curiosity_bluesky.agent.remote.store import DocumentStore
 from curiosity_bluesky.agent.remote.zeromq import SealedPublisher
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.errors import InputError
@@ -38,7 +38,7 @@ def said_to(agent, *frames):
     """What an agent says to a message of who knows its token, None if it says nothing."""
     with closing(zmq.Context.instance().socket(zmq.DEALER)) as line:
         line.setsockopt(zmq.LINGER, 0)
-        present(line, token_of(agent))
+        authenticate(line, token_of(agent))
         line.connect(agent.address)
         line.send_multipart(frames)
         return line.recv() if line.poll(5000) else None
@@ -52,8 +52,8 @@ def token_of(agent):
 
 
 def test_a_wrong_token_is_said_at_once(agent):
-    with pytest.raises(Refused, match=r"does not know this token.*CURIOSITY_AGENT_TOKEN"):
-        Line(agent.address, OTHER).ask({"what": "status"}, 60.0)
+    with pytest.raises(AgentRefused, match=r"does not know this token.*CURIOSITY_AGENT_TOKEN"):
+        AgentClient(agent.address, OTHER).ask({"what": "status"}, 60.0)
 
 
 def test_a_plan_with_a_wrong_token_moves_nothing(agent, monkeypatch):
@@ -67,7 +67,9 @@ def test_a_plan_with_a_wrong_token_moves_nothing(agent, monkeypatch):
 
 def test_another_protocol_is_said_with_both_numbers(agent, monkeypatch):
     monkeypatch.setattr(client, "PROTOCOL", PROTOCOL + 1)
-    with pytest.raises(Refused, match=rf"protocol {PROTOCOL} .*protocol {PROTOCOL + 1}.*install"):
+    with pytest.raises(
+        AgentRefused, match=rf"protocol {PROTOCOL} .*protocol {PROTOCOL + 1}.*install"
+    ):
         ask_agent(agent.address)
 
 
@@ -90,7 +92,7 @@ def test_a_token_is_left_for_its_owner_alone_and_taken_away(home):
         assert ask_agent(agent.address)["pid"] == agent.pid
         assert agent.end() == 0
         assert not note.exists()
-        with pytest.raises(AgentAway, match="not said a word for 0.3 s"):
+        with pytest.raises(AgentUnreachable, match="not said a word for 0.3 s"):
             ask_agent(agent.address, patience=0.3)
 
 
@@ -98,7 +100,7 @@ def test_what_a_killed_agent_left_misleads_nobody(home):
     with AgentProcess(home) as agent:
         agent.kill()
         assert list(home.rglob("*.token"))
-        with pytest.raises(AgentAway, match="not said a word for 0.3 s"):
+        with pytest.raises(AgentUnreachable, match="not said a word for 0.3 s"):
             ask_agent(agent.address, patience=0.3)
         agent.start()
         assert ask_agent(agent.address)["pid"] == agent.pid
@@ -109,7 +111,7 @@ def test_a_token_of_ones_own(home, monkeypatch):
     own.write_text("my-own-token-of-the-lab\n")
     with AgentProcess(home, "--token-file", str(own)) as agent:
         assert not list(home.rglob("*.token"))
-        with pytest.raises(AgentAway):
+        with pytest.raises(AgentUnreachable):
             ask_agent(agent.address, patience=0.3)  # nobody told the token
         monkeypatch.setenv("CURIOSITY_AGENT_TOKEN", "my-own-token-of-the-lab")
         assert ask_agent(agent.address)["pid"] == agent.pid
@@ -155,12 +157,12 @@ def test_a_short_token_is_none():
 @pytest.mark.parametrize("patience", [0, -1, float("nan"), float("inf")])
 def test_patience_is_a_time(patience):
     with pytest.raises(InputError, match="agent_patience"):
-        RemoteExplorer("tcp://127.0.0.1:5577", "random", 0, patience=patience)
+        RemoteAgent("tcp://127.0.0.1:5577", "random", 0, patience=patience)
 
 
 def test_who_takes_its_place_is_a_strategy():
     with pytest.raises(InputError, match="nobody"):
-        RemoteExplorer("tcp://127.0.0.1:5577", "random", 0, fallback="nobody")
+        RemoteAgent("tcp://127.0.0.1:5577", "random", 0, fallback="nobody")
 
 
 # ---- what else may come
@@ -182,8 +184,8 @@ def test_a_pickle_is_refused_and_executes_nothing(agent, tmp_path):
     trap.rmdir()  # it would
     assert said_to(agent, pickle.dumps(Trap(trap))) == REFUSED
     # Neither does one that bears the right seal.
-    assert said_to(agent, sealed(pickle.dumps(Trap(trap)), token_of(agent))) == REFUSED
-    inside = sealed(packed({"protocol": PROTOCOL, "what": "documents", "run": "", "client": "",
+    assert said_to(agent, sign(pickle.dumps(Trap(trap)), token_of(agent))) == REFUSED
+    inside = sign(encode({"protocol": PROTOCOL, "what": "documents", "run": "", "client": "",
                             "documents": [["start", pickle.dumps(Trap(trap))]]}),
                     token_of(agent))  # fmt: skip
     assert b"cannot be read" in (said_to(agent, inside) or b"")
@@ -200,7 +202,7 @@ def test_what_bears_no_seal_is_turned_away(agent, frames):
 
 def test_a_message_of_many_parts_is_one(agent):
     message = {"what": "status", "more": os.urandom(3 * PART + 5)}
-    assert Line(agent.address).ask(message, 60.0)["pid"] == agent.pid
+    assert AgentClient(agent.address).ask(message, 60.0)["pid"] == agent.pid
 
 
 def peak(agent):
@@ -243,10 +245,10 @@ def test_who_has_another_token_is_refused_before_the_first_message(agent):
     before = ask_agent(agent.address)["refused"]
     with closing(zmq.Context.instance().socket(zmq.DEALER)) as line:
         line.setsockopt(zmq.LINGER, 0)
-        present(line, OTHER)
+        authenticate(line, OTHER)
         with closing(Monitor(line)) as monitor:
             line.connect(agent.address)
-            line.send(sealed(packed({"protocol": PROTOCOL, "what": "status"}), token_of(agent)))
+            line.send(sign(encode({"protocol": PROTOCOL, "what": "status"}), token_of(agent)))
             assert monitor.socket.poll(20_000) and monitor.said() == "token"
             assert not line.poll(0)
     assert ask_agent(agent.address)["refused"] > before
@@ -255,7 +257,7 @@ def test_who_has_another_token_is_refused_before_the_first_message(agent):
 def test_what_is_no_agent_of_this_version_is_said():
     with closing(zmq.Context.instance().socket(zmq.ROUTER)) as older:
         port = older.bind_to_random_port("tcp://127.0.0.1")
-        with pytest.raises(Refused, match="the same version"):
+        with pytest.raises(AgentRefused, match="the same version"):
             ask_agent(f"tcp://127.0.0.1:{port}", token=OTHER)
 
 
@@ -277,8 +279,8 @@ def test_without_curve_nothing_is_served(monkeypatch):
     ],
 )  # fmt: skip
 def test_a_message_that_makes_no_sense_is_answered_with_an_error(agent, message):
-    data = said_to(agent, sealed(packed(message), token_of(agent)))
-    assert "error" in unpacked(unsealed(data, token_of(agent)))
+    data = said_to(agent, sign(encode(message), token_of(agent)))
+    assert "error" in decode(verify(data, token_of(agent)))
 
 
 @pytest.mark.parametrize(
@@ -296,8 +298,8 @@ def test_a_request_that_makes_no_sense_is_answered_too(home, given):
     with AgentProcess(home) as agent:
         message = {"run": "r", "runs": ["r"], "client": "c", "n": 1, "given": [], "args": {}}
         try:
-            reply = Line(agent.address).ask(message | given, 20.0)
-        except (InputError, AgentAway) as error:
+            reply = AgentClient(agent.address).ask(message | given, 20.0)
+        except (InputError, AgentUnreachable) as error:
             assert "word" not in str(error)
         else:
             assert reply == {"behind": True}
@@ -324,7 +326,7 @@ def test_half_messages_and_those_who_say_nothing_keep_nobody_waiting(agent):
 def test_a_part_that_is_too_large_is_not_taken_from_who_is_known_either(agent):
     with closing(zmq.Context.instance().socket(zmq.DEALER)) as line:
         line.setsockopt(zmq.LINGER, 0)
-        present(line, token_of(agent))
+        authenticate(line, token_of(agent))
         ended = line.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         line.connect(agent.address)
         line.send(bytes(2 * PART))
@@ -337,14 +339,14 @@ def test_a_document_that_is_too_large_is_said_where_it_is_made(monkeypatch):
     from curiosity_bluesky.agent.remote import remote_agent
 
     monkeypatch.setattr(remote_agent, "LARGEST", 2000)
-    explorer = RemoteExplorer("tcp://127.0.0.1:5577", "random", 0)
+    explorer = RemoteAgent("tcp://127.0.0.1:5577", "random", 0)
     with pytest.raises(InputError, match="more than an agent elsewhere takes"):
         explorer("start", {"uid": "a", "time": 0.0, "note": "x" * 2000})
 
 
 def test_what_cannot_be_sent_of_an_event_is_left_out():
     plan = Plan("random", points=5)()
-    mine = RemoteExplorer("tcp://127.0.0.1:5577", "random", 0)
+    mine = RemoteAgent("tcp://127.0.0.1:5577", "random", 0)
     for name, doc in plan.documents:
         if name == "event":
             doc = {**doc, "data": {**doc["data"], "odd": np.array([object()], dtype=object)}}
@@ -352,7 +354,7 @@ def test_what_cannot_be_sent_of_an_event_is_left_out():
     assert mine.explorer.n_observed == 5
     names = [name for name, _ in mine._run.log]
     assert names.count("event") == 1 + 5 + 5
-    assert all("odd" not in unpacked(data).get("data", {}) for _, data in mine._run.log)
+    assert all("odd" not in decode(data).get("data", {}) for _, data in mine._run.log)
 
 
 def test_documents_of_strangers_are_dropped_and_nonsense_breaks_nothing(home, tmp_path):
@@ -383,7 +385,7 @@ def test_documents_of_strangers_are_dropped_and_nonsense_breaks_nothing(home, tm
 
 
 def test_a_store_has_each_document_once_and_forgets_the_oldest_run():
-    store = Store(keep=2)
+    store = DocumentStore(keep=2)
     plans = [Plan("random", points=5)() for _ in range(3)]
     for plan in plans:
         for _ in range(3):
@@ -411,7 +413,7 @@ def test_many_ask_at_once(agent):
 
     def ask(seed):
         try:
-            explorer = RemoteExplorer(agent.address, Strategy.named("random", patch_size=3), seed)
+            explorer = RemoteAgent(agent.address, Strategy.named("random", patch_size=3), seed)
             for name, doc in documents:
                 explorer(name, doc)
             assert len(explorer.suggest(3)) == 3
