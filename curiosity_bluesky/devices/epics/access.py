@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,13 +51,20 @@ def lost(pv: str) -> ConnectionError:
     return ConnectionError(f"the Channel Access connection to {pv} is lost; is its IOC running?")
 
 
-def answered(device: Device, timeout: float) -> None:
-    """Wait until a device is connected; say what is missing if it is not."""
+def answered(
+    device: Device, timeout: float, lacking: Callable[[], Sequence[Any]] = lambda: ()
+) -> None:
+    """Wait until a device is connected and no other signal is lacking; say what is missing."""
+    deadline = time.monotonic() + timeout
     try:
         device.wait_for_connection(timeout=timeout)
+        while lacking():
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            time.sleep(POLL)
     except TimeoutError:
         signals = [s.item for s in device.walk_signals(include_lazy=False)]
-        missing = [s.pvname for s in signals if not s.connected]
+        missing = [s.pvname for s in (*signals, *lacking()) if not s.connected]
         raise InputError(
             f"no IOC answers for {', '.join(missing[:3]) or device.prefix} within {timeout:g} s; "
             "is it running (`curiosity ioc`), is the prefix right, and does EPICS_CA_ADDR_LIST "
@@ -94,17 +102,31 @@ def _connected(pv: Any) -> Iterator[None]:
         raise lost(pv.pvname) from error
 
 
-def now(signal: Any, count: int | None = None) -> Mapping[str, Any]:
-    """Ask the IOC for value, alarm and time of a signal, whatever was told before.
+def now(signal: Any) -> Mapping[str, Any]:
+    """Ask the IOC for value, alarm and time of a number, whatever was told before."""
+    return _asked(signal, "time")
 
-    Of an array, say how many values: pyepics would ask for as many as there were the last time.
+
+def whole(signal: Any, count: int | None = None) -> Any:
+    """Ask the IOC for the value of an array, in its full length or so many values of it.
+
+    It is asked for without alarm and time. pyepics lets requests of one type for one PV share an
+    answer, whatever length each asked for; ophyd asks for one value with alarm and time, in a
+    thread of its own, after the first connection: an array asked for in the same way at that
+    time is one value long.
     """
+    with _connected(signal._read_pv):
+        length = signal._read_pv.nelm if count is None else count
+    return _asked(signal, "native", length)["value"]
+
+
+def _asked(signal: Any, form: str, count: int | None = None) -> Mapping[str, Any]:
     pv = signal._read_pv
     info = None
     if signal.connected:
         with _connected(pv):
             info = pv.get_with_metadata(
-                count=count, form="time", timeout=READ_SECONDS, use_monitor=False
+                count=count, form=form, timeout=READ_SECONDS, use_monitor=False
             )
     if info is None:
         raise lost(pv.pvname)
@@ -119,18 +141,18 @@ def number(signal: Any) -> float:
 def told(signal: Any) -> Any:
     """Return the value that Channel Access has told last, an array in its full length.
 
-    Before the first update of an array pyepics takes its length for 1, and would read and keep
-    one value.
+    Before the first update of an array pyepics would ask for it; see `whole`.
     """
     pv = signal._read_pv
+    if signal.connected and pv._args["value"] is None:
+        return whole(signal)
     with _connected(pv):
-        count = pv.nelm if signal.connected and pv._args["value"] is None else None
-        return signal.get(count=count, as_string=False)
+        return signal.get(as_string=False)
 
 
 def text(signal: Any, fresh: bool = False) -> str:
     """Return a text, which may be a string or a waveform of characters."""
-    value = now(signal, count=signal._read_pv.nelm)["value"] if fresh else told(signal)
+    value = whole(signal) if fresh else told(signal)
     if isinstance(value, str):
         return value
     return bytes(np.atleast_1d(value).astype(np.uint8)).split(b"\0")[0].decode(errors="replace")
