@@ -206,21 +206,30 @@ def test_a_connection_that_ends_in_the_middle_of_a_request_is_called_lost(served
 
     from curiosity_bluesky.devices.epics import access
 
-    def fails(said):
-        def get(*args, **kwargs):
-            raise ca.CASeverityException("get", said)
-
-        return get
-
     signal = served.spectrometer.driver.records.counter
-    monkeypatch.setattr(signal._read_pv, "get_with_metadata", fails("Virtual circuit disconnect"))
-    for ask in (access.now, access.told):
-        with pytest.raises(ConnectionError, match="connection to A:.* is lost"):
-            ask(signal)
+
+    def fails(error):
+        def get(*args, **kwargs):
+            raise error
+
+        monkeypatch.setattr(signal._read_pv, "get_with_metadata", get)
+
+    def failure(status):
+        return ca.ChannelAccessGetFailure(f"Get failed; status code: {status}", 1, status)
+
+    for error in (
+        ca.CASeverityException("get", "Virtual circuit disconnect"),
+        failure(192),  # ECA_DISCONN, to what was under way
+    ):
+        fails(error)
+        for ask in (access.now, access.told, access.whole):
+            with pytest.raises(ConnectionError, match="connection to A:.* is lost"):
+                ask(signal)
     # What the IOC refuses is another matter.
-    monkeypatch.setattr(signal._read_pv, "get_with_metadata", fails("Read access denied"))
-    with pytest.raises(ca.CASeverityException):
-        access.now(signal)
+    for error in (ca.CASeverityException("get", "Read access denied"), failure(368)):
+        fails(error)
+        with pytest.raises(type(error)):
+            access.now(signal)
 
 
 def run(instrument, RE=None, callback=lambda *_: None, **settings):

@@ -22,6 +22,9 @@ POLL = 0.1
 """How often a wait for an instrument looks whether the connection is still there, s."""
 
 READ_SECONDS = 5.0
+DISCONNECTED = 192
+"""ECA_DISCONN, what libca answers to a request that was under way when the connection ended."""
+
 MICROMETRES = ("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre")
 KINDS = {kind.__name__: kind for kind in (RuntimeError, ConnectionError, TimeoutError, OSError)}
 
@@ -92,12 +95,18 @@ def put(signal: EpicsSignal, value: float) -> None:
 @contextlib.contextmanager
 def _connected(pv: Any) -> Iterator[None]:
     """Say that the connection is lost where it ends in the middle of a request."""
-    from epics.ca import CASeverityException, ChannelAccessException  # an extra
+    from epics.ca import (  # an extra
+        CASeverityException,
+        ChannelAccessException,
+        ChannelAccessGetFailure,
+    )
 
     try:
         yield
-    except (CASeverityException, ChannelAccessException) as error:
-        if pv.connected and "disconnect" not in str(error).lower():
+    except (CASeverityException, ChannelAccessException, ChannelAccessGetFailure) as error:
+        # pyepics tells by status or by words, often before it says that the PV is disconnected.
+        away = getattr(error, "status", None) == DISCONNECTED or "disconnect" in str(error).lower()
+        if pv.connected and not away:
             raise
         raise lost(pv.pvname) from error
 
