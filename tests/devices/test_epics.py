@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
+import signal as signals
 import threading
 
 import bluesky.plan_stubs as bps
@@ -22,6 +22,7 @@ from sim_devices import open_sample
 pytest.importorskip("epics", reason="Channel Access comes with the extra 'epics'")
 pytest.importorskip("caproto", reason="the IOC comes with the extra 'epics'")
 
+from ophyd import EpicsSignalRO
 from ophyd.utils import LimitError
 
 from curiosity_bluesky.devices.epics import EpicsAFMStage, EpicsImager, EpicsSpectrometer
@@ -30,6 +31,11 @@ from sim_devices import SyntheticSample
 from sim_devices.ioc import IOCProcess
 from sim_devices.ioc.settings import free_port
 
+BACK = 200.0
+"""How long a test waits for an IOC that was started again (s).
+
+libca looks for it at intervals that double, so that it is found about as long after its start as
+it was away, or twice as long if one answer comes too late."""
 WAYS = ["stop", "pause", "unstage"]
 AT_ONCE = [
     word
@@ -61,16 +67,16 @@ def file(tmp_path_factory):
 class Instrument:
     """The three devices on one IOC."""
 
-    def __init__(self, prefix):
-        self.prefix = prefix
+    def __init__(self, prefix, ioc=None):
+        self.prefix, self.ioc = prefix, ioc
         self.stage = EpicsAFMStage(prefix, name="stage")
         self.imager = EpicsImager(f"{prefix}Image:", name="imager")
         self.spectrometer = EpicsSpectrometer(f"{prefix}Spectrum:", name="spectrometer")
         self.devices = (self.stage, self.imager, self.spectrometer)
 
-    def connect(self):
+    def connect(self, timeout=WAIT):
         for device in self.devices:
-            device.wait_for_connection(timeout=WAIT)
+            device.wait_for_connection(timeout=timeout)
         return self
 
     def put(self, pv, value):
@@ -94,8 +100,8 @@ class Instrument:
 @pytest.fixture(scope="session")
 def served(ports, file):
     """Return the devices on an IOC where nothing takes time but what a test says."""
-    with IOCProcess("--sample", str(file), *AT_ONCE, prefix="A:", port=ports[0]):
-        yield Instrument("A:").connect()
+    with IOCProcess("--sample", str(file), *AT_ONCE, prefix="A:", port=ports[0]) as ioc:
+        yield Instrument("A:", ioc).connect()
 
 
 @pytest.fixture
@@ -137,26 +143,93 @@ def test_arrays_are_whole_before_channel_access_has_told_them(instrument):
     np.testing.assert_array_equal(axis, whole[1])
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda image: image._array(1, (16, 14), np.dtype("f4")).ravel(),
+        lambda image: image.image_axes[0],
+    ],
+    ids=["channel", "axis"],
+)
+def test_an_array_asked_for_while_ophyd_asks_for_its_time_is_whole(served, read):
+    """pyepics lets requests of one type for one PV share an answer, whatever their lengths."""
+    from epics import ca, dbr
+
+    driver = served.imager.driver
+    expected = read(driver)
+    assert len(expected) > 1
+    signal = driver.records.x if len(expected) == 14 else driver._others["Data1"]
+    pv = signal._read_pv
+    pending = ca.get_cache(pv.pvname).get_results
+    found = []
+    os.kill(served.ioc.pid, signals.SIGSTOP)
+    try:
+        ca.get_with_metadata(pv.chid, ftype=pv.ftype, count=1, wait=False)  # as ophyd does
+        pv._args["value"] = None  # as before the first update
+        reader = threading.Thread(target=lambda: found.append(read(driver)))
+        reader.start()
+        until(lambda: pending[dbr.native_type(pv.ftype)][0] is ca.GET_PENDING)
+        assert pending[pv.ftype][0] is ca.GET_PENDING
+    finally:
+        os.kill(served.ioc.pid, signals.SIGCONT)
+    reader.join(WAIT)
+    np.testing.assert_array_equal(found[0], expected)
+
+
+def test_a_count_of_the_ioc_before_this_one_does_not_hide_a_measurement(served):
+    """As just after the connection to an IOC that was started again."""
+    driver = served.imager.driver
+    driver.records.counter._read_pv._args["value"] = served.get("Image:ArrayCounter_RBV") + 1
+    assert driver.scan()
+
+
+def test_a_device_is_connected_when_all_that_is_in_use_is_found(served, monkeypatch):
+    spectrometer = served.spectrometer
+    driver = spectrometer.driver
+    gone = EpicsSignalRO("A:Spectrum:Setting:gone", name="gone")
+    monkeypatch.setitem(driver._others, "Setting:gone", gone)  # of an IOC before this one
+    assert spectrometer.connected
+    late = driver._setting_signal("settle_s")
+    monkeypatch.setitem(late._metadata, "connected", False)
+    assert not spectrometer.connected
+    with pytest.raises(InputError, match="no IOC answers for A:Spectrum:Setting:settle_s within"):
+        spectrometer.wait_for_connection(timeout=0.2)
+    with pytest.raises(ConnectionError, match="connection to A:Spectrum:Setting:settle_s is lost"):
+        spectrometer.stage()
+    threading.Timer(0.2, lambda: late._metadata.update(connected=True)).start()
+    spectrometer.wait_for_connection(timeout=WAIT)
+    gone.destroy()
+
+
 def test_a_connection_that_ends_in_the_middle_of_a_request_is_called_lost(served, monkeypatch):
     from epics import ca
 
     from curiosity_bluesky.devices.epics import access
 
-    def fails(said):
-        def get(*args, **kwargs):
-            raise ca.CASeverityException("get", said)
-
-        return get
-
     signal = served.spectrometer.driver.records.counter
-    monkeypatch.setattr(signal._read_pv, "get_with_metadata", fails("Virtual circuit disconnect"))
-    for ask in (access.read_now, access.last_value):
-        with pytest.raises(ConnectionError, match="connection to A:.* is lost"):
-            ask(signal)
+
+    def fails(error):
+        def get(*args, **kwargs):
+            raise error
+
+        monkeypatch.setattr(signal._read_pv, "get_with_metadata", get)
+
+    def failure(status):
+        return ca.ChannelAccessGetFailure(f"Get failed; status code: {status}", 1, status)
+
+    for error in (
+        ca.CASeverityException("get", "Virtual circuit disconnect"),
+        failure(192),  # ECA_DISCONN, to what was under way
+    ):
+        fails(error)
+        for ask in (access.read_now, access.last_value, access.read_array):
+            with pytest.raises(ConnectionError, match="connection to A:.* is lost"):
+                ask(signal)
     # What the IOC refuses is another matter.
-    monkeypatch.setattr(signal._read_pv, "get_with_metadata", fails("Read access denied"))
-    with pytest.raises(ca.CASeverityException):
-        access.read_now(signal)
+    for error in (ca.CASeverityException("get", "Read access denied"), failure(368)):
+        fails(error)
+        with pytest.raises(type(error)):
+            access.read_now(signal)
 
 
 def run(instrument, RE=None, callback=lambda *_: None, **settings):
@@ -421,10 +494,10 @@ def test_a_run_survives_the_death_of_its_ioc_in_the_middle_of_a_spectrum(mortal,
 
     def kill_and_restart():
         until(lambda: instrument.get("Spectrum:Acquire") == 1)
-        os.kill(running[0].pid, signal.SIGKILL)
+        os.kill(running[0].pid, signals.SIGKILL)
         start()
 
-    documents = run(instrument, callback=killed, retries=100, retry_wait=0.3)
+    documents = run(instrument, callback=killed, retries=round(BACK / 0.3), retry_wait=0.3)
     assert documents[-1][1]["exit_status"] == "success"
     failures = events(documents, "failures")
     assert "the Channel Access connection to B:" in failures[0]["reason"]
@@ -456,7 +529,7 @@ def test_a_run_that_follows_drift_pauses_when_its_ioc_is_gone_and_goes_on(mortal
     assert len(reasons) == 6  # three points, each tried twice
     assert all("the Channel Access connection to B:" in reason for reason in reasons)
     start()
-    instrument.connect()
+    instrument.connect(timeout=BACK)
     RE.resume()
     assert documents[-1][1]["exit_status"] == "success"
     assert len(events(documents, "primary")) == 8
@@ -484,7 +557,7 @@ def test_while_the_connection_is_lost_all_is_refused_at_once_and_works_again_aft
     with pytest.raises(ConnectionError):
         RunEngine({})(bps.mv(axis, 0.05))
     start()
-    instrument.connect()
+    instrument.connect(timeout=BACK)
     until(lambda: axis.limits == reach)
     axis.set(0.2).wait(WAIT)
     instrument.spectrometer.trigger().wait(WAIT)

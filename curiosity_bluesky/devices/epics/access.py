@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ POLL = 0.1
 """How often a wait for an instrument looks whether the connection is still there, s."""
 
 READ_SECONDS = 5.0
+DISCONNECTED = 192
+"""ECA_DISCONN, what libca answers to a request that was under way when the connection ended."""
+
 MICROMETRES = ("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre")
 KINDS = {kind.__name__: kind for kind in (RuntimeError, ConnectionError, TimeoutError, OSError)}
 
@@ -50,13 +54,20 @@ def connection_lost(pv: str) -> ConnectionError:
     return ConnectionError(f"the Channel Access connection to {pv} is lost; is its IOC running?")
 
 
-def wait_until_connected(device: Device, timeout: float) -> None:
-    """Wait until a device is connected; say what is missing if it is not."""
+def wait_until_connected(
+    device: Device, timeout: float, lacking: Callable[[], Sequence[Any]] = lambda: ()
+) -> None:
+    """Wait until a device is connected and no other signal is lacking; say what is missing."""
+    deadline = time.monotonic() + timeout
     try:
         device.wait_for_connection(timeout=timeout)
+        while lacking():
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            time.sleep(POLL)
     except TimeoutError:
         signals = [s.item for s in device.walk_signals(include_lazy=False)]
-        missing = [s.pvname for s in signals if not s.connected]
+        missing = [s.pvname for s in (*signals, *lacking()) if not s.connected]
         raise InputError(
             f"no IOC answers for {', '.join(missing[:3]) or device.prefix} within {timeout:g} s; "
             "is it running (`curiosity ioc`), is the prefix right, and does EPICS_CA_ADDR_LIST "
@@ -84,27 +95,47 @@ def put(signal: EpicsSignal, value: float) -> None:
 @contextlib.contextmanager
 def _connected(pv: Any) -> Iterator[None]:
     """Say that the connection is lost where it ends in the middle of a request."""
-    from epics.ca import CASeverityException, ChannelAccessException  # an extra
+    from epics.ca import (  # an extra
+        CASeverityException,
+        ChannelAccessException,
+        ChannelAccessGetFailure,
+    )
 
     try:
         yield
-    except (CASeverityException, ChannelAccessException) as error:
-        if pv.connected and "disconnect" not in str(error).lower():
+    except (CASeverityException, ChannelAccessException, ChannelAccessGetFailure) as error:
+        # pyepics tells by status or by words, often before it says that the PV is disconnected.
+        away = getattr(error, "status", None) == DISCONNECTED or "disconnect" in str(error).lower()
+        if pv.connected and not away:
             raise
         raise connection_lost(pv.pvname) from error
 
 
-def read_now(signal: Any, count: int | None = None) -> Mapping[str, Any]:
-    """Ask the IOC for value, alarm and time of a signal, whatever was told before.
+def read_now(signal: Any) -> Mapping[str, Any]:
+    """Ask the IOC for value, alarm and time of a number, whatever was told before."""
+    return _asked(signal, "time")
 
-    Of an array, say how many values: pyepics would ask for as many as there were the last time.
+
+def read_array(signal: Any, count: int | None = None) -> Any:
+    """Ask the IOC for the value of an array, in its full length or so many values of it.
+
+    It is asked for without alarm and time. pyepics lets requests of one type for one PV share an
+    answer, whatever length each asked for; ophyd asks for one value with alarm and time, in a
+    thread of its own, after the first connection: an array asked for in the same way at that
+    time is one value long.
     """
+    with _connected(signal._read_pv):
+        length = signal._read_pv.nelm if count is None else count
+    return _asked(signal, "native", length)["value"]
+
+
+def _asked(signal: Any, form: str, count: int | None = None) -> Mapping[str, Any]:
     pv = signal._read_pv
     info = None
     if signal.connected:
         with _connected(pv):
             info = pv.get_with_metadata(
-                count=count, form="time", timeout=READ_SECONDS, use_monitor=False
+                count=count, form=form, timeout=READ_SECONDS, use_monitor=False
             )
     if info is None:
         raise connection_lost(pv.pvname)
@@ -119,18 +150,18 @@ def read_number(signal: Any) -> float:
 def last_value(signal: Any) -> Any:
     """Return the value that Channel Access has told last, an array in its full length.
 
-    Before the first update of an array pyepics takes its length for 1, and would read and keep
-    one value.
+    Before the first update of an array pyepics would ask for it; see `read_array`.
     """
     pv = signal._read_pv
+    if signal.connected and pv._args["value"] is None:
+        return read_array(signal)
     with _connected(pv):
-        count = pv.nelm if signal.connected and pv._args["value"] is None else None
-        return signal.get(count=count, as_string=False)
+        return signal.get(as_string=False)
 
 
 def read_text(signal: Any, fresh: bool = False) -> str:
     """Return a text, which may be a string or a waveform of characters."""
-    value = read_now(signal, count=signal._read_pv.nelm)["value"] if fresh else last_value(signal)
+    value = read_array(signal) if fresh else last_value(signal)
     if isinstance(value, str):
         return value
     return bytes(np.atleast_1d(value).astype(np.uint8)).split(b"\0")[0].decode(errors="replace")

@@ -15,6 +15,7 @@ from curiosity_bluesky.devices.epics.access import (
     connection_lost,
     last_value,
     put,
+    read_array,
     read_now,
     read_text,
     read_texts,
@@ -70,9 +71,10 @@ class RecordsDriver:
             self._others[suffix] = EpicsSignalRO(pv, name=pv, auto_monitor=auto_monitor)
         signal = self._others[suffix]
         if not signal.connected:
-            # Where the IOC is back, this one may be found later than the others; ophyd would
-            # wait for 1 s. Where it is gone, nothing is waited for.
-            self._check_connected()
+            # Asked for the first time, it has yet to be found; ophyd would wait for 1 s. Where
+            # the IOC is gone, nothing is waited for.
+            if not self.records.connected:
+                raise connection_lost(signal.pvname)
             signal.wait_for_connection(timeout=CONNECT_SECONDS)
         return signal
 
@@ -86,12 +88,33 @@ class RecordsDriver:
         dtypes = map(np.dtype, read_texts(self.records.dtypes))
         return dict(zip(self._channels, dtypes, strict=True))
 
+    def _suffixes(self) -> set[str]:
+        """Return what the names known only from the IOC end in."""
+        return {f"Data{number}" for number, _ in enumerate(read_texts(self.records.channels), 1)}
+
+    def lacking(self) -> list[EpicsSignalRO]:
+        """Return the signals in use, beyond the records, that nobody answers for.
+
+        An IOC that is back is found again for one process variable after the other.
+        """
+        away = {suffix: s for suffix, s in self._others.items() if not s.connected}
+        # Of what the IOC has no more, nothing is asked.
+        return [away[suffix] for suffix in sorted(away.keys() & self._suffixes())] if away else []
+
+    @property
+    def connected(self) -> bool:
+        """Whether the IOC answers for all that is in use."""
+        return self.records.connected and not self.lacking()
+
     def _check_connected(self) -> None:
         if not self.records.connected:
             raise connection_lost(self.records.acquire.pvname)
+        for signal in self.lacking():
+            raise connection_lost(signal.pvname)
 
     def _measured(self, shape: tuple[int, ...]) -> dict[str, NDArray]:
-        before = self.records.counter.get()
+        # What was told last may be of the IOC before this one.
+        before = read_now(self.records.counter)["value"]
         put(self.records.acquire, 1)
         if read_now(self.records.counter)["value"] == before:
             said = read_text(self.records.message, fresh=True)
@@ -107,7 +130,7 @@ class RecordsDriver:
 
     def _array(self, number: int, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
         signal = self._signal(f"Data{number}", auto_monitor=False)
-        values = np.atleast_1d(read_now(signal, count=int(np.prod(shape)))["value"])
+        values = np.atleast_1d(read_array(signal, int(np.prod(shape))))
         if values.size != np.prod(shape):
             raise RuntimeError(f"{signal.pvname} holds {values.size} values; expected {shape}")
         return values.reshape(shape).astype(dtype)
@@ -194,6 +217,10 @@ class EpicsSpectrumDriver(RecordsDriver):
         names = read_texts(self.records.settings)
         units = {name: self._setting_signal(name).metadata.get("units") for name in names}
         return {name: str(unit) for name, unit in units.items() if unit}
+
+    def _suffixes(self) -> set[str]:
+        settings = read_texts(self.records.settings)
+        return super()._suffixes() | {f"Setting:{name}" for name in settings}
 
     def _setting_signal(self, name: str) -> EpicsSignalRO:
         return self._signal(f"Setting:{name}", auto_monitor=True)

@@ -35,7 +35,7 @@ class EpicsDetector(MeasuringDevice):
     @property
     def connected(self) -> bool:
         """Whether the IOC answers."""
-        return self.driver.records.connected
+        return self.driver.connected
 
     def wait_for_connection(self, all_signals: bool = False, timeout: Any = None) -> None:
         """Wait until the IOC answers, 10 s if no time is given, and ask what it measures.
@@ -45,7 +45,8 @@ class EpicsDetector(MeasuringDevice):
         InputError
             If it does not.
         """
-        wait_until_connected(self.driver.records, CONNECT_SECONDS if timeout is None else timeout)
+        seconds = CONNECT_SECONDS if timeout is None else timeout
+        wait_until_connected(self.driver.records, seconds, self.driver.lacking)
         self._refresh()
 
     def stage(self) -> list[object]:
