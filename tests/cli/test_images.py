@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scans import put, scan
 from skimage.io import imread, imsave
+from synthetic.augmentation import Reacquisition, reacquire
+from synthetic.wallpaper import random_image
 
 from curiosity_bluesky import connect
 from curiosity_bluesky.cli import main
-from curiosity_bluesky.similarity.descriptors.augmentation import Reacquisition, reacquire
-from curiosity_bluesky.similarity.symmetry.wallpaper import random_image
 
 
 @pytest.fixture
