@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from curiosity_bluesky import connect, curiosity_plan, read
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.documents.keys import DECISION_KEYS
+from curiosity_bluesky.exchange.names import COORDINATES, KEPT, LONGEST, legal_axis, legal_names
 from sim_devices import open_sample
-from sim_devices.names import COORDINATES, KEPT, LONGEST, legal_axis, legal_names
 
 
 @pytest.mark.parametrize(
