@@ -36,7 +36,7 @@ from curiosity_bluesky.learning import (
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.threads import return_free_memory
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 TRIM_EVERY = 20
 """Decisions after which the process gives back what memory it does not use."""

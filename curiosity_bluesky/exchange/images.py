@@ -12,7 +12,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exchange.fields import UM, Dim, read_fields
 from curiosity_bluesky.exchange.missing import not_measured
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 
 def read_images(path: str | Path) -> dict[str, xr.DataArray]:

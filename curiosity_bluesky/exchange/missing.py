@@ -14,7 +14,7 @@ from scipy.ndimage import distance_transform_edt
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exchange.names import LONGEST_IMAGE, legal_axis, legal_names, renamed
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _SCALARS = ("quality", "area")
 _SETTINGS = ("spectrum_s", "settle_s", "noise", "noise_seed", "sample", "sample_source")
