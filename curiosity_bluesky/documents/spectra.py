@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.documents.keys import PREDICTED
+from curiosity_bluesky.documents.schema import PREDICTED
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.history import NOTHING
 

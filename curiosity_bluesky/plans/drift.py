@@ -28,7 +28,7 @@ from curiosity_bluesky.plans.time_budget import (
     stated_seconds,
 )
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _FIXES = 3
 """So many of the newest trusted re-surveys say how fast the sample drifts."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.agent.remote.remote_agent import RemoteAgent
     from curiosity_bluesky.plans.warm_start import WarmStart
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 __all__ = ["curiosity_plan"]
 

@@ -33,7 +33,7 @@ from curiosity_bluesky.plans.time_budget import DeviceTimes, TimeEstimate
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 from curiosity_bluesky.utils.validation import FEW, number, whole_number
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sim_devices.fields import UM
+from curiosity_bluesky.exchange.fields import UM
 
 
 def um_in(units: str) -> float | None:

@@ -221,7 +221,7 @@ def test_the_channels_of_a_stream_that_does_not_name_them():
 
 def test_the_channels_that_a_stored_run_names_are_what_they_were():
     about = stream((1,), (2,), dtype="|b1")
-    data = {documents.keys.CHANNELS: ["k0", "k1"]}
+    data = {documents.schema.CHANNELS: ["k0", "k1"]}
     assert channel_keys(about | {"configuration": {"d": {"data": data}}}) == ["k0", "k1"]
 
 

@@ -208,9 +208,9 @@ def read_fields(path: str | Path) -> list[Field]:
             "directory."
         )
     if suffix in HDF5_SUFFIXES:
-        from sim_devices.hdf5 import hdf5_fields as reader
+        from curiosity_bluesky.exchange.hdf5 import hdf5_fields as reader
     else:
-        from sim_devices.vendors import vendor_fields as reader
+        from curiosity_bluesky.exchange.vendors import vendor_fields as reader
     fields = reader(path)
     if not fields:
         raise InputError(

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.errors import InputError
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _AN_ATOM_UM = 2e-4
 """What is smaller is no scan; an extent in metres is, up to 200 um."""
