@@ -25,27 +25,19 @@ from curiosity_bluesky.errors import InputError
 
 def call_device(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
     """Ask a device something; it may answer at once (ophyd) or be awaited (ophyd-async)."""
-    [found] = yield from _asked([question])
+    [found] = yield from ask_devices([question])
     if isinstance(found, Exception):
         raise found
     return found
 
 
-def call_devices(
-    questions: Sequence[Callable[[], Any]],
-) -> MsgGenerator[list[Mapping[str, Any] | None]]:
-    """Ask devices several things by one message, each of them once.
-
-    The answer is None where a question failed: a device may answer only once it was triggered,
-    and when it is measured with, the RunEngine says why it does not.
-    """
-    found = yield from _asked(questions)
-    return [None if isinstance(one, Exception) else one for one in found]
-
-
-def _asked(
+def ask_devices(
     questions: Sequence[Callable[[], Any]],
 ) -> MsgGenerator[list[Mapping[str, Any] | Exception]]:
+    """Ask devices several things by one message, each of them once.
+
+    The answer is the exception where a question failed.
+    """
     found: list[Mapping[str, Any] | Exception] = []
 
     async def ask() -> None:
