@@ -21,6 +21,7 @@ from curiosity_bluesky.plans.device_faults import in_words
 from curiosity_bluesky.plans.device_units import check_units
 from curiosity_bluesky.plans.readings import (
     ask_devices,
+    check_described,
     check_real,
     metadata_of_engine,
     values,
@@ -105,6 +106,8 @@ def check_devices(
     mask = {documents.MASK: np.zeros((1, 1), "|u1")}
     check_stream(documents.PRIMARY, described[:-1], [_recorded("expectation", expectation)])
     check_stream(documents.SURVEY, described[-1:], [_recorded("limits", mask)])
+    described_keys = [dict(device.data_keys) for device in described]
+    check_described(detectors, described_keys[:-3], imager, described_keys[-1])
     check_units(*described[-3:], [x, y], say=not imaged)
 
 

@@ -2,8 +2,10 @@
 
 import logging
 
+import numpy as np
 import pytest
 from plain import Bench
+from support import events
 
 from curiosity_bluesky.errors import InputError
 
@@ -111,3 +113,16 @@ def test_an_imager_that_never_describes_itself_costs_no_spectrum():
     with pytest.raises(InputError, match=r"camera\.describe\(\) fails"):
         bench.run()
     assert bench.camera.measured == 1 and not bench.detector.measured and not bench.documents
+
+
+# ---- a motor that does not know where it is
+
+
+@pytest.mark.parametrize("lost", [float("nan"), float("inf"), np.array([np.nan]), np.ma.masked])
+def test_a_motor_that_does_not_know_where_it_is_is_not_on_its_target(lost):
+    bench = Bench(as_read=lambda at: lost if bench.x.moved == 3 else at)
+    bench.run(retries=1)
+    [failure, *_] = events(bench.documents, "failures")
+    assert "where the stage is cannot be told: it reads" in failure["reason"]
+    assert bench.stop["reason"].startswith("budget: 6 of 6")
+    assert bench.detector.measured == 6
