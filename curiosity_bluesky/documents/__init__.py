@@ -53,6 +53,7 @@ from curiosity_bluesky.documents.translate import (
     channel_keys,
     decision_from,
     flag_from,
+    holds_image,
     strategy_from,
     survey_from,
 )
@@ -138,6 +139,7 @@ __all__ = [
     "flag_from",
     "flag_values",
     "flags_of",
+    "holds_image",
     "in_order",
     "prediction_values",
     "prior_run_from",
