@@ -134,6 +134,18 @@ def each(names: Sequence[str]) -> list[Any]:
     ]
 
 
+SHARING = ("farthest", "grid", "oracle", "sobol", "variance")
+"""Strategies that learn with the code of `curious` or `random` and differ in their rule alone."""
+
+
+def learning_alike(names: Sequence[str]) -> list[Any]:
+    """Return what `each` does, for tests of learning: who shares the code, with the slow tests."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if name in (*COSTLY, *SHARING) else name
+        for name in names
+    ]
+
+
 def measurable() -> list[str]:
     """Names of the strategies that a run can have: all that need not know the truth."""
     return [name for name in Strategy.names() if not Strategy.named(name).needs_truth]
