@@ -1,24 +1,27 @@
-"""What the documents of a run hold: the one place that knows streams and data keys.
+"""Documents of a run: schema, writing, reading.
 
-The plan writes with `PlanReadable`; the agent reads with `Translator`; a scientist reads a whole
-run with `read`. Whoever wants to know what a data key means finds it here.
+`curiosity_bluesky.documents.schema` is the one table of streams and data keys. The plan writes
+with `PlanReadable`; the agent reads with `Translator`; a scientist reads a whole run with `read`.
 """
 
 from curiosity_bluesky.documents.counts import PointCount
 from curiosity_bluesky.documents.files import ExternalFiles, in_order
-from curiosity_bluesky.documents.keys import (
+from curiosity_bluesky.documents.prior_runs import (
+    Channel,
+    channels_of,
+    check_channels,
+    prior_run_from,
+)
+from curiosity_bluesky.documents.reading import Incomplete, flags_of, read, read_stream
+from curiosity_bluesky.documents.replay import ReplayedRun, replay, tell
+from curiosity_bluesky.documents.schema import (
     AGENT,
-    DECISION_KEYS,
     DECISIONS,
     DRIFT,
-    DRIFT_KEYS,
     ESTIMATED,
-    FAILURE_KEYS,
     FAILURES,
-    FLAG_KEYS,
     FLAGS,
     LEARNING,
-    LEARNING_KEYS,
     LOOKAHEAD,
     MAPS,
     MASK,
@@ -30,7 +33,7 @@ from curiosity_bluesky.documents.keys import (
     RESURVEY_EVERY,
     RESURVEY_MINUTES,
     STEERING,
-    STEERING_KEYS,
+    STREAMS,
     SURVEY,
     TIME_BUDGET,
     TIP,
@@ -42,13 +45,6 @@ from curiosity_bluesky.documents.keys import (
     WARM_SPECTRA,
     WARM_START,
 )
-from curiosity_bluesky.documents.prior_runs import (
-    Channel,
-    channels_of,
-    check_channels,
-    prior_run_from,
-)
-from curiosity_bluesky.documents.reading import Incomplete, flags_of, read, read_stream
 from curiosity_bluesky.documents.spectra import Spectrum, quality_of, spectrum_of
 from curiosity_bluesky.documents.translate import (
     Item,
@@ -57,6 +53,7 @@ from curiosity_bluesky.documents.translate import (
     channel_keys,
     decision_from,
     flag_from,
+    holds_image,
     strategy_from,
     survey_from,
 )
@@ -86,16 +83,11 @@ from curiosity_bluesky.utils.run_end import RunEnd
 __all__ = [
     "AGENT",
     "DECISIONS",
-    "DECISION_KEYS",
     "DRIFT",
-    "DRIFT_KEYS",
     "ESTIMATED",
     "FAILURES",
-    "FAILURE_KEYS",
     "FLAGS",
-    "FLAG_KEYS",
     "LEARNING",
-    "LEARNING_KEYS",
     "LOOKAHEAD",
     "MAPS",
     "MASK",
@@ -107,7 +99,7 @@ __all__ = [
     "RESURVEY_EVERY",
     "RESURVEY_MINUTES",
     "STEERING",
-    "STEERING_KEYS",
+    "STREAMS",
     "SURVEY",
     "TIME_BUDGET",
     "TIP",
@@ -128,6 +120,7 @@ __all__ = [
     "PlanReadable",
     "PointCount",
     "Proposal",
+    "ReplayedRun",
     "RunEnd",
     "Spectrum",
     "SteeringRequest",
@@ -146,17 +139,20 @@ __all__ = [
     "flag_from",
     "flag_values",
     "flags_of",
+    "holds_image",
     "in_order",
     "prediction_values",
     "prior_run_from",
     "quality_of",
     "read",
     "read_stream",
+    "replay",
     "spectrum_of",
     "start_keys",
     "steering_values",
     "strategy_from",
     "survey_from",
     "survey_record",
+    "tell",
     "training_values",
 ]

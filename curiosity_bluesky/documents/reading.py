@@ -12,13 +12,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from curiosity_bluesky.documents.files import external_keys
-from curiosity_bluesky.documents.keys import (
+from curiosity_bluesky.documents.schema import (
     DECISIONS,
-    FLAG_KEYS,
     FLAGS,
     PREDICTED,
     PRIMARY,
     RESUMES,
+    STREAMS,
 )
 from curiosity_bluesky.documents.translate import flag_from
 from curiosity_bluesky.errors import InputError
@@ -169,7 +169,7 @@ def flags_of(run: Any) -> list[Anomaly]:
         return []
     events = read_stream(run, FLAGS)
     return [
-        flag_from({key: events[key].values[k] for key in FLAG_KEYS})
+        flag_from({key: events[key].values[k] for key in STREAMS[FLAGS].scalars})
         for k in range(events.sizes["event"])
     ]
 

@@ -148,7 +148,7 @@ def _events(stream: Any) -> int:
 
 
 def _decisions(points: xr.Dataset) -> list[dict[str, Any]]:
-    keys = [key for key in documents.DECISION_KEYS if key in points]
+    keys = [key for key in documents.STREAMS[documents.DECISIONS].scalars if key in points]
     columns = {key: points[key].values.tolist() for key in keys}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     # JSON has no NaN.
@@ -177,7 +177,9 @@ def drift_in_words(run: Any) -> str:
     words = f"{drift.sizes['event']} re-surveys, {trusted.sizes['event']} of them trusted"
     if not trusted.sizes["event"]:
         return words
-    last = {key: float(trusted[key].values[-1]) for key in documents.DRIFT_KEYS}
+    last = {
+        key: float(trusted[key].values[-1]) for key in documents.STREAMS[documents.DRIFT].scalars
+    }
     speed = _speed(run.start.get(DEMO))  # of a demo: simulated minutes
     minutes = speed * last["seconds"] / 60
     nm_per_min = 6e4 * math.hypot(last["rate_x"], last["rate_y"]) / speed
