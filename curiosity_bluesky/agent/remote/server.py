@@ -11,10 +11,9 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import zmq
 
@@ -31,42 +30,23 @@ from curiosity_bluesky.agent.remote.protocol import (
     earlier_of,
     strategy_of,
 )
+from curiosity_bluesky.agent.remote.requests import (
+    FetchRuns,
+    Request,
+    RequestError,
+    failure_reply,
+)
 from curiosity_bluesky.agent.remote.session import Session, SessionBehind
 from curiosity_bluesky.agent.remote.store import DocumentStore
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import PriorRun
 from curiosity_bluesky.learning.threads import use_one_thread
 
 logger = logging.getLogger(__name__)
 
+VERSION = version("curiosity-bluesky")
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5577"
 _RUNS_FOR_EACH = 4
 """Documents are kept of so many times more runs than there are agents."""
-
-
-class FetchRuns(Protocol):
-    """Reads in a catalogue, see `sources.Reader`."""
-
-    def __call__(self, uids: Sequence[str], /) -> None:
-        """Put what it has of some runs into the store."""
-        ...
-
-    def earlier(self, start: Mapping[str, Any], /) -> PriorRun | None:
-        """Return the run that one started from."""
-        ...
-
-
-@dataclass
-class _Work:
-    """A request that is being worked on."""
-
-    client: tuple[str, str]
-    number: int
-    id: str
-    identity: bytes
-    session: Session | None = None
-    cancelled: bool = False
-    since: float = field(default_factory=time.monotonic)
 
 
 class AgentServer:
@@ -146,9 +126,9 @@ class AgentServer:
         self._keep = keep
         self._since = time.time()
         self._sessions: dict[tuple[str, str], Session] = {}
-        self._works: dict[tuple[str, str], _Work] = {}
+        self._works: dict[tuple[str, str], Request] = {}
         self._last: dict[tuple[str, str], tuple[int, str, bytes]] = {}
-        self._done: queue.SimpleQueue[tuple[_Work, dict[str, Any]]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[Request, dict[str, Any]]] = queue.SimpleQueue()
         self._awake, self._alarm = socket.socketpair()
         self._alarm.setblocking(False)
         self._awake.setblocking(False)
@@ -242,14 +222,14 @@ class AgentServer:
         reply: dict[str, Any] | None
         try:
             if message.get("protocol") != PROTOCOL:
-                raise _Error(
+                raise RequestError(
                     "protocol",
-                    f"the agent speaks protocol {PROTOCOL} (version {_version()}), whoever asks "
-                    f"protocol {message.get('protocol')!r}; install the same version on both sides",
+                    f"the agent speaks protocol {PROTOCOL} (version {VERSION}), the plan protocol "
+                    f"{message.get('protocol')!r}; install the same version on both sides",
                 )
             reply = self._taken(identity, message)
         except Exception as error:  # whatever is asked, the next one is to be answered
-            reply = _failure(error)
+            reply = failure_reply(error)
         if reply is not None:
             self._reply(identity, number, reply)
 
@@ -258,7 +238,7 @@ class AgentServer:
         what = message["what"]
         if what == "hello":
             strategy_of(message.get("strategy"))
-            return {"result": {"version": _version(), "pid": os.getpid()}}
+            return {"result": {"version": VERSION, "pid": os.getpid()}}
         if what == "status":
             return {"result": self.status()}
         client = str(message["run"]), str(message["client"])
@@ -286,13 +266,13 @@ class AgentServer:
         if number < max(last[0] if last else 0, before.number if before else 0):
             return  # it was under way for long: nobody waits for it any more
         if before is not None and not client[1]:
-            raise _Error("full", "somebody else asks about this run just now; ask again")
+            raise RequestError("full", "somebody else asks about this run just now; ask again")
         if before is not None:
             self._cancel(client)
         held = {*self._sessions, *self._works}
         if client not in held and len(held) >= self._keep:
             self._let_go()
-        work = _Work(client, number, about, identity, self._sessions.get(client))
+        work = Request(client, number, about, identity, self._sessions.get(client))
         self._works[client] = work
         self._say_working(work)
         threading.Thread(
@@ -303,7 +283,9 @@ class AgentServer:
         """Forget the agent that was longest not asked."""
         idle = [key for key in self._sessions if key not in self._works]
         if not idle:
-            raise _Error("full", f"the agent works for {len(self._works)} plans already (--keep)")
+            raise RequestError(
+                "full", f"the agent works for {len(self._works)} plans already (--keep)"
+            )
         oldest = min(idle, key=lambda key: self._sessions[key].used)
         del self._sessions[oldest]
         self._last.pop(oldest, None)
@@ -335,7 +317,7 @@ class AgentServer:
         while len(self._last) > 4 * self._keep:
             del self._last[next(iter(self._last))]
 
-    def _say_working(self, work: _Work) -> None:
+    def _say_working(self, work: Request) -> None:
         doing = (work.session.doing if work.session else "") or "reading documents"
         seconds = time.monotonic() - work.since
         self._reply(work.identity, work.id, {"working": doing, "seconds": seconds})
@@ -352,15 +334,15 @@ class AgentServer:
 
     # ---- a thread for each request
 
-    def _work(self, work: _Work, message: Mapping[str, Any]) -> None:
+    def _work(self, work: Request, message: Mapping[str, Any]) -> None:
         try:
             reply = {"result": self._done_for(work, message)}
         except Exception as error:
-            reply = _failure(error)
+            reply = failure_reply(error)
         self._done.put((work, reply))
         self._wake()
 
-    def _done_for(self, work: _Work, message: Mapping[str, Any]) -> dict[str, Any]:
+    def _done_for(self, work: Request, message: Mapping[str, Any]) -> dict[str, Any]:
         runs, what = [str(uid) for uid in message["runs"]], str(message["what"])
         if what == "open":
             keys = [str(key) for key in message["keys"]]
@@ -393,7 +375,7 @@ class AgentServer:
             found = self.store.have(runs, keys)
         return [k for k, key in enumerate(keys) if key not in found]
 
-    def _looked_up(self, work: _Work, runs: list[str]) -> list[str]:
+    def _looked_up(self, work: Request, runs: list[str]) -> list[str]:
         """Give somebody who sends no documents an agent that has learned from what is known."""
         if not runs:
             newest = self.store.newest()
@@ -437,7 +419,7 @@ class AgentServer:
             )
         return {
             "address": self.address,
-            "version": _version(),
+            "version": VERSION,
             "protocol": PROTOCOL,
             "pid": os.getpid(),
             "since": self._since,
@@ -445,29 +427,3 @@ class AgentServer:
             "agents": agents,
             "runs": self.store.counts(),
         }
-
-
-class _Error(Exception):
-    """What is answered to somebody: a kind, and words."""
-
-    def __init__(self, kind: str, words: str) -> None:
-        super().__init__(words)
-        self.kind = kind
-
-
-def _failure(error: Exception) -> dict[str, Any]:
-    """Return the answer where something went wrong."""
-    if isinstance(error, SessionBehind):
-        return {"behind": True}
-    if isinstance(error, _Error):
-        return {"error": error.kind, "text": str(error)}
-    if isinstance(error, InputError):
-        return {"error": "input", "text": str(error)}
-    if isinstance(error, TrainingCancelled):
-        return {"error": "cancelled", "text": str(error)}
-    logger.error("a request failed", exc_info=error)
-    return {"error": "failed", "text": f"{type(error).__name__}: {' '.join(str(error).split())}"}
-
-
-def _version() -> str:
-    return version("curiosity-bluesky")
