@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+__all__ = ["main"]
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; what cannot be ends with one line, and exit code 2.
