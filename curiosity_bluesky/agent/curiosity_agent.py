@@ -70,11 +70,11 @@ class DecisionResult:
 
 
 class TrainingCancelled(Exception):
-    """The training was broken off because nobody waits for it any more."""
+    """The training was cancelled: its result is not needed any more."""
 
 
 class AgentUnreachable(Exception):
-    """An agent elsewhere does not answer, and nobody takes its place."""
+    """The remote agent does not answer, and no fallback strategy is set."""
 
 
 class Agent(Protocol):
@@ -114,7 +114,7 @@ class Agent(Protocol):
 
         Raises
         ------
-        AgentAway
+        AgentUnreachable
             If it is not there: it is to be asked again.
         """
         ...
@@ -144,7 +144,7 @@ class Agent(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Break off a training under way: nobody waits for it."""
+        """Cancel the training under way."""
         ...
 
 
@@ -274,7 +274,7 @@ class CuriosityAgent:
         ------
         InputError
             If no survey has come in yet.
-        Cancelled
+        TrainingCancelled
             If `cancel` was called.
         """
         with self._busy:

@@ -67,7 +67,7 @@ DEFAULT_SCALARS: Mapping[str, tuple[str, Scalar]] = {
     "quality": ("", loop_quality),
     "area": ("", loop_area),
 }
-"""Units and rule of the figures of a spectrum about which nobody says anything."""
+"""Default units and combination rule of the figures of a spectrum."""
 
 
 def scalar_rules(
@@ -144,7 +144,7 @@ class Spectrometer(MeasuringDevice):
     Data keys are ``<name>_<channel>``, each along the axis, ``<name>_<array>`` for what
     the driver offers besides, of its own dimensions, and ``<name>_<scalar>``; the axes
     ``<name>_<axis>`` and the settings, with units if the driver says them, are configuration.
-    All but the scalars that were given is asked of the driver anew by `stage`.
+    All but the scalars that were given is read from the driver again by `stage`.
 
     Parameters
     ----------

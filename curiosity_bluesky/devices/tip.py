@@ -62,7 +62,7 @@ class Tip(Device):
             try:
                 with self._one_at_a_time:
                     (self.driver.lift if where == "up" else self.driver.lower)()
-            except Exception as error:  # whatever the instrument raises belongs to the status
+            except Exception as error:  # any error of the instrument belongs to the status
                 finish_status(status, error)
             else:
                 finish_status(status)

@@ -95,7 +95,7 @@ class Worker:
 
         Raises
         ------
-        Busy
+        WorkerBusy
             If the call before is not over: two at a time would be neither.
         """
         aborter = self._aborter
@@ -119,12 +119,12 @@ class Worker:
                 finally:
                     returned.set()
                 then(result)
-            except Exception as error:  # whatever the instrument raises belongs to the status
+            except Exception as error:  # any error of the instrument belongs to the status
                 failed(error)
 
         thread = threading.Thread(target=run, name=self._name, daemon=True)
         thread.start()
-        self._thread = thread  # only now: whoever waits elsewhere cannot join one not yet started
+        self._thread = thread  # only now: a thread that is not started cannot be joined
 
     def break_off(self, *, always: bool = False) -> None:
         """End the call under way and wait for it, but not for long: `call_off` and `wait`."""
@@ -134,7 +134,7 @@ class Worker:
         """Begin to end the call under way, without waiting.
 
         An instrument that cannot be stopped goes on, and the worker stays busy until it is
-        done. An abort that raises is logged, since whoever stops a device has to stop others
+        done. An abort that raises is logged, since a caller that stops a device has to stop others
         too.
 
         Parameters

@@ -25,7 +25,7 @@ DEVICE = "file"
 PLAN = "import"
 
 TAKEN = ("uid", "time", "plan_name", "file", "file_sha256", "file_time")
-"""Keys of the start document that are not for whoever imports to give."""
+"""Keys of the start document that an import must not set."""
 
 
 @dataclass(frozen=True)

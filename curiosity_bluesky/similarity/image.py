@@ -22,7 +22,7 @@ class Image:
     values
         (rows, cols), NaN where nothing was measured.
     um_per_pixel
-        Size of a pixel along y and x, um; None if nobody knows.
+        Size of a pixel along y and x, um; None if it is not known.
     period
         Of values that go round in a circle (360 for a phase in degrees); None for others.
     """

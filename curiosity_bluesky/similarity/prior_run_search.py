@@ -40,7 +40,7 @@ SIMILAR = "similar"
 
 GATE = 53.5
 """Texture distance above which no earlier run is taken: the 95th percentile of the distances
-between two tiles of one map. `benchmarks/warm_start.py` measures it, anew for each version of the
+between two tiles of one map. `benchmarks/warm_start.py` measures it, for each version of the
 descriptor."""
 
 TRIED = 20

@@ -22,7 +22,7 @@ from curiosity_bluesky.utils.run_end import RunEnd
 from curiosity_bluesky.views import LiveView
 
 DEMO = "demo"
-"""Key of the start document: the `Setting` of a demo."""
+"""Key of the start document: the `DemoSample` of a demo."""
 
 
 @dataclass(frozen=True)

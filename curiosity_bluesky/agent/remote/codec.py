@@ -110,5 +110,5 @@ def _array(code: int, data: bytes) -> Any:
     kind = np.dtype(dtype)
     if kind.kind not in _KINDS:
         raise ValueError(f"an array of {kind} is not taken")
-    # A copy, so that whoever has it may write to it, as to any other.
+    # A copy, which is writable as any other array is.
     return np.frombuffer(data[unpacker.tell() :], kind).reshape(shape).copy()

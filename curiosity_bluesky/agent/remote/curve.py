@@ -19,7 +19,7 @@ from zmq.utils import z85
 from curiosity_bluesky.errors import InputError
 
 PART = 2**20
-"""Bytes of a part of a message: so much, and no more, is held of somebody who is not known yet."""
+"""Maximum bytes of a part of a message from a peer that is not authenticated yet."""
 
 _OVERHEAD = 1024
 """Bytes that encryption adds to a part, and some."""
@@ -69,7 +69,7 @@ def split_message(data: bytes) -> list[bytes]:
 class Authenticator:
     """Lets those who know a token in to sockets of one context.
 
-    Nobody comes in before `answer` is called; it does not wait.
+    No peer is let in before `answer` is called; it does not wait.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ HEARTBEAT = 1.0
 """Seconds between two words of an agent that is at work."""
 
 CHUNK = 2**20
-"""Documents of about so many bytes go into one message."""
+"""Approximate bytes of documents in one message."""
 
 LARGEST = 256 * 2**20
 """Bytes of the largest message that an agent takes; a larger one is turned away."""
@@ -53,7 +53,7 @@ ASKED = ("decide", "suggest", "outstanding", "maps", "flags", "should_stop", "ta
 
 Record = TypeVar("Record", Proposal, Training, Anomaly)
 
-_SHAPES = {  # by what one document is told from another, whatever name it travels under
+_SHAPES = {  # what identifies a document, under any name that it travels by
     "start": ("uid", "time"),
     "descriptor": ("uid", "run_start", "data_keys", "configuration", "name"),
     "event": ("descriptor", "seq_num", "data"),
@@ -80,7 +80,7 @@ def single_events(name: str, doc: Mapping[str, Any]) -> Iterator[tuple[str, Mapp
 
 
 def key_of(name: str, doc: Mapping[str, Any]) -> str | None:
-    """Return by what a document counts once; None for kinds that nobody learns from.
+    """Return the key of a document, which counts once; None for kinds that teach nothing.
 
     An event is known by its stream and number, since Tiled makes up uids of events.
 

@@ -35,19 +35,19 @@ logger = logging.getLogger(__name__)
 PATIENCE = 15.0
 FALLBACK = "farthest"
 PROBE = 1.0
-"""Seconds that an agent which was away has for its first word, each time that it is asked."""
+"""Seconds to the first word of an agent that was away, each time that it is asked."""
 _HELLO = 3.0
-"""Seconds that it has before the run begins."""
+"""Seconds to the first word before the run begins."""
 _TRIES = 6
-"""An agent that is restarted so often within one decision is away."""
+"""Restarts of the agent within one decision until it counts as away."""
 _SAY_EVERY = 5.0
 
 AWAY = (AgentUnreachable, AgentRefused, tokens.NoToken)
-"""What it comes to in the middle of a run that there is no answer."""
+"""Errors in the middle of a run that mean: there is no answer."""
 
 
 class RemoteAgent:
-    """Asks an agent elsewhere, such as ``curiosity agent`` starts, where to measure next.
+    """Client of an agent in another process, such as ``curiosity agent`` starts.
 
     It is to a plan what `CuriosityAgent` is, and a document callback like it: what the agent has
     not got yet of the documents goes along with each question. An agent that was restarted is
@@ -61,7 +61,7 @@ class RemoteAgent:
         As for `CuriosityAgent`.
     fallback
         Name of the strategy that decides here while the agent is away; it should be one that
-        needs no training. None: nobody does, and `decide` raises `AgentUnreachable`.
+        needs no training. None: no strategy does, and `decide` raises `AgentUnreachable`.
     patience
         Seconds without a word from the agent until it is away. While it trains, it says so.
     token
@@ -123,7 +123,7 @@ class RemoteAgent:
             self._run.add(one, content)
 
     def cancel(self) -> None:
-        """Break off a training under way, here and there: nobody waits for it any more."""
+        """Cancel the training under way, here and at the agent."""
         run = self._run
         run.cancelled.set()
         if run.number and not self._away:
@@ -152,7 +152,7 @@ class RemoteAgent:
         ------
         InputError
             If it does not know the token or the strategy, or speaks another protocol; if it is
-            away and nobody is to take its place.
+            away and no fallback strategy is set.
         """
         try:
             message = {"what": "hello", "strategy": plain_strategy(self.strategy)}
@@ -284,7 +284,7 @@ class RemoteAgent:
             if not reply.get("behind"):
                 run.sent = total
                 if reply["instance"] != run.instance:
-                    run.anew = bool(run.instance)
+                    run.relearned = bool(run.instance)
                     run.instance = reply["instance"]
                 return reply
             self._open(run, total)
@@ -293,7 +293,7 @@ class RemoteAgent:
         )
 
     def _open(self, run: RunLog, total: int) -> None:
-        """Have the agent begin anew with all documents: it says which of them it lacks."""
+        """Have the agent begin again with all documents: it says which of them it lacks."""
         message = {
             "what": "open",
             "keys": list(run.keys)[:total],

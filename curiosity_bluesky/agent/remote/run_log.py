@@ -32,7 +32,7 @@ class RunLog:
         Number of documents that the agent has.
     given
         Decisions that the agent was heard to make, and that are not written yet.
-    anew
+    relearned
         Whether the agent has learned everything again since it last told of trainings.
     """
 
@@ -46,7 +46,7 @@ class RunLog:
     sent: int = 0
     given: set[int] = field(default_factory=set)
     instance: str = ""
-    anew: bool = False
+    relearned: bool = False
     told: set[str] = field(default_factory=set)
     stand_in: FallbackAgent | None = None
     busy: threading.Lock = field(default_factory=threading.Lock)
@@ -115,10 +115,10 @@ class RunLog:
             values = training_values(training)
             values.pop("seconds")
             keys.append(repr(values))
-        again = self.told if self.anew else set()
+        again = self.told if self.relearned else set()
         new = [one for one, key in zip(told, keys, strict=True) if key not in again]
         self.told |= set(keys)
-        self.anew = False
+        self.relearned = False
         return new
 
 

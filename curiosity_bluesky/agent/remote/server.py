@@ -1,4 +1,4 @@
-"""The agent as a process: it hears of runs, and answers plans that ask where to measure next."""
+"""The agent as a process: it receives documents and answers plans."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ logger = logging.getLogger(__name__)
 VERSION = version("curiosity-bluesky")
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5577"
 _RUNS_FOR_EACH = 4
-"""Documents are kept of so many times more runs than there are agents."""
+"""Runs whose documents are kept, per agent."""
 
 
 class AgentServer:
-    """Answers over 0MQ; it has one agent for each plan that asks.
+    """Server of agents over 0MQ, one agent for each plan that asks.
 
     `serve` does it all in the thread that calls it, but for the learning, which has a thread for
     each request: so it says every second that it is at work, and can be told to stop.
@@ -100,7 +100,7 @@ class AgentServer:
                 "what others can still do"
             )
         check_available()
-        use_one_thread()  # loads the strategies: whoever asks first need not wait for torch
+        use_one_thread()  # loads the strategies: the first question need not wait for torch
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -228,7 +228,7 @@ class AgentServer:
                     f"{message.get('protocol')!r}; install the same version on both sides",
                 )
             reply = self._taken(identity, message)
-        except Exception as error:  # whatever is asked, the next one is to be answered
+        except Exception as error:  # any request may fail, and the next one is still answered
             reply = failure_reply(error)
         if reply is not None:
             self._reply(identity, number, reply)
@@ -264,9 +264,9 @@ class AgentServer:
             self._say_working(before)
             return
         if number < max(last[0] if last else 0, before.number if before else 0):
-            return  # it was under way for long: nobody waits for it any more
+            return  # it was under way for long: its answer is not needed any more
         if before is not None and not client[1]:
-            raise RequestError("full", "somebody else asks about this run just now; ask again")
+            raise RequestError("full", "another plan asks about this run just now; ask again")
         if before is not None:
             self._cancel(client)
         held = {*self._sessions, *self._works}
@@ -305,7 +305,7 @@ class AgentServer:
                 continue
             del self._works[work.client]
             self._sessions.pop(work.client, None)
-            # One that failed in the middle of a document may have missed it: it is made anew.
+            # One that failed in the middle of a document may have missed it: it is made again.
             if work.session is not None and "result" in reply:
                 work.session.used = time.monotonic()
                 work.session.doing = ""
@@ -364,7 +364,7 @@ class AgentServer:
             work.session.extend(int(message["first"]), [str(key) for key in message["keys"]])
         assert work.session is not None
         if work.cancelled:
-            raise TrainingCancelled("nobody waits for it any more")
+            raise TrainingCancelled("the question was cancelled")
         return work.session.answer(self.store, runs, what, message["given"], message["args"])
 
     def _missing(self, runs: Sequence[str], keys: Sequence[str]) -> list[int]:
@@ -376,7 +376,7 @@ class AgentServer:
         return [k for k, key in enumerate(keys) if key not in found]
 
     def _looked_up(self, work: Request, runs: list[str]) -> list[str]:
-        """Give somebody who sends no documents an agent that has learned from what is known."""
+        """Give a client that sends no documents an agent that has learned from the store's."""
         if not runs:
             newest = self.store.newest()
             if newest is None:

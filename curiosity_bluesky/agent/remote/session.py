@@ -21,15 +21,15 @@ from curiosity_bluesky.learning.survey import Pixel
 
 
 class SessionBehind(Exception):
-    """It lacks documents; whoever asks is to open the session anew and to send them."""
+    """The session lacks documents; the client is to open it again and to send them."""
 
 
 class Session:
     """One `CuriosityAgent`, fed with documents in the order in which its plan had them.
 
     What it answers depends on these documents alone, and not on what was asked before: a
-    proposal that never became a decision (nobody got it, or somebody else decided meanwhile) is
-    forgotten, by learning everything anew.
+    proposal that never became a decision (not delivered, or another agent decided meanwhile)
+    is forgotten, by learning everything again.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Session:
         strategy, seed, earlier = self._given
         self.agent = CuriosityAgent(strategy, seed, earlier=earlier, on_epoch=self._on_epoch)
         self.instance = secrets.token_hex(8)
-        """Another one learned everything anew, and says so of trainings that were told before."""
+        """Identifier of this agent: another one learned all again, and repeats trainings."""
         self._fed = 0
         self._streams: dict[str, str] = {}
         self._promised: dict[int, Pixel] = {}

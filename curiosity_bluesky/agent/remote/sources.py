@@ -1,4 +1,4 @@
-"""How an agent hears of runs that nobody asks it about: over 0MQ, and from Tiled."""
+"""Sources of documents for an agent besides its clients: 0MQ and Tiled."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Subscriber:
     def _heard(self, name: str, doc: Mapping[str, Any]) -> None:
         try:
             self._store("0MQ", name, doc)
-        except Exception as error:  # of whoever has the token, and another version
+        except Exception as error:  # of a sender with the token and another version
             logger.warning("a document over 0MQ is passed over: %s", error)
 
 
@@ -98,7 +98,7 @@ class CatalogReader:
         with ExitStack() as stack:
             catalog = self._open
             try:
-                # Opened for this alone: whoever has a directory open serves it to others.
+                # Opened for this alone: a process that has a directory open serves it to others.
                 catalog = catalog or stack.enter_context(connect(self._where, create=False))
             except Exception as error:
                 logger.warning("the catalogue %s cannot be read: %s", self._where, error)
@@ -191,7 +191,7 @@ class CatalogFollower(CatalogReader):
             ended.set()
 
     def _subscribe(self, client: Any, since: float, ended: threading.Event) -> None:
-        """Ring the bell until it is over; a server that does not stream keeps nobody waiting."""
+        """Ring the bell until the end; a server that does not stream delays nothing."""
 
         def ours(start: Mapping[str, Any]) -> bool:
             wanted = "curiosity_strategy" in start and start["time"] >= since

@@ -48,8 +48,8 @@ class DocumentStore:
     """Documents of the runs that an agent heard of last.
 
     Safe to use from several threads. A document of a run whose start it has not heard, or an
-    event of a stream without a descriptor, is passed over: whoever asks about the run says then
-    that it is missing.
+    event of a stream without a descriptor, is passed over: a client that asks about the run
+    says then that it is missing.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ import platformdirs
 from curiosity_bluesky.errors import InputError
 
 ENVIRONMENT = "CURIOSITY_AGENT_TOKEN"
-"""Where both sides look for a token that nobody gives them otherwise."""
+"""Environment variable of the token, for both sides."""
 
 _SHORTEST = 16
 
@@ -109,7 +109,7 @@ def token_for(address: str, token: str | None = None) -> str:
 
 
 class NoToken(InputError):
-    """Nobody said which token an agent has."""
+    """The token of an agent is not known."""
 
 
 def token_file(port: int) -> Path:
@@ -142,7 +142,7 @@ def write_secret(path: Path, secret: str) -> None:
     new.unlink(missing_ok=True)
     with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
         file.write(secret)
-    new.replace(path)  # whoever reads it reads the old one or this one, and not half of it
+    new.replace(path)  # a reader gets the old one or this one, not half of it
 
 
 def remove_secret(path: Path, secret: str) -> None:

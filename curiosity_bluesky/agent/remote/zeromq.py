@@ -23,7 +23,7 @@ _LINGER_MS = 1000
 class SealedPublisher(Publisher):
     """A document callback that sends to a 0MQ proxy; it neither waits nor raises.
 
-    It is bluesky's own `Publisher`, with msgpack under a seal in place of pickle. Nobody need
+    It is bluesky's own `Publisher`, with msgpack under a seal in place of pickle. No one need
     listen. What cannot be sent is said once and is no trouble of the run: the catalogue has it.
 
     Parameters
@@ -59,7 +59,7 @@ class SealedPublisher(Publisher):
         """Send one document."""
         try:
             super().__call__(name, doc)
-        except Exception as error:  # whatever is in a document, and whatever 0MQ says
+        except Exception as error:  # of any document, and of 0MQ
             if not self._said:
                 self._said = True
                 logger.warning("a %s document could not be published: %s", name, error)

@@ -1,4 +1,4 @@
-"""What the EPICS devices share: reading, putting, and knowing when nobody answers."""
+"""Access to process variables: reading, putting, and lost connections."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_pyepics() -> None:
 
 
 def connection_lost(pv: str) -> ConnectionError:
-    """Return what is raised when nobody answers any more."""
+    """Return the error for a lost connection."""
     return ConnectionError(f"the Channel Access connection to {pv} is lost; is its IOC running?")
 
 
@@ -112,12 +112,12 @@ def _connected(pv: Any) -> Iterator[None]:
 
 
 def read_now(signal: Any) -> Mapping[str, Any]:
-    """Ask the IOC for value, alarm and time of a number, whatever was told before."""
+    """Read value, alarm and time of a number from the IOC, past the cache."""
     return _asked(signal, "time")
 
 
 def read_array(signal: Any, count: int | None = None) -> Any:
-    """Ask the IOC for the value of an array, in its full length or so many values of it.
+    """Ask the IOC for the value of an array, in its full length or the first values.
 
     It is asked for without alarm and time. pyepics lets requests of one type for one PV share an
     answer, whatever length each asked for; ophyd asks for one value with alarm and time, in a

@@ -93,7 +93,7 @@ class RecordsDriver:
         return {f"Data{number}" for number, _ in enumerate(read_texts(self.records.channels), 1)}
 
     def lacking(self) -> list[EpicsSignalRO]:
-        """Return the signals in use, beyond the records, that nobody answers for.
+        """Return the signals in use, beyond the records, without a connection.
 
         An IOC that is back is found again for one process variable after the other.
         """

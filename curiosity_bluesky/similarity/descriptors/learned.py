@@ -33,7 +33,7 @@ LONGEST = 128
 """Pixels along the longer side that the wavelength is looked for in."""
 
 LARGEST = 1024
-"""Pixels along the longer side at most, whatever the wavelength."""
+"""Maximum pixels along the longer side, at any wavelength."""
 
 SPIKES = 0.005
 """Share of the values at either end that are clipped."""
@@ -293,7 +293,7 @@ class Learned:
     mirrors of the image leave it alone to rounding, other turns, shifts, magnification, contrast
     and noise as far as was learned. The others are the logarithm of its wavelength in um, spread
     over bells half an octave wide and of length 1 together: two scales an octave apart count as
-    much as ten. They are 0 where nobody knows the scale, which is equally far from all.
+    much as ten. They are 0 where the scale is not known, which is equally far from all.
 
     Parameters
     ----------

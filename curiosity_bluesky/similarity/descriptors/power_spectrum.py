@@ -109,7 +109,7 @@ def spectrum(values: NDArray, *, periodic: bool = False) -> Spectrum:
     Parameters
     ----------
     values
-        (rows, cols), real or complex, mean 0 and mean square 1, as `preprocess.prepared` makes it.
+        (rows, cols), real or complex, mean 0 and mean square 1, as `preprocess` makes it.
     periodic
         Whether the field goes on at the other side: then nothing is tapered or padded, and
         every translation gives the same.

@@ -13,8 +13,8 @@ from curiosity_bluesky.similarity.image import Image
 class Descriptor(Protocol):
     """Turns an image into a vector of fixed length.
 
-    Vectors are finite float32, and compare by plain Euclidean distance: whatever constants
-    normalise them belong to the version. Whoever changes what comes out raises the version.
+    Vectors are finite float32, and compare by plain Euclidean distance: constants that
+    normalise them belong to the version. A change of the vectors raises the version.
     """
 
     @property

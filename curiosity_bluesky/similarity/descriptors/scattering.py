@@ -136,7 +136,7 @@ def scattered(values: NDArray) -> Scattered:
     Parameters
     ----------
     values
-        (rows, cols), real or complex, mean 0 and mean square 1, as `preprocess.prepared` makes
+        (rows, cols), real or complex, mean 0 and mean square 1, as `preprocess` makes
         it. Those of more than 160 pixels are averaged over 2 x 2 first.
     """
     halved = 0

@@ -49,7 +49,7 @@ class FeatureBlocks:
     parts
         By name: ``spectrum``, ``correlation``, ``scattering``, ``histogram``.
     log_um
-        log2 of the characteristic length, um; None if nobody knows.
+        log2 of the characteristic length, um; None if it is not known.
     """
 
     parts: dict[str, NDArray[np.float64]]

@@ -145,7 +145,7 @@ class Indexer:
             run.loops[doc["uid"]] = loop_channels(doc) if stream == PRIMARY else {}
         elif name == "event" and doc["descriptor"] in self._descriptors:
             run = self._runs[self._descriptors[doc["descriptor"]][0]]
-            # One that a pause repeated: Tiled has the first, see `journal.Tally`.
+            # One that a pause repeated: Tiled has the first, see `DocumentCounts`.
             if doc["seq_num"] > run.last.get(doc["descriptor"], 0):
                 run.last[doc["descriptor"]] = doc["seq_num"]
                 self._event(run, doc["descriptor"], doc["data"])
@@ -199,7 +199,7 @@ class Indexer:
             )
 
     def _fits(self, run: _Open, size: int) -> bool:
-        """Take so many bytes for a run, if there are as many left."""
+        """Reserve bytes for a run, if as many are left."""
         with self._idle:
             fits = self._bytes + size <= BYTES
             if fits:

@@ -200,7 +200,7 @@ def image_of(client: Any, entry: Entry) -> Image:
         )
     raise InputError(
         f"run {entry.uid[:8]} has no image {entry.key}[{entry.event}] in {entry.stream} any more; "
-        "`curiosity index --rebuild` makes the index anew"
+        "`curiosity index --rebuild` makes the index again"
     )
 
 

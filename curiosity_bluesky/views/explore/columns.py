@@ -23,7 +23,7 @@ OTHER = "(other)"
 MANY = 200
 """Different words above which one types a part of them instead of choosing."""
 
-# Tableau's ten, then ten more for whoever insists.
+# Tableau's ten, then ten more.
 _DISTINCT: tuple[str, ...] = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948",
     "#9c755f", "#ff9da7", "#3b6e3b", "#a0cbe8", "#ffbe7d", "#8cd17d", "#d37295",

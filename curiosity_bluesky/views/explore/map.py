@@ -83,7 +83,7 @@ class Map:
             selection_alpha=0.95,
             nonselection_alpha=0.12,
             nonselection_line_color=None,
-            # No glyph of its own for hovering: with one, each move of the mouse draws all anew.
+            # No glyph of its own for hovering: with one, each move of the mouse redraws all.
         )
         self.marks.data = {name: np.zeros(0) for name in ("x", "y", "x0", "y0")}
         self.spot.data = {"x": [], "y": [], "marker": []}

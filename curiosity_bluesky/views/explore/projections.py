@@ -54,7 +54,7 @@ class Projections:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        # A file that is damaged is as good as none; it is written anew.
+        # A file that is damaged is as good as none; it is written again.
         with contextlib.suppress(OSError, ValueError, EOFError):
             points = np.load(self.directory / f"{key}.npy", allow_pickle=False)
             if points.ndim == 2 and points.shape[1] == 2:
@@ -63,7 +63,7 @@ class Projections:
         return None
 
     def ask(self, vectors: NDArray[np.float32], method: str, seed: int = 0) -> Future[Points]:
-        """Return a map that is made, or will be; cancel it when nobody waits for it any more.
+        """Return a map that is made, or will be; cancel it when it is not needed any more.
 
         Parameters
         ----------

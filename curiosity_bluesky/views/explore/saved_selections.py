@@ -71,7 +71,7 @@ def saved(visit: ViewState, name: str, note: str = "") -> dict[str, Any]:
 
 
 def restore(visit: ViewState, saved: Mapping[str, Any]) -> list[str]:
-    """Go to where somebody saved a selection; return what is not as it was then.
+    """Restore a saved selection; return what is not as it was then.
 
     Parameters
     ----------

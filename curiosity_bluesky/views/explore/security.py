@@ -36,7 +36,7 @@ class CheckedTornado(BokehTornado):
     """Bokeh's application for one server; it answers to the server's own names alone.
 
     Tornado takes a WebSocket for one of its own if its origin is the host that was asked for,
-    whatever host that is: so the host is looked at first, of every request.
+    under any host name: so the host of every request is checked first.
 
     Parameters
     ----------

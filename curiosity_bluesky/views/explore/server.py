@@ -116,7 +116,7 @@ class PageServer:
             # A page whose connection broke for a moment finds what it showed again.
             unused_session_lifetime_milliseconds=60_000,
         )
-        # Files come over the WebSocket, of who has the page: nobody need send more than this.
+        # Files come over the WebSocket, of a user with the page: no upload needs more than this.
         served = HTTPServer(app, max_body_size=2**16)
         served.add_sockets(sockets)
         self._server = BaseServer(loop, app, served)

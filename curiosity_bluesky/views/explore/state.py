@@ -1,4 +1,4 @@
-"""Where somebody is on the explorer page, without the page."""
+"""State of a user on the explorer page, without the page."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class NearbyImages:
 
 
 class ViewState:
-    """What somebody looks at: the maps one in another, filters, a selection, neighbours.
+    """View of one user: nested maps, filters, a selection, neighbours.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class ViewState:
     def copy(self) -> ViewState:
         """Return the same place, which stays as it is when this one changes."""
         other = copy.copy(self)
-        # Whatever else it holds is replaced and never changed.
+        # All else that it holds is replaced and never changed.
         other.levels, other.filters = list(self.levels), dict(self.filters)
         return other
 
@@ -321,7 +321,7 @@ class ViewState:
         self.found = NearbyImages(what, near, self.level.descriptor, vector=vector)
 
     def _refind(self) -> None:
-        """Look for neighbours anew: other images are on the map, or pass, or compare otherwise."""
+        """Search neighbours again: the images, the filters or the descriptor changed."""
         found = self.found
         if found is None:
             return
@@ -337,7 +337,7 @@ class ViewState:
         return self.room.collection.nearest(vector, self.level.descriptor, top, among)
 
     def forget(self) -> None:
-        """Look for nobody's neighbours any more."""
+        """Clear the neighbours."""
         self.found = None
 
 
