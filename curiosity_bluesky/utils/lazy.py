@@ -4,6 +4,8 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+_OURS = "curiosity_bluesky."
+
 
 def lazy_names(
     package: str, modules: Mapping[str, str]
@@ -15,12 +17,15 @@ def lazy_names(
     package
         Its ``__name__``.
     modules
-        The module inside the package that has each name.
+        The module that has each name: inside the package, or by its whole name if it is in another
+        one of ours.
     """
 
     def get(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        module = modules[name]
+        whole = module if module.startswith(_OURS) else f"{package}.{module}"
+        return getattr(importlib.import_module(whole), name)
 
     return get, lambda: sorted(modules)
