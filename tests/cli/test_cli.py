@@ -72,7 +72,7 @@ def test_runs_lists_the_newest_and_says_of_how_many(counted, capsys, monkeypatch
     assert named(out) == uids[1:] and out.startswith("the newest 2 of 3 runs in")
     assert listed("--last", 1, "--sample", "B").startswith("the newest 1 of 2 runs in")
     assert [run["uid"] for run in json.loads(listed("--last", 1, "--json"))] == uids[2:]
-    monkeypatch.setattr("curiosity_bluesky.cli.commands.LISTED", 2)
+    monkeypatch.setattr("curiosity_bluesky.cli.runs.LISTED", 2)
     assert named(listed()) == uids[1:] and "--all lists all" in listed().replace("\n", " ")
     assert named(listed("--all")) == uids == [r["uid"] for r in json.loads(listed("--json"))]
 
