@@ -1,6 +1,7 @@
 """Names of a package that are imported from their modules when they are first used."""
 
 import importlib
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,3 +30,21 @@ def lazy_names(
         return getattr(importlib.import_module(whole), name)
 
     return get, lambda: sorted(modules)
+
+
+class _LazyModule(types.ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(importlib.import_module(self.__name__), name)
+        setattr(self, name, value)  # found at once the next time
+        return value
+
+
+def lazy_module(name: str) -> Any:
+    """Return a stand-in for a module that is imported when something of it is first used.
+
+    Parameters
+    ----------
+    name
+        Of the module, such as ``torch``.
+    """
+    return _LazyModule(name)
