@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from curiosity_bluesky.catalog.journal_lines import UNREAD, Document, Line, describe_defect, lines
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 Verdict = Literal["new", "again", "copy", "unknown", "unread"]
 """What a document is: ``again``: an event that a pause repeated, ``copy``: a line that is there

@@ -24,7 +24,7 @@ from curiosity_bluesky.catalog.local_files import (
     LocalTable,
     NotUnderstood,
 )
-from curiosity_bluesky.documents.keys import RESUMES
+from curiosity_bluesky.documents.schema import RESUMES
 
 _RUN, _STREAM, _TABLE = "BlueskyRun", "BlueskyEventStream", "internal"
 _ARRAY, _SQL = "application/x-zarr", "application/x-tiled-sql-table"

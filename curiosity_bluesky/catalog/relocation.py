@@ -16,7 +16,7 @@ from pathlib import Path
 from curiosity_bluesky.catalog.journal import is_held, journals
 from curiosity_bluesky.utils.hdf5 import plain_uri_of, uri_of
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _TABLES = {"sqlite": "tables.db", "duckdb": "storage.duckdb"}
 """Files of scalars in a catalogue, by the scheme of their URI; the second one of old versions."""

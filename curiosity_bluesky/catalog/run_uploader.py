@@ -18,7 +18,7 @@ from curiosity_bluesky import documents
 from curiosity_bluesky.catalog.document_counts import COUNTED, DocumentCounts
 from curiosity_bluesky.catalog.journal_lines import Document
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 AT_ONCE = 1000
 """Events in one request when a run is written anew, if they are small."""

@@ -18,9 +18,9 @@ from curiosity_bluesky.benchmark.campaign import Campaign, TrialsFailed, run_cam
 from curiosity_bluesky.benchmark.patch_sizes import patch_size_study
 from curiosity_bluesky.benchmark.report import write_report
 from curiosity_bluesky.benchmark.trial import Protocol, Truth
+from curiosity_bluesky.demo.samples import open_sample
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.validation import PROCESSES, whole_number
-from sim_devices import open_sample
 
 
 def truth_of(text: str) -> Truth:

@@ -167,7 +167,7 @@ def _show_result(result: Any, as_json: bool) -> None:
 @app.command()
 def samples(as_json: JsonOption = False) -> None:
     """List the samples that can be measured."""
-    from sim_devices import list_samples
+    from curiosity_bluesky.demo.samples import list_samples
 
     known = list_samples()
     if as_json:
@@ -216,7 +216,7 @@ def ioc(
     ] = False,
 ) -> None:
     """Serve the simulated microscope as an EPICS IOC."""
-    from sim_devices.ioc.command import run_ioc
+    from curiosity_bluesky.demo.ioc import run_ioc
 
     run_ioc(
         sample,

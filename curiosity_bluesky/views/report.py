@@ -8,18 +8,20 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Anomaly
 from curiosity_bluesky.utils.display import WHOLE, Table, moment, plain
 from curiosity_bluesky.utils.run_end import RunEnd
-from curiosity_bluesky.views import LiveView
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from curiosity_bluesky.catalog import Catalog
+    from curiosity_bluesky.learning import Anomaly
 
 DEMO = "demo"
 """Key of the start document: the `Setting` of a demo."""
@@ -118,6 +120,8 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
         warnings.simplefilter("always", UserWarning)
         measured = _measured(run)
     if picture is not None:
+        from curiosity_bluesky.views.live import LiveView
+
         view = LiveView(picture.parent, window=False)
         for name, doc in runs.documents(run.start["uid"]):
             view.picture(name, doc)
@@ -148,7 +152,7 @@ def _events(stream: Any) -> int:
 
 
 def _decisions(points: xr.Dataset) -> list[dict[str, Any]]:
-    keys = [key for key in documents.DECISION_KEYS if key in points]
+    keys = [key for key in documents.STREAMS[documents.DECISIONS].scalars if key in points]
     columns = {key: points[key].values.tolist() for key in keys}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     # JSON has no NaN.
@@ -177,7 +181,9 @@ def drift_in_words(run: Any) -> str:
     words = f"{drift.sizes['event']} re-surveys, {trusted.sizes['event']} of them trusted"
     if not trusted.sizes["event"]:
         return words
-    last = {key: float(trusted[key].values[-1]) for key in documents.DRIFT_KEYS}
+    last = {
+        key: float(trusted[key].values[-1]) for key in documents.STREAMS[documents.DRIFT].scalars
+    }
     speed = _speed(run.start.get(DEMO))  # of a demo: simulated minutes
     minutes = speed * last["seconds"] / 60
     nm_per_min = 6e4 * math.hypot(last["rate_x"], last["rate_y"]) / speed
