@@ -101,6 +101,11 @@ class Catalog:
         return self._connection.assets.resolve()
 
     @property
+    def reads_files(self) -> bool:
+        """Whether it reads the files of a directory, and asks no server; see `connect`."""
+        return self._files is not None
+
+    @property
     def pictures(self) -> Path:
         """Where pictures of its runs go: beside the runs, or ``pictures`` for a remote one."""
         return self._connection.pictures
