@@ -23,7 +23,7 @@ from curiosity_bluesky.documents import (
     strategy_from,
     tell,
 )
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 from curiosity_bluesky.learning import (
     Anomaly,
     Explorer,
@@ -69,11 +69,11 @@ class DecisionResult:
     maps: dict[str, NDArray] | None
 
 
-class TrainingCancelled(Exception):
+class TrainingCancelled(CuriosityError):
     """The training was cancelled: its result is not needed any more."""
 
 
-class AgentUnreachable(Exception):
+class AgentUnreachable(CuriosityError):
     """The remote agent does not answer, and no fallback strategy is set."""
 
 

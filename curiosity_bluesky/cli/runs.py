@@ -44,7 +44,7 @@ def runs(
     wanted: dict[str, Any] = {
         "sample": sample, "strategy": strategy, "plan_name": plan, "since": since,
     }  # fmt: skip
-    with connect(catalog, create=False) as opened:
+    with connect(catalog, create=False, serve=False) as opened:
         found = opened.runs(**wanted, last=most)
         total = opened.count(**wanted) if len(found) == most else len(found)
         where = opened.where
@@ -78,7 +78,7 @@ def show(
     from curiosity_bluesky.catalog import connect
     from curiosity_bluesky.views.report import show_run
 
-    with connect(catalog, create=False) as opened:
+    with connect(catalog, create=False, serve=picture is not None) as opened:
         shown = show_run(opened, uid, picture)
     if as_json:
         print(json.dumps(shown.to_dict()))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from curiosity_bluesky.agent.curiosity_agent import TrainingCancelled
 from curiosity_bluesky.agent.remote.session import Session, SessionBehind
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 from curiosity_bluesky.learning import PriorRun
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Request:
     since: float = field(default_factory=time.monotonic)
 
 
-class RequestError(Exception):
+class RequestError(CuriosityError):
     """Reply to a request that cannot be served: a kind, and words."""
 
     def __init__(self, kind: str, words: str) -> None:
