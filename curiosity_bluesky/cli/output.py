@@ -1,4 +1,4 @@
-"""What commands print, and how they end."""
+"""Output of commands: lines, tables, JSON, and signals."""
 
 from __future__ import annotations
 

@@ -227,12 +227,12 @@ class Spectrometer(MeasuringDevice):
 
     @property
     def seconds(self) -> float | None:
-        """How long one spectrum takes (s); None if the driver does not say."""
+        """Seconds of one spectrum; None if the driver does not say."""
         return stated_seconds(getattr(self.driver, "spectrum_seconds", None), "spectrum_seconds")
 
     @property
     def hints(self) -> dict[str, list[str]]:
-        """What a live table shows: the scalars, or those that the driver chooses of them."""
+        """Hints for a live table: the scalars, or those that the driver chooses."""
         shown = hinted_scalars(self.driver, self.scalars, self._own_rules)
         return {"fields": [self.scalars[scalar].name for scalar in shown]}
 

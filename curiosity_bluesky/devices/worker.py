@@ -1,4 +1,4 @@
-"""Blocking calls to a driver: one at a time, in a thread, and how they are broken off."""
+"""Worker for blocking calls to a driver: one at a time, in a thread, with abort."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from curiosity_bluesky.errors import CuriosityError
 T = TypeVar("T")
 
 ABORT_SECONDS = 0.2
-"""How long anyone waits for an instrument that was told to stop."""
+"""Maximum seconds to wait for an instrument that was told to stop."""
 
 _AGAIN_SECONDS = 0.005
 
@@ -47,11 +47,11 @@ def finish_status(status: StatusBase, error: Exception | None = None) -> None:
 
 
 class WorkerBusy(CuriosityError, RuntimeError):
-    """The instrument is still in the call before; nothing was started."""
+    """The instrument is still in the previous call; nothing was started."""
 
 
 class Worker:
-    """Makes blocking calls, one at a time, each in a thread of its own.
+    """Runner of blocking calls, one at a time, each in a thread of its own.
 
     The threads are daemons, so that an instrument that is stuck never holds the process.
 

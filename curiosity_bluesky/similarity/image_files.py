@@ -1,4 +1,4 @@
-"""Images in files: pictures, arrays, and what microscopes write."""
+"""Images in files: pictures, arrays, and formats of microscopes."""
 
 from __future__ import annotations
 

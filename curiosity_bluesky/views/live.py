@@ -23,11 +23,11 @@ from curiosity_bluesky.views.mouse import MouseSteering, SteeringTarget
 logger = logging.getLogger(__name__)
 
 SIZE = (10.5, 8.6)
-"""Inches."""
+"""Size of the figure, inches."""
 
 
 class LiveView:
-    """A document callback that shows a run while it goes on.
+    """Document callback that draws a run while it goes on.
 
     With a Qt backend of matplotlib a window opens and follows the run. Otherwise the
     picture is written to a PNG file, at most every `interval` seconds, from a thread of its

@@ -1,4 +1,4 @@
-"""The file that a `CuriosityOptimizer` is restored from: what happened, in its order, as data."""
+"""Checkpoint of a `CuriosityOptimizer`: its history as data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Item = Proposal | Observation | Failure | SteeringRequest
 
 
 class ExplorerLog:
-    """What an explorer was told and what it decided, in the order in which it happened."""
+    """Log of an explorer: observations, failures and decisions, in order."""
 
     def __init__(self) -> None:
         self._items: list[Item] = []
@@ -66,7 +66,7 @@ class ExplorerLog:
 
 @dataclass(frozen=True, eq=False)
 class OptimizerState:
-    """All that an optimiser is made of.
+    """State of an optimiser.
 
     Parameters
     ----------

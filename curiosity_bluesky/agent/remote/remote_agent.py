@@ -1,4 +1,4 @@
-"""The agent of a plan where the agent is another process."""
+"""Client side of a remote agent, for a plan."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class AgentServer:
     bind
         ``tcp://HOST:PORT``; port 0 takes one that is free.
     token
-        What everybody who asks has to know. None: one is made, and left in a file that its owner
+        Token that clients must have. None: one is made, and left in a file that its owner
         alone can read (`tokens.note_of`).
     keep
         So many agents at most; the one that was longest not asked goes.
@@ -137,7 +137,7 @@ class AgentServer:
 
     @property
     def token(self) -> str:
-        """What everybody who asks has to know."""
+        """Token that clients must have."""
         return self._token
 
     @property
@@ -234,7 +234,7 @@ class AgentServer:
             self._reply(identity, number, reply)
 
     def _taken(self, identity: bytes, message: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Answer what takes no time; begin what does."""
+        """Answer quick requests at once; begin the others."""
         what = message["what"]
         if what == "hello":
             strategy_of(message.get("strategy"))
@@ -280,7 +280,7 @@ class AgentServer:
         ).start()
 
     def _let_go(self) -> None:
-        """Forget the agent that was longest not asked."""
+        """Drop the least recently used agent."""
         idle = [key for key in self._sessions if key not in self._works]
         if not idle:
             raise RequestError(

@@ -1,4 +1,4 @@
-"""The agent of one plan elsewhere: which documents it has learned from, and what it promised."""
+"""Session of one remote plan: the documents that its agent has learned from."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Session:
 
     @property
     def learned(self) -> int:
-        """How many documents it has learned from."""
+        """Number of documents that it has learned from."""
         return self._fed
 
     def begins_with(self, keys: Sequence[str]) -> bool:
@@ -77,7 +77,7 @@ class Session:
         return self._order == list(keys[: len(self._order)])
 
     def extend(self, first: int, keys: Sequence[str]) -> None:
-        """Know which documents come next.
+        """Append the keys of the next documents.
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ class Session:
         self._order.extend(keys[len(self._order) - first :])
 
     def cancel(self) -> None:
-        """Break off a training, for good."""
+        """Cancel a training for good."""
         self._cancelled = True
         self.agent.cancel()
 

@@ -24,11 +24,11 @@ from curiosity_bluesky.similarity.prior_run_search import recorded
 logger = logging.getLogger(__name__)
 
 _AGAIN = 2.0
-"""Seconds until what broke off is tried again."""
+"""Seconds between two retries."""
 _LOOK = 10.0
-"""Seconds without news until the catalogue is looked at all the same."""
+"""Maximum seconds between two readings of the catalogue."""
 _REST = 0.3
-"""Seconds at least between two readings of a run, and four times as long as one took."""
+"""Minimum seconds between two readings of a run, and four times as long as one took."""
 _BELLS = {
     documents.DECISIONS: ("decision_id",),
     documents.PRIMARY: ("decision_id",),
@@ -40,7 +40,7 @@ _BELLS = {
 
 
 class Subscriber:
-    """Hears what RunEngines publish to a 0MQ proxy, from a thread of its own.
+    """Subscriber to the documents of a 0MQ proxy, in a thread of its own.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Subscriber:
 
 
 class CatalogReader:
-    """Puts what a catalogue has of runs into the store, when it is asked to.
+    """Reader of runs in a catalogue into the store, on request.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class CatalogReader:
 
 
 class CatalogFollower(CatalogReader):
-    """Follows the newest runs of a catalogue, by Tiled's streaming subscription.
+    """Follower of the newest runs of a catalogue, by Tiled's streaming subscription.
 
     Tiled tells of each array and each table by itself, in no common order: it is taken as a bell,
     and the documents of the run are read.

@@ -1,4 +1,4 @@
-"""The token that an agent and those who ask it share, and where it is found."""
+"""Tokens that an agent shares with its clients, and their files."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def check_token(token: str, source: str) -> str:
 
 
 def token_for(address: str, token: str | None = None) -> str:
-    """Return the token to ask an agent with.
+    """Return the token for an agent.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def token_file(port: int) -> Path:
 
 
 def write_token_file(port: int, token: str) -> str:
-    """Leave a token in a file that its owner alone can read; return it."""
+    """Write a token into a file that only its owner can read; return the file."""
     write_secret(token_file(port), token)
     return token
 

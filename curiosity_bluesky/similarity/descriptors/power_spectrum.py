@@ -1,4 +1,4 @@
-"""Power spectrum and autocorrelation in polar coordinates: what does not depend on where or how.
+"""Power spectrum and autocorrelation in polar coordinates, invariant to place and rotation.
 
 Translations drop out with the phase of the spectrum. On rings around the centre, a rotation
 shifts the phase of the angular harmonics and a reflection conjugates it: moduli stay.
@@ -22,7 +22,7 @@ HARMONICS = (0, 2, 4, 6)
 """Angular harmonics; odd ones are 0, since a spectrum is the same at k and -k."""
 
 STEP = 0.25
-"""Distance of two rings, octaves."""
+"""Distance of two neighbouring rings, octaves."""
 
 _LOWEST, _HIGHEST = -8.0, -1.0  # log2 of cycles per pixel
 _RINGS = np.arange(_LOWEST, _HIGHEST + 1e-9, STEP)

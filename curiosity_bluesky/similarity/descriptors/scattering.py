@@ -29,7 +29,7 @@ _SLANT = 0.5  # how much wider it is across
 _TINY = 1e-12
 
 OCTAVES = (1, 2, 3)
-"""How much coarser the second wavelet is than the first."""
+"""Octaves by which the second wavelet is coarser than the first."""
 
 _SECOND = 2  # the finest scale of a second wavelet
 _COARSE = SCALES - 1

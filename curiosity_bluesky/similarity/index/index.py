@@ -1,4 +1,4 @@
-"""The index: what every image in a catalogue looks like, kept beside the runs."""
+"""Index of the descriptors of all images in a catalogue, stored beside the runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Index:
-    """What the images in a catalogue look like.
+    """Index of the images in a catalogue.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Index:
         rebuild: bool = False,
         progress: Any = None,
     ) -> UpdateResult:
-        """Index what is missing; interrupted at any time, the next one goes on.
+        """Index the images that are missing; after an interruption the next call goes on.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Runs are indexed as they close: a callback for the RunEngine that never makes it wait."""
+"""Indexing of runs as they close: a callback that never delays the RunEngine."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from curiosity_bluesky.similarity.index.update import row_of
 from curiosity_bluesky.similarity.index.workers import Task
 
 RUNS_WAITING = 16
-"""Runs that may wait to be indexed; of others ``curiosity index`` takes care."""
+"""Maximum runs that wait to be indexed; ``curiosity index`` adds the others."""
 
 BYTES = 256_000_000
-"""Images and spectra of all runs that are open or wait; the rest is left to ``curiosity index``."""
+"""Maximum bytes of runs that are open or wait; ``curiosity index`` adds the rest."""
 
 LATER = "`curiosity index` indexes it later"
 
 AT_END = 10.0
-"""So long, s, the end of the process waits for runs that have closed."""
+"""Maximum seconds that the end of the process waits for closed runs."""
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What images are coloured and filtered by: words, numbers and dates."""
+"""Columns for the colours and filters of images: words, numbers and dates."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from curiosity_bluesky.utils.display import moment, plain
 
 Kind = Literal["words", "number", "date"]
 NONE = "(none)"
-"""What stands for a missing value among words."""
+"""Placeholder of a missing value among words."""
 
 OTHER = "(other)"
 MANY = 200
-"""Different words above which one types a part of them instead of choosing."""
+"""Maximum distinct words for a menu; above, a part of a word is typed."""
 
 # Tableau's ten, then ten more.
 _DISTINCT: tuple[str, ...] = (
@@ -34,7 +34,7 @@ _PLAIN = "#4e79a7"
 
 
 class Column:
-    """One thing that is known of each image.
+    """One property of each image.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Colours:
-    """How a column is drawn: a number an image, and what the numbers look like.
+    """Colours of a column: a number per image, and the palette.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The map itself: a scatter of images, drawn by the graphics card."""
+"""Scatter plot of images, drawn by WebGL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ` +
 
 
 class Map:
-    """A Bokeh figure with what passes, what does not, and marks.
+    """Bokeh figure of the images that pass the filters, the others, and marks.
 
     Only what the page needs of an image is sent: two coordinates, a number for its colour, and
     one for each line of what is shown on hover; words are sent once each.

@@ -1,4 +1,4 @@
-"""What one visitor sees, and what happens when something is pressed."""
+"""Page of one user and its event handlers."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from curiosity_bluesky.views.explore.widgets import Editor
 
 _PER_PAGE = 30
 _SHORT = 0.15
-"""Seconds that the page waits for a map before it says that one is being made."""
+"""Seconds until the page shows that a map is being made."""
 
 _log = logging.getLogger(__name__)
 
 
 class Page:
-    """The page of one visitor.
+    """Page of one user.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class Page:
             self._do(lambda: react(new))
 
     def _do(self, act: Callable[[], None]) -> None:
-        """Act; what cannot be done is said on the page, which stays where it was."""
+        """Run an action; on an InputError show it, and leave the page as it was."""
         self.say("")
         before = self.visit.copy()
         try:

@@ -1,4 +1,4 @@
-"""Selections with where they come from: written down, and gone back to."""
+"""Saved selections, with the view that they come from."""
 
 from __future__ import annotations
 

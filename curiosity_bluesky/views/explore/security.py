@@ -89,7 +89,7 @@ class _Missing(RequestHandler):
 
 
 class _Headers(OutputTransform):
-    """Adds the headers to every answer; of a page's own scripts those that are in it may run."""
+    """Security headers of every answer; only the page's own inline scripts may run."""
 
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool

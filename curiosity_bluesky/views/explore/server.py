@@ -34,7 +34,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class PageServer:
-    """Serves the page of a room.
+    """Server of the page.
 
     Bokeh's server, with thumbnails beside it. To be used in one thread, which runs it.
 

@@ -22,16 +22,16 @@ Rows = NDArray[np.int64]
 
 
 class DescriptorView(Protocol):
-    """What the page needs of a descriptor."""
+    """Descriptor, as far as the page uses it."""
 
     @property
     def name(self) -> str:
-        """What it is called in the index."""
+        """Name in the index."""
         ...
 
     @property
     def version(self) -> int:
-        """Raised with every change of what comes out."""
+        """Version, raised with every change of the vectors."""
         ...
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
@@ -40,7 +40,7 @@ class DescriptorView(Protocol):
 
 
 class Selections(Protocol):
-    """Where selections are kept: the index."""
+    """Store of selections: the index."""
 
     def save_selection(self, selection: dict[str, Any]) -> str:
         """Keep a selection; return what it is found by again."""
@@ -53,7 +53,7 @@ class Selections(Protocol):
 
 @dataclass(frozen=True)
 class SharedState:
-    """What all visitors of the page share.
+    """State that all users of the page share.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class SharedState:
 
 @dataclass(frozen=True)
 class MapLevel:
-    """One map: which images, described and projected how.
+    """One map: images, descriptor and projection.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class MapLevel:
 
 @dataclass(frozen=True)
 class NearbyImages:
-    """What lies near something.
+    """Nearest images of a query.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.image import Image
 
 LARGEST = 16 * 2**20
-"""Bytes of a file."""
+"""Maximum bytes of a file."""
 
 PIXELS = 4096 * 4096
 SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".jpg", ".jpeg")

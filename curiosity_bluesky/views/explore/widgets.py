@@ -1,4 +1,4 @@
-"""The widgets that filters are made with."""
+"""Widgets of the filters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEPS = 200
 
 
 class Editor:
-    """Shows the filter of one column at a time, and makes filters of what widgets hold.
+    """Editor of the filter of one column at a time.
 
     Parameters
     ----------
