@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from tiled.profiles import list_profiles
 from tiled.queries import SpecsQuery
 
+from curiosity_bluesky.catalog._tiled_compat import list_profiles
 from curiosity_bluesky.catalog.connection import (
     Connection,
     DirectoryConnection,

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import httpx
 import platformdirs
 from tiled.client import from_profile, from_uri
-from tiled.profiles import load_profiles
 
+from curiosity_bluesky.catalog._tiled_compat import load_profiles
 from curiosity_bluesky.catalog.embedded_server import (
     DirectoryTaken,
     EmbeddedServer,

@@ -28,7 +28,7 @@ LONGEST = 60
 """Bytes of a data key: a column has 63, and the one of its timestamps begins with ``ts_``."""
 
 RESERVED = ("time", "seq_num", "event", "point", "internal")
-"""Data keys that mean something else in the store, or to whoever reads a run as xarray."""
+"""Data keys that mean something else in the store, or in a run that is read as xarray."""
 
 _FORBIDDEN = re.compile(r"""--|['"`;\\%()=+./#?]""")
 _ADVICE = "give the device or its signal another name"
