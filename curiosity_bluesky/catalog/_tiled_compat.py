@@ -86,6 +86,7 @@ _TABLES = "one request at a time uses the tables"
 _RELOCATION = "paths of a catalogue that was copied or moved"
 _MAKING = "a catalogue's database is made whole or not at all"
 _RUNS = "runs are listed without the index beside them"
+_FILES = "runs are listed from the files of a catalogue that no server has"
 _ROWS = "rows of PostgreSQL's tables have an order"
 
 UPSTREAM: tuple[Upstream, ...] = (
@@ -124,6 +125,16 @@ UPSTREAM: tuple[Upstream, ...] = (
         value="data_source_asset_association",
     ),
     Upstream("tiled.catalog.orm:DataSourceAssetAssociation.asset_id", _RELOCATION),
+    Upstream("tiled.catalog.orm:DataSourceAssetAssociation.data_source_id", _FILES),
+    Upstream("tiled.catalog.orm:DataSource.__tablename__", _FILES, value="data_sources"),
+    *(
+        Upstream(f"tiled.catalog.orm:DataSource.{column}", _FILES)
+        for column in ("node_id", "structure_id", "mimetype", "parameters")
+    ),
+    Upstream("tiled.catalog.orm:Structure.__tablename__", _FILES, value="structures"),
+    Upstream("tiled.catalog.orm:Structure.structure", _FILES),
+    Upstream("tiled.catalog.orm:Node.specs", _FILES),
+    Upstream("tiled.catalog.orm:Node", _FILES, 'Column("metadata"'),
     Upstream("tiled.adapters.sql:SQLAdapter.init_storage", _ROWS, "_dataset_id"),
     Upstream("tiled.adapters.sql:SQLAdapter.init_storage", _ROWS, "_partition_id"),
     Upstream("tiled.adapters.sql:SQLAdapter", _ROWS, "self.order_by_args"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from curiosity_bluesky.catalog._tiled_compat import CatalogContainerAdapter, Node, from_uri
-from curiosity_bluesky.catalog.embedded_server import INDEX
+from curiosity_bluesky.catalog.directory import INDEX
 
 
 class RunsOnlyContainer(CatalogContainerAdapter):

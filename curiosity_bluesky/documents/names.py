@@ -14,11 +14,9 @@ from typing import Any
 
 import event_model
 import numpy as np
-import xarray as xr
 from event_model import DocumentNames, schema_validators
 from jsonschema.exceptions import ValidationError
 
-from curiosity_bluesky.documents.reading import dataset_of, with_decisions
 from curiosity_bluesky.documents.schema import DECISIONS, PREDICTED, PRIMARY, STREAMS
 from curiosity_bluesky.documents.spectra import as_dtype, is_spectrum
 from curiosity_bluesky.errors import InputError
@@ -293,6 +291,10 @@ def _check_readable(stream: str, devices: Sequence[DeviceDescription]) -> None:
         for device in devices
     }
     try:
+        import xarray as xr
+
+        from curiosity_bluesky.documents.reading import dataset_of, with_decisions
+
         dataset = dataset_of(data_keys, configuration, columns, np.zeros(1))
         if stream == PRIMARY:
             decided = [key for key in STREAMS[DECISIONS].scalars if key != "decision_id"]
