@@ -230,7 +230,7 @@ def build_app(configuration: Any) -> Any:
 
 
 def parse_configuration(path: Path) -> Any:
-    """Return the configuration in a file; it raises whatever Tiled, YAML or the file raise."""
+    """Return the configuration in a file; it raises what Tiled, YAML or the file raise."""
     from tiled.config import parse_configs
 
     return parse_configs(path)

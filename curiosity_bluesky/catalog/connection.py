@@ -54,7 +54,7 @@ class Connection(Protocol):
 class DirectoryConnection:
     """To the runs in a directory.
 
-    Whoever comes first serves the directory, the others join; when the one that serves it
+    The first process serves the directory, the others join; when the one that serves it
     ends, the next that asks takes its place.
 
     Parameters
@@ -193,7 +193,7 @@ def is_unreachable(error: Exception) -> bool:
 
 
 def close_at_exit(close: weakref.WeakMethod) -> None:
-    """Close a catalogue that nobody closed when the interpreter ends."""
+    """Close a catalogue that is still open when the interpreter ends."""
 
     def run() -> None:
         if (method := close()) is not None:
@@ -220,7 +220,7 @@ def alive(client: Any) -> bool:
 
 
 def _answers(uri: str) -> None:
-    """Raise Unreachable if nobody is there: Tiled's own client tries for half a minute."""
+    """Raise Unreachable if no server answers: Tiled's own client tries for half a minute."""
     import httpx
 
     try:

@@ -313,7 +313,7 @@ class JournaledWriter:
                         run.trouble, run.tries, run.delay = "", 0, 0.0
                 except UploadCancelled:
                     return
-                except Exception as error:  # whatever Tiled raises, the journal has the run
+                except Exception as error:  # any of Tiled's: the journal has the run
                     self._note_trouble(uid, run, error)
                     if self._outage.why:
                         return

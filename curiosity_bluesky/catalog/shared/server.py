@@ -34,7 +34,7 @@ _WRITE = (
 )
 _SUBSCRIBE = ("create:apikeys", "revoke:apikeys")
 # Tiled's client makes itself a key for each subscription. It may allow all that the role of
-# the service does, whatever the key that it was made with allowed: hence roles of our own.
+# the service does, not only what the key that made it allows: hence roles of our own.
 
 ROLES = {"reader": _READ, "writer": _WRITE}
 """What services of each role may do; besides, to subscribe to what is being written."""
