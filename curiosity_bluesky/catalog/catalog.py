@@ -1,4 +1,4 @@
-"""Where runs live: an embedded or a remote Tiled catalogue, written and searched alike."""
+"""Catalogue of runs, in an embedded or a remote Tiled server, written and searched alike."""
 
 from __future__ import annotations
 

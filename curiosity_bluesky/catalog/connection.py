@@ -1,4 +1,4 @@
-"""The way to a catalogue: found again when the server at its end has changed.
+"""Connection to a catalogue, made again when its server has changed.
 
 What asks a server is imported when one is asked: reading the files of a directory needs none of it.
 """

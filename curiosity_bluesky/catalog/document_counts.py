@@ -1,4 +1,4 @@
-"""What the documents of one run come to, and which of its lines cannot be used."""
+"""Document counts of one run, and the lines of its journal that cannot be used."""
 
 from __future__ import annotations
 

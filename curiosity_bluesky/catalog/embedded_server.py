@@ -1,4 +1,4 @@
-"""An embedded Tiled server for the runs in one directory."""
+"""Embedded Tiled server for the runs in one directory."""
 
 from __future__ import annotations
 

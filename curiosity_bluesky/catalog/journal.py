@@ -1,4 +1,4 @@
-"""The journal: each run's documents in a file of its own, before anybody else hears of them."""
+"""Journal: the documents of each run in a file of its own, before any other callback has them."""
 
 from __future__ import annotations
 

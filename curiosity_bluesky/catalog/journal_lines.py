@@ -1,4 +1,4 @@
-"""The lines of a journal: how a document is written as one, and what is read back of it."""
+"""Lines of a journal: encoding of a document, and decoding."""
 
 from __future__ import annotations
 

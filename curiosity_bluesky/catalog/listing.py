@@ -1,4 +1,4 @@
-"""A catalogue that lists runs alone; the index beside them is there for who asks by name."""
+"""Tree of a catalogue that lists runs alone; the index beside them is found by its name."""
 
 from __future__ import annotations
 

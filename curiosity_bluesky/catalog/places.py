@@ -1,4 +1,4 @@
-"""Where a catalogue is: what a user may call it."""
+"""Places of catalogues, as a user may name them."""
 
 from __future__ import annotations
 

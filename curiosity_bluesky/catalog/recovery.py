@@ -1,4 +1,4 @@
-"""Taking in, in the background, what processes that died have left in the journal."""
+"""Recovery, in the background, of journals that processes left when they died."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One line about each run, wherever it is (in Tiled, in its journal, in both), and which."""
+"""Summaries of runs, one line each, in Tiled, in a journal or in both; and their filter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking journals into Tiled that no living process writes."""
+"""Upload to Tiled of journals that no living process writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and metadata that can be recorded: asked before a run opens, not found out after it.
+"""Names and metadata that can be recorded, checked before a run opens.
 
 A data key becomes a column of an SQL table, a node in a URL, a directory, a variable of xarray,
 and a key in documents that event-model validates. Each has rules; this is all of them together.

@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own in a directory, for those who have none to use."""
+"""PostgreSQL cluster in a directory, to try a shared catalogue with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shared catalogue set up and served: databases, the Tiled process, keys."""
+"""Server of a shared catalogue: its databases, the Tiled process, keys."""
 
 from __future__ import annotations
 
