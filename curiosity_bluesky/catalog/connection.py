@@ -5,7 +5,6 @@ What asks a server is imported when one is asked: reading the files of a directo
 
 from __future__ import annotations
 
-import atexit
 import re
 import sqlite3
 import threading
@@ -25,6 +24,7 @@ from curiosity_bluesky.catalog.local_files import NotUnderstood
 from curiosity_bluesky.catalog.local_reader import LocalRuns
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.errors import Unreachable as Unreachable
+from curiosity_bluesky.utils.at_exit import call_at_exit
 from curiosity_bluesky.utils.permissions import private_directory
 
 if TYPE_CHECKING:
@@ -199,10 +199,9 @@ def close_at_exit(close: weakref.WeakMethod) -> None:
         if (method := close()) is not None:
             method()
 
-    # atexit comes too late: before it, Python shuts down the thread pools that the embedded
-    # server needs in order to take the last documents. This hook comes before that, and has
-    # no public name (CPython uses it for just this); without it, the journal keeps the rest.
-    getattr(threading, "_register_atexit", atexit.register)(run)
+    # The embedded server needs the thread pools of Python in order to take the last documents;
+    # without them the journal keeps the rest.
+    call_at_exit(run)
 
 
 def alive(client: Any) -> bool:
