@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import time
@@ -35,6 +34,7 @@ from curiosity_bluesky.learning import (
 )
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.threads import return_free_memory
+from curiosity_bluesky.utils.at_exit import call_at_exit
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ def _end_trainings() -> None:
             agent._busy.release()
 
 
-getattr(threading, "_register_atexit", atexit.register)(_end_trainings)
+call_at_exit(_end_trainings)
 
 
 class CuriosityAgent:
