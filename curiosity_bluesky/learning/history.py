@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.masks import decode_mask
 from curiosity_bluesky.learning.records import (
-    BEGUN,
-    OUT_OF_REACH,
     REASONS,
     Failure,
     Observation,
@@ -23,6 +21,7 @@ from curiosity_bluesky.learning.records import (
     SteeringRequest,
 )
 from curiosity_bluesky.learning.survey import Pixel, Survey
+from curiosity_bluesky.utils.point_failure import FailureKind
 
 NOTHING = -1.0
 """Quality of a spectrum without any number."""
@@ -125,7 +124,7 @@ class History:
         """Take in that a decision could not be measured, or not in one attempt."""
         self._changed()
         number, tried = failure.decision_id, failure.attempt + 1
-        if failure.reason == BEGUN:
+        if failure.kind is FailureKind.BEGUN:
             self._begun[number, failure.attempt] = failure.doses
             return
         self._begun.pop((number, failure.attempt), None)
@@ -292,7 +291,7 @@ class History:
         barred |= {act.arguments["decision_id"] for act in self.acts_of("veto")}
         latest = max((o.decision_id or -1 for o in self.good), default=-1)
         taken = {o.pixel for o in self._observations.values()}
-        away = {n for n, failure in self._failed.items() if failure.reason.startswith(OUT_OF_REACH)}
+        away = {n for n, f in self._failed.items() if f.kind is FailureKind.OUT_OF_REACH}
         known = self._reach[max(self._reach)].n_decisions if self._reach else 0
         barred |= {number for number in away if number >= known}
         faulty = given_up - away
