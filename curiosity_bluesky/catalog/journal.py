@@ -18,7 +18,7 @@ import filelock
 
 from curiosity_bluesky.catalog.journal_lines import Line, decode_lines, encode_line
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 CHUNK = 256 * 1024
 """Bytes that are read from a journal at once; a line may be longer."""

@@ -32,7 +32,7 @@ from curiosity_bluesky.catalog.run_uploader import (
 from curiosity_bluesky.catalog.upload import upload_journal
 from curiosity_bluesky.errors import InputError
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 PATIENCE = 10.0
 """How long the end of a process waits for a server that takes nothing, s."""

@@ -11,6 +11,17 @@ from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
+_NATIVE = (
+    "scipy.linalg",
+    "scipy.ndimage",
+    "scipy.optimize",
+    "scipy.spatial",
+    "scipy.stats",
+    "sklearn.cluster",
+    "torch",
+)
+"""What the learning sums with, which strategies import when they are built."""
+
 MAPPED = 2**20
 """Bytes from which on an array has memory of its own, which the system has back with it."""
 _M_MMAP_THRESHOLD = -3  # of malloc.h
@@ -39,9 +50,10 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def _controller() -> ThreadpoolController:
-    # Looking for the loaded libraries takes milliseconds; they do not change once all strategies
-    # are there, of which some bring their own.
-    importlib.import_module("curiosity_bluesky.learning.strategies")
+    # Looking for the loaded libraries takes milliseconds; they do not change once these are
+    # there, with whatever strategies of others bring along.
+    for name in ("curiosity_bluesky.learning.strategies", *_NATIVE):
+        importlib.import_module(name)
     return ThreadpoolController()
 
 

@@ -138,7 +138,7 @@ def explore(
             run.steering.budget(num_points)
         start = start_document(run, explorer.survey, asked, {**md_warm, **(md or {})}, past)
         device_checks.check_start(start)
-        yield from device_checks.check_devices(detectors, x, y, imager)  # the image is known by now
+        yield from device_checks.check_devices(*devices, imaged=True)
         points = run_points(run, explorer.survey, past)
         inner = in_a_run(points, start, lambda: run.trouble, run.opened)
         return (yield from _heard_by(agent, inner))

@@ -13,8 +13,15 @@ from bluesky.utils import MsgGenerator, short_uid
 from curiosity_bluesky import documents
 from curiosity_bluesky.documents import PlanReadable
 from curiosity_bluesky.learning import Proposal
+from curiosity_bluesky.learning.survey import LARGEST_VALUE
 from curiosity_bluesky.plans import device_faults
-from curiosity_bluesky.plans.readings import SpectrumReader, call_device, read, values
+from curiosity_bluesky.plans.readings import (
+    SpectrumReader,
+    call_device,
+    position_problem,
+    read,
+    values,
+)
 from curiosity_bluesky.plans.recording import read_into_event
 from curiosity_bluesky.utils.point_failure import FailureKind, PointFailure
 
@@ -185,7 +192,10 @@ def _bundled(
 def quality_problem(quality: float, min_quality: float) -> PointFailure | None:
     """Say what is wrong with a spectrum of some quality; None if it is good enough."""
     if quality < 0:
-        text = "quality 0 of the spectrum: it holds no number"
+        text = (
+            "quality 0 of the spectrum: it holds no number, or one beyond "
+            f"{LARGEST_VALUE:g}, such as an overload"
+        )
     elif quality < min_quality:
         text = f"quality {quality:.2g} of the spectrum, less than {min_quality:.2g}"
     else:
@@ -203,14 +213,13 @@ def _astray(
     """Say which motor is not where it was sent; None if all are, or do not tell."""
     for move, allowed in zip(moves, tolerance or (np.inf, np.inf), strict=True):
         motor = move.device
-        if not isinstance(motor, Readable) or np.isinf(allowed):
+        if not isinstance(motor, Readable):
             continue
         # Not by a message "read", which would be part of the event that is put together.
         found = values((yield from call_device(motor.read)))
         position = found.get(position_keys(motor)[0], move.target)
-        away = abs(float(position) - move.target) if np.ndim(position) == 0 else 0.0
-        if away > allowed:
-            return f"{move.name} ended {away:.3g} um from its target {move.target:.4g} um"
+        if (problem := position_problem(position, move.target, allowed)) is not None:
+            return f"{move.name}: {problem}"
     return None
 
 

@@ -36,7 +36,7 @@ from curiosity_bluesky.plans.steering import steer
 if TYPE_CHECKING:
     from curiosity_bluesky.agent.remote.remote_agent import RemoteAgent
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 __all__ = ["curiosity_plan"]
 

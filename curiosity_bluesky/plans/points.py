@@ -19,7 +19,7 @@ from curiosity_bluesky.plans.trouble import check_failures
 from curiosity_bluesky.utils.point_failure import FailureKind, PointFailure
 from curiosity_bluesky.utils.run_end import EndKind
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 
 def visit_point(run: RunState, proposal: Proposal) -> MsgGenerator[None]:

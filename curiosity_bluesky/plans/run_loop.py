@@ -14,6 +14,7 @@ from curiosity_bluesky.learning import Survey
 from curiosity_bluesky.plans import safety
 from curiosity_bluesky.plans.background import call_in_thread
 from curiosity_bluesky.plans.decisions import begin_decision, obey, write_decision
+from curiosity_bluesky.plans.masked_images import without_masks
 from curiosity_bluesky.plans.points import visit_point
 from curiosity_bluesky.plans.recording import save
 from curiosity_bluesky.plans.resume import InterruptedRun
@@ -31,7 +32,9 @@ def run_points(run: RunState, survey: Survey, past: InterruptedRun | None) -> Ms
         {documents.MASK: "yx"},
         channels=survey.channels,
     )
-    taken = run.imager if past is None else documents.survey_record(survey, run.imager.name)
+    taken = documents.survey_record(survey, run.imager.name)
+    if past is None:
+        taken = yield from without_masks(run.imager)
     yield from save(documents.SURVEY, [taken, mask])
     for proposal in run.pending:  # of the run before: decided there, measured here
         yield from save_decision(proposal)

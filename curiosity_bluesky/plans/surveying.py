@@ -81,8 +81,7 @@ def last_survey(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[S
     if isinstance(imager, WritesStreamAssets):  # what it wrote the last time is in its files
         return None
     reading = yield from read(imager)
-    images = _images(reading).values()
-    if not images or not all(np.isfinite(i).all() for i in images if _inexact(i)):
+    if not documents.holds_image(reading, mask):
         return None
     return documents.survey_from(reading, (yield from configuration(imager)), mask)
 
@@ -99,10 +98,6 @@ def image_of(imager: Readable) -> MsgGenerator[tuple[dict[str, NDArray], dict[st
 def _images(reading: Mapping[str, Any]) -> dict[str, NDArray]:
     arrays = {key: as_array(key, value) for key, value in reading.items()}
     return {key: array for key, array in arrays.items() if array.ndim == 2}
-
-
-def _inexact(array: NDArray) -> bool:
-    return np.issubdtype(array.dtype, np.inexact)
 
 
 def _seen(imager: Readable) -> MsgGenerator[dict[str, Any]]:

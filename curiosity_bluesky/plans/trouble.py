@@ -11,7 +11,7 @@ from curiosity_bluesky.plans import safety
 from curiosity_bluesky.plans.run_state import RunState
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 
 def pause_for(run: RunState, kind: EndKind, what: str, then: str) -> MsgGenerator[None]:

@@ -30,7 +30,7 @@ from curiosity_bluesky.catalog.connection import alive
 from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
 from curiosity_bluesky.catalog.journal import RunJournal
 from curiosity_bluesky.catalog.writer import LARGE_EVENT, JournaledWriter, _Run
-from curiosity_bluesky.cli import commands
+from curiosity_bluesky.cli import app, main
 from curiosity_bluesky.errors import InputError
 
 KEY = "secret"
@@ -343,9 +343,9 @@ def test_a_command_says_in_one_line_what_the_server_answered(monkeypatch, capsys
         answer = httpx.Response(500, request=request)
         raise httpx.HTTPStatusError("500 on the way", request=request, response=answer)
 
-    monkeypatch.setattr(commands, "app", refused)
+    monkeypatch.setattr(app, "app", refused)
     with pytest.raises(SystemExit):
-        commands.main()
+        main()
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "the Tiled server failed" in said and "500" in said
 

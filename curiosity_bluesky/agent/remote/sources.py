@@ -21,7 +21,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import PriorRun
 from curiosity_bluesky.similarity.prior_run_search import recorded
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _AGAIN = 2.0
 """Seconds until what broke off is tried again."""

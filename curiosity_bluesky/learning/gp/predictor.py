@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from curiosity_bluesky.learning._numbers import mean_square
 from curiosity_bluesky.learning.gp.kernel import (
     LARGE,
     Kernel,
@@ -18,7 +19,6 @@ from curiosity_bluesky.learning.gp.kernel import (
 )
 from curiosity_bluesky.learning.gp.large_posterior import LargePosterior
 from curiosity_bluesky.learning.gp.posterior import GPPosterior, Posterior
-from curiosity_bluesky.learning.nn.im2spec import mean_square
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Training, TrainingData
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from curiosity_bluesky.learning.acquisition import ErrorNoveltyAndSpread
-from curiosity_bluesky.learning.nn.curiosity import LearnedError
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Features, LatentPredictor
 from curiosity_bluesky.learning.strategies.vatsavai2025_latent import Vatsavai2025Latent
 from curiosity_bluesky.learning.strategy import register
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.learning.nn.curiosity import LearnedError
 
 
 @register
@@ -38,6 +40,8 @@ class Vatsavai2025MCD(Vatsavai2025Latent):
     def _curious(
         self, patches: Patches, features: Features, budget: int, seed: int, on_epoch: EpochHook
     ) -> tuple[LatentPredictor, LearnedError]:
+        from curiosity_bluesky.learning.nn.curiosity import LearnedError
+
         predictor = self._im2spec(patches, seed, on_epoch)
         return predictor, LearnedError(
             predictor,
