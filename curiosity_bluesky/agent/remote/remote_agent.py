@@ -108,7 +108,7 @@ class RemoteAgent:
     --------
     ::
 
-        agent = RemoteExplorer("tcp://127.0.0.1:5577", "curious", seed=0)
+        agent = RemoteAgent("tcp://127.0.0.1:5577", "curious", seed=0)
         RE(explore(agent, [spectrometer], stage.x, stage.y, imager))
     """
 
@@ -234,7 +234,7 @@ class RemoteAgent:
             if self.fallback is None:
                 raise Unreachable(
                     f"{error}; start it (`curiosity agent --bind {self.address}`), or have a "
-                    f"strategy take its place: agent_lost={FALLBACK!r}"
+                    f"strategy take its place: options={{'agent_lost': {FALLBACK!r}}}"
                 ) from None
             logger.error(
                 "%s; until it does, %s decides in its place, the seeds too", error, self.fallback
