@@ -23,7 +23,7 @@ from curiosity_bluesky.documents import (
     strategy_from,
     tell,
 )
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 from curiosity_bluesky.learning import (
     Anomaly,
     Explorer,
@@ -70,11 +70,11 @@ class DecisionResult:
     maps: dict[str, NDArray] | None
 
 
-class TrainingCancelled(Exception):
+class TrainingCancelled(CuriosityError):
     """The training was broken off because nobody waits for it any more."""
 
 
-class AgentUnreachable(Exception):
+class AgentUnreachable(CuriosityError):
     """An agent elsewhere does not answer, and nobody takes its place."""
 
 

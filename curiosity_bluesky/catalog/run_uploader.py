@@ -17,6 +17,7 @@ from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
 from curiosity_bluesky import documents
 from curiosity_bluesky.catalog.document_counts import COUNTED, DocumentCounts
 from curiosity_bluesky.catalog.journal_lines import Document
+from curiosity_bluesky.errors import CuriosityError
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +34,11 @@ TRIES = 3
 _PASSING = (401, 403, 408, 429)
 
 
-class UploadCancelled(Exception):
+class UploadCancelled(CuriosityError):
     """Whoever asked for it does not want it any more; the journal has all of it."""
 
 
-class UploadMismatch(Exception):
+class UploadMismatch(CuriosityError):
     """Tiled does not hold what was written to it, or holds what the journal does not."""
 
 
