@@ -32,7 +32,8 @@ from support import QUICK, collected_run, comparable, events, normal, paused_run
 from tiled.queries import Key
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
-from curiosity_bluesky.catalog.embedded_server import EmbeddedServer, running_server
+from curiosity_bluesky.catalog.directory import running_server
+from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
 from curiosity_bluesky.catalog.journal import RunJournal
 from curiosity_bluesky.catalog.summaries import summary_of
 from curiosity_bluesky.demo import simulated_instrument
