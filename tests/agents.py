@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
-from support import events, facts, few, normal
+from support import events, facts, few, grouped, normal
 
 from curiosity_bluesky import curiosity_plan
 from curiosity_bluesky.demo import simulated_instrument
@@ -167,9 +167,7 @@ class Plan:
         ins = self.ins
         plan = curiosity_plan(
             *([ins.spectrometer], ins.stage.x, ins.stage.y, ins.imager, self.points),
-            **self.given,
-            retry_wait=0.0,
-            steering=self.steering,
+            **grouped(retry_wait=0.0, steering=self.steering, **self.given),
         )
         with contextlib.suppress(RunEngineInterrupted):
             self.RE(plan, self._told)

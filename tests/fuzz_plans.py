@@ -16,10 +16,11 @@ from event_model import DocumentNames, schema_validators
 from fuzz import LIMIT, Counts, Hangs, limited
 from hypothesis import strategies as st
 from ophyd.status import Status
+from support import grouped
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.steering import Steering
 
 N = 10
@@ -185,11 +186,11 @@ def run_plan(what: str, changed: dict[str, Any]) -> tuple[bool, str, str]:
         with limited(LIMIT):
             if what == "plan":
                 devices = {"detectors": [detector], "x": x, "y": y, "imager": imager}
-                plan = curiosity_plan(**{**devices, **SMALL, **changed})
+                plan = curiosity_plan(**grouped(**{**devices, **SMALL, **changed}))
             else:
-                course, more = RunSettings(), dict(changed)
+                course, more = grouped(), dict(changed)
                 if what == "course":
-                    course, more = RunSettings(**changed), {}
+                    course, more = grouped(**changed), {}
                 if what == "steering":
                     steering = Steering()
                     getattr(steering, changed["wish"])(*changed["given"], **changed["named"])
@@ -197,7 +198,7 @@ def run_plan(what: str, changed: dict[str, Any]) -> tuple[bool, str, str]:
                 agent = CuriosityAgent("random", 0)
                 assert agent.strategy is not None
                 agent.strategy = agent.strategy.replace(budget=5, **SMALL["parameters"])
-                plan = explore(agent, [detector], x, y, imager, course=course, **more)
+                plan = explore(agent, [detector], x, y, imager, **course, **more)
             RE(plan, checked)
     except InputError as error:
         touched = detector.n + x.moves + y.moves

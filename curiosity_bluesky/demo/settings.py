@@ -17,9 +17,9 @@ from curiosity_bluesky.demo.instrument import (
     simulated_instrument,
 )
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Explorer, Strategy
+from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.plans.options import DriftCorrection, RunOptions
 from curiosity_bluesky.plans.resume import InterruptedRun
-from curiosity_bluesky.plans.run_loop import RunSettings
 from curiosity_bluesky.plans.warm_start import WarmStart
 from curiosity_bluesky.utils.validation import LONGEST, number
 from curiosity_bluesky.views.report import DEMO, check_picture
@@ -160,9 +160,7 @@ class DemoOptions:
     warm_gate: float | None = None
 
     @contextmanager
-    def ready(
-        self, setting: DemoSample
-    ) -> Iterator[tuple[Instrument, Strategy, RunSettings, WarmStart | None]]:
+    def ready(self, setting: DemoSample) -> Iterator[tuple[Instrument, Strategy, DemoRun]]:
         """Check everything, and put the sample under the microscope.
 
         Raises
@@ -171,39 +169,54 @@ class DemoOptions:
             If something cannot be used; nothing is written then.
         """
         chosen = Strategy.named(self.strategy, **{"budget": self.points, **self.parameters})
-        warm = None
         if self.warm_start is not None:
-            warm = WarmStart(self.warm_start, self.catalog, self.warm_gate)
-            warm.check(chosen)
+            WarmStart(self.warm_start, self.catalog, self.warm_gate).check(chosen)
         if self.picture is not None:
             check_picture(self.picture)
         check_place(self.catalog)
-        self._course()  # before an IOC starts
+        self._run()  # before an IOC starts
         with setting.instrument(self.seed) as instrument:
-            course = self._course(instrument)
-            Explorer(instrument.survey(self.withhold), chosen, self.seed)  # says what cannot be
-            yield instrument, chosen, course, warm
+            run = self._run(instrument)
+            chosen.validate(instrument.survey(self.withhold))
+            yield instrument, chosen, run
 
-    def _course(self, instrument: Instrument | None = None) -> RunSettings:
-        return run_settings(
-            instrument, self.withhold, self.lookahead, self.resurvey_every,
-            time_budget=self.time_budget,
-        )  # fmt: skip
+    def _run(self, instrument: Instrument | None = None) -> DemoRun:
+        options = demo_options(
+            instrument,
+            withhold=self.withhold,
+            lookahead=self.lookahead,
+            warm_start=self.warm_start,
+            warm_gate=None if self.warm_start is None else self.warm_gate,
+            catalog=self.catalog,
+        )
+        drift = DriftCorrection(resurvey_every=self.resurvey_every)
+        if self.time_budget is not None:
+            number("time_budget", self.time_budget, open_low=True, what="seconds")
+        return DemoRun(options, drift, self.time_budget)
 
 
-def run_settings(
-    instrument: Instrument | None,
-    withhold: float,
-    lookahead: int,
-    resurvey_every: int = 0,
-    resurvey_minutes: float = 0.0,
-    time_budget: float | None = None,
-) -> RunSettings:
-    """Return how a demo is driven: nothing is waited for longer than a simulation may take."""
+@dataclass(frozen=True)
+class DemoRun:
+    """Arguments of the plan that are the same for a run and for a dry run.
+
+    Parameters
+    ----------
+    options, drift, time_budget
+        As for `curiosity_plan`.
+    """
+
+    options: RunOptions
+    drift: DriftCorrection
+    time_budget: float | None = None
+
+    @property
+    def resurvey(self) -> tuple[int, float]:
+        """Points and minutes between two surveys, 0: never."""
+        return self.drift.resurvey_every, self.drift.resurvey_minutes
+
+
+def demo_options(instrument: Instrument | None, **given: Any) -> RunOptions:
+    """Return options with which nothing is waited for longer than a simulation may take."""
     # A simulated fault is over at once, and so is a spectrum that is not late.
     timeout = 10 + 10 * (0 if instrument is None else instrument.spectrometer.seconds or 0)
-    return RunSettings(
-        withhold=withhold, lookahead=lookahead, retry_wait=0.1, timeout=timeout,
-        resurvey_every=resurvey_every, resurvey_minutes=resurvey_minutes, time_budget=time_budget,
-        attended=False,
-    )  # fmt: skip
+    return RunOptions(retry_wait=0.1, timeout=timeout, attended=False, **given)

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.masks import decode_mask
 from curiosity_bluesky.learning.records import (
-    BEGUN,
-    OUT_OF_REACH,
     REASONS,
     Failure,
     Observation,
@@ -24,6 +22,7 @@ from curiosity_bluesky.learning.records import (
 )
 from curiosity_bluesky.learning.survey import LARGEST_VALUE, Pixel, Survey
 from curiosity_bluesky.utils.masked import filled_with_nan
+from curiosity_bluesky.utils.point_failure import FailureKind
 
 NOTHING = -1.0
 """Quality of a spectrum without any number, or with one that is too large to be learned."""
@@ -132,7 +131,7 @@ class History:
         """Take in that a decision could not be measured, or not in one attempt."""
         self._changed()
         number, tried = failure.decision_id, failure.attempt + 1
-        if failure.reason == BEGUN:
+        if failure.kind is FailureKind.BEGUN:
             self._begun[number, failure.attempt] = failure.doses
             return
         self._begun.pop((number, failure.attempt), None)
@@ -299,7 +298,7 @@ class History:
         barred |= {act.arguments["decision_id"] for act in self.acts_of("veto")}
         latest = max((o.decision_id or -1 for o in self.good), default=-1)
         taken = {o.pixel for o in self._observations.values()}
-        away = {n for n, failure in self._failed.items() if failure.reason.startswith(OUT_OF_REACH)}
+        away = {n for n, f in self._failed.items() if f.kind is FailureKind.OUT_OF_REACH}
         known = self._reach[max(self._reach)].n_decisions if self._reach else 0
         barred |= {number for number in away if number >= known}
         faulty = given_up - away

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.survey import Pixel
+from curiosity_bluesky.utils.point_failure import FailureKind, PointFailure
 
 Reason = Literal["seed", "curious", "random", "design", "manual", "repeat"]
 REASONS: tuple[str, ...] = get_args(Reason)
@@ -129,12 +130,17 @@ class Failure:
     given_up: bool = True
     doses: int = 0
 
+    @property
+    def kind(self) -> FailureKind:
+        """What made the attempt fail."""
+        return PointFailure.read(self.reason).kind
 
-BEGUN = "attempt begun"
+
+BEGUN = FailureKind.BEGUN.value
 """The reason where nothing failed yet: what is written before an attempt, so that a process that is
 killed in it leaves word that the sample may have had its dose."""
 
-OUT_OF_REACH = "out of reach"
+OUT_OF_REACH = FailureKind.OUT_OF_REACH.value
 """How the reason of a failure begins where the tip could not be sent: no fault of the pixel."""
 
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
+from curiosity_bluesky.learning.survey import Survey
 from curiosity_bluesky.utils.validation import LARGEST
 
 _REGISTRY: dict[str, type[Strategy]] = {}
@@ -150,6 +151,62 @@ class Strategy:
     def supports_warm_start(self) -> bool:
         """Whether its predictor can start from an earlier run."""
         return False
+
+    @property
+    def cost_aware(self) -> bool:
+        """Whether it can choose by the acquisition per second, see `per_second`."""
+        return True
+
+    def validate(self, survey: Survey) -> None:
+        """Make sure, in no time, that a survey can be explored with these parameters.
+
+        A strategy of your own adds its checks, and calls ``super().validate(survey)``. Nothing is
+        built or trained.
+
+        Parameters
+        ----------
+        survey
+            The overview image, with what is masked.
+
+        Raises
+        ------
+        InputError
+            If a patch is larger than the image, if the mask leaves no pixel, if there are fewer
+            pixels than the budget, if the strategy cannot choose by time, or if it needs the
+            true spectra.
+        """
+        self.points(Patches(survey, self.patch_size))
+        if self.needs_truth:
+            raise InputError(
+                f"the strategy {self.name!r} goes by the true spectra, which nobody knows during "
+                "a measurement; use it in `curiosity benchmark`"
+            )
+
+    def points(self, patches: Patches) -> int:
+        """Return the number of spectra in the whole run: the budget, or all pixels.
+
+        Raises
+        ------
+        InputError
+            As `validate`, but for the true spectra.
+        """
+        candidates = int(patches.allowed.sum())
+        if not candidates:
+            raise InputError("the mask leaves no pixel to measure; unmask some")
+        budget = candidates if self.budget is None else self.budget
+        if budget > candidates:
+            rows, cols = patches.survey.shape
+            raise InputError(
+                f"{budget} points are asked for, but only {candidates} pixels can be measured "
+                f"({rows} x {cols} less the rim where no patch of {self.patch_size} fits and less "
+                f"the masked ones); ask for at most {candidates}"
+            )
+        if self.per_second is not None and not self.cost_aware:
+            raise InputError(
+                f"per_second is given, but {self.name} does not choose by an acquisition that "
+                "could be divided by the time; leave it out, or take the strategy 'curious'"
+            )
+        return budget
 
     def random_baseline(self) -> Strategy | None:
         """Return random pixels with the same predictor, which the choice has to beat.

@@ -41,7 +41,7 @@ RE = RunEngine({})
 RE.subscribe(catalog.writer())
 RE.subscribe(lambda name, doc: print(name, flush=True))
 RE.subscribe(lambda name, doc: time.sleep(0.02))
-RE(curiosity_plan(*devices, num_points=30, strategy="random", parameters=few,
+RE(curiosity_plan(*devices, num_points=30, strategy="random", options={"parameters": few},
                   md={"sample": "killed"}))
 """
 

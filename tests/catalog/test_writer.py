@@ -419,7 +419,8 @@ with connect(sys.argv[2]) as catalog:
     RE = RunEngine({})
     RE.subscribe(catalog.writer(batch_size=3))
     for _ in range(2):
-        print(*RE(curiosity_plan(*devices, num_points=30, strategy="random", parameters=few)))
+        options = {"parameters": few}
+        print(*RE(curiosity_plan(*devices, 30, strategy="random", options=options)))
 """
     command = [sys.executable, "-c", code, str(film_file), str(tmp_path / "runs")]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -46,9 +46,14 @@ def test_a_dry_run_says_it_too(instrument, caplog, capsys):
     instrument.imager.trigger().wait(20)
     parameters = {"patch_size": 5, "n_seeds": 6}
     plan = curiosity_plan(
-        [instrument.spectrometer], stage.x, stage.y, instrument.imager,
-        num_points=6, parameters=parameters, dry_run=True,
-    )  # fmt: skip
+        [instrument.spectrometer],
+        stage.x,
+        stage.y,
+        instrument.imager,
+        num_points=6,
+        dry_run=True,
+        options={"parameters": parameters},
+    )
     RunEngine({})(plan)
     assert len(said(caplog, RIM)) == len(said(caplog, SEEDS)) == 1
 

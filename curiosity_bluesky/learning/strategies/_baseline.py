@@ -103,6 +103,11 @@ class Baseline(GaussianProcessStrategy, Im2SpecStrategy):
         """Whether its predictor can start from an earlier run."""
         return self.predictor == "gp"
 
+    @property
+    def cost_aware(self) -> bool:
+        """Whether it can choose by time: it goes by no acquisition."""
+        return False
+
     def random_baseline(self) -> Strategy | None:
         """Random pixels with the same predictor."""
         return self.as_kind(type(Strategy.named("random")))

@@ -31,6 +31,11 @@ class LCMD(GaussianProcessStrategy):
 
     name: ClassVar[str] = "lcmd"
 
+    @property
+    def cost_aware(self) -> bool:
+        """Whether it can choose by time: a cluster has no acquisition."""
+        return False
+
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
         predictor = self.gp(patches, on_epoch)

@@ -64,6 +64,11 @@ class Vatsavai2025Ensemble(LimitsStrategy):
         self._expect("0 to 1", "beta", "retrain_share", within=lambda value: 0 <= value <= 1)
         self._expect("more than 0", "rate", within=lambda value: value > 0)
 
+    @property
+    def cost_aware(self) -> bool:
+        """Whether it can choose by time: random pixels cannot."""
+        return not self.random
+
     def random_baseline(self) -> Strategy:
         """Random pixels with the same ensemble."""
         # What only the error model and the acquisition read does not make another twin.
