@@ -1,4 +1,7 @@
-"""What a demo measures, and how: checked before anything is made ready."""
+"""What a demo measures, and how: checked before anything is made ready.
+
+Devices, RunEngine and plan are imported when it is: a bad argument is refused at once.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,24 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curiosity_bluesky.catalog import check_place
-from curiosity_bluesky.demo.instrument import (
-    SPEED,
-    Instrument,
-    served_instrument,
-    simulated_instrument,
-)
+from curiosity_bluesky.demo.survey import SPEED, survey_of
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans.options import DriftCorrection, RunOptions
-from curiosity_bluesky.plans.resume import InterruptedRun
-from curiosity_bluesky.plans.warm_start import WarmStart
 from curiosity_bluesky.utils.validation import LONGEST, number
 from curiosity_bluesky.views.report import DEMO, check_picture
-from sim_devices import Faults, open_sample
+from sim_devices import Faults, Sample, open_sample
 from sim_devices.drift import askew
 from sim_devices.faults import KINDS
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.demo.instrument import Instrument
+    from curiosity_bluesky.plans.resume import InterruptedRun
 
 DEVICES = ("simulated", "epics")
 """What a demo can measure with."""
@@ -112,11 +113,24 @@ class DemoSample:
         """Return it for the start document: JSON knows no infinity."""
         return {**asdict(self), **({"speed": ENDLESS} if self.speed == math.inf else {})}
 
+    @cached_property
+    def opened(self) -> Sample:
+        """The sample, opened once."""
+        return open_sample(self.sample, image=self.image_slice, spectra=self.spectra_slice)
+
+    def _faults(self, seed: int) -> Faults | None:
+        return Faults(**self.faults, seed=seed) if self.faults else None
+
+    def check(self, seed: int) -> None:
+        """Raise InputError if there is no such sample, or a fault or the drift cannot be."""
+        _ = self.opened, self._faults(seed), askew(self.drift)
+
     @contextmanager
     def instrument(self, seed: int) -> Iterator[Instrument]:
         """Put the sample under the microscope, for as long as the context lasts."""
-        sample = open_sample(self.sample, image=self.image_slice, spectra=self.spectra_slice)
-        faults = Faults(**self.faults, seed=seed) if self.faults else None
+        from curiosity_bluesky.demo.instrument import served_instrument, simulated_instrument
+
+        sample, faults = self.opened, self._faults(seed)
         if self.devices == "simulated":
             yield simulated_instrument(
                 sample, speed=self.speed, faults=faults, drift_um_per_min=askew(self.drift)
@@ -159,6 +173,23 @@ class DemoOptions:
     warm_start: str | None = None
     warm_gate: float | None = None
 
+    def check(self, setting: DemoSample) -> Strategy:
+        """Refuse what can be refused before an instrument is there; return the strategy.
+
+        Raises
+        ------
+        InputError
+            If something cannot be used.
+        """
+        chosen = Strategy.named(self.strategy, **{"budget": self.points, **self.parameters})
+        if self.picture is not None:
+            check_picture(self.picture)
+        check_place(self.catalog)
+        self._run()
+        setting.check(self.seed)
+        chosen.validate(survey_of(setting.opened, self.withhold))
+        return chosen
+
     @contextmanager
     def ready(self, setting: DemoSample) -> Iterator[tuple[Instrument, Strategy, DemoRun]]:
         """Check everything, and put the sample under the microscope.
@@ -168,16 +199,13 @@ class DemoOptions:
         InputError
             If something cannot be used; nothing is written then.
         """
-        chosen = Strategy.named(self.strategy, **{"budget": self.points, **self.parameters})
+        chosen = self.check(setting)  # before an IOC starts
         if self.warm_start is not None:
+            from curiosity_bluesky.plans.warm_start import WarmStart
+
             WarmStart(self.warm_start, self.catalog, self.warm_gate).check(chosen)
-        if self.picture is not None:
-            check_picture(self.picture)
-        check_place(self.catalog)
-        self._run()  # before an IOC starts
         with setting.instrument(self.seed) as instrument:
             run = self._run(instrument)
-            chosen.validate(instrument.survey(self.withhold))
             yield instrument, chosen, run
 
     def _run(self, instrument: Instrument | None = None) -> DemoRun:
