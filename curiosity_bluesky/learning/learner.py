@@ -132,8 +132,10 @@ class ModelLearner:
         """
         predictor, curiosity = self._predictor, self._curiosity
         follows = getattr(curiosity, "follows", curiosity is None)
-        if follows and isinstance(predictor, PeriodicRefit) and known < predictor.anew <= there:
-            return predictor.anew
+        if follows and isinstance(predictor, PeriodicRefit):
+            refit = predictor.next_refit
+            if known < refit <= there:
+                return refit
         return known + 1
 
     def _note(

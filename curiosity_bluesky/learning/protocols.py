@@ -62,8 +62,8 @@ class PeriodicRefit(Protocol):
     """A predictor that now and then learns from all spectra, whatever it knew before."""
 
     @property
-    def anew(self) -> int:
-        """With how many spectra it will do so next."""
+    def next_refit(self) -> int:
+        """Number of spectra at which it does so next."""
         ...
 
 
