@@ -23,8 +23,9 @@ from curiosity_bluesky.learning.records import (
     SteeringRequest,
     Training,
 )
+from curiosity_bluesky.learning.registry import register
 from curiosity_bluesky.learning.scoring import Score, Scorer, withheld_pixels
-from curiosity_bluesky.learning.strategy import Strategy, register
+from curiosity_bluesky.learning.strategy import Strategy
 from curiosity_bluesky.learning.survey import Survey
 
 if TYPE_CHECKING:

@@ -1,15 +1,17 @@
-"""One thread for the learning, so that a replay is the same to the last bit, and its memory."""
+"""Threads and memory of the learning: one thread, so that a replay is the same bit for bit."""
 
 from __future__ import annotations
 
 import ctypes
-import importlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 
 from threadpoolctl import ThreadpoolController
+
+from curiosity_bluesky.learning.registry import load_built_in
 
 MAPPED = 2**20
 """Bytes from which on an array has memory of its own, which the system has back with it."""
@@ -37,11 +39,16 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@cache
 def _controller() -> ThreadpoolController:
-    # Looking for the loaded libraries takes milliseconds; they do not change once all strategies
-    # are there, of which some bring their own.
-    importlib.import_module("curiosity_bluesky.learning.strategies")
+    # All strategies are there, of which some bring libraries of their own; an installed package's
+    # may bring another one later.
+    load_built_in()
+    return _controller_of(len(sys.modules))
+
+
+@lru_cache(maxsize=1)
+def _controller_of(modules: int) -> ThreadpoolController:
+    # Looking for the loaded libraries takes milliseconds; they change only with an import.
     return ThreadpoolController()
 
 

@@ -16,10 +16,8 @@ from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.seeding import RandomSeeding, RepresentativeSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
 from curiosity_bluesky.learning.strategies._design import plan_points
-from curiosity_bluesky.learning.strategy import register
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Curious(GaussianProcessStrategy):
     """The default: a Gaussian process, its out-of-sample errors, and what they teach.

@@ -15,10 +15,9 @@ from curiosity_bluesky.learning.protocols import EpochHook, Features, LatentPred
 from curiosity_bluesky.learning.seeding import KMeansSeeding, RandomSeeding
 from curiosity_bluesky.learning.strategies._im2spec import Im2SpecStrategy
 from curiosity_bluesky.learning.strategies.random import Random
-from curiosity_bluesky.learning.strategy import Strategy, register
+from curiosity_bluesky.learning.strategy import Strategy
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Vatsavai2025Latent(Im2SpecStrategy):
     """Im2spec with an error model in an autoencoder's latent space.

@@ -11,10 +11,8 @@ from curiosity_bluesky.learning.nn.spec2im import Spec2ImPredictor
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Features, LatentPredictor
 from curiosity_bluesky.learning.strategies.vatsavai2025_latent import Vatsavai2025Latent
-from curiosity_bluesky.learning.strategy import register
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Vatsavai2025Spec2Im(Vatsavai2025Latent):
     """As ``vatsavai2025-latent``, but curious about which spectra do not tell their structure.
