@@ -24,7 +24,7 @@ _Kind = TypeVar("_Kind", bound="Strategy")
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """How to seed, learn, weigh and stop; its fields are the parameters.
+    """Rules of seeding, learning, choosing and stopping; its fields are the parameters.
 
     A strategy of your own is a frozen dataclass that inherits from this one, sets `name`
     and builds a learner; in a notebook `register` makes it known, in a package an entry point

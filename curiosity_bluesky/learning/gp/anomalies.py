@@ -1,4 +1,4 @@
-"""Regions that structure does not explain: where a scientist should look closer."""
+"""Anomalies: regions whose spectra structure does not explain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.records import Anomaly
 
 FACTOR = 6.0
-"""How many times larger than typical an error has to be."""
+"""Least ratio of a striking error to a typical one."""
 TOGETHER = 3
 """Fewest such spectra near each other that make a region."""
 LEFT_OUT = 0.25

@@ -136,8 +136,8 @@ class ExpectedErrorReduction(AcquisitionChoice):
         modelled = self.inflation.factor(correlated) * noisy * self._predictor.scale
         return modelled + self._predictor.left_over
 
-    def enough(self, observed: TrainingData) -> str | None:
-        """Say why no further spectrum is worth its time; None if one is."""
+    def stop_reason(self, observed: TrainingData) -> str | None:
+        """Return why no further spectrum is worth its time; None if one is."""
         # By the seeds alone the Gaussian process may think too well of itself.
         if self._predictor.searches < 2:
             return None
@@ -167,8 +167,8 @@ class ExpectedErrorReduction(AcquisitionChoice):
         out[self._pool] = values
         return out
 
-    def suppose(self, pending: NDArray[np.intp]) -> None:
-        """Take these candidates as measured, whatever is found there, in the next choice."""
+    def set_pending(self, pending: NDArray[np.intp]) -> None:
+        """Count these candidates as measured, whatever their spectra, in the next choice."""
         self._pending = pending
 
     def _worth_in_pool(self, total: NDArray) -> NDArray:

@@ -149,7 +149,7 @@ def predict_from_prior(
 
 
 class JointInputs(KernelInputs):
-    """What the kernel knows of the candidates and, after them, of the earlier spectra.
+    """Inputs of the kernel: the candidates and, after them, the earlier spectra.
 
     Patches of the earlier survey are sampled at the pixel size of this one, so that both show
     the same um. Each survey is scaled by its own mean and spread: another tip, another gain.

@@ -18,7 +18,7 @@ from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Training
 
 REMEMBERED = 8
-"""How many trained latent spaces a process keeps."""
+"""Trained latent spaces that a process keeps."""
 _TRAINED: dict[tuple, tuple[NDArray, Training]] = {}
 
 

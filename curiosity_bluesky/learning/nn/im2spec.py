@@ -1,4 +1,4 @@
-"""Predictors: from a patch to the spectrum that would be measured there."""
+"""Im2spec predictor: from a patch to the spectrum that would be measured there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from curiosity_bluesky.learning.records import Training, TrainingData
 
 @dataclass(frozen=True)
 class SpectrumScaler:
-    """How spectra are scaled to -1 ... 1 for a network, and back.
+    """Scaling of spectra to -1 ... 1 for a network, and back.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the baselines share: a predictor that has nothing to do with the choice."""
+"""Base classes of the baselines: a predictor that has nothing to do with the choice."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ class Curious(GaussianProcessStrategy):
     references
         Pixels that stand for the whole area.
     pool
-        Pixels to choose from at most, and to have maps of; of a larger area so many are drawn
-        at random.
+        Most pixels to choose from, and to have maps of; they are drawn at random from a larger
+        area.
     """
 
     name: ClassVar[str] = "curious"

@@ -78,7 +78,7 @@ class LargestCluster:
             own[:, None] + own[centres] - 2 * posterior.prior_covariance(centres), 0.0
         )
 
-    def suppose(self, pending: NDArray[np.intp]) -> None:
+    def set_pending(self, pending: NDArray[np.intp]) -> None:
         """Take what is decided on and not measured yet as a centre too."""
         self._pending = pending
 

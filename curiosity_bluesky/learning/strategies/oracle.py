@@ -48,7 +48,7 @@ class Oracle(GaussianProcessStrategy):
         """Put the parts together for one survey."""
         if patches.truth is None:
             raise InputError(
-                f"the strategy {self.name!r} goes by the true spectra, which nobody knows during "
+                f"the strategy {self.name!r} goes by the true spectra, which are not known during "
                 "a measurement; use it in `curiosity benchmark`"
             )
         predictor = self.gp(patches, on_epoch)

@@ -36,7 +36,8 @@ class Vatsavai2025Latent(Im2SpecStrategy):
     rate
         The paper's lambda: how fast novelty gives way to predicted error.
     best, random_share
-        The choice: one of so many best pixels, with this probability any pixel instead.
+        The choice: number of best pixels that one is drawn from; probability of any pixel
+        instead.
     seeding
         ``kmeans`` as the paper says, ``random`` as its code does.
     """
