@@ -1,4 +1,4 @@
-"""Learning and choosing: the explorer and its strategies, without instruments, documents or pictures.
+"""Learning and choosing: explorer and strategies, without instruments, documents or pictures.
 
 Imports numpy, scipy, scikit-learn and torch only; the last two with the first strategy that is
 asked for, since they take seconds and most commands only read.
