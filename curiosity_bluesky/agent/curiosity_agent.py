@@ -21,18 +21,14 @@ from curiosity_bluesky.documents import (
     Translator,
     in_order,
     strategy_from,
+    tell,
 )
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 from curiosity_bluesky.learning import (
     Anomaly,
     Explorer,
-    Failure,
-    Observation,
     PriorRun,
     Proposal,
-    ReachableArea,
-    ResumeMarker,
-    SteeringRequest,
     Strategy,
     Survey,
     Training,
@@ -40,7 +36,7 @@ from curiosity_bluesky.learning import (
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.threads import return_free_memory
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 TRIM_EVERY = 20
 """Decisions after which the process gives back what memory it does not use."""
@@ -73,11 +69,11 @@ class DecisionResult:
     maps: dict[str, NDArray] | None
 
 
-class TrainingCancelled(Exception):
+class TrainingCancelled(CuriosityError):
     """The training was broken off because nobody waits for it any more."""
 
 
-class AgentUnreachable(Exception):
+class AgentUnreachable(CuriosityError):
     """An agent elsewhere does not answer, and nobody takes its place."""
 
 
@@ -384,7 +380,7 @@ class CuriosityAgent:
             elif isinstance(item, Survey):
                 self._explorer = self._new_explorer(item)
             elif self._explorer is not None:
-                _tell(self._explorer, item)
+                tell(self._explorer, item)
         if self._explorer is None:
             raise InputError(
                 "the agent has no survey yet; give it the documents of a run that takes one, "
@@ -424,22 +420,7 @@ class CuriosityAgent:
         if self.earlier is None or self.earlier.uid != uid or len(self.earlier) < spectra:
             raise InputError(
                 f"run {start['uid']} started from {spectra} spectra of run {uid}, and cannot be "
-                "followed without them; give earlier=documents.earlier_from(...) of that run's "
+                "followed without them; give earlier=documents.prior_run_from(...) of that run's "
                 "documents"
             )
         return self.earlier.first(spectra)
-
-
-def _tell(explorer: Explorer, item: Item) -> None:
-    if isinstance(item, Proposal):
-        explorer.record(item)
-    elif isinstance(item, Observation):
-        explorer.observe(item)
-    elif isinstance(item, SteeringRequest):
-        explorer.steer(item)
-    elif isinstance(item, ReachableArea):
-        explorer.limit(item)
-    elif isinstance(item, ResumeMarker):
-        explorer.resume()
-    elif isinstance(item, Failure):
-        explorer.take_failure(item)

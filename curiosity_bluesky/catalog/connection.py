@@ -1,27 +1,34 @@
-"""The way to a catalogue: found again when the server at its end has changed."""
+"""The way to a catalogue: found again when the server at its end has changed.
+
+What asks a server is imported when one is asked: reading the files of a directory needs none of it.
+"""
 
 from __future__ import annotations
 
+import atexit
 import re
+import sqlite3
 import threading
+import weakref
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import httpx
 import platformdirs
-from tiled.client import from_profile, from_uri
-from tiled.profiles import load_profiles
 
-from curiosity_bluesky.catalog.embedded_server import (
+from curiosity_bluesky.catalog.directory import (
     DirectoryTaken,
-    EmbeddedServer,
+    lock_unless_served,
     running_server,
     writable_directory,
 )
-from curiosity_bluesky.catalog.run_uploader import is_unreachable as is_unreachable
+from curiosity_bluesky.catalog.local_files import NotUnderstood
+from curiosity_bluesky.catalog.local_reader import LocalRuns
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.errors import Unreachable as Unreachable
 from curiosity_bluesky.utils.permissions import private_directory
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
 
 PROBE = 15.0
 """How long a server may take to say that it is there, s."""
@@ -74,11 +81,42 @@ class DirectoryConnection:
         InputError
             If that cannot be.
         """
+        from tiled.client import from_uri
+
         uri, api_key = self._found()
         _answers(uri)
         return _ask(self.where, lambda: from_uri(uri, api_key=api_key))
 
+    def read_files(self) -> LocalRuns | None:
+        """Return the runs as their files hold them, which takes the directory's lock.
+
+        Returns
+        -------
+        LocalRuns or None
+            None if a server has the directory, or has to look at it first.
+
+        Raises
+        ------
+        InputError
+            If a database is gone or damaged.
+        """
+        lock, _ = lock_unless_served(self.directory)
+        if lock is None:
+            return None
+        try:
+            # Of a server that was killed: while this has the lock, others must not ask there.
+            (self.directory / "server.json").unlink(missing_ok=True)
+            return LocalRuns.of(self.directory, lock)
+        except BaseException as error:
+            lock.release()
+            # A file that this module cannot open: the server says what is wrong with it.
+            if isinstance(error, NotUnderstood | OSError | sqlite3.Error):
+                return None
+            raise
+
     def _found(self) -> tuple[str, str]:
+        from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
+
         with self._mutex:
             while True:
                 if self._closed:
@@ -109,6 +147,8 @@ class RemoteConnection:
     """
 
     def __init__(self, where: str) -> None:
+        from tiled.profiles import load_profiles
+
         self.where = where
         self.pictures = Path("pictures")
         self.assets = Path("assets")
@@ -128,6 +168,8 @@ class RemoteConnection:
         InputError
             If the server does not answer, refuses the key or has no runs.
         """
+        from tiled.client import from_profile, from_uri
+
         if self._uri:
             _answers(self._uri)
         opened = from_uri if self._is_uri else from_profile
@@ -137,8 +179,36 @@ class RemoteConnection:
         """Do nothing: nothing is ours."""
 
 
+# Bad gateway, service unavailable, gateway timeout: of a proxy whose server is down.
+_OF_PROXIES = (502, 503, 504)
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Whether an error says that no server is there, or only a proxy in front of none."""
+    import httpx
+
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in _OF_PROXIES
+    return isinstance(error, httpx.TransportError)
+
+
+def close_at_exit(close: weakref.WeakMethod) -> None:
+    """Close a catalogue that nobody closed when the interpreter ends."""
+
+    def run() -> None:
+        if (method := close()) is not None:
+            method()
+
+    # atexit comes too late: before it, Python shuts down the thread pools that the embedded
+    # server needs in order to take the last documents. This hook comes before that, and has
+    # no public name (CPython uses it for just this); without it, the journal keeps the rest.
+    getattr(threading, "_register_atexit", atexit.register)(run)
+
+
 def alive(client: Any) -> bool:
     """Whether the server of a client answers."""
+    import httpx
+
     http = client.context.http_client
     if http.is_closed:
         return False
@@ -151,6 +221,8 @@ def alive(client: Any) -> bool:
 
 def _answers(uri: str) -> None:
     """Raise Unreachable if nobody is there: Tiled's own client tries for half a minute."""
+    import httpx
+
     try:
         answer = httpx.get(uri, timeout=PROBE)
         why = f"{answer.status_code} {answer.reason_phrase}" if answer.is_server_error else ""
@@ -163,6 +235,8 @@ def _answers(uri: str) -> None:
 
 
 def _ask(where: str, ask: Any) -> Any:
+    import httpx
+
     try:
         client = ask()
         if not hasattr(client, "v3"):

@@ -23,16 +23,18 @@ import filelock
 import uvicorn
 
 from curiosity_bluesky.catalog.databases import check_databases
+from curiosity_bluesky.catalog.directory import (
+    START_SECONDS,
+    DirectoryTaken,
+    lock_of_directory,
+    writable_directory,
+)
 from curiosity_bluesky.catalog.relocation import update_moved_paths
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.hdf5 import plain_uri_of, uri_of
 from curiosity_bluesky.utils.hosts import HostCheck, Hosts
 from curiosity_bluesky.utils.permissions import make_private
 
-INDEX, INDEX_SPEC = "similarity", "SimilarityIndex"
-"""Key and spec of the container beside the runs that holds descriptors of their images."""
-
-_START_SECONDS = 30.0
 _KEEP_ALIVE = 60
 """How long an idle connection is kept, s: httpx gives its own up after 5 s, and has to be the
 first, or it sends a request at the moment in which uvicorn closes the connection."""
@@ -42,10 +44,6 @@ _TURN_SECONDS = 120.0
 
 _STREAMING = {"uri": "memory", "data_ttl": 60, "seq_ttl": 86400, "maxsize": 1000}
 """Whoever subscribes is told of what was written, for a minute after; so much is kept, s."""
-
-
-class DirectoryTaken(InputError):
-    """Another process serves the directory."""
 
 
 class EmbeddedServer:
@@ -102,7 +100,7 @@ class EmbeddedServer:
         if private:
             make_private(self.directory)
         self.api_key = api_key or secrets.token_hex(16)
-        self._lock = _lock(self.directory)
+        self._lock = lock_of_directory(self.directory)
         self._server: _Server | None = None
         try:
             self._lock.acquire()
@@ -148,7 +146,7 @@ class EmbeddedServer:
             target=self._server.run, args=([listening],), name="tiled", daemon=True
         )
         self._thread.start()
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > deadline:
                 raise InputError(
@@ -189,58 +187,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-def running_server(directory: Path) -> tuple[str, str] | None:
-    """Return URI and key of the server that has a directory; None if none has."""
-    lock = _lock(directory)
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            with lock.acquire():
-                return None
-        except filelock.Timeout:
-            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-                note = json.loads((directory / "server.json").read_text())
-                # A copy of a catalogue that is served has the note of the original's server.
-                if note.get("directory") in (None, str(directory)):
-                    return note["uri"], note["api_key"]
-        if time.monotonic() > deadline:  # locked, but it never said where it listens
-            raise InputError(
-                f"{directory} is locked by a process that does not answer; end it "
-                f"(see {directory / '.lock'}) and try again"
-            )
-        time.sleep(0.05)
-
-
-def writable_directory(directory: Path) -> Path:
-    """Make a directory if need be and return its absolute path.
-
-    A new one can be entered by its owner alone; one that is there keeps its permissions.
-
-    Raises
-    ------
-    InputError
-        If it cannot be made or written to.
-    """
-    path = Path(directory).expanduser().resolve()
-    if found := [mark for mark in "?#" if mark in str(path)]:
-        # Tiled does not quote them in the URI of a database, and would write to another file.
-        raise InputError(
-            f"the catalogue directory {path} has {' and '.join(found)} in its path, which no "
-            "catalogue can have; choose another with --catalog DIR"
-        )
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = path / f".write-test-{secrets.token_hex(4)}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            f"the catalogue directory {directory} cannot be written to "
-            f"({error.strerror or error}); choose another with --catalog DIR"
-        ) from None
-    return path
-
-
 def _listen(port: int) -> socket.socket:
     # Of TCP by name: asyncio switches Nagle's algorithm off on no other sockets, and each answer
     # would wait 40 ms for the acknowledgement of its first half.
@@ -253,10 +199,6 @@ def _listen(port: int) -> socket.socket:
         listening.close()
         raise InputError(f"port {port} cannot be used ({error}); choose another: --port") from None
     return listening
-
-
-def _lock(directory: Path) -> filelock.FileLock:
-    return filelock.FileLock(directory / ".lock", timeout=0)
 
 
 def _config(directory: Path, api_key: str, anonymous_read: bool) -> dict[str, Any]:

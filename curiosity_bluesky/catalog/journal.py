@@ -17,8 +17,9 @@ from typing import Any
 import filelock
 
 from curiosity_bluesky.catalog.journal_lines import Line, decode_lines, encode_line
+from curiosity_bluesky.errors import CuriosityError
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 CHUNK = 256 * 1024
 """Bytes that are read from a journal at once; a line may be longer."""
@@ -36,11 +37,11 @@ _open_here = weakref.WeakValueDictionary()
 _here = threading.Lock()
 
 
-class JournalLocked(Exception):
+class JournalLocked(CuriosityError):
     """Somebody else writes the journal of that run."""
 
 
-class JournalTruncated(Exception):
+class JournalTruncated(CuriosityError):
     """Somebody else took lines out of a journal while it was written."""
 
 

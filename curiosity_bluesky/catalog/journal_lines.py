@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 UNREAD = ""
 """Name of a line that is no document; the dict in its place says ``why``."""

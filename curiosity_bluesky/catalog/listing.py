@@ -7,7 +7,7 @@ from typing import Any
 from tiled.catalog import orm
 from tiled.catalog.adapter import CatalogContainerAdapter, from_uri
 
-from curiosity_bluesky.catalog.embedded_server import INDEX
+from curiosity_bluesky.catalog.directory import INDEX
 
 
 class RunsOnlyContainer(CatalogContainerAdapter):

@@ -13,7 +13,7 @@ from curiosity_bluesky.catalog.journal import is_held, journals
 from curiosity_bluesky.catalog.run_uploader import TRIES, UploadCancelled, is_temporary
 from curiosity_bluesky.catalog.upload import upload_journals
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _SELDOM = 3600.0
 # Longest pause before journals are tried again that the server itself refuses, s: each time

@@ -15,10 +15,11 @@ from bluesky_tiled_plugins import TiledWriter
 from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.catalog.document_counts import DocumentCounts
+from curiosity_bluesky.catalog.document_counts import COUNTED, DocumentCounts
 from curiosity_bluesky.catalog.journal_lines import Document
+from curiosity_bluesky.errors import CuriosityError
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 AT_ONCE = 1000
 """Events in one request when a run is written anew, if they are small."""
@@ -33,16 +34,11 @@ TRIES = 3
 _PASSING = (401, 403, 408, 429)
 
 
-COUNTED = "counted"
-"""Key in the metadata of a run: its good spectra, ``points``, and how many were asked for at
-last, ``num_points``. Who lists runs need not read any table for it."""
-
-
-class UploadCancelled(Exception):
+class UploadCancelled(CuriosityError):
     """Whoever asked for it does not want it any more; the journal has all of it."""
 
 
-class UploadMismatch(Exception):
+class UploadMismatch(CuriosityError):
     """Tiled does not hold what was written to it, or holds what the journal does not."""
 
 
@@ -134,17 +130,6 @@ class RunUploader:
             self._writer(name, doc)
         finally:
             _feeding.now = False
-
-
-# Bad gateway, service unavailable, gateway timeout: of a proxy whose server is down.
-_OF_PROXIES = (502, 503, 504)
-
-
-def is_unreachable(error: Exception) -> bool:
-    """Whether an error says that no server is there, or only a proxy in front of none."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code in _OF_PROXIES
-    return isinstance(error, httpx.TransportError)
 
 
 def write_metadata(run: Any, tally: DocumentCounts, count: documents.PointCount) -> None:

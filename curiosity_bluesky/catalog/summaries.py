@@ -7,14 +7,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bluesky_tiled_plugins.queries import TimeRange
-from tiled.queries import Eq
-
 from curiosity_bluesky import documents
-from curiosity_bluesky.catalog.document_counts import count_documents, in_emission_order
+from curiosity_bluesky.catalog.document_counts import (
+    COUNTED,
+    count_documents,
+    in_emission_order,
+)
 from curiosity_bluesky.catalog.journal import is_held
 from curiosity_bluesky.catalog.journal_lines import lines
-from curiosity_bluesky.catalog.run_uploader import COUNTED
+from curiosity_bluesky.catalog.local_reader import LocalRuns
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import iso
 
@@ -85,10 +86,18 @@ class RunFilter:
         return RunFilter({key: value for key, value in keys.items() if value is not None}, moment)
 
     def among(self, client: Any) -> Any:
-        """Search for them; returns a client."""
+        """Search for them among the runs of a Tiled client, or of a directory's files."""
+        if isinstance(client, LocalRuns):
+            return client.started(self.keys, self.since)
+        from tiled.queries import Comparison, Eq
+
         for key, value in self.keys.items():
             client = client.search(Eq(f"start.{key}", value))
-        return client if self.since is None else client.search(TimeRange(since=self.since))
+        return (
+            client
+            if self.since is None
+            else client.search(Comparison("ge", "start.time", self.since))
+        )
 
     def is_met_by(self, start: dict[str, Any]) -> bool:
         """Whether a run with this start document is one of them."""

@@ -12,6 +12,7 @@ import filelock
 import httpx
 
 from curiosity_bluesky import documents
+from curiosity_bluesky.catalog.connection import is_unreachable
 from curiosity_bluesky.catalog.document_counts import (
     count_documents,
     describe_damage,
@@ -23,7 +24,6 @@ from curiosity_bluesky.catalog.run_uploader import (
     TRIES,
     UploadCancelled,
     compare,
-    is_unreachable,
     rewrite_run,
     write_metadata,
 )

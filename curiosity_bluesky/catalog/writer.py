@@ -16,8 +16,7 @@ import httpx
 from curiosity_bluesky.catalog.document_counts import count_documents, describe_damage
 from curiosity_bluesky.catalog.journal import MAY_WAIT, JournalLocked, RunJournal
 from curiosity_bluesky.catalog.journal_lines import Document, describe_defect
-from curiosity_bluesky.catalog.journal_status import OpenRun as _Run
-from curiosity_bluesky.catalog.journal_status import Outage, WriterStatus
+from curiosity_bluesky.catalog.journal_status import OpenRun, Outage, WriterStatus
 from curiosity_bluesky.catalog.recovery import RecoveryThread
 from curiosity_bluesky.catalog.run_uploader import (
     TRIES,
@@ -32,7 +31,7 @@ from curiosity_bluesky.catalog.run_uploader import (
 from curiosity_bluesky.catalog.upload import upload_journal
 from curiosity_bluesky.errors import InputError
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 PATIENCE = 10.0
 """How long the end of a process waits for a server that takes nothing, s."""
@@ -112,7 +111,7 @@ class JournaledWriter:
         self._client: Any = None
         self._parents: dict[str, str] = {}  # of descriptors and resources of open runs
         self._latest = "other"
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, OpenRun] = {}
         self._of_others: set[str] = set()  # runs
         self._down = Outage()
         self._answered = time.monotonic()
@@ -139,7 +138,7 @@ class JournaledWriter:
             except JournalLocked as error:
                 self._leave(uid, str(error))
                 return
-            run = _Run(journal, journal.begins)
+            run = OpenRun(journal, journal.begins)
             if name != "start":
                 logger.warning("run %s has no start document; see %s", uid, journal.path)
             with self._guard:
@@ -217,13 +216,13 @@ class JournaledWriter:
         """Wait until Tiled has what was emitted so far; not for one that does not answer."""
         self._wait(lambda: all(map(self._settled, list(self._runs.values()))))
 
-    def _settled(self, run: _Run) -> bool:
+    def _settled(self, run: OpenRun) -> bool:
         """Whether waiting any longer would bring nothing for a run."""
         if not run.ended and run.position >= run.journal.end:
             return True
         return self._gone(run) or bool(run.trouble and run.tries >= TRIES)
 
-    def _gone(self, run: _Run) -> bool:
+    def _gone(self, run: OpenRun) -> bool:
         return run.journal.uid in self._failed
 
     def _is_mine(self, uid: str) -> bool:
@@ -271,7 +270,7 @@ class JournaledWriter:
                 *(self.offline or "it did not answer in time", self._whereabouts(left)),
             )
 
-    def _whereabouts(self, left: Mapping[str, _Run]) -> str:
+    def _whereabouts(self, left: Mapping[str, OpenRun]) -> str:
         """Say where the documents of runs are that Tiled does not have."""
         lost = sum(run.journal.in_memory() for run in left.values())
         recover = f"`curiosity recover{f' --catalog {self._where}' if self._where else ''}`"
@@ -306,7 +305,7 @@ class JournaledWriter:
             with self._turned:
                 self._turned.notify_all()
 
-    def _finished(self, run: _Run) -> bool:
+    def _finished(self, run: OpenRun) -> bool:
         """Whether a writer that closes can do no more for a run."""
         return self._settled(run) or bool(self._down.why)
 
@@ -359,7 +358,7 @@ class JournaledWriter:
     def _wanted(self) -> bool:
         return not self._given_up
 
-    def _advance(self, uid: str, run: _Run) -> None:
+    def _advance(self, uid: str, run: OpenRun) -> None:
         """Bring Tiled up to the journal, and delete the journal of a run that is all there."""
         if run.let_go:  # it ended while Tiled was away
             taken = upload_journal(self._client, run.journal.path, self._wanted, self._durable)
@@ -420,7 +419,7 @@ class JournaledWriter:
         with self._guard:
             del self._runs[uid]
 
-    def _write_anew(self, uid: str, run: _Run) -> None:
+    def _write_anew(self, uid: str, run: OpenRun) -> None:
         """Write all that the journal has of a run so far; it goes on as before then."""
         if not run.journal.is_locked and uid in self._client:
             # Without the lock what Tiled has may be somebody else's, who goes on with it.
@@ -441,7 +440,7 @@ class JournaledWriter:
         if not tally.external:
             run.feed.batch_size = self._batch_size
 
-    def _stumbled(self, uid: str, run: _Run, error: Exception) -> None:
+    def _stumbled(self, uid: str, run: OpenRun, error: Exception) -> None:
         """Note what went wrong and when to try again."""
         self._drop_client()
         first, most = self._retry
@@ -478,7 +477,7 @@ class JournaledWriter:
             self._client.context.http_client.close()
             self._client = None
 
-    def _let_go(self, run: _Run) -> None:
+    def _let_go(self, run: OpenRun) -> None:
         # Of a run that ended nothing need stay open, however long Tiled is away.
         if run.ended and (run.let_go or run.journal.close()):
             with self._guard:

@@ -11,6 +11,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments
         Words of the command line; default: those of the process.
     """
-    from curiosity_bluesky.cli.commands import main as run
+    from curiosity_bluesky.cli.app import main as run
 
     run(arguments)

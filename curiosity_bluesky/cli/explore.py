@@ -12,16 +12,15 @@ from urllib.parse import quote
 
 import typer
 
-from curiosity_bluesky.cli.similar import CatalogOption, HostNameOption
+from curiosity_bluesky.cli.options import CatalogOption, HostNameOption
+from curiosity_bluesky.cli.output import print_line
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.utils.display import Console
 
 if TYPE_CHECKING:
     from curiosity_bluesky.catalog import Catalog
     from curiosity_bluesky.similarity.index import Index
 
 app = typer.Typer()
-console = Console()
 
 
 @app.command()
@@ -45,7 +44,7 @@ def explore(
         browser=browser,
         selection=selection,
         host_names=host_name or (),
-        say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+        say=print_line,
     )
 
 

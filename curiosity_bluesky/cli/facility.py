@@ -9,25 +9,29 @@ from typing import Annotated
 
 import typer
 
-from curiosity_bluesky.cli.queue import AddressOption, app, print_line, queue
-from curiosity_bluesky.cli.similar import CatalogOption, JsonOption, parameters
+from curiosity_bluesky.cli.options import (
+    POINTS,
+    SEED,
+    STRATEGY,
+    AddressOption,
+    CatalogOption,
+    JsonOption,
+    MetadataOption,
+    SettingsOption,
+    parameters,
+)
+from curiosity_bluesky.cli.output import interrupt_on, print_line
 
-__all__ = ["app"]
+app = typer.Typer()
 
 
-@queue.command()
+@app.command()
 def drive(
-    strategy: Annotated[str, typer.Option(help="How to choose.")] = "curious",
-    points: Annotated[int, typer.Option(help="Spectra to measure.")] = 60,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the strategy."),
-    ] = None,
-    md: Annotated[
-        list[str] | None,
-        typer.Option("--md", metavar="NAME=VALUE", help="Metadata for the start documents."),
-    ] = None,
+    strategy: Annotated[str, STRATEGY] = "curious",
+    points: Annotated[int, POINTS] = 60,
+    seed: Annotated[int, SEED] = 0,
+    settings: SettingsOption = None,
+    md: MetadataOption = None,
     documents: Annotated[
         str, typer.Option(metavar="TCP", help="The proxy's side for listeners.")
     ] = "tcp://127.0.0.1:5568",
@@ -56,7 +60,7 @@ def drive(
         print_line(f"{len(driven.runs)} points; {driven.reason}")
 
 
-@queue.command()
+@app.command()
 def proxy(
     incoming: Annotated[str, typer.Argument(help="Where publishers connect to.")] = (
         "tcp://127.0.0.1:5567"
@@ -71,7 +75,7 @@ def proxy(
     run_proxy(incoming, outgoing)
 
 
-@queue.command()
+@app.command()
 def serve(
     directory: Annotated[
         Path, typer.Option(metavar="DIR", help="Of the logs and of the queue.")
@@ -114,16 +118,10 @@ def serve(
         agent=agent,
         tiled=tiled,
     )
-    # Whoever started it, and however it is told to end: all of it ends.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    interrupt_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
         with Facility(site, print_line) as facility:
             print_line(facility.greeting())
             facility.wait()
     except KeyboardInterrupt:
         print_line("all of it has ended")
-
-
-def _end(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

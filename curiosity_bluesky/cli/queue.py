@@ -8,58 +8,49 @@ from typing import Annotated, Any
 
 import typer
 
-from curiosity_bluesky.cli.similar import JsonOption, parameters
+from curiosity_bluesky.cli.options import (
+    POINTS,
+    SEED,
+    STRATEGY,
+    AddressOption,
+    JsonOption,
+    MetadataOption,
+    SettingsOption,
+    TimeBudgetOption,
+    parameters,
+)
+from curiosity_bluesky.cli.output import console, print_line
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.utils.display import Console, Table
+from curiosity_bluesky.utils.display import Table
 from curiosity_bluesky.utils.validation import FEW, number, whole_number
 
-queue = typer.Typer(help="Queue runs on a Queue Server, and steer the one that runs.")
-app = typer.Typer()
-app.add_typer(queue, name="queue")
-console = Console()
-
-AddressOption = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        metavar="TCP",
-        help="Of the Queue Server. [default: $QSERVER_ZMQ_CONTROL_ADDRESS or 127.0.0.1:60615]",
-    ),
-]
+app = typer.Typer(help="Queue runs on a Queue Server, and steer the one that runs.")
 
 
-@queue.command()
+@app.command()
 def add(
     plan: Annotated[str, typer.Argument(help="Name of the plan, see `plans`.")] = "curiosity_plan",
-    strategy: Annotated[str | None, typer.Option(help="How to choose.")] = None,
-    points: Annotated[int | None, typer.Option(help="Spectra to measure.")] = None,
+    strategy: Annotated[str | None, STRATEGY] = None,
+    points: Annotated[int | None, POINTS] = None,
     sample: Annotated[
         str | None,
         typer.Option(help="What is measured; the simulated microscope loads it before."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
+    seed: Annotated[int | None, SEED] = None,
     agent: Annotated[
         str | None,
         typer.Option(metavar="TCP", help="The `curiosity agent` that decides. [default: worker]"),
     ] = None,
-    time_budget: Annotated[
-        float | None, typer.Option(metavar="S", help="Seconds that the run may take.")
-    ] = None,
+    time_budget: TimeBudgetOption = None,
     resume: Annotated[
         str | None, typer.Option(metavar="UID", help="Go on with a run that was interrupted.")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the strategy."),
-    ] = None,
+    settings: SettingsOption = None,
     arguments: Annotated[
         list[str] | None,
         typer.Option("--arg", metavar="NAME=VALUE", help="A parameter of the plan, as tip=tip."),
     ] = None,
-    md: Annotated[
-        list[str] | None,
-        typer.Option("--md", metavar="NAME=VALUE", help="Metadata for the start document."),
-    ] = None,
+    md: MetadataOption = None,
     start: Annotated[bool, typer.Option("--start", help="Start the queue as well.")] = False,
     address: AddressOption = None,
     as_json: JsonOption = False,
@@ -124,7 +115,7 @@ def _check_strategy(name: str | None, settings: dict[str, Any]) -> None:
         Strategy.named(name or "curious", **settings)
 
 
-@queue.command("list")
+@app.command("list")
 def list_items(
     history: Annotated[int, typer.Option(help="How many that are done to show.")] = 10,
     address: AddressOption = None,
@@ -158,7 +149,7 @@ def list_items(
     console.print(table)
 
 
-@queue.command()
+@app.command()
 def status(address: AddressOption = None, as_json: JsonOption = False) -> None:
     """Show how the Queue Server is."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
@@ -183,7 +174,7 @@ def status(address: AddressOption = None, as_json: JsonOption = False) -> None:
         )
 
 
-@queue.command()
+@app.command()
 def plans(
     name: Annotated[str | None, typer.Argument(help="Show the parameters of this one.")] = None,
     address: AddressOption = None,
@@ -223,7 +214,7 @@ def _kind(parameter: Mapping[str, Any]) -> str:
     return kind + (f": {', '.join(names)}" if names else "")
 
 
-@queue.command("open")
+@app.command("open")
 def open_environment(address: AddressOption = None) -> None:
     """Open the environment: the worker runs the startup files of its profile."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
@@ -233,7 +224,7 @@ def open_environment(address: AddressOption = None) -> None:
     print_line("the environment is open")
 
 
-@queue.command("close")
+@app.command("close")
 def close_environment(
     force: Annotated[
         bool, typer.Option("--force", help="Kill the worker, where it hangs or has died.")
@@ -248,7 +239,7 @@ def close_environment(
     print_line("the environment is closed")
 
 
-@queue.command()
+@app.command()
 def start(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until all is done, or something pauses.")
@@ -272,7 +263,7 @@ def start(
         raise typer.Exit(1)
 
 
-@queue.command()
+@app.command()
 def pause(
     now: Annotated[
         bool, typer.Option("--now", help="At once; the spectrum under way is taken again.")
@@ -289,7 +280,7 @@ def pause(
     )
 
 
-@queue.command()
+@app.command()
 def resume(address: AddressOption = None) -> None:
     """Go on with the run that is paused."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
@@ -299,7 +290,7 @@ def resume(address: AddressOption = None) -> None:
     print_line("it goes on")
 
 
-@queue.command()
+@app.command()
 def stop(
     after: Annotated[
         bool, typer.Option("--after", help="Let the run end by itself, and start no other.")
@@ -319,7 +310,7 @@ def stop(
     _show_done([ended], as_json)
 
 
-@queue.command()
+@app.command()
 def abort(address: AddressOption = None, as_json: JsonOption = False) -> None:
     """End the run that goes on as one that failed; its plan is put back into the queue."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
@@ -329,7 +320,7 @@ def abort(address: AddressOption = None, as_json: JsonOption = False) -> None:
     _show_done([ended], as_json, failed_is_bad=False)
 
 
-@queue.command()
+@app.command()
 def remove(
     item: Annotated[str, typer.Argument(help="As `list` shows it.")], address: AddressOption = None
 ) -> None:
@@ -340,7 +331,7 @@ def remove(
         print_line(f"removed {describe_item(opened.remove(item))}")
 
 
-@queue.command()
+@app.command()
 def clear(address: AddressOption = None) -> None:
     """Forget what is queued."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
@@ -350,7 +341,7 @@ def clear(address: AddressOption = None) -> None:
     print_line("nothing is queued")
 
 
-@queue.command(context_settings={"ignore_unknown_options": True})  # numbers may be negative
+@app.command(context_settings={"ignore_unknown_options": True})  # numbers may be negative
 def steer(
     wish: Annotated[str, typer.Argument(help="add, mask, veto, set, budget, strategy or stop.")],
     values: Annotated[
@@ -398,8 +389,3 @@ def _show_done(items: list[dict[str, Any]], as_json: bool, failed_is_bad: bool =
     bad = any(item["result"]["exit_status"] not in ("completed", "stopped") for item in items)
     if bad and failed_is_bad:
         raise typer.Exit(1)
-
-
-def print_line(text: str) -> None:
-    """Print a line as it is."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

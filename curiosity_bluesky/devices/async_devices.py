@@ -46,12 +46,12 @@ from curiosity_bluesky.devices.spectrometer import (
     scalar_rules,
 )
 from curiosity_bluesky.devices.worker import Worker, WorkerBusy
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 
 T = TypeVar("T")
 
 
-class CallCancelled(Exception):
+class CallCancelled(CuriosityError):
     """A call was broken off by somebody who says himself what that means."""
 
 

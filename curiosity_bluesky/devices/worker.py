@@ -12,6 +12,8 @@ from ophyd.log import logger
 from ophyd.status import StatusBase
 from ophyd.utils import InvalidState, StatusTimeoutError, WaitTimeoutError
 
+from curiosity_bluesky.errors import CuriosityError
+
 T = TypeVar("T")
 
 ABORT_SECONDS = 0.2
@@ -44,7 +46,7 @@ def finish_status(status: StatusBase, error: Exception | None = None) -> None:
             status.set_exception(error)
 
 
-class WorkerBusy(RuntimeError):
+class WorkerBusy(CuriosityError, RuntimeError):
     """The instrument is still in the call before; nothing was started."""
 
 

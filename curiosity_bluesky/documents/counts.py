@@ -9,7 +9,7 @@ from typing import Any
 
 from event_model import unpack_event_page
 
-from curiosity_bluesky.documents.keys import FAILURES, PRIMARY, RESUMES, STEERING
+from curiosity_bluesky.documents.schema import FAILURES, PRIMARY, RESUMES, STEERING
 from curiosity_bluesky.documents.spectra import quality_of, spectrum_of
 from curiosity_bluesky.documents.translate import channel_keys
 from curiosity_bluesky.errors import InputError

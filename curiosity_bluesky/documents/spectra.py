@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.documents.keys import PREDICTED
+from curiosity_bluesky.documents.schema import PREDICTED
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.history import NOTHING
+from curiosity_bluesky.learning.survey import LARGEST_VALUE
+from curiosity_bluesky.utils.masked import filled_with_nan
 
 LEAST = 2
 """Points that a spectrum has at least: an array of one is a number."""
@@ -37,7 +39,8 @@ class Spectrum:
     channels
         Data key to values, ``(points,)`` each.
     quality
-        0 to 1, or less than 0 where no channel holds a number, see `quality_of`.
+        0 to 1, or less than 0 where no channel holds a number, or one beyond `LARGEST_VALUE`;
+        see `quality_of`.
     """
 
     channels: dict[str, NDArray[np.float64]]
@@ -69,7 +72,9 @@ def spectrum_of(data: Mapping[str, Any], keys: Iterable[str]) -> Spectrum:
     """
     channels = {key: real(key, data[key]) for key in keys}
     quality = quality_of(data, list(channels.values()))
-    if not any(np.isfinite(values).any() for values in channels.values()):
+    numbers = [values[np.isfinite(values)] for values in channels.values()]
+    largest = max((np.abs(values).max() for values in numbers if values.size), default=np.inf)
+    if largest > LARGEST_VALUE:
         quality = NOTHING
     return Spectrum(channels, quality)
 
@@ -96,7 +101,7 @@ def real(key: str, value: Any) -> NDArray[np.float64]:
 
 
 def as_array(key: str, value: Any) -> NDArray[Any]:
-    """Return a value as an array.
+    """Return a value as an array, NaN where it is masked.
 
     Raises
     ------
@@ -104,7 +109,7 @@ def as_array(key: str, value: Any) -> NDArray[Any]:
         If its rows have different lengths.
     """
     try:
-        return np.asarray(value)
+        return np.asarray(filled_with_nan(value))
     except ValueError:
         raise InputError(
             f"{key} holds rows of different lengths; expected an array whose rows have one length"
@@ -157,6 +162,31 @@ def as_dtype(declared: str) -> np.dtype:
         ) from None
 
 
+def why_no_spectrum(described: Mapping[str, Any]) -> str:
+    """Say what a data key is described as where that can be no spectrum; "" where it may be one.
+
+    An array of no value is one whose shape is not known yet, and complex numbers are refused in
+    words of their own.
+    """
+    shape, dtype = described["shape"], described["dtype"]
+    if described.get("external"):
+        return f"{described['external']} data outside the event"
+    if dtype != "array" or not shape:
+        return "one value" if dtype in ("number", "integer", "array") else f"a {dtype}"
+    if len(shape) != 1 or (shape[0] is not None and 0 < shape[0] < LEAST):
+        return f"shape {list(shape)}"
+    kind = described.get("dtype_numpy")
+    if isinstance(kind, str) and kind and as_dtype(kind).kind not in "iufc":
+        return kind_of(np.empty(0, as_dtype(kind)))
+    return ""
+
+
+def may_be_image(described: Mapping[str, Any]) -> bool:
+    """Say whether a data key may be an image as far as it is described: 2-D, or not known yet."""
+    shape = described["shape"]
+    return bool(described.get("external")) or len(shape) == 2 or 0 in shape
+
+
 def learnable(key: str, described: Mapping[str, Any]) -> bool:
     """Say whether what a run names as a channel can be one: 1-D, measured, and in the event."""
     one = len(described["shape"]) == 1
@@ -188,7 +218,8 @@ def quality_of(data: Mapping[str, Any], spectrum: Sequence[NDArray]) -> float:
     if said:
         return float(np.nan_to_num(np.array(said), nan=0.0).min())
     finite = [values[np.isfinite(values)] for values in spectrum]
-    return float(all(values.size and np.ptp(values) > 0 for values in finite))
+    # Compared and not subtracted: a difference of huge numbers overflows.
+    return float(all(values.size and values.max() > values.min() for values in finite))
 
 
 def _said(key: str, value: Any) -> float:

@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.documents.files import ExternalFiles
-from curiosity_bluesky.documents.keys import (
+from curiosity_bluesky.documents.schema import (
     CHANNELS,
-    DECISION_KEYS,
     DECISIONS,
     DRIFT,
     FAILURES,
-    FLAG_KEYS,
+    FLAGS,
     MASK,
     OUT_OF_REACH,
     PRIMARY,
     RESUMES,
     STEERING,
+    STREAMS,
     SURVEY,
 )
 from curiosity_bluesky.documents.spectra import (
@@ -32,7 +32,6 @@ from curiosity_bluesky.documents.spectra import (
     real,
     spectrum_of,
 )
-from curiosity_bluesky.documents.writing import as_plain
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import (
     Anomaly,
@@ -46,6 +45,7 @@ from curiosity_bluesky.learning import (
     Survey,
 )
 from curiosity_bluesky.learning.survey import Pixel
+from curiosity_bluesky.utils.masked import has_masked, hidden
 from curiosity_bluesky.utils.validation import whole_number
 
 Item = Survey | Proposal | Observation | Failure | SteeringRequest | ReachableArea | ResumeMarker
@@ -73,8 +73,13 @@ def survey_from(
         If there is no 2-D channel, one is not made of real numbers, or the channels and axes do
         not fit each other.
     """
-    arrays = {key: as_array(key, value) for key, value in data.items() if key != MASK}
-    channels = {key: real(key, array) for key, array in arrays.items() if array.ndim == 2}
+    images = {key: v for key, v in data.items() if key != MASK and as_array(key, v).ndim == 2}
+    channels: dict[str, Any] = {
+        key: np.ma.array(real(key, value), mask=hidden(value))
+        if has_masked(value)
+        else real(key, value)
+        for key, value in images.items()
+    }
     if not channels:
         raise InputError(
             f"the imager read {', '.join(data) or 'nothing'}, and no 2-D image among it; "
@@ -87,6 +92,27 @@ def survey_from(
         if key.endswith((f"_{axis}", f"-{axis}")) and np.ndim(value) == 1
     }
     return Survey(channels, **axes, mask=mask)  # pyright: ignore[reportArgumentType]
+
+
+def holds_image(data: Mapping[str, Any], mask: NDArray | None = None) -> bool:
+    """Say whether an imager holds images with a number at each pixel that is not masked.
+
+    Parameters
+    ----------
+    data
+        Data keys to values.
+    mask
+        ``(rows, cols)``, True where nothing may be measured.
+    """
+    images = {key: as_array(key, value) for key, value in data.items()}
+    images = {key: array for key, array in images.items() if array.ndim == 2}
+    for key, array in images.items():
+        covered = hidden(data[key])
+        if mask is not None and np.shape(mask) == array.shape:
+            covered = covered | np.asarray(mask, bool)
+        if array.dtype.kind in "fc" and not np.isfinite(array[~covered]).all():
+            return False
+    return bool(images)
 
 
 class Translator:
@@ -246,15 +272,20 @@ def configured_axis(descriptor: Mapping[str, Any], key: str) -> tuple[str, NDArr
 
 def decision_from(data: Mapping[str, Any]) -> Proposal:
     """Return the decision that `decision_values` wrote."""
-    # A run of an older version lacks the newest keys.
-    values = {key: as_plain(key, data[key]) for key in DECISION_KEYS if key in data}
+    values = _values(DECISIONS, data)
     pixel = (values.pop("row"), values.pop("col"))
     return Proposal(pixel=pixel, **values)
 
 
 def flag_from(data: Mapping[str, Any]) -> Anomaly:
     """Return the flag that `flag_values` wrote."""
-    return Anomaly(**{key: as_plain(key, data[key]) for key in FLAG_KEYS})
+    return Anomaly(**_values(FLAGS, data))
+
+
+def _values(stream: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scalars of one event; a run of an older version lacks the newest keys."""
+    declared = STREAMS[stream]
+    return {key: declared[key].value(data[key]) for key in declared.scalars if key in data}
 
 
 def channel_keys(descriptor: Mapping[str, Any]) -> list[str]:

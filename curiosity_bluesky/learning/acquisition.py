@@ -9,7 +9,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from curiosity_bluesky.learning.nn.error_models import over_mean, zero_to_one
+from curiosity_bluesky.learning._numbers import over_mean, zero_to_one
 from curiosity_bluesky.learning.protocols import AcquisitionTerms
 from curiosity_bluesky.learning.records import Reason
 

@@ -22,10 +22,11 @@ from curiosity_bluesky.learning.records import (
     ReachableArea,
     SteeringRequest,
 )
-from curiosity_bluesky.learning.survey import Pixel, Survey
+from curiosity_bluesky.learning.survey import LARGEST_VALUE, Pixel, Survey
+from curiosity_bluesky.utils.masked import filled_with_nan
 
 NOTHING = -1.0
-"""Quality of a spectrum without any number."""
+"""Quality of a spectrum without any number, or with one that is too large to be learned."""
 DERIVED = ("decisions", "observations", "good", "n_good", "pending", "taken", "_decided")
 """Cache of what is asked for many times a decision, for one state of a long run."""
 
@@ -94,7 +95,7 @@ class History:
                 f"the spectrum at pixel {pixel} is complex; give its real and imaginary parts, or "
                 "amplitude and phase, one behind the other"
             )
-        spectrum = np.array(observation.spectrum, dtype=float)
+        spectrum = np.array(filled_with_nan(observation.spectrum), dtype=float)
         if spectrum.ndim != 1 or not spectrum.size:
             raise InputError(f"the spectrum has shape {spectrum.shape}; expected (points,)")
         if self.points not in (None, spectrum.size):
@@ -103,13 +104,19 @@ class History:
                 f"those before have {self.points}"
             )
         quality = observation.quality
-        if not np.isfinite(spectrum).any():
-            if quality > 0:
-                raise InputError(
-                    f"the spectrum at pixel {pixel} holds no finite number; call fail()"
-                )
-            quality = NOTHING  # never good, whatever is asked for
         spectrum[~np.isfinite(spectrum)] = np.nan  # an overflow is a gap like any other
+        huge = np.abs(spectrum) > LARGEST_VALUE
+        if huge.any() or np.isnan(spectrum).all():
+            if quality > 0:
+                why = (
+                    f"reaches {np.abs(spectrum[huge]).max():g}, more than the {LARGEST_VALUE:g} "
+                    "that can be learned from"
+                    if huge.any()
+                    else "holds no finite number"
+                )
+                raise InputError(f"the spectrum at pixel {pixel} {why}; call fail()")
+            quality = NOTHING  # never good, whatever is asked for
+            spectrum[huge] = np.nan
         self.points = spectrum.size
         self._changed()
         number, repeat = observation.decision_id, observation.repeat

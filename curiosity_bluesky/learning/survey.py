@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.utils.masked import filled_with_nan, hidden
 
 Pixel = tuple[int, int]
 """``(row, col)`` of the survey grid."""
+
+LARGEST_VALUE = 1e16
+"""Largest absolute value that is learned from: what lies beyond is an overload.
+
+The sum of the squares of a million such values is still a float32 (up to 3.4e38), in which
+networks learn and maps are kept. Instruments say 9.9e37 (SCPI) or 1e300 where they overflowed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +29,9 @@ class Survey:
     Parameters
     ----------
     channels
-        Channel name to image, each ``(rows, cols)``, finite.
+        Channel name to image, each ``(rows, cols)``, finite where it is not masked. A masked
+        pixel without a finite value gets that of the nearest pixel that has one, for the patches
+        of its neighbours; a pixel that is masked in an array of `numpy.ma` is masked.
     x, y
         Positions of the columns ``(cols,)`` and of the rows ``(rows,)`` in um, each
         strictly monotonic. Default: the pixel numbers.
@@ -32,7 +42,8 @@ class Survey:
     Raises
     ------
     InputError
-        If there is no channel, if shapes differ, or if a channel holds NaN or infinity.
+        If there is no channel, if shapes differ, or if a channel holds NaN, infinity or more than
+        `LARGEST_VALUE` where it is not masked.
     """
 
     channels: Mapping[str, NDArray]
@@ -49,7 +60,11 @@ class Survey:
                     f"survey channel {name!r} is complex; give two channels in its place, such as "
                     "amplitude and phase"
                 )
-        channels = {name: np.asarray(image, dtype=float) for name, image in self.channels.items()}
+        covered = [hidden(image) for image in self.channels.values()]
+        channels = {
+            name: np.asarray(filled_with_nan(image), dtype=float)
+            for name, image in self.channels.items()
+        }
         first, image = next(iter(channels.items()))
         if image.ndim != 2 or not image.size:
             raise InputError(
@@ -61,17 +76,14 @@ class Survey:
                     f"survey channel {name!r} has shape {other.shape} but {first!r} has "
                     f"{image.shape}; all channels must lie on one grid"
                 )
-            if bad := int(np.count_nonzero(~np.isfinite(other))):
-                raise InputError(
-                    f"survey channel {name!r} has {bad} NaN or infinite pixels of {other.size}; "
-                    "fill or crop the image before the run"
-                )
-        object.__setattr__(self, "channels", channels)
         object.__setattr__(self, "x", _axis("x", self.x, image.shape[1]))
         object.__setattr__(self, "y", _axis("y", self.y, image.shape[0]))
         mask = np.zeros(image.shape, bool) if self.mask is None else np.asarray(self.mask, bool)
         if mask.shape != image.shape:
             raise InputError(f"the mask has shape {mask.shape}, the survey {image.shape}")
+        mask = np.logical_or.reduce([mask, *covered])
+        channels = {name: _whole(name, image, mask) for name, image in channels.items()}
+        object.__setattr__(self, "channels", channels)
         object.__setattr__(self, "mask", mask)
 
     @property
@@ -92,6 +104,42 @@ class Survey:
     def pixel(self, x: float, y: float) -> Pixel:
         """Return the pixel ``(row, col)`` nearest to a position ``(x, y)`` in um."""
         return int(np.argmin(np.abs(self.y - y))), int(np.argmin(np.abs(self.x - x)))
+
+
+def fill_masked(image: NDArray, mask: NDArray[np.bool_]) -> NDArray:
+    """Give each masked pixel that holds no usable number that of the nearest pixel with one.
+
+    Parameters
+    ----------
+    image
+        ``(rows, cols)``.
+    mask
+        ``(rows, cols)``, True where it may be filled.
+    """
+    bad = ~(np.abs(image) <= LARGEST_VALUE)  # NaN is not, either
+    if not (bad & mask).any() or bad.all():
+        return image
+    from scipy.ndimage import distance_transform_edt  # seldom needed
+
+    nearest: Any = distance_transform_edt(bad, return_distances=False, return_indices=True)
+    return np.where(bad & mask, image[tuple(nearest)], image)
+
+
+def _whole(name: str, image: NDArray, mask: NDArray[np.bool_]) -> NDArray:
+    """Return an image with a number at each pixel, or say where it has none."""
+    image = fill_masked(image, mask)
+    if bad := int(np.count_nonzero(~np.isfinite(image))):
+        raise InputError(
+            f"survey channel {name!r} has {bad} NaN or infinite pixels of {image.size}; "
+            "fill or crop the image before the run, or mask these pixels (mask=)"
+        )
+    if (largest := float(np.abs(image).max())) > LARGEST_VALUE:
+        raise InputError(
+            f"survey channel {name!r} reaches {largest:g}, and up to {LARGEST_VALUE:g} can be "
+            "learned from; if that is no overload, give it in other units, else mask these pixels "
+            "(mask=)"
+        )
+    return image
 
 
 def _axis(name: str, values: ArrayLike | None, size: int) -> NDArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,17 @@ from functools import cache, lru_cache
 from threadpoolctl import ThreadpoolController
 
 from curiosity_bluesky.learning.registry import load_built_in
+
+_NATIVE = (
+    "scipy.linalg",
+    "scipy.ndimage",
+    "scipy.optimize",
+    "scipy.spatial",
+    "scipy.stats",
+    "sklearn.cluster",
+    "torch",
+)
+"""What the learning sums with, which strategies import when they are built."""
 
 MAPPED = 2**20
 """Bytes from which on an array has memory of its own, which the system has back with it."""
@@ -40,9 +52,10 @@ def one_thread() -> Iterator[None]:
 
 
 def _controller() -> ThreadpoolController:
-    # All strategies are there, of which some bring libraries of their own; an installed package's
-    # may bring another one later.
+    # An installed package's strategy may bring another library later.
     load_built_in()
+    for name in _NATIVE:
+        importlib.import_module(name)
     return _controller_of(len(sys.modules))
 
 

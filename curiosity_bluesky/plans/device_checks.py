@@ -17,8 +17,11 @@ from curiosity_bluesky.documents.names import (
     check_stream,
 )
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.plans.device_faults import in_words
+from curiosity_bluesky.plans.device_units import check_units
 from curiosity_bluesky.plans.readings import (
-    call_devices,
+    ask_devices,
+    check_described,
     check_real,
     metadata_of_engine,
     values,
@@ -26,6 +29,8 @@ from curiosity_bluesky.plans.readings import (
 from curiosity_bluesky.plans.stream_assets import with_stream_assets
 
 __all__ = ["check_devices", "check_engine", "check_start"]
+
+_KINDS = "describe", "read_configuration", "describe_configuration"
 
 
 def check_engine(md: Mapping[str, Any]) -> MsgGenerator[None]:
@@ -41,17 +46,30 @@ def check_engine(md: Mapping[str, Any]) -> MsgGenerator[None]:
 
 
 def check_devices(
-    detectors: Sequence[Readable], x: Movable, y: Movable, imager: Readable
+    detectors: Sequence[Readable],
+    x: Movable,
+    y: Movable,
+    imager: Readable,
+    *,
+    imaged: bool = False,
 ) -> MsgGenerator[None]:
     """Make sure that what devices read can be learned, recorded and read again.
 
-    Nothing moves and nothing is measured. A device that cannot describe itself yet, as before its
-    first image, is believed: ask again when it can.
+    Nothing moves and nothing is measured. An imager that cannot describe itself before its first
+    image is believed until then.
+
+    Parameters
+    ----------
+    detectors, x, y, imager
+        The devices.
+    imaged
+        Whether the imager has taken the survey, and everything was asked before.
 
     Raises
     ------
     InputError
-        If a device is given twice, a name cannot be recorded, or a spectrum cannot be learned.
+        If a device is given twice or cannot be asked, a name cannot be recorded, a spectrum cannot
+        be learned, or positions are not in um.
     """
     named = [(f"detectors[{k}]", d) for k, d in enumerate(detectors)] + [("x", x), ("y", y)]
     for k, (role, device) in enumerate(named):
@@ -62,12 +80,13 @@ def check_devices(
                     "give each device once: where the motors are is recorded in any case"
                 )
     devices = [*detectors, x, y, with_stream_assets(imager)]
-    kinds = "describe", "read_configuration", "describe_configuration"
     # Only Readable: it has no configuration. What has no trigger is measured by reading it.
-    questions = [getattr(device, kind, dict) for kind in kinds for device in devices]
+    questions = [getattr(device, kind, dict) for kind in _KINDS for device in devices]
     questions += [d.read if isinstance(d, Triggerable) else dict for d in detectors]
-    found = yield from call_devices(questions)
+    answers = yield from ask_devices(questions)
     n = len(devices)
+    _check_answers(devices if imaged else devices[:-1], devices, answers)
+    found = [None if isinstance(answer, Exception) else answer for answer in answers]
     for detector, keys, reading in zip(detectors, found, found[3 * n :], strict=False):
         check_real(detector, keys or {}, values(reading))
     described = [
@@ -87,6 +106,23 @@ def check_devices(
     mask = {documents.MASK: np.zeros((1, 1), "|u1")}
     check_stream(documents.PRIMARY, described[:-1], [_recorded("expectation", expectation)])
     check_stream(documents.SURVEY, described[-1:], [_recorded("limits", mask)])
+    described_keys = [dict(device.data_keys) for device in described]
+    check_described(detectors, described_keys[:-3], imager, described_keys[-1])
+    x_described, y_described, imager_described = described[-3:]
+    check_units(x_described, y_described, imager_described, [x, y], say=not imaged)
+
+
+def _check_answers(
+    asked: Sequence[Any], devices: Sequence[Any], answers: Sequence[Mapping[str, Any] | Exception]
+) -> None:
+    """Refuse a device that cannot say what its readings are: no event of it could be written."""
+    for k, kind in enumerate(_KINDS):
+        for device, answer in zip(devices, answers[k * len(devices) :], strict=False):
+            if isinstance(answer, Exception) and device in asked:
+                raise InputError(
+                    f"{device.name}.{kind}() fails ({in_words(answer)}), and without its answer "
+                    "nothing can be recorded; see to the device and begin again"
+                )
 
 
 def _recorded(name: str, values: Mapping[str, Any]) -> DeviceDescription:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from curiosity_bluesky import documents
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import OUT_OF_REACH, Proposal, Survey
+from curiosity_bluesky.learning.survey import fill_masked
 from curiosity_bluesky.plans import device_faults, safety, stubs
 from curiosity_bluesky.plans.registration import Registration, register
 from curiosity_bluesky.plans.stream_assets import with_stream_assets
@@ -28,7 +29,7 @@ from curiosity_bluesky.plans.time_budget import (
     stated_seconds,
 )
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _FIXES = 3
 """So many of the newest trusted re-surveys say how fast the sample drifts."""
@@ -316,7 +317,7 @@ class DriftTracker:
             for name, there in (("x", survey.x), ("y", survey.y))
         ):
             return None, "the imager's grid is not that of the first survey"
-        return image, None
+        return {key: fill_masked(channel, survey.mask) for key, channel in image.items()}, None
 
     def _written(
         self,

@@ -6,7 +6,7 @@ import logging
 
 from curiosity_bluesky.learning import Explorer
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _MUCH = 0.25
 """Share of the map that is said as a warning if it cannot be proposed."""

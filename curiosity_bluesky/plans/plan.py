@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.agent.remote.remote_agent import RemoteAgent
     from curiosity_bluesky.plans.warm_start import WarmStart
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 __all__ = ["curiosity_plan"]
 
@@ -369,7 +369,7 @@ def explore(
             run.budget = num_points
         start = _start_document(run, survey, {**md_warm, **(md or {})}, past)
         device_checks.check_start(start)
-        yield from device_checks.check_devices(detectors, x, y, imager)  # the image is known by now
+        yield from device_checks.check_devices(detectors, x, y, imager, imaged=True)
         inner = stubs.in_a_run(
             run_points(run, survey, past), start, lambda: run.trouble, run.opened
         )

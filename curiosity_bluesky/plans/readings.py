@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import bluesky.plan_stubs as bps
@@ -18,34 +19,29 @@ from curiosity_bluesky.documents.spectra import (
     as_dtype,
     complex_in_words,
     kind_of,
+    may_be_image,
     real,
+    why_no_spectrum,
 )
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.utils.masked import has_masked
 
 
 def call_device(question: Callable[[], Any]) -> MsgGenerator[Mapping[str, Any]]:
     """Ask a device something; it may answer at once (ophyd) or be awaited (ophyd-async)."""
-    [found] = yield from _asked([question])
+    [found] = yield from ask_devices([question])
     if isinstance(found, Exception):
         raise found
     return found
 
 
-def call_devices(
-    questions: Sequence[Callable[[], Any]],
-) -> MsgGenerator[list[Mapping[str, Any] | None]]:
-    """Ask devices several things by one message, each of them once.
-
-    The answer is None where a question failed: a device may answer only once it was triggered,
-    and when it is measured with, the RunEngine says why it does not.
-    """
-    found = yield from _asked(questions)
-    return [None if isinstance(one, Exception) else one for one in found]
-
-
-def _asked(
+def ask_devices(
     questions: Sequence[Callable[[], Any]],
 ) -> MsgGenerator[list[Mapping[str, Any] | Exception]]:
+    """Ask devices several things by one message, each of them once.
+
+    The answer is the exception where a question failed.
+    """
     found: list[Mapping[str, Any] | Exception] = []
 
     async def ask() -> None:
@@ -68,6 +64,29 @@ def configuration(device: Any) -> MsgGenerator[dict[str, Any]]:
 def values(reading: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the values of what a device answered, by data key."""
     return {key: signal["value"] for key, signal in (reading or {}).items()}
+
+
+def position_problem(position: Any, target: float, tolerance: float) -> str | None:
+    """Say what is wrong with where a motor is, None if nothing is, or it gives no one number.
+
+    Parameters
+    ----------
+    position
+        What the motor reads.
+    target
+        Where it was sent (um).
+    tolerance
+        How far from there it may be (um).
+    """
+    if np.size(position) != 1:
+        return None
+    where = float(np.ma.filled(np.ma.asarray(position, float), np.nan).item())
+    if not np.isfinite(where):
+        return f"where the stage is cannot be told: it reads {where:g}"
+    away = abs(where - target)
+    if away > tolerance:
+        return f"ended {away:.3g} um from its target {target:.4g} um"
+    return None
 
 
 def is_executed() -> MsgGenerator[bool]:
@@ -153,6 +172,7 @@ class SpectrumReader:
         self._detectors = detectors
         self._channels: dict[str, int] = {}
         self._described: dict[str, Mapping[str, Any]] = {}
+        self._detector_of: dict[str, str] = {}
 
     def of(
         self, readings: Sequence[Mapping[str, Any]], everything: Mapping[str, Any]
@@ -172,14 +192,21 @@ class SpectrumReader:
             If there is no spectrum, it is not made of real numbers, or the first one is not as
             its detector describes it.
         ValueError
-            If a later one differs from the first.
+            If values are masked, or a later one differs from the first.
         """
+        if masked := [key for key, value in everything.items() if has_masked(value)]:
+            raise ValueError(
+                f"{', '.join(masked)} has masked values, behind which there are numbers that would "
+                "be recorded as measured; let the device give NaN in their place"
+            )
         if not self._channels:
             yield from self._settle(readings)
         for key, points in self._channels.items():
             if key not in everything:
                 raise ValueError(f"{key} was not read")
-            misfit = _misfit(as_array(key, everything[key]), self._described[key], points)
+            with _of(self._detector_of[key]):
+                array = as_array(key, everything[key])
+                misfit = _misfit(key, array, self._described[key], points)
             if misfit:
                 raise ValueError(f"{key} {misfit}")
         return spectrum_of(everything, self._channels)
@@ -200,8 +227,11 @@ class SpectrumReader:
                     f"{', '.join(empty)} of {detector.name} is an array of no value, which the "
                     "store cannot hold; let the detector read something, or leave it out"
                 )
-            for key, array in _channels(detector, read).items():
-                if misfit := _misfit(array, described[key], array.size):
+            with _of(detector.name):
+                arrays = _channels(detector, read)
+            for key, array in arrays.items():
+                self._detector_of[key] = detector.name
+                if misfit := _misfit(key, array, described[key], array.size):
                     raise InputError(
                         f"{key} {misfit}, so it would not be recorded as it was measured; correct "
                         f"describe() of {detector.name}"
@@ -248,6 +278,18 @@ def check_real(detector: Any, described: Mapping[str, Any], held: Mapping[str, A
             raise InputError(f"{detector.name}: {complex_in_words(key)}")
 
 
+@contextlib.contextmanager
+def _of(detector: str) -> Iterator[None]:
+    """Say of which detector it is what cannot be used."""
+    try:
+        yield
+    except InputError as error:
+        said = str(error)
+        raise InputError(
+            said if said.startswith(f"{detector} ") else f"{detector}: {said}"
+        ) from None
+
+
 def _channels(detector: Any, read: Mapping[str, Any]) -> dict[str, NDArray]:
     """Return what is to be learned of a reading, each with all its numbers."""
     arrays = {key: as_array(key, value) for key, value in read.items()}
@@ -266,7 +308,7 @@ def _channels(detector: Any, read: Mapping[str, Any]) -> dict[str, NDArray]:
     return {key: one[key] for key in wanted}
 
 
-def _misfit(array: NDArray, described: Mapping[str, Any], points: int) -> str:
+def _misfit(key: str, array: NDArray, described: Mapping[str, Any], points: int) -> str:
     """Say how an array differs from what its channel is described as; "" if it does not."""
     shape, dtype = described["shape"], described["dtype"]
     if array.ndim != 1 or array.size != points or list(shape) not in ([points], [None]):
@@ -275,16 +317,79 @@ def _misfit(array: NDArray, described: Mapping[str, Any], points: int) -> str:
         return f"is an array where {described.get('external') or dtype!r} is described"
     declared = described.get("dtype_numpy") or "<f8"
     kept = as_dtype(declared) if isinstance(declared, str) else None
-    if kept is None or kept.kind not in "iuf" or not _lossless(array, kept):
+    if kept is None or kept.kind not in "iuf" or not _lossless(key, array, kept):
         return f"holds {array.dtype} where {declared} is described"
     return ""
 
 
-def _lossless(array: NDArray, dtype: np.dtype) -> bool:
+def check_described(
+    detectors: Sequence[Any],
+    described: Sequence[Mapping[str, Any]],
+    imager: Any,
+    described_image: Mapping[str, Any],
+) -> None:
+    """Refuse detectors whose descriptions alone show that none reads a spectrum.
+
+    Parameters
+    ----------
+    detectors, described
+        The detectors, and what each describes. One that describes nothing is believed.
+    imager, described_image
+        The imager, and what it describes: it is believed, too, where that is nothing.
+
+    Raises
+    ------
+    InputError
+        If no detector reads a spectrum, or one lacks what its ``learned`` names, or the imager
+        reads no image.
+    """
+    found: list[str] = []
+    for detector, keys in zip(detectors, described, strict=True):
+        why = {key: why_no_spectrum(about) for key, about in keys.items()}
+        wanted = getattr(detector, "learned", None)
+        for key in (wanted or ()) if keys else ():
+            if problem := why.get(key, "which it does not describe"):
+                raise InputError(
+                    f"{detector.name} says that {key} is to be learned ({problem}); expected a 1-D "
+                    "array of real numbers: correct its `learned`, or its describe()"
+                )
+        found += [f"{key}: {problem}" for key, problem in why.items() if problem]
+    if (
+        found
+        and all(described)
+        and all(why_no_spectrum(about) for keys in described for about in keys.values())
+    ):
+        names = ", ".join(detector.name for detector in detectors)
+        images = any(may_be_image(about) for keys in described for about in keys.values())
+        spectra = any(not why_no_spectrum(about) for about in described_image.values())
+        swapped = (
+            f"are detectors and imager swapped? {imager.name} describes a spectrum: give it as a "
+            "detector"
+        )
+        raise InputError(
+            f"{names} reads no spectrum ({', '.join(found)}); "
+            + (
+                swapped
+                if images and spectra
+                else f"give a detector that reads a 1-D array of {LEAST} or more real numbers, or "
+                "there is nothing to learn"
+            )
+        )
+    if described_image and not any(may_be_image(about) for about in described_image.values()):
+        shapes = ", ".join(
+            f"{key}: shape {list(about['shape'])}" for key, about in described_image.items()
+        )
+        raise InputError(
+            f"the imager {imager.name} describes no image ({shapes}); give an imager whose data "
+            "keys hold (rows, cols) arrays"
+        )
+
+
+def _lossless(key: str, array: NDArray, dtype: np.dtype) -> bool:
     """Say whether an array keeps its values as another dtype."""
     if np.can_cast(array.dtype, dtype):
         return True
-    numbers = real("", array)
+    numbers = real(key, array)
     if dtype.kind != "f" and not np.isfinite(numbers).all():
         return False
     with np.errstate(all="ignore"):

@@ -25,6 +25,7 @@ from curiosity_bluesky.learning.density_limit import DensityLimit
 from curiosity_bluesky.learning.survey import Pixel
 from curiosity_bluesky.plans import safety, stubs
 from curiosity_bluesky.plans.drift import DriftTracker
+from curiosity_bluesky.plans.masked_images import without_masks
 from curiosity_bluesky.plans.progress import CROWDED, NOT_GOOD, VisitCount
 from curiosity_bluesky.plans.readings import SpectrumReader
 from curiosity_bluesky.plans.resume import InterruptedRun
@@ -33,7 +34,7 @@ from curiosity_bluesky.plans.time_budget import DeviceTimes, TimeEstimate
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 from curiosity_bluesky.utils.validation import FEW, number, whole_number
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,7 +294,9 @@ def run_points(run: RunState, survey: Survey, past: InterruptedRun | None) -> Ms
         {documents.MASK: "yx"},
         channels=survey.channels,
     )
-    taken = run.imager if past is None else documents.survey_record(survey, run.imager.name)
+    taken = documents.survey_record(survey, run.imager.name)
+    if past is None:
+        taken = yield from without_masks(run.imager)
     yield from stubs.save(documents.SURVEY, [taken, mask])
     for proposal in run.pending:  # of the run before: decided there, measured here
         yield from _save_decision(proposal)

@@ -17,7 +17,7 @@ from curiosity_bluesky.learning import Explorer, Proposal, SteeringRequest, Stra
 from curiosity_bluesky.learning.masks import decode_mask, encode_mask
 from curiosity_bluesky.utils.validation import LARGEST, LONGEST, number, shown, whole_number
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 
 MASKED = "masked by hand"

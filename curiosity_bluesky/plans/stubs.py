@@ -28,11 +28,13 @@ from curiosity_bluesky.documents import PlanReadable
 from curiosity_bluesky.documents.spectra import as_array
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Proposal, Survey
+from curiosity_bluesky.learning.survey import LARGEST_VALUE
 from curiosity_bluesky.plans import device_faults
 from curiosity_bluesky.plans.readings import (
     SpectrumReader,
     call_device,
     configuration,
+    position_problem,
     read,
     values,
 )
@@ -245,8 +247,7 @@ def last_survey(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[S
     if isinstance(imager, WritesStreamAssets):  # what it wrote the last time is in its files
         return None
     reading = yield from read(imager)
-    images = _images(reading).values()
-    if not images or not all(np.isfinite(i).all() for i in images if _inexact(i)):
+    if not documents.holds_image(reading, mask):
         return None
     return documents.survey_from(reading, (yield from configuration(imager)), mask)
 
@@ -263,10 +264,6 @@ def image_of(imager: Readable) -> MsgGenerator[tuple[dict[str, NDArray], dict[st
 def _images(reading: Mapping[str, Any]) -> dict[str, NDArray]:
     arrays = {key: as_array(key, value) for key, value in reading.items()}
     return {key: array for key, array in arrays.items() if array.ndim == 2}
-
-
-def _inexact(array: NDArray) -> bool:
-    return np.issubdtype(array.dtype, np.inexact)
 
 
 def _seen(imager: Readable) -> MsgGenerator[dict[str, Any]]:
@@ -518,7 +515,10 @@ class PoorSpectrum(str):
 def quality_problem(quality: float, min_quality: float) -> PoorSpectrum | None:
     """Say what is wrong with a spectrum of some quality; None if it is good enough."""
     if quality < 0:
-        return PoorSpectrum("quality 0 of the spectrum: it holds no number")
+        return PoorSpectrum(
+            "quality 0 of the spectrum: it holds no number, or one beyond "
+            f"{LARGEST_VALUE:g}, such as an overload"
+        )
     if quality < min_quality:
         return PoorSpectrum(f"quality {quality:.2g} of the spectrum, less than {min_quality:.2g}")
     return None
@@ -530,14 +530,13 @@ def _astray(
     """Say which motor is not where it was sent; None if all are, or do not tell."""
     for move, allowed in zip(moves, tolerance or (np.inf, np.inf), strict=True):
         motor = move.device
-        if not isinstance(motor, Readable) or np.isinf(allowed):
+        if not isinstance(motor, Readable):
             continue
         # Not by a message "read", which would be part of the event that is put together.
         found = values((yield from call_device(motor.read)))
         position = found.get(position_keys(motor)[0], move.target)
-        away = abs(float(position) - move.target) if np.ndim(position) == 0 else 0.0
-        if away > allowed:
-            return f"{move.name} ended {away:.3g} um from its target {move.target:.4g} um"
+        if (problem := position_problem(position, move.target, allowed)) is not None:
+            return f"{move.name}: {problem}"
     return None
 
 

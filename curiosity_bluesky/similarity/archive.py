@@ -17,9 +17,9 @@ from tiled.queries import Eq
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.documents import SURVEY
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.exchange.missing import not_measured
+from curiosity_bluesky.exchange.names import LONGEST_IMAGE, plain
 from curiosity_bluesky.similarity.image_files import FileImage, read_images
-from sim_devices.missing import not_measured
-from sim_devices.names import LONGEST_IMAGE, plain
 
 DEVICE = "file"
 PLAN = "import"

@@ -33,7 +33,7 @@ from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.similarity.index.collection import Collection
 from curiosity_bluesky.similarity.index.run_images import streams_of
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 SIMILAR = "similar"
 """What to ask for instead of a uid."""

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 
-from sim_devices.fields import UM
+from curiosity_bluesky.utils.lengths import micrometres_in as um_in
 
-
-def um_in(units: str) -> float | None:
-    """Return the micrometres in a unit of length, None if it is none."""
-    return UM.get(units.strip().lower())
+__all__ = ["period_of", "um_in"]
 
 
 def period_of(name: str, units: str) -> float | None:

@@ -20,7 +20,7 @@ from curiosity_bluesky.utils.display import figure as text
 from curiosity_bluesky.views.figure import RunPicture
 from curiosity_bluesky.views.mouse import MouseSteering, SteeringTarget
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 SIZE = (10.5, 8.6)
 """Inches."""

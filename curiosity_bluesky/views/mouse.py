@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.views.figure import SURVEY_AXES, RunPicture
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 STILL = 4
 """Pixels of the screen that a click may move."""

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Anomaly
 from curiosity_bluesky.utils.display import WHOLE, Table, moment, plain
+from curiosity_bluesky.utils.lazy import without_other_arrays
 from curiosity_bluesky.utils.run_end import RunEnd
-from curiosity_bluesky.views import LiveView
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from curiosity_bluesky.catalog import Catalog
+    from curiosity_bluesky.learning import Anomaly
 
 DEMO = "demo"
 """Key of the start document: the `Setting` of a demo."""
@@ -114,14 +118,23 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
     if picture is not None:
         check_picture(picture)
     run = runs[uid]
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", UserWarning)
-        measured = _measured(run)
+    # Tiled's client needs those that are hidden from xarray.
+    with without_other_arrays() if runs.reads_files else contextlib.nullcontext():
+        report = _report(runs, run)
     if picture is not None:
+        from curiosity_bluesky.views.live import LiveView
+
         view = LiveView(picture.parent, window=False)
         for name, doc in runs.documents(run.start["uid"]):
             view.picture(name, doc)
         view.save(picture)
+    return replace(report, picture=None if picture is None else str(picture))
+
+
+def _report(runs: Catalog, run: Any) -> RunReport:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        measured = _measured(run)
     return RunReport(
         start=run.metadata["start"],
         status=runs.status(run),
@@ -129,7 +142,7 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
         streams={name: _events(run[name]) for name in run},
         points=measured,
         flags=documents.flags_of(run),
-        picture=None if picture is None else str(picture),
+        picture=None,
         missing="; ".join(str(w.message) for w in said if w.category is documents.Incomplete),
         drift=drift_in_words(run),
     )
@@ -148,7 +161,7 @@ def _events(stream: Any) -> int:
 
 
 def _decisions(points: xr.Dataset) -> list[dict[str, Any]]:
-    keys = [key for key in documents.DECISION_KEYS if key in points]
+    keys = [key for key in documents.STREAMS[documents.DECISIONS].scalars if key in points]
     columns = {key: points[key].values.tolist() for key in keys}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     # JSON has no NaN.
@@ -177,7 +190,9 @@ def drift_in_words(run: Any) -> str:
     words = f"{drift.sizes['event']} re-surveys, {trusted.sizes['event']} of them trusted"
     if not trusted.sizes["event"]:
         return words
-    last = {key: float(trusted[key].values[-1]) for key in documents.DRIFT_KEYS}
+    last = {
+        key: float(trusted[key].values[-1]) for key in documents.STREAMS[documents.DRIFT].scalars
+    }
     speed = _speed(run.start.get(DEMO))  # of a demo: simulated minutes
     minutes = speed * last["seconds"] / 60
     nm_per_min = 6e4 * math.hypot(last["rate_x"], last["rate_y"]) / speed

@@ -1,6 +1,7 @@
 """The agent learns from documents alone; the plan survives pauses and ends cleanly."""
 
 import asyncio
+import functools
 import gc
 import json
 import logging
@@ -53,6 +54,22 @@ def documents_of(name, seed=0, sample=SAMPLE, RE=None, callback=None):
     RE = RE or RunEngine({})
     RE(plan, [lambda *document: documents.append(document), *([callback] if callback else [])])
     return documents
+
+
+@functools.cache
+def undisturbed_documents_of(name):
+    """Return the documents of one run for all who do not change them."""
+    return documents_of(name)
+
+
+@functools.cache
+def documents_of_a_smaller_sample():
+    return documents_of("vatsavai2025-latent", seed=4, sample=SyntheticSample((12, 11), 2, 24))
+
+
+@functools.cache
+def documents_of_other_pixels():
+    return documents_of("random", seed=4)[1:]
 
 
 def facts(proposal):
@@ -150,8 +167,7 @@ def test_an_agent_subscribed_by_hand_knows_what_the_plans_own_knows():
 
 
 def test_a_second_run_makes_the_agent_start_afresh(run):
-    other = documents_of("vatsavai2025-latent", seed=4, sample=SyntheticSample((12, 11), 2, 24))
-    agent = CuriosityAgent.from_documents(other)
+    agent = CuriosityAgent.from_documents(documents_of_a_smaller_sample())
     agent.suggest()
     *_, (known, decision) = before_decisions(run)
     for document in known:
@@ -161,7 +177,7 @@ def test_a_second_run_makes_the_agent_start_afresh(run):
 
 
 def test_documents_of_another_run_are_passed_over(run):
-    other = documents_of("random", seed=4)[1:]
+    other = documents_of_other_pixels()
     *_, (known, decision) = before_decisions(run)
     mixed = [known[0]]
     for i, document in enumerate(known[1:]):
@@ -252,7 +268,7 @@ def test_a_paused_run_goes_on_as_if_nothing_had_been(place, defer):
     name = "vatsavai2025-latent"
     documents, pauses = run_with_pauses(name, place, defer)
     assert pauses >= 2
-    undisturbed = documents_of(name)
+    undisturbed = undisturbed_documents_of(name)
     for stream in ("decisions", "primary"):
         assert [e["decision_id"] for e in events(documents, stream)] == list(range(POINTS))
     pairs = zip(events(documents, "decisions"), events(undisturbed, "decisions"), strict=True)

@@ -25,7 +25,7 @@ from curiosity_bluesky.catalog.journal import RunJournal
 from curiosity_bluesky.catalog.journal_lines import documents, lines
 from curiosity_bluesky.catalog.run_uploader import UploadCancelled, rewrite_run
 from curiosity_bluesky.catalog.upload import upload_journal
-from curiosity_bluesky.cli.commands import app
+from curiosity_bluesky.cli.app import app
 
 MEASURE = """
 import sys, time

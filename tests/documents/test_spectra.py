@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain import POINTS, Bench
+from plain import POINTS, Bench, Camera, Detector
 from support import events
 
 from curiosity_bluesky import CuriosityAgent, documents
@@ -131,10 +131,7 @@ AT_FIRST = {
     "objects": (lambda s, n: {"det": np.array([1.0, None, {}])}, "det: objects"),
     "dates": (lambda s, n: {"det": np.arange(5).astype("M8[s]")}, "det: dates"),
     "ragged": (lambda s, n: {"det": [[1.0, 2.0], [3.0]] if n else s}, "different lengths"),
-    "one element": (lambda s, n: {"det": s[:1]}, r"shape \[1\]"),
     "no element": (lambda s, n: {"det": s, "det_b": s[:0]}, "no value"),
-    "one value": (lambda s, n: {"det": 1.0}, "one value"),
-    "an image": (lambda s, n: {"det": np.outer(s, s)}, "shape"),
     "a quality in words": (lambda s, n: {"det": s, "det_quality": "good"}, "det_quality is 'good'"),
     "a complex quality": (lambda s, n: {"det": s, "det_quality": 1j}, "det_quality"),
 }
@@ -152,15 +149,77 @@ def test_what_is_no_spectrum_ends_the_run_at_its_first_reading(make, said):
     assert not events(bench.documents, "primary")
 
 
+DESCRIBED = {
+    "one element": (lambda s, n: {"det": s[:1]}, {}, r"det: shape \[1\]"),
+    "one value": (lambda s, n: {"det": 1.0}, {}, "det: one value"),
+    "an image": (lambda s, n: {"det": np.outer(s, s)}, {}, r"det: shape \[20, 20\]"),
+    "described as a number": (None, {"shape": []}, "one value"),
+    "described in two dimensions": (None, {"shape": [POINTS, 1]}, r"shape \[20, 1\]"),
+    "of the kind number": (None, {"dtype": "number"}, "one value"),
+    "of the kind string": (None, {"dtype": "string", "shape": []}, "det: a string"),
+    "of the kind boolean": (None, {"dtype": "boolean", "shape": []}, "det: a boolean"),
+    "flags": (None, {"dtype_numpy": "|b1"}, "det: booleans"),
+    "text": (None, {"dtype_numpy": "<U3"}, "det: text"),
+    "in a file": (None, {"external": "FILESTORE:"}, "FILESTORE: data"),
+}
+
+
+def describing(make, about):
+    bench = Bench(make)
+    describe = bench.detector.describe
+    bench.detector.describe = lambda: {k: {**d, **about} for k, d in describe().items()}
+    return bench
+
+
+@pytest.mark.parametrize(("make", "about", "said"), DESCRIBED.values(), ids=DESCRIBED)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_describes_itself_as_no_spectrum_is_refused_before_anything_moves(
+    make, about, said, dry_run
+):
+    bench = describing(make, about)
+    with pytest.raises(InputError, match=f"det reads no spectrum .*{said}"):
+        bench.run(dry_run=dry_run)
+    assert bench.is_untouched()
+
+
+def test_an_array_whose_length_is_not_known_yet_is_believed():
+    bench = Bench()
+    describe = bench.detector.describe
+    bench.detector.describe = lambda: {
+        "det": {**describe()["det"], "shape": [POINTS if bench.detector.measured else 0]}
+    }
+    bench.run()
+    assert bench.stop["reason"].startswith("budget: 6 of 6")
+
+
+def test_what_is_to_be_learned_has_to_be_described_as_a_spectrum():
+    for learned, said in (["det_n"], "one value"), (["other"], "does not describe"):
+        bench = Bench(lambda s, n: {"det": s, "det_n": 1.0})
+        bench.detector.learned = learned
+        with pytest.raises(InputError, match=f"{learned[0]} is to be learned .*{said}"):
+            bench.run()
+        assert bench.is_untouched()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_an_imager_and_a_detector_that_are_swapped_are_refused(dry_run):
+    bench = Bench()
+    detector, bench.camera = bench.detector, bench.detector
+    camera = Camera("camera")
+    bench.detectors = [camera]
+    with pytest.raises(InputError, match=r"shape \[12, 12\].* swapped\? det describes a spectrum"):
+        bench.run(dry_run=dry_run)
+    assert bench.is_untouched() and not camera.measured
+    bench.detectors, bench.camera = [detector], Detector("other", bench.x, bench.y)
+    with pytest.raises(InputError, match=r"imager other describes no image \(other: shape"):
+        bench.run(dry_run=dry_run)
+    assert bench.is_untouched()
+
+
 OTHERWISE = {
     "another shape": ({"shape": [POINTS - 1]}, r"\[19\] is described"),
-    "a number": ({"shape": []}, r"\[\] is described"),
-    "two dimensions": ({"shape": [POINTS, 1]}, "is described"),
-    "another kind": ({"dtype": "number"}, "'number' is described"),
     "whole numbers": ({"dtype_numpy": "<i8"}, "<i8 is described"),
     "fewer digits": ({"dtype_numpy": "<f4"}, "<f4 is described"),
-    "text": ({"dtype_numpy": "<U3"}, "<U3 is described"),
-    "in a file": ({"external": "FILESTORE:"}, "'FILESTORE:' is described"),
 }
 
 
@@ -221,7 +280,7 @@ def test_the_channels_of_a_stream_that_does_not_name_them():
 
 def test_the_channels_that_a_stored_run_names_are_what_they_were():
     about = stream((1,), (2,), dtype="|b1")
-    data = {documents.keys.CHANNELS: ["k0", "k1"]}
+    data = {documents.schema.CHANNELS: ["k0", "k1"]}
     assert channel_keys(about | {"configuration": {"d": {"data": data}}}) == ["k0", "k1"]
 
 

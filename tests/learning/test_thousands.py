@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support import slowly
 
 from curiosity_bluesky.learning import Explorer, Observation, Patches, Strategy, Survey
 from curiosity_bluesky.learning.gp import kernel as gp
@@ -218,8 +219,19 @@ def replayed(film, explorer):
     return again
 
 
-@pytest.mark.parametrize("name", ["curious", "variance", "lcmd", "grid"])
-@pytest.mark.parametrize("n", [24, 25, 33, 47])
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [
+        *(("curious", n) for n in (24, 25, 33)),
+        *((name, 33) for name in ("variance", "lcmd", "grid")),
+        pytest.param("curious", 47, marks=pytest.mark.slow),
+        *(
+            pytest.param(name, n, marks=pytest.mark.slow)
+            for name in ("variance", "lcmd", "grid")
+            for n in (24, 25, 47)
+        ),
+    ],
+)
 def test_a_replay_of_many_leaps_and_comes_to_the_same_bit_for_bit(soon, film, n, name, exactly):
     explorer = driven(film, n, name)
     again = replayed(film, explorer)
@@ -256,7 +268,7 @@ def test_a_batch_of_many_is_chosen_as_one_of_few_is(film, monkeypatch):
     assert len(set(chosen)) == 4
 
 
-@pytest.mark.parametrize("points", [60, 120])
+@pytest.mark.parametrize("points", [60, *slowly(120)])
 def test_what_is_predicted_from_many_is_as_good(film, monkeypatch, points):
     """Hyper-parameters by a part of the spectra cost little on what was never measured."""
     survey, truth = film

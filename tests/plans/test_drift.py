@@ -156,7 +156,7 @@ def test_the_stream():
     tip = Tip().run(points=12, resurvey_every=4)
     [described] = [d for n, d in tip.documents if n == "descriptor" and d["name"] == "drift"]
     keys = described["data_keys"]
-    assert set(keys) == {*documents.DRIFT_KEYS, "out_of_reach", "imager_amplitude"}
+    assert set(keys) == {*(key.name for key in documents.STREAMS["drift"].own), "imager_amplitude"}
     assert keys["drift_x"]["units"] == "um" and keys["rate_y"]["units"] == "um/s"
     assert keys["out_of_reach"]["dims"] == keys["imager_amplitude"]["dims"] == ["y", "x"]
     assert keys["imager_amplitude"]["dtype_numpy"] == "<f4"

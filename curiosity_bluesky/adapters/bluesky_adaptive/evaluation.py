@@ -148,7 +148,7 @@ class _Evaluation:
 
 
 @dataclass
-class _Run:
+class _MeasuredRun:
     """A run as far as its documents have come in."""
 
     start: Mapping[str, Any]
@@ -184,17 +184,17 @@ class FromDocuments(_Evaluation):
         figures: Mapping[str, Figure] | None = None,
     ) -> None:
         super().__init__(channels, figures)
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, _MeasuredRun] = {}
 
     def receive(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take in one document."""
         if name == "start":
             for uid in list(self._runs)[: 1 - _KEPT]:
                 del self._runs[uid]
-            self._runs[doc["uid"]] = _Run(doc)
+            self._runs[doc["uid"]] = _MeasuredRun(doc)
         elif name == "descriptor" and doc["name"] == PRIMARY:
             # It may have been subscribed in the middle of the run.
-            run = self._runs.setdefault(doc["run_start"], _Run({}))
+            run = self._runs.setdefault(doc["run_start"], _MeasuredRun({}))
             run.descriptors[doc["uid"]] = doc
         elif name == "event":
             for run in self._runs.values():

@@ -272,7 +272,7 @@ Ctrl-C ends all of it.
         return f":{password}@127.0.0.1:{port}"
 
     def _start_tiled(self) -> None:
-        from curiosity_bluesky.catalog.embedded_server import running_server, writable_directory
+        from curiosity_bluesky.catalog.directory import running_server, writable_directory
 
         if self._is_remote():
             return

@@ -37,7 +37,7 @@ from curiosity_bluesky.documents.files import external_keys
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.learning import Anomaly, Explorer, PriorRun, Proposal, Strategy, Training
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 PATIENCE = 15.0
 FALLBACK = "farthest"

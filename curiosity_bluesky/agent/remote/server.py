@@ -37,7 +37,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import PriorRun
 from curiosity_bluesky.learning.threads import use_one_thread
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5577"
 _RUNS_FOR_EACH = 4

@@ -15,12 +15,12 @@ from curiosity_bluesky.agent.remote.protocol import (
     plain_prediction,
 )
 from curiosity_bluesky.agent.remote.store import Document, DocumentStore
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 from curiosity_bluesky.learning import PriorRun, Proposal, Strategy
 from curiosity_bluesky.learning.survey import Pixel
 
 
-class SessionBehind(Exception):
+class SessionBehind(CuriosityError):
     """It lacks documents; whoever asks is to open the session anew and to send them."""
 
 

@@ -21,7 +21,7 @@ from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import PriorRun
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _AGAIN = 2.0
 """Seconds until what broke off is tried again."""

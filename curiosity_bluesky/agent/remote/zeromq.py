@@ -14,7 +14,7 @@ from bluesky.callbacks.zmq import Proxy, Publisher, RemoteDispatcher
 from curiosity_bluesky.agent.remote import codec, tokens
 from curiosity_bluesky.errors import InputError
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _LINGER_MS = 1000
 """How long a process that ends waits for the proxy to take the last documents."""

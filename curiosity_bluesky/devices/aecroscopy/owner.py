@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 
 T = TypeVar("T")
 Kind = Literal["move", "measurement"]
@@ -37,7 +37,7 @@ FLAGS = {
 _POLL_SECONDS = 0.05
 
 
-class CallAborted(RuntimeError):
+class CallAborted(CuriosityError, RuntimeError):
     """A move, scan or spectrum was given up."""
 
 

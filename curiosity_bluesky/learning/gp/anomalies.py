@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import DBSCAN
 
 from curiosity_bluesky.learning.gp.calibration import NeighbourErrors, nearest_neighbours
 from curiosity_bluesky.learning.gp.kernel import evenly_spread
@@ -65,6 +64,8 @@ def find_anomalies(
     striking = np.flatnonzero(np.minimum(excess, without_it) > FACTOR)
     if len(striking) < TOGETHER:
         return []
+    from sklearn.cluster import DBSCAN  # strategies are listed without it
+
     label = DBSCAN(eps=2 * spacing, min_samples=TOGETHER).fit_predict(places[striking])
     found = []
     for k in range(label.max() + 1):

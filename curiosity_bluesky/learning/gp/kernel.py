@@ -21,18 +21,24 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
-from torch import Tensor
 
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook
+from curiosity_bluesky.utils.lazy import lazy_module
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:  # strategies are listed and checked without it
+    torch = lazy_module("torch")
 
 PRIOR = {
     # Mean and standard deviation of each logarithm: shares of the variance in units of that of

@@ -7,6 +7,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from curiosity_bluesky.learning._numbers import mean_square
 from curiosity_bluesky.learning.gp.kernel import (
     LARGE,
     Kernel,
@@ -17,7 +18,6 @@ from curiosity_bluesky.learning.gp.kernel import (
 )
 from curiosity_bluesky.learning.gp.posterior import GPPosterior
 from curiosity_bluesky.learning.gp.transfer import PriorMean
-from curiosity_bluesky.learning.nn.im2spec import mean_square
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Training, TrainingData
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from curiosity_bluesky.learning._numbers import over_mean, zero_to_one
 from curiosity_bluesky.learning.nn import architectures, layers
 from curiosity_bluesky.learning.nn.training import train
 from curiosity_bluesky.learning.protocols import Features
@@ -105,15 +106,3 @@ class LatentErrorDecoder:
     def predict(self) -> tuple[NDArray, None]:
         """Return the expected error of every candidate, ``(candidates,)``."""
         return self._predicted, None
-
-
-def zero_to_one(values: NDArray) -> NDArray:
-    """Scale to 0 ... 1; all zeros where all are the same."""
-    width = float(np.ptp(values))
-    return (values - values.min()) / width if width > 0 else np.zeros_like(values, dtype=float)
-
-
-def over_mean(values: NDArray) -> NDArray:
-    """Divide by the mean; all zeros where the mean is not positive."""
-    mean = float(np.mean(values))
-    return values / mean if mean > 0 else np.zeros_like(values, dtype=float)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from curiosity_bluesky.learning._numbers import mean_square
 from curiosity_bluesky.learning.nn import architectures, layers
 from curiosity_bluesky.learning.nn.architectures import Encoder
 from curiosity_bluesky.learning.nn.training import train
@@ -51,11 +52,6 @@ class SpectrumScaler:
 def squared_error(predicted: Tensor, wanted: Tensor, recorded: Tensor) -> Tensor:
     """Mean squared error; gaps carry no weight."""
     return (((predicted - wanted) ** 2) * recorded).sum() / recorded.sum()
-
-
-def mean_square(difference: NDArray) -> NDArray:
-    """Mean of the squares over the recorded points, ``(n, points)`` to ``(n,)``."""
-    return np.nanmean(difference**2, axis=1)
 
 
 class Im2SpecPredictor:

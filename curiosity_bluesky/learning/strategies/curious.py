@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.stats import qmc
 
 from curiosity_bluesky.learning.gp.expected_error_reduction import ExpectedErrorReduction, Weights
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
@@ -72,6 +71,8 @@ class Curious(GaussianProcessStrategy):
         curiosity: type[ExpectedErrorReduction],
         seed: int,
     ) -> Learner:
+        from scipy.stats import qmc  # which takes long to import
+
         pool = np.arange(len(patches))
         if len(patches) > self.pool:
             rng = np.random.default_rng([seed, self.pool])

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.acquisition import Best
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
-from curiosity_bluesky.learning.nn import layers as networks
-from curiosity_bluesky.learning.nn.training import train
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.records import Scores, TrainingData
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
+from curiosity_bluesky.utils.lazy import lazy_module
+
+if TYPE_CHECKING:
+    import torch
+
+    from curiosity_bluesky.learning.nn import layers as networks
+    from curiosity_bluesky.learning.nn import training
+else:  # strategies are listed and checked without them
+    torch = lazy_module("torch")
+    networks = lazy_module("curiosity_bluesky.learning.nn.layers")
+    training = lazy_module("curiosity_bluesky.learning.nn.training")
 
 Scalariser = Literal["range", "mean", "component"]
 Rule = Literal["ei", "ucb", "variance"]
@@ -151,7 +158,7 @@ class ScalarKernel:
         objective = self._gpytorch.mlls.ExactMarginalLogLikelihood(self._likelihood, model)
         parts = torch.nn.ModuleList([model, self._likelihood, self._bounds])
         with self._exactly():
-            return train(
+            return training.train(
                 parts,
                 self._optimiser,
                 lambda _: -objective(model(x), y),
@@ -198,6 +205,8 @@ class ScalarKernel:
         elif self._strategy.rule == "ucb":
             values = mean + 2 * spread
         else:
+            from scipy.stats import norm
+
             better = mean - self._best
             values = better * norm.cdf(better / spread) + spread * norm.pdf(better / spread)
         return Scores(acquisition=values, uncertainty=spread)

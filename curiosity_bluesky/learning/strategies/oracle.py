@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning._numbers import mean_square
 from curiosity_bluesky.learning.acquisition import Best
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.learner import ModelLearner
-from curiosity_bluesky.learning.nn.im2spec import mean_square
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.records import Scores, TrainingData

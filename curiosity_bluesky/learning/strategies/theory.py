@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning._numbers import mean_square
 from curiosity_bluesky.learning.gp.calibration import ErrorInflation, NeighbourErrors
 from curiosity_bluesky.learning.gp.expected_error_reduction import ExpectedErrorReduction
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.loop_fit import PARAMETERS, fit_loop, loops, rising_branch
-from curiosity_bluesky.learning.nn.im2spec import mean_square
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.records import Training, TrainingData

@@ -7,10 +7,6 @@ from typing import ClassVar
 
 from curiosity_bluesky.learning.acquisition import Best, BetaCuriosity, RandomPixel
 from curiosity_bluesky.learning.learner import ModelLearner
-from curiosity_bluesky.learning.nn.architectures import TABLE_1
-from curiosity_bluesky.learning.nn.curiosity import LearnedError
-from curiosity_bluesky.learning.nn.ensemble import EnsemblePredictor
-from curiosity_bluesky.learning.nn.error_models import LatentErrorDecoder
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.seeding import RandomSeeding
@@ -77,6 +73,11 @@ class Vatsavai2025Ensemble(LimitsStrategy):
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
+        from curiosity_bluesky.learning.nn.architectures import TABLE_1
+        from curiosity_bluesky.learning.nn.curiosity import LearnedError
+        from curiosity_bluesky.learning.nn.ensemble import EnsemblePredictor
+        from curiosity_bluesky.learning.nn.error_models import LatentErrorDecoder
+
         predictor = EnsemblePredictor(
             patches.images(self.image_limits),
             TABLE_1,

@@ -4,7 +4,7 @@ What Nguyen et al., npj Computational Materials 7, 166 (2021), did with a ResNet
 for a CPU. Theirs had learned its symmetries, as far as it had; in this one turns by 90 degrees and
 mirrors are built in (Cohen & Welling, Group equivariant convolutional networks, ICML 2016,
 equations 10 and 11), and it was taught a second thing: which two images show the same structure.
-`training` makes the weights, docs/learned.md says what they are worth.
+`benchmarks/train_learned.py` makes the weights, docs/learned.md says what they are worth.
 """
 
 from __future__ import annotations
@@ -298,7 +298,7 @@ class Learned:
     Parameters
     ----------
     weights
-        File as `training` writes it; default: those that come with this module.
+        File as `benchmarks/train_learned.py` writes it; default: those that come with this module.
 
     Raises
     ------
@@ -341,7 +341,7 @@ def load(weights: Path | None = None) -> Network:
     Parameters
     ----------
     weights
-        File as `training` writes it; default: those that come with this module.
+        File as `benchmarks/train_learned.py` writes it; default: those that come with this module.
 
     Raises
     ------

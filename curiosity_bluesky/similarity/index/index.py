@@ -25,7 +25,7 @@ from curiosity_bluesky.similarity.index.update import UpdateResult as UpdateResu
 from curiosity_bluesky.similarity.index.workers import Task, Thumbnail, kind_of
 from curiosity_bluesky.similarity.symmetry import SymmetryScores, labels_of
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 
 class Index:

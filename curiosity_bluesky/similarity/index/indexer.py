@@ -42,7 +42,7 @@ LATER = "`curiosity index` indexes it later"
 AT_END = 10.0
 """So long, s, the end of the process waits for runs that have closed."""
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 
 @dataclass

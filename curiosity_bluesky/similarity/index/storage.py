@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.catalog import Catalog
-from curiosity_bluesky.catalog.embedded_server import INDEX, INDEX_SPEC
+from curiosity_bluesky.catalog.directory import INDEX, INDEX_SPEC
 from curiosity_bluesky.similarity.index.run_images import plain
 from curiosity_bluesky.similarity.index.schema import (
     Batch,

@@ -106,7 +106,7 @@ def format_value(kind: Kind, value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1e5 or value % 1 else f"{value:.0f}"
 
 
-class Table:
+class RunTable:
     """The columns of a collection, each made when it is first asked for.
 
     Parameters

@@ -15,7 +15,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.index.collection import Collection, Hit
 from curiosity_bluesky.similarity.projection import FEWEST, check_method
-from curiosity_bluesky.views.explore.columns import Filter, Table
+from curiosity_bluesky.views.explore.columns import Filter, RunTable
 
 NEIGHBOURS = 12
 Rows = NDArray[np.int64]
@@ -77,10 +77,10 @@ class SharedState:
     where: str = ""
     run_link: Callable[[str], str] | None = None
     remark: str = ""
-    table: Table = field(init=False)
+    table: RunTable = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "table", Table(self.collection))
+        object.__setattr__(self, "table", RunTable(self.collection))
 
     @property
     def digest(self) -> str:

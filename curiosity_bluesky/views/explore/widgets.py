@@ -8,7 +8,7 @@ from typing import Any
 from bokeh.models import DatetimeRangeSlider
 
 from curiosity_bluesky.utils.display import html as escape
-from curiosity_bluesky.views.explore.columns import MANY, Column, Filter, Table
+from curiosity_bluesky.views.explore.columns import MANY, Column, Filter, RunTable
 from curiosity_bluesky.views.explore.layout import NOTHING, PageWidgets
 
 _STEPS = 200
@@ -26,7 +26,7 @@ class Editor:
         The columns.
     """
 
-    def __init__(self, parts: PageWidgets, table: Table) -> None:
+    def __init__(self, parts: PageWidgets, table: RunTable) -> None:
         self._parts, self._table = parts, table
 
     @property

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from curiosity_bluesky.errors import InputError
-from sim_devices.names import LONGEST_IMAGE, legal_axis, legal_names, renamed
+from curiosity_bluesky.exchange.names import LONGEST_IMAGE, legal_axis, legal_names, renamed
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _SCALARS = ("quality", "area")
 _SETTINGS = ("spectrum_s", "settle_s", "noise", "noise_seed", "sample", "sample_source")
@@ -22,7 +22,7 @@ _SETTINGS = ("spectrum_s", "settle_s", "noise", "noise_seed", "sample", "sample_
 
 
 @dataclass(frozen=True)
-class Channel:
+class FileChannel:
     """A channel as it lies in a file.
 
     Parameters
@@ -40,8 +40,8 @@ class Channel:
 
 def usable(
     where: str,
-    images: Sequence[Channel],
-    spectra: Sequence[Channel],
+    images: Sequence[FileChannel],
+    spectra: Sequence[FileChannel],
     axis_name: str,
     source: str,
     mask: NDArray | None = None,
@@ -118,7 +118,9 @@ def usable(
     return made if mask is None else {**made, "mask": mask}
 
 
-def _lost(images: Sequence[Channel], spectra: Sequence[Channel]) -> NDArray[np.bool_] | None:
+def _lost(
+    images: Sequence[FileChannel], spectra: Sequence[FileChannel]
+) -> NDArray[np.bool_] | None:
     """Return where a spectrum has no value; None if sizes differ, which the sample refuses."""
     shape = spectra[0].values.shape[:2]
     fits = {channel.values.shape[:2] for channel in (*images, *spectra)} == {shape}
@@ -153,7 +155,7 @@ def _filled(image: NDArray, mask: NDArray[np.bool_]) -> NDArray:
     return np.where(bad & mask, image[tuple(nearest)], image)
 
 
-def _zeros(spectra: Sequence[Channel]) -> int:
+def _zeros(spectra: Sequence[FileChannel]) -> int:
     """Count pixels from one end of the recording on whose spectra are zeros in all channels."""
     shape = spectra[0].values.shape[:2]
     for values in (channel.values for channel in spectra):

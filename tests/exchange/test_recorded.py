@@ -180,6 +180,6 @@ def test_mexpsimu_refusals(monkeypatch):
 
 
 def test_without_mexpsimu(monkeypatch):
-    monkeypatch.setattr("sim_devices.recorded.mexpsimu_recordings", lambda: None)
+    monkeypatch.setattr("curiosity_bluesky.exchange.recorded.mexpsimu_recordings", lambda: None)
     with pytest.raises(InputError, match=r'pip install "curiosity-bluesky\[recordings\]"'):
         RecordedSample.from_mexpsimu()

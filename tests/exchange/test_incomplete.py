@@ -22,9 +22,9 @@ from recordings import (
 )
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.exchange.fields import read_fields
+from curiosity_bluesky.exchange.hdf5 import _unwritten
 from sim_devices import open_sample
-from sim_devices.fields import read_fields
-from sim_devices.hdf5 import _unwritten
 
 ROWS, COLS, POINTS = 5, 4, 8
 RNG = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """Teach the network of the descriptor ``learned``.
 
-``python -m curiosity_bluesky.similarity.descriptors.training OUT.npz --steps N``. Nothing but
+``python benchmarks/train_learned.py OUT.npz --steps N``. Nothing but
 generated images goes in: a stock of motifs of all 17 groups, drawn anew for each step at another
 place, rotation, size, contrast and noise, and random textures, which have no group. The same seed
 and number of steps give the same weights, bit for bit, on one machine with one thread.
@@ -17,6 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from synthetic.wallpaper import (
+    GROUPS,
+    random_pattern,
+    random_shape,
+)
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,11 +30,6 @@ from curiosity_bluesky.similarity.descriptors.learned import (
     WAVE,
     Network,
     wavelength,
-)
-from curiosity_bluesky.similarity.symmetry.wallpaper import (
-    GROUPS,
-    random_pattern,
-    random_shape,
 )
 
 TEMPERATURE = 0.1

@@ -1,7 +1,7 @@
-"""What the benchmark measured, kept beside the code so that the demo can say it.
+"""Savings that the benchmark measured, kept beside the code so that the demo can show them.
 
-``python -m curiosity_bluesky.benchmark.measured DIR --command "..."`` writes
-``measured.json`` out of ``DIR/trials.parquet``.
+``python benchmarks/measured.py DIR --command "..."`` writes
+``curiosity_bluesky/benchmark/measured.json`` out of ``DIR/trials.parquet``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 
 from curiosity_bluesky.benchmark.statistics import Saving, curves, saving
 
-FILE = "measured.json"
+OUT = Path(__file__).parents[1] / "curiosity_bluesky" / "benchmark" / "measured.json"
 STRATEGY, TWIN = "curious", "random"
 AT = 100
 """Spectra."""
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--command", required=True)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name(FILE))
+    parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args(arguments)
     found = measured(pd.read_parquet(given.directory / "trials.parquet"), given.command)
     given.out.write_text(json.dumps(found, indent=1) + "\n")

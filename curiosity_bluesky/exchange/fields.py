@@ -11,26 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.utils.lengths import UM
 
 Kind = Literal["spatial", "spectral", "points", "other"]
-
-UM = {
-    "m": 1e6,
-    "meter": 1e6,
-    "metre": 1e6,
-    "cm": 1e4,
-    "mm": 1e3,
-    "um": 1.0,
-    "µm": 1.0,  # micro sign
-    "μm": 1.0,  # Greek mu
-    "micron": 1.0,
-    "microns": 1.0,
-    "nm": 1e-3,
-    "å": 1e-4,
-    "angstrom": 1e-4,
-    "pm": 1e-6,
-}
-"""Micrometres in a unit of length, written small."""
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hf5")
 VENDOR_SUFFIXES = (".ibw", ".3ds", ".sxm", ".gwy")
@@ -208,9 +191,9 @@ def read_fields(path: str | Path) -> list[Field]:
             "directory."
         )
     if suffix in HDF5_SUFFIXES:
-        from sim_devices.hdf5 import hdf5_fields as reader
+        from curiosity_bluesky.exchange.hdf5 import hdf5_fields as reader
     else:
-        from sim_devices.vendors import vendor_fields as reader
+        from curiosity_bluesky.exchange.vendors import vendor_fields as reader
     fields = reader(path)
     if not fields:
         raise InputError(

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.utils.masked import filled_with_nan
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _AN_ATOM_UM = 2e-4
 """What is smaller is no scan; an extent in metres is, up to 200 um."""
@@ -61,7 +62,7 @@ def pixel_centres(
 
 def _frozen(values: ArrayLike, what: str, ndim: int) -> NDArray:
     """Make a read-only floating copy that keeps float32 and float64 as they are."""
-    array = np.array(values)
+    array = np.array(filled_with_nan(values))
     if array.ndim != ndim:
         raise InputError(
             f"{what} has {array.ndim} dimensions, shape {array.shape}; expected {ndim}: "

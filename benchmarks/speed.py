@@ -1,6 +1,6 @@
 """How long a decision takes, beside what its arithmetic needs, and on large surveys.
 
-``python -m curiosity_bluesky.benchmark.speed --out speed.json``
+``python benchmarks/speed.py --out speed.json``
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from curiosity_bluesky.similarity.symmetry.groups import (
     ORDERS,
     operations,
 )
-from curiosity_bluesky.similarity.symmetry.pattern import (
+from synthetic.pattern import (
     FALSE,
     Pattern,
     Shape,

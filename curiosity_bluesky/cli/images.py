@@ -1,4 +1,4 @@
-"""Commands of the ``curiosity`` command that are about images: index, similar, import."""
+"""``curiosity index``, ``similar`` and ``import``: what images look like."""
 
 from __future__ import annotations
 
@@ -10,27 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from curiosity_bluesky.cli.options import CatalogOption, JsonOption, MetadataOption, parameters
+from curiosity_bluesky.cli.output import console
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import WHOLE, Console, Table, lines, plain
 from curiosity_bluesky.utils.display import moment as local
 from curiosity_bluesky.utils.validation import PROCESSES, whole_number
 
 app = typer.Typer()
-console = Console()
-
-CatalogOption = Annotated[
-    str | None,
-    typer.Option(
-        "--catalog",
-        metavar="DIR|URI",
-        help="Directory, Tiled URI or Tiled profile. [default: $CURIOSITY_CATALOG or runs]",
-    ),
-]
-HostNameOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME", help="Another name of it, such as behind a reverse proxy."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
 @app.command()
@@ -202,10 +189,7 @@ def _save_picture(path: Path, found: Any) -> None:
 def import_command(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Images of scans.")],
     sample: Annotated[str | None, typer.Option(help="What is shown.")] = None,
-    md: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="For the start documents: operator=anna."),
-    ] = None,
+    md: MetadataOption = None,
     catalog: CatalogOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -236,32 +220,3 @@ def import_command(
         print(f"curiosity: {plain(' '.join(one.detail.split()), WHOLE)}", file=sys.stderr)
     if refused:
         raise typer.Exit(2)
-
-
-def parameters(
-    settings: list[str], option: str = "--set", such: str = "patch_size=5"
-) -> dict[str, Any]:
-    """Return what an option that can be given many times says, NAME=VALUE each.
-
-    Parameters
-    ----------
-    settings
-        A value is JSON, or else a text.
-    option, such
-        The option and an example, for an error.
-
-    Raises
-    ------
-    InputError
-        If one is no NAME=VALUE.
-    """
-    found: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals or not name.strip():
-            raise InputError(f"{option} {setting!r} is not NAME=VALUE, such as {option} {such}")
-        try:
-            found[name.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            found[name.strip()] = value
-    return found

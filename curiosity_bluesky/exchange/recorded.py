@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.errors import InputError
-from sim_devices.missing import Channel, usable
-from sim_devices.sample import Sample, pixel_centres
+from curiosity_bluesky.exchange.missing import FileChannel, usable
+from curiosity_bluesky.exchange.sample import Sample, pixel_centres
 
 PRESET_EXTENT_UM = 1.0
 
@@ -136,8 +136,8 @@ class RecordedSample(Sample):
             (planes.shape[1], planes.shape[2]),
             None if extent is None else tuple(extent.ravel().tolist()),
         )
-        images = map(Channel, image_names, planes, image_units)
-        curves = (Channel(n, cubes[:, :, i], units[i]) for i, n in enumerate(names))
+        images = map(FileChannel, image_names, planes, image_units)
+        curves = (FileChannel(n, cubes[:, :, i], units[i]) for i, n in enumerate(names))
         return cls(
             name=path.stem,
             axis=data["axis"],
@@ -218,8 +218,8 @@ class RecordedSample(Sample):
             axis_units="" if axis is None else "V",
             **usable(
                 path.name,
-                [Channel("image", cube[:, :, image])],
-                [Channel("spectrum", cube[:, :, _slice(spectra)])],
+                [FileChannel("image", cube[:, :, image])],
+                [FileChannel("spectrum", cube[:, :, _slice(spectra)])],
                 "step" if axis is None else "bias",
                 f"file {path.name}, sha256 {_digest(path)}, image slice {image}, "
                 f"spectra slices {chosen.start} to {chosen[-1]}",

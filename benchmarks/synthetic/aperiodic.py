@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from curiosity_bluesky.similarity.symmetry.pattern import Pattern
-from curiosity_bluesky.similarity.symmetry.wallpaper import (
+from synthetic.pattern import Pattern
+from synthetic.wallpaper import (
     GROUPS,
     Degradation,
     degrade,

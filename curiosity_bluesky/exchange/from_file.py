@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from sim_devices.fields import SUFFIXES, UM, Dim, Field, read_fields
-from sim_devices.missing import Channel, usable
-from sim_devices.recorded import RecordedSample
-from sim_devices.sample import pixel_centres
+from curiosity_bluesky.exchange.fields import SUFFIXES, UM, Dim, Field, read_fields
+from curiosity_bluesky.exchange.missing import FileChannel, usable
+from curiosity_bluesky.exchange.recorded import RecordedSample
+from curiosity_bluesky.exchange.sample import pixel_centres
 
 MEAN = "mean"
 """Image that is made of the spectra: asked for by this name, never taken by itself."""
@@ -34,7 +34,7 @@ def sample_from_file(
     Parameters
     ----------
     path
-        See `sim_devices.fields.read_fields`.
+        See `curiosity_bluesky.exchange.fields.read_fields`.
     image
         Names of the image channels, ``"height,phase"``; of those in another file
         ``"scan.ibw::HeightRetrace"`` or all of them, ``"scan.ibw"``; or ``"mean"``, the mean
@@ -74,16 +74,16 @@ def sample_from_file(
     x, y, order, where = _positions(first)
     notes += where
     if image == MEAN:
-        planes = [Channel(MEAN, _mean(curves[0][0].values)[order], first.units)]
+        planes = [FileChannel(MEAN, _mean(curves[0][0].values)[order], first.units)]
         notes.append("the image is the mean of the spectra and leaks what is to be predicted")
     else:
         planes = [
-            Channel(field.name, _on_grid(field, field.read())[order], field.units)
+            FileChannel(field.name, _on_grid(field, field.read())[order], field.units)
             for field in _images(path, fields, image, first)
         ]
     mask = _mask(fields, first)
     measured = [
-        Channel(field.name, curve.values[order], field.units)
+        FileChannel(field.name, curve.values[order], field.units)
         for field, (curve, _) in zip(chosen, curves, strict=True)
     ]
     axis = curves[0][0].axis
@@ -101,7 +101,7 @@ def sample_from_file(
 
 
 @dataclass(frozen=True)
-class _Curves:
+class _SpectrumCube:
     values: NDArray
     """(rows, cols, points)."""
 
@@ -306,7 +306,7 @@ def _positions(field: Field) -> tuple[NDArray, NDArray, tuple[slice, slice], lis
     return centres[1], centres[0], (order[0], order[1]), notes
 
 
-def _curves(field: Field, kept: dict[str, float]) -> tuple[_Curves, str]:
+def _curves(field: Field, kept: dict[str, float]) -> tuple[_SpectrumCube, str]:
     """Bring the spectra to (rows, cols, points) along one axis, and say what was kept."""
     dims = field.spectral_dims
     values = _on_grid(field, field.read())
@@ -343,7 +343,7 @@ def _curves(field: Field, kept: dict[str, float]) -> tuple[_Curves, str]:
     repeats = int(np.prod([len(d.values) for d in dims if d is not axis], dtype=int))
     flat = values.reshape(*values.shape[:2], -1)
     along = np.tile(axis.values, repeats) if repeats > 1 else axis.values
-    return _Curves(flat, Dim(axis.name, axis.units, along, "spectral")), ", ".join(said)
+    return _SpectrumCube(flat, Dim(axis.name, axis.units, along, "spectral")), ", ".join(said)
 
 
 def _digest(path: Path) -> str:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scans import put, scan
 from skimage.io import imread, imsave
+from synthetic.augmentation import Reacquisition, reacquire
+from synthetic.wallpaper import random_image
 
 from curiosity_bluesky import connect
 from curiosity_bluesky.cli import main
-from curiosity_bluesky.similarity.descriptors.augmentation import Reacquisition, reacquire
-from curiosity_bluesky.similarity.symmetry.wallpaper import random_image
 
 
 @pytest.fixture
@@ -192,15 +192,16 @@ def test_the_command_index_says_what_it_did(curiosity, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "curiosity_bluesky.similarity.index.index.known", lambda: {"crude": Crude()}
     )
-    with connect(tmp_path / "runs") as catalog:
-        put(catalog, scan(0), np.zeros((20, 20)))
     where = ("--catalog", tmp_path / "runs", "--workers", 1)
-    code, out, _ = curiosity("index", *where)
-    assert code == 0 and "2 images of 1 runs are indexed, 2 of them now" in " ".join(out.split())
-    assert "not described" in out and "0 everywhere" in " ".join(out.split())
-    code, out, _ = curiosity("index", *where, "--json")
-    said = json.loads(out)
-    assert code == 0 and said["images"] == 0 and said["state"]["images"] == 2
-    assert "crude-1" in said["state"]["kinds"]
-    code, out, _ = curiosity("index", *where, "--json", "--rebuild")
-    assert json.loads(out)["images"] == 2
+    with connect(tmp_path / "runs") as catalog:  # open, so that each command joins its server
+        put(catalog, scan(0), np.zeros((20, 20)))
+        code, out, _ = curiosity("index", *where)
+        said = " ".join(out.split())
+        assert code == 0 and "2 images of 1 runs are indexed, 2 of them now" in said
+        assert "not described" in out and "0 everywhere" in said
+        code, out, _ = curiosity("index", *where, "--json")
+        said = json.loads(out)
+        assert code == 0 and said["images"] == 0 and said["state"]["images"] == 2
+        assert "crude-1" in said["state"]["kinds"]
+        code, out, _ = curiosity("index", *where, "--json", "--rebuild")
+        assert json.loads(out)["images"] == 2

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from scipy.spatial import KDTree
 
-from curiosity_bluesky.similarity.symmetry.wallpaper import (
+from synthetic.wallpaper import (
     GROUPS,
     Pattern,
     apply_shape,

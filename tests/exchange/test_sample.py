@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.exchange.sample import pixel_centres
 from sim_devices import Sample
-from sim_devices.sample import pixel_centres
 
 ROWS, COLS, POINTS = 5, 7, 6
 

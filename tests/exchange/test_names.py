@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from curiosity_bluesky import connect, curiosity_plan, read
 from curiosity_bluesky.demo import simulated_instrument
-from curiosity_bluesky.documents.keys import DECISION_KEYS
+from curiosity_bluesky.documents.schema import DECISIONS, STREAMS
+from curiosity_bluesky.exchange.names import COORDINATES, KEPT, LONGEST, legal_axis, legal_names
 from sim_devices import open_sample
-from sim_devices.names import COORDINATES, KEPT, LONGEST, legal_axis, legal_names
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_any_names_become_legal(names):
 
 
 def test_an_axis_has_no_name_that_a_point_has():
-    assert set(DECISION_KEYS) < set(COORDINATES)
+    assert set(STREAMS[DECISIONS].scalars) < set(COORDINATES)
     for name in ("time", "event", "x", "row"):
         assert legal_axis(name) == f"{name}_axis"
     assert legal_axis("dI/dV") == "dI_dV" and legal_axis("Bias") == "Bias"
