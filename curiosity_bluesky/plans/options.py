@@ -95,7 +95,7 @@ def _option(default: Any, help_line: str, unit: str = "", expected: str = "", **
         ``ge``, ``gt``, ``le`` and ``lt``.
     """
     extra = {"unit": unit, "expected": expected}
-    found = {key: text for key, text in extra.items() if text}
+    found: dict[str, Any] = {key: text for key, text in extra.items() if text}
     more: Any = {"default_factory": dict} if default == {} else {"default": default}
     return Field(description=help_line, json_schema_extra=found, **more, **bounds)
 
