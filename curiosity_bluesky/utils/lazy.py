@@ -64,7 +64,8 @@ def without_other_arrays() -> Iterator[None]:
     installed; after it, xarray looks again.
     """
     hidden = [name for name in _OTHER_ARRAYS if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # pyright: ignore[reportArgumentType]
+    missing: Any = dict.fromkeys(hidden)  # what None stands for there
+    sys.modules.update(missing)
     try:
         yield
     finally:
