@@ -138,6 +138,7 @@ def changed(directory: Path, statement: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_files_and_server_say_the_same_of_runs_of_every_kind(directory: Path) -> None:
     with connect(directory, create=False) as catalog:
         assert not catalog.reads_files
@@ -153,6 +154,7 @@ def test_files_and_server_say_the_same_of_runs_of_every_kind(directory: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_that_a_living_process_writes_is_open_for_both(directory: Path) -> None:
     paths = sorted((directory / "journal").glob("*.jsonl"))
     locks = [lock_of(path) for path in paths]
