@@ -1,4 +1,4 @@
-"""Classes of the package: no two of one name, all exceptions of one family."""
+"""Classes and loggers: no two classes of one name, exceptions of one family, loggers by module."""
 
 from __future__ import annotations
 
@@ -46,3 +46,14 @@ def test_exceptions_have_one_base_class():
     found = {name for name in own if not name.startswith("_") and is_exception(name)}
     assert {"InputError", "Unreachable", "JournalLocked"} <= found
     assert {name for name in found if not is_ours(name)} == set()
+
+
+def test_loggers_are_named_after_their_modules():
+    named = {
+        str(path): line.strip()
+        for package in PACKAGES
+        for path in package.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if 'getLogger("curiosity_bluesky' in line or 'getLogger("sim_devices' in line
+    }
+    assert named == {}

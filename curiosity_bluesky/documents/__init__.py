@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.reading import read as read
     from curiosity_bluesky.documents.reading import read_stream as read_stream
     from curiosity_bluesky.documents.replay import ReplayedRun as ReplayedRun
-    from curiosity_bluesky.documents.replay import replay as replay
+    from curiosity_bluesky.documents.replay import replay_run as replay_run
     from curiosity_bluesky.documents.replay import tell as tell
     from curiosity_bluesky.documents.schema import AGENT as AGENT
     from curiosity_bluesky.documents.schema import DECISIONS as DECISIONS
@@ -150,7 +150,7 @@ _MODULES = {
     "quality_of": "spectra",
     "read": "reading",
     "read_stream": "reading",
-    "replay": "replay",
+    "replay_run": "replay",
     "spectrum_of": "spectra",
     "start_keys": "writing",
     "steering_values": "writing",

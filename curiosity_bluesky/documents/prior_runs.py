@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.documents.replay import replay
+from curiosity_bluesky.documents.replay import replay_run
 from curiosity_bluesky.documents.schema import PRIMARY
 from curiosity_bluesky.documents.spectra import real
 from curiosity_bluesky.documents.translate import channel_keys, configured_axis
@@ -102,7 +102,7 @@ def prior_run_from(
                 channels = channels_of(doc)
             yield name, doc
 
-    run = replay(noted())
+    run = replay_run(noted())
     if run is None or channels is None:
         raise InputError(f"run {uid} has no survey or no spectra; nothing can start from it")
     if wanted is not None:

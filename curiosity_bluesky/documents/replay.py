@@ -102,7 +102,7 @@ class ReplayedRun(History):
             )
 
 
-def replay(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> ReplayedRun | None:
+def replay_run(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> ReplayedRun | None:
     """Return the history of a run, None if it has no survey.
 
     Parameters

@@ -10,7 +10,7 @@ from curiosity_bluesky.documents.names import DeviceDescription
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.lengths import micrometres_in
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 
 def check_units(

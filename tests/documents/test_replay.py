@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from curiosity_bluesky import CuriosityAgent
-from curiosity_bluesky.documents import PRIMARY, STEERING, prior_run_from, replay
+from curiosity_bluesky.documents import PRIMARY, STEERING, prior_run_from, replay_run
 
 STORED = sorted((Path(__file__).parents[1] / "data/stored-runs").glob("*.jsonl.gz"))
 
@@ -35,7 +35,7 @@ def seen(observations):
 
 
 def same_for_both(documents):
-    explorer, run = CuriosityAgent.from_documents(documents).explorer, replay(documents)
+    explorer, run = CuriosityAgent.from_documents(documents).explorer, replay_run(documents)
     assert run is not None
     assert seen(run.observations) == seen(explorer.observations)
     assert [d.pixel for d in run.decisions] == [d.pixel for d in explorer.decisions]
@@ -64,4 +64,4 @@ def test_a_quality_that_was_asked_for_in_the_middle_of_a_run_counts_for_both():
 def test_documents_without_a_survey_are_no_run():
     [path] = [path for path in STORED if path.name.startswith("dose")]
     documents = [(name, doc) for name, doc in documents_of(path) if name in ("start", "stop")]
-    assert replay(documents) is None
+    assert replay_run(documents) is None
