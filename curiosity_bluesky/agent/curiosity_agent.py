@@ -39,7 +39,7 @@ from curiosity_bluesky.learning.threads import return_free_memory
 logger = logging.getLogger(__name__)
 
 TRIM_EVERY = 20
-"""Decisions after which the process gives back what memory it does not use."""
+"""Decisions after which the process returns free memory."""
 _SAY_EVERY = 5.0
 """Seconds between two log messages about a long training."""
 
@@ -49,7 +49,7 @@ Watcher = Callable[[Explorer], None]
 
 @dataclass(frozen=True, eq=False)
 class DecisionResult:
-    """What `CuriosityAgent.decide` comes to.
+    """Result of `CuriosityAgent.decide`.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class AgentUnreachable(CuriosityError):
 
 
 class Agent(Protocol):
-    """What the plan needs of an agent, be it here or elsewhere; see `CuriosityAgent`."""
+    """Protocol of agents, local or remote; see `CuriosityAgent`."""
 
     strategy: Strategy | None
     seed: int | None
@@ -163,7 +163,7 @@ getattr(threading, "_register_atexit", atexit.register)(_end_trainings)
 
 
 class CuriosityAgent:
-    """Picks the next point from the documents of a run.
+    """Agent that proposes the next points from the documents of a run.
 
     It is a document callback: subscribe it to a RunEngine or to any dispatcher, or give it
     the documents of a stored run. It learns from documents and from nothing else. Taking in
