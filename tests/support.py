@@ -20,6 +20,7 @@ from quickly import few as few
 from curiosity_bluesky import curiosity_plan
 from curiosity_bluesky.demo import SimulatedInstrument
 from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.plans.options import groups
 
 WAIT = 20.0
 """How long a test waits for what has to happen, on a busy machine too (s)."""
@@ -43,6 +44,19 @@ QUICK_LATENT = {
 }
 
 
+def grouped(**flat: Any) -> dict[str, Any]:
+    """Return arguments of a plan, with fields of its models put into `options` and the others."""
+    found: dict[str, Any] = {}
+    for name, value in flat.items():
+        for model in groups():
+            if name in model.model_fields:
+                found.setdefault(model.group, {})[name] = value
+                break
+        else:
+            found[name] = value
+    return found
+
+
 def collected_run(
     RE: RunEngine,
     instrument: SimulatedInstrument,
@@ -64,7 +78,7 @@ def collected_run(
             instrument.imager,
             num_points=num_points,
             md={} if sample is None else {"sample": sample},
-            **kwargs,
+            **grouped(**kwargs),
         ),
         lambda name, doc: documents.append((name, doc)),
     )

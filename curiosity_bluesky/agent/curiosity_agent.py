@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import time
@@ -35,6 +34,8 @@ from curiosity_bluesky.learning import (
 )
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.threads import return_free_memory
+from curiosity_bluesky.utils.at_exit import call_at_exit
+from curiosity_bluesky.utils.run_end import RunEnd
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +56,8 @@ class DecisionResult:
     ----------
     proposals
         Where to measure next.
-    reason
-        Why the run has reached its end, None if it has not.
+    end
+        The end that the run has reached, None if it has not.
     trainings
         What was trained for it.
     maps
@@ -64,7 +65,7 @@ class DecisionResult:
     """
 
     proposals: list[Proposal]
-    reason: str | None
+    end: RunEnd | None
     trainings: list[Training]
     maps: dict[str, NDArray] | None
 
@@ -78,11 +79,25 @@ class AgentUnreachable(CuriosityError):
 
 
 class Agent(Protocol):
-    """Protocol of agents, local or remote; see `CuriosityAgent`."""
+    """Protocol of agents, local or remote; see `CuriosityAgent`.
 
-    strategy: Strategy | None
-    seed: int | None
-    earlier: PriorRun | None
+    Strategy and seed of a run are those of its start document; an agent that was made with its
+    own goes by these.
+    """
+
+    @property
+    def strategy(self) -> Strategy | None:
+        """Its own strategy; None: that of each run."""
+        ...
+
+    @property
+    def seed(self) -> int | None:
+        """Its own seed; None: that of each run."""
+        ...
+
+    def remember(self, earlier: PriorRun) -> None:
+        """Keep the spectra of an earlier run, for a run whose start document names it."""
+        ...
 
     @property
     def address(self) -> str | None:
@@ -159,7 +174,7 @@ def _end_trainings() -> None:
             agent._busy.release()
 
 
-getattr(threading, "_register_atexit", atexit.register)(_end_trainings)
+call_at_exit(_end_trainings)
 
 
 class CuriosityAgent:
@@ -260,6 +275,10 @@ class CuriosityAgent:
             self._inbox.extend([None, self._survey])
         self._inbox.extend(items)
 
+    def remember(self, earlier: PriorRun) -> None:
+        """Keep the spectra of an earlier run, for a run whose start document names it."""
+        self.earlier = earlier
+
     # ---- where training happens: to be called off the RunEngine's loop
 
     def suggest(self, num_points: int = 1) -> list[Proposal]:
@@ -302,7 +321,7 @@ class CuriosityAgent:
         """
         with self._busy:
             explorer = self._updated()
-            proposals, why = explorer.decide(num_points, lookahead=lookahead)
+            proposals, end = explorer.decide(num_points, lookahead=lookahead)
             # No maps before there is a model: asking for them would train one on half the seeds.
             due = maps and bool(proposals) and proposals[-1].model_version > 0
             shown = explorer.maps(lookahead=lookahead) if due else None
@@ -311,7 +330,7 @@ class CuriosityAgent:
             self._decisions += 1
             if self._decisions % TRIM_EVERY == 0:
                 return_free_memory()
-        return DecisionResult(proposals, why, trainings, shown)
+        return DecisionResult(proposals, end, trainings, shown)
 
     @property
     def resumable(self) -> bool:

@@ -10,7 +10,17 @@ from collections.abc import Sequence
 
 import typer
 
-from curiosity_bluesky.cli import agent, benchmark, demo, explore, facility, images, queue, runs
+from curiosity_bluesky.cli import (
+    agent,
+    benchmark,
+    demo,
+    explore,
+    facility,
+    images,
+    queue,
+    runs,
+    schema,
+)
 from curiosity_bluesky.cli.errors import explain_error
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import WHOLE, plain
@@ -21,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (demo, runs, benchmark, images, explore, agent):
+for group in (demo, runs, benchmark, images, explore, agent, schema):
     app.add_typer(group.app)
 queue.app.add_typer(facility.app)
 app.add_typer(queue.app, name="queue")

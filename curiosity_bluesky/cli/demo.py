@@ -96,9 +96,7 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a recorded sample on the simulated microscope."""
-    from curiosity_bluesky.demo.run import outline_demo, run_demo
     from curiosity_bluesky.demo.settings import DemoOptions, DemoSample
-    from curiosity_bluesky.plans.dry_run import format_report
 
     load_strategies(load)
     setting = DemoSample(
@@ -123,7 +121,12 @@ def demo(
         picture=picture,
         warm_start=warm_start,
     )
+    choice.check(setting)  # what follows takes seconds to import
+    from curiosity_bluesky.demo.run import outline_demo, run_demo
+
     if dry_run:
+        from curiosity_bluesky.plans.dry_run import format_report
+
         outline = outline_demo(setting, choice)
         print(json.dumps(outline.to_dict()) if as_json else format_report(outline))
         return

@@ -67,12 +67,17 @@ def add(
         "agent": agent,
         "time_budget": time_budget,
         "resume": resume,
-        "parameters": parameters(settings or []) or None,
     }
     wanted = {name: value for name, value in given.items() if value is not None}
-    if settings and resume is None:
-        _check_strategy(strategy, given["parameters"])
     wanted |= parameters(arguments or [], "--arg", "tip=tip")
+    if settings:
+        chosen = parameters(settings)
+        if resume is None:
+            _check_strategy(strategy, chosen)
+        known = wanted.get("options", {})
+        if not isinstance(known, Mapping):
+            raise InputError(f"--arg options is {known!r}; expected values by name, as a dict")
+        wanted["options"] = {**known, "parameters": {**known.get("parameters", {}), **chosen}}
     with QueueClient(address) as opened:
         before = []
         if sample is not None:

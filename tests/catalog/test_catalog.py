@@ -233,9 +233,14 @@ def test_a_point_that_a_pause_repeated_counts_once_for_reader_and_agent(RE, cata
     RE.subscribe(catalog.writer())
     emitted = []
     plan = curiosity_plan(
-        [noisy.spectrometer], noisy.stage.x, noisy.stage.y, noisy.imager, 4,
-        strategy="random", parameters=QUICK,
-    )  # fmt: skip
+        [noisy.spectrometer],
+        noisy.stage.x,
+        noisy.stage.y,
+        noisy.imager,
+        4,
+        strategy="random",
+        options={"parameters": QUICK},
+    )
     expectations = itertools.count(1)
     # Between the second spectrum and its checkpoint.
     assert paused_run(
@@ -323,7 +328,11 @@ def test_motors_called_x_and_y_are_not_taken_for_the_position_of_the_pixel(RE, c
     # Motors that stop a little short of where they are sent.
     x, y = (SynAxis(name=name, readback_func=lambda position: position - 1e-3) for name in "xy")
     detectors = [instrument.spectrometer]
-    RE(curiosity_plan(detectors, x, y, instrument.imager, 4, "random", parameters=QUICK))
+    RE(
+        curiosity_plan(
+            detectors, x, y, instrument.imager, 4, strategy="random", options={"parameters": QUICK}
+        )
+    )
     ds = read(catalog[-1])
     film = instrument.sample
     np.testing.assert_array_equal(ds["x"], film.x[ds["col"]])
@@ -376,7 +385,7 @@ RE = RunEngine({})
 RE.subscribe(catalog.writer())
 few = {"patch_size": 3, "n_seeds": 30}
 devices = [film.spectrometer], film.stage.x, film.stage.y, film.imager
-print(*RE(curiosity_plan(*devices, num_points=30, strategy="random", parameters=few)))
+print(*RE(curiosity_plan(*devices, 30, strategy="random", options={"parameters": few})))
 """
     uid = python(code, film_file, tmp_path / "runs").split()[-1]
     with connect(tmp_path / "runs", create=False) as catalog:
@@ -522,7 +531,7 @@ def test_documents_about_files_are_journalled_with_their_run(RE, tmp_path, monke
         lines = map(json.loads, journals[emitted[0][1]["uid"]].read_text().splitlines())
         expected = [(name, normal(doc)) for name, doc in emitted]
         assert [(line["name"], normal(line["doc"])) for line in lines] == expected
-    assert not writer._parents  # a long session does not gather what ended
+    assert not writer._run_of._parents  # a long session does not gather what ended
 
 
 def test_what_cannot_be_opened_is_said_in_one_line(tmp_path):

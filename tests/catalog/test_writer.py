@@ -283,7 +283,7 @@ def test_nothing_is_deleted_in_tiled_without_the_lock_of_the_journal(tmp_path, m
     monkeypatch.setattr(RunJournal, "is_locked", False)
     writer._client = {"run-one": "of somebody else"}
     with pytest.raises(Exception, match="could not be locked"):
-        writer._write_anew("run-one", OpenRun(journal, journal.begins))
+        writer._rewrite("run-one", OpenRun(journal, journal.begins))
     assert writer._client == {"run-one": "of somebody else"}
     writer._client = None
     writer.close()
@@ -419,7 +419,8 @@ with connect(sys.argv[2]) as catalog:
     RE = RunEngine({})
     RE.subscribe(catalog.writer(batch_size=3))
     for _ in range(2):
-        print(*RE(curiosity_plan(*devices, num_points=30, strategy="random", parameters=few)))
+        options = {"parameters": few}
+        print(*RE(curiosity_plan(*devices, 30, strategy="random", options=options)))
 """
     command = [sys.executable, "-c", code, str(film_file), str(tmp_path / "runs")]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]

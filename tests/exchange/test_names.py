@@ -90,10 +90,15 @@ def test_a_run_holds_what_a_file_calls_otherwise(tmp_path, caplog):
         settings = {"n_seeds": 2, "patch_size": 3}
         (uid,) = engine(
             curiosity_plan(
-                [instrument.spectrometer], stage.x, stage.y, instrument.imager, num_points=3,
-                strategy="random", parameters=settings,
+                [instrument.spectrometer],
+                stage.x,
+                stage.y,
+                instrument.imager,
+                num_points=3,
+                strategy="random",
+                options={"parameters": settings},
             )
-        )  # fmt: skip
+        )
         points = read(catalog[uid])
     assert points["time"].dims == ("point",) and points["time_axis"].dims == ("time_axis",)
     for i, channel in enumerate(channels):

@@ -5,14 +5,14 @@ import math
 import pytest
 from bluesky import RunEngine
 from killing import begun
-from support import events, facts, few, learning_alike, measurable, slowly
+from support import events, facts, few, grouped, learning_alike, measurable, slowly
 
 from curiosity_bluesky import CuriosityAgent
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.documents import RESUMES
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.steering import Steering
 from sim_devices import Faults, SyntheticSample
@@ -40,7 +40,7 @@ def measured(name, *, past=None, lookahead=0, batch=1, steered=None, faults=None
             ins.stage.x,
             ins.stage.y,
             ins.imager,
-            course=RunSettings(lookahead=lookahead, maps_every=4, withhold=0.1, retry_wait=0),
+            **grouped(lookahead=lookahead, maps_every=4, withhold=0.1, retry_wait=0),
             past=past,
             steering=steering,
         ),

@@ -26,6 +26,7 @@ from curiosity_bluesky.learning import (
     Survey,
     Training,
 )
+from curiosity_bluesky.utils.run_end import RunEnd
 
 PROTOCOL = 1
 """Version of the protocol; both sides must have the same."""
@@ -119,7 +120,7 @@ def plain_decided(decided: DecisionResult) -> dict[str, Any]:
     """Return what was decided as a mapping, for `decided_of`."""
     return {
         "proposals": [plain(proposal) for proposal in decided.proposals],
-        "reason": decided.reason,
+        "reason": None if decided.end is None else str(decided.end),
         "trainings": [plain(training) for training in decided.trainings],
         "maps": decided.maps,
     }
@@ -129,7 +130,7 @@ def decided_of(values: Mapping[str, Any]) -> DecisionResult:
     """Return what `plain_decided` took apart."""
     return DecisionResult(
         [record_of(Proposal, proposal) for proposal in values["proposals"]],
-        values["reason"],
+        None if values["reason"] is None else RunEnd.read(values["reason"]),
         [record_of(Training, training) for training in values["trainings"]],
         values["maps"],
     )

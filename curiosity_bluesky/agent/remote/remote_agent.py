@@ -111,16 +111,20 @@ class RemoteAgent:
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take in one document; it goes to the agent with the next question."""
-        here = self._local
-        here.strategy, here.seed, here.earlier = self.strategy, self.seed, self.earlier
-        here(name, doc)
+        self._local(name, doc)
         if name == "start":
             run = self._run
             if not run.uids or doc.get(documents.RESUMES) != run.uids[-1]:
                 run = self._run = RunLog()
+                run.warm = documents.WARM_START in doc
             run.uids.append(doc["uid"])
         for one, content in single_events(name, doc):
             self._run.add(one, content)
+
+    def remember(self, earlier: PriorRun) -> None:
+        """Keep the spectra of an earlier run, for a run whose start document names it."""
+        self.earlier = earlier
+        self._local.remember(earlier)
 
     def cancel(self) -> None:
         """Cancel the training under way, here and at the agent."""
@@ -145,8 +149,13 @@ class RemoteAgent:
 
     # ---- where it may take its time: to be called off the RunEngine's loop
 
-    def hello(self) -> None:
+    def hello(self, strategy: Strategy | None = None) -> None:
         """Make sure, before a run begins, that the agent can be asked, or can be done without.
+
+        Parameters
+        ----------
+        strategy
+            Of the run; None: its own.
 
         Raises
         ------
@@ -155,14 +164,14 @@ class RemoteAgent:
             away and no fallback strategy is set.
         """
         try:
-            message = {"what": "hello", "strategy": plain_strategy(self.strategy)}
+            message = {"what": "hello", "strategy": plain_strategy(strategy or self.strategy)}
             self._line.ask(message, min(_HELLO, self.patience))
         except AgentUnreachable as error:
             self._away = True
             if self.fallback is None:
                 raise Unreachable(
                     f"{error}; start it (`curiosity agent --bind {self.address}`), or have a "
-                    f"strategy take its place: agent_lost={FALLBACK!r}"
+                    f"strategy take its place: options={{'agent_lost': {FALLBACK!r}}}"
                 ) from None
             logger.error(
                 "%s; until it does, %s decides in its place, the seeds too", error, self.fallback
@@ -201,7 +210,7 @@ class RemoteAgent:
                 decided = stand_in.decide(num_points, lookahead=lookahead)
                 by = f"{self.fallback}, in place of {self._name} at {self.address}"
                 proposals = [dataclasses.replace(p, decided_by=by) for p in decided.proposals]
-                return DecisionResult(proposals, decided.reason, [], None)
+                return DecisionResult(proposals, decided.end, [], None)
             decided = decided_of(reply["decided"])
             self._given(run, decided.proposals)
             return dataclasses.replace(decided, trainings=run.new_trainings(decided.trainings))
@@ -299,7 +308,7 @@ class RemoteAgent:
             "keys": list(run.keys)[:total],
             "strategy": plain_strategy(self.strategy),
             "seed": self.seed,
-            "earlier": plain_earlier(self.earlier),
+            "earlier": plain_earlier(self.earlier if run.warm else None),
         }
         missing = self._say(run, message)["missing"]
         self._send(run, [run.log[k] for k in missing])
@@ -362,9 +371,8 @@ class RemoteAgent:
         self._lost(error, f"until it answers, {self.fallback} decides in its place")
         if first or run.stand_in is None:
             explorer = self._local.explorer
-            run.stand_in = FallbackAgent(
-                self.strategy or explorer.strategy, self.fallback, explorer.seed
-            )
+            instead_of = self.strategy or explorer.strategy
+            run.stand_in = FallbackAgent(instead_of, self.fallback, explorer.seed)
         for name, data in run.log[run.stand_in.learned :]:
             run.stand_in(name, decode(data))
         return run.stand_in.agent

@@ -28,6 +28,8 @@ class RunLog:
         Of the run and of those that it goes on with, the first run first.
     log
         Name and encoded content of each document; ``keys`` has its key in the same order.
+    warm
+        Whether it started from an earlier run.
     sent
         Number of documents that the agent has.
     given
@@ -42,6 +44,7 @@ class RunLog:
     descriptors: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     files: documents.ExternalFiles = field(default_factory=documents.ExternalFiles)
     client: str = field(default_factory=lambda: secrets.token_hex(8))
+    warm: bool = False
     number: int = 0
     sent: int = 0
     given: set[int] = field(default_factory=set)

@@ -13,13 +13,13 @@ from bluesky.callbacks.zmq import RemoteDispatcher
 from bluesky_tiled_plugins import subscribe_to_streams
 
 from curiosity_bluesky import documents
+from curiosity_bluesky.agent.prior_runs import prior_run_of
 from curiosity_bluesky.agent.remote import tokens
 from curiosity_bluesky.agent.remote.codec import deserializer
 from curiosity_bluesky.agent.remote.store import DocumentStore
 from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import PriorRun
-from curiosity_bluesky.similarity.prior_run_search import recorded
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class CatalogReader:
             return None
         with ExitStack() as stack:
             catalog = self._open or stack.enter_context(connect(self._where, create=False))
-            return recorded(catalog, start)
+            return prior_run_of(catalog, start)
 
     def _read(self, catalog: Catalog, uid: str, source: str) -> None:
         for name, doc in catalog.documents(uid):

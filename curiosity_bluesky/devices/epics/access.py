@@ -13,6 +13,7 @@ import numpy as np
 import ophyd
 from ophyd import Device, EpicsSignal
 
+from curiosity_bluesky.devices.epics._pyepics_compat import has_value, pv_of
 from curiosity_bluesky.errors import InputError
 
 CONNECT_SECONDS = 10.0
@@ -124,13 +125,14 @@ def read_array(signal: Any, count: int | None = None) -> Any:
     thread of its own, after the first connection: an array asked for in the same way at that
     time is one value long.
     """
-    with _connected(signal._read_pv):
-        length = signal._read_pv.nelm if count is None else count
+    pv = pv_of(signal)
+    with _connected(pv):
+        length = pv.nelm if count is None else count
     return _asked(signal, "native", length)["value"]
 
 
 def _asked(signal: Any, form: str, count: int | None = None) -> Mapping[str, Any]:
-    pv = signal._read_pv
+    pv = pv_of(signal)
     info = None
     if signal.connected:
         with _connected(pv):
@@ -152,8 +154,8 @@ def last_value(signal: Any) -> Any:
 
     Before the first update of an array pyepics would ask for it; see `read_array`.
     """
-    pv = signal._read_pv
-    if signal.connected and pv._args["value"] is None:
+    pv = pv_of(signal)
+    if signal.connected and not has_value(pv):
         return read_array(signal)
     with _connected(pv):
         return signal.get(as_string=False)

@@ -11,10 +11,9 @@ from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._im2spec import LimitsStrategy
-from curiosity_bluesky.learning.strategy import Strategy, register
+from curiosity_bluesky.learning.strategy import Strategy
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Vatsavai2025Ensemble(LimitsStrategy):
     """Five Im2spec networks, the best of which predicts, and an error model on its encoder.
@@ -63,6 +62,11 @@ class Vatsavai2025Ensemble(LimitsStrategy):
         self._expect("1 or more", *names, within=lambda value: value >= 1)
         self._expect("0 to 1", "beta", "retrain_share", within=lambda value: 0 <= value <= 1)
         self._expect("more than 0", "rate", within=lambda value: value > 0)
+
+    @property
+    def cost_aware(self) -> bool:
+        """Whether it can choose by time: random pixels cannot."""
+        return not self.random
 
     def random_baseline(self) -> Strategy:
         """Random pixels with the same ensemble."""

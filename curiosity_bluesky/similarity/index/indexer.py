@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import time
@@ -30,6 +29,7 @@ from curiosity_bluesky.similarity.index.run_properties import (
 from curiosity_bluesky.similarity.index.schema import Row, RunRow
 from curiosity_bluesky.similarity.index.update import row_of
 from curiosity_bluesky.similarity.index.workers import Task
+from curiosity_bluesky.utils.at_exit import call_at_exit
 
 RUNS_WAITING = 16
 """Maximum runs that wait to be indexed; ``curiosity index`` adds the others."""
@@ -93,7 +93,7 @@ class Indexer:
                 close(AT_END)
 
         # As the catalogue does, and since it came later before it: see there.
-        getattr(threading, "_register_atexit", atexit.register)(at_end)
+        call_at_exit(at_end)
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take a document."""
