@@ -24,16 +24,22 @@ if TYPE_CHECKING:
     from curiosity_bluesky.learning import register as register
     from curiosity_bluesky.plans import curiosity_plan as curiosity_plan
     from curiosity_bluesky.plans import explore as explore
+    from curiosity_bluesky.plans.options import DriftCorrection as DriftCorrection
+    from curiosity_bluesky.plans.options import RunOptions as RunOptions
+    from curiosity_bluesky.plans.options import SafetyLimits as SafetyLimits
     from curiosity_bluesky.plans.signals import end_in_order as end_in_order
     from curiosity_bluesky.plans.steering import steer as steer
 
 _ROOMS = {
     "CuriosityAgent": "agent",
+    "DriftCorrection": "plans.options",
     "Explorer": "learning",
     "InputError": "errors",
     "Observation": "learning",
     "Proposal": "learning",
     "RemoteAgent": "agent",
+    "RunOptions": "plans.options",
+    "SafetyLimits": "plans.options",
     "Strategy": "learning",
     "Survey": "learning",
     "connect": "catalog",

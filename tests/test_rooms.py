@@ -108,6 +108,7 @@ def test_the_public_page() -> None:
         *("CuriosityAgent", "RemoteAgent"),
         *("Explorer", "Observation", "Proposal", "Strategy", "Survey", "register"),
         *("connect", "curiosity_plan", "end_in_order", "explore", "read", "steer"),
+        *("DriftCorrection", "RunOptions", "SafetyLimits"),
         "InputError",
     }
     assert set(dir(curiosity_bluesky)) >= set(curiosity_bluesky.__all__)

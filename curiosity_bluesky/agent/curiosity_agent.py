@@ -40,7 +40,7 @@ from curiosity_bluesky.utils.run_end import RunEnd
 logger = logging.getLogger(__name__)
 
 TRIM_EVERY = 20
-"""Decisions after which the process gives back what memory it does not use."""
+"""Decisions after which the process returns free memory."""
 _SAY_EVERY = 5.0
 """Seconds between two log messages about a long training."""
 
@@ -50,7 +50,7 @@ Watcher = Callable[[Explorer], None]
 
 @dataclass(frozen=True, eq=False)
 class DecisionResult:
-    """What `CuriosityAgent.decide` comes to.
+    """Result of `CuriosityAgent.decide`.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class AgentUnreachable(CuriosityError):
 
 
 class Agent(Protocol):
-    """What the plan needs of an agent, be it here or elsewhere; see `CuriosityAgent`.
+    """Protocol of agents, local or remote; see `CuriosityAgent`.
 
     Strategy and seed of a run are those of its start document; an agent that was made with its
     own goes by these.
@@ -178,7 +178,7 @@ call_at_exit(_end_trainings)
 
 
 class CuriosityAgent:
-    """Picks the next point from the documents of a run.
+    """Agent that proposes the next points from the documents of a run.
 
     It is a document callback: subscribe it to a RunEngine or to any dispatcher, or give it
     the documents of a stored run. It learns from documents and from nothing else. Taking in

@@ -117,7 +117,7 @@ class AsyncCalls:
 
 @dataclass
 class _AxisLogic(MovableLogic[float]):
-    """How an axis of the stage moves."""
+    """Move logic of an axis of the stage."""
 
     device: AsyncStageAxis
     moved: Callable[[float], None]
@@ -217,7 +217,7 @@ class AsyncAFMStage(StandardReadable):
 
 
 class AsyncSpectrometer(StandardReadable):
-    """Takes a spectrum of one or more channels where the tip is.
+    """Spectrometer of one or more channels, at the position of the tip.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ ON = "_on"
 
 @runtime_checkable
 class SpectrogramDriver(Protocol):
-    """Takes one band excitation spectrogram where the tip is.
+    """Driver of one band excitation spectrogram at the tip.
 
     A driver that knows how long that takes says so with one more attribute,
     `spectrum_seconds`, s; one whose numbers have units with `spectrogram_units` (default "a.u."),
@@ -77,7 +77,7 @@ class SpectrogramDriver(Protocol):
 
 
 class BandExcitation:
-    r"""Reduces spectrograms to loops: a `SpectrometerDriver` on a `SpectrogramDriver`.
+    r"""`SpectrometerDriver` that reduces the spectrograms of a `SpectrogramDriver` to loops.
 
     ``Spectrometer(BandExcitation(driver))`` records at each point
 

@@ -1,4 +1,4 @@
-"""What a microscope has to offer so that the ophyd devices can stand on it.
+"""Driver protocols of a microscope, for the ophyd devices.
 
 A driver is plain Python and knows nothing of ophyd: its calls *block* until the
 instrument is done, and the devices call them from a thread of their own. A simulated
@@ -30,7 +30,7 @@ Axis = Literal["x", "y"]
 
 @runtime_checkable
 class StageDriver(Protocol):
-    """Moves the tip over the sample."""
+    """Driver that moves the tip over the sample."""
 
     def limits(self, axis: Axis) -> tuple[float, float]:
         """Lowest and highest position (um) that the axis may be sent to."""
@@ -51,7 +51,7 @@ class StageDriver(Protocol):
 
 @runtime_checkable
 class LiftDriver(Protocol):
-    """Lifts the tip off the sample; a driver of the stage may have these as well."""
+    """Driver that lifts the tip; a driver of the stage may have these methods as well."""
 
     def lift(self) -> None:
         """Take the tip off the sample and return once it is; lifted already, do nothing."""
@@ -64,7 +64,7 @@ class LiftDriver(Protocol):
 
 @runtime_checkable
 class ImagerDriver(Protocol):
-    """Takes overview images: one or more channels on one grid.
+    """Driver of overview images: one or more channels on one grid.
 
     A driver whose images are not float64 says so with one more attribute, `image_dtypes`,
     channel name to numpy dtype; what it does not name there is converted to float64. What
@@ -93,7 +93,7 @@ class ImagerDriver(Protocol):
 
 @runtime_checkable
 class SpectrometerDriver(Protocol):
-    """Takes one spectrum where the tip is.
+    """Driver of one spectrum at the tip.
 
     A driver whose spectra are not float64 says so with one more attribute,
     `spectrum_dtypes`, channel name to numpy dtype; what it does not name there is converted

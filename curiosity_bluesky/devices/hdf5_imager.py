@@ -141,7 +141,7 @@ class _Data(DetectorDataLogic):
 
 
 class HDF5Imager(StandardDetector):
-    """Takes an overview image of one or more channels, each image in an HDF5 file of its own.
+    """Imager of one or more channels, with an HDF5 file for each image.
 
     Data keys are ``<name>_<channel>``, ``(y, x)``, the dataset ``/entry/<channel>`` of the file;
     the axes ``<name>_x`` and ``<name>_y`` (um) are configuration, and ``/entry/x`` and

@@ -1,4 +1,4 @@
-"""The imager that takes the survey."""
+"""Imager that takes the survey."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from curiosity_bluesky.devices.signals import ArraySignal, MeasuringDevice
 
 
 class Imager(MeasuringDevice):
-    """Takes an overview image of one or more channels.
+    """Imager of an overview image of one or more channels.
 
     Data keys are ``<name>_<channel>``, each ``(y, x)``; the axes ``<name>_x`` and
     ``<name>_y`` (um), and the settings of a driver that has any, are configuration. All are

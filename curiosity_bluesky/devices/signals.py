@@ -1,4 +1,4 @@
-"""Signals that say what they hold, and devices that measure in a thread of their own."""
+"""Signals with full descriptions, and devices that measure in a thread of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The spectrometer that takes a local spectrum, for PFM a hysteresis loop."""
+"""Spectrometer that takes a local spectrum, for PFM a hysteresis loop."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def learned_channels(driver: SpectrometerDriver, name: str) -> list[str]:
 
 
 class Spectrometer(MeasuringDevice):
-    """Takes a spectrum of one or more channels where the tip is.
+    """Spectrometer of one or more channels, at the position of the tip.
 
     Data keys are ``<name>_<channel>``, each along the axis, ``<name>_<array>`` for what
     the driver offers besides, of its own dimensions, and ``<name>_<scalar>``; the axes

@@ -21,7 +21,7 @@ _TRY_SECONDS = 2.0
 
 
 class Tip(Device):
-    """Lifts the tip and lowers it: it is set to ``up`` or ``down``.
+    """Tip that is set to ``up`` or ``down``.
 
     One call to the driver at a time; the next one waits for it. A pause lifts the tip: however
     long it lasts, the sample does not drift under it.

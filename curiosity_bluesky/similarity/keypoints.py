@@ -1,4 +1,4 @@
-"""Whether two images show the very same place: keypoints of both, and one motion that maps them.
+"""Test by keypoints whether two images show the same place: one motion maps them.
 
 Descriptors compare what images have all over. Of a part of an image that is taken again, turned,
 mirrored or at another scale, they find the kin, and not for sure the image itself. Here SIFT
@@ -29,13 +29,13 @@ SURE = 8
 case of a hundred (docs/descriptors.md)."""
 
 SHORTLIST = 24
-"""Images that are looked at: the nearest by a descriptor."""
+"""Images that are tested: the nearest by a descriptor."""
 
 _BLUR = 1.5
 """Pixels: noise is no keypoint."""
 _KEYPOINTS = 500
 _RATIO = 0.85
-"""A match has to be so much nearer than the second best (Lowe, section 7.1)."""
+"""Maximum ratio of the distances of the best and the second match (Lowe, section 7.1)."""
 _OFF = 4.0
 """Pixels by which a keypoint may miss its place."""
 _SCALES = 0.4, 2.5
@@ -44,7 +44,7 @@ _SCALES = 0.4, 2.5
 
 @dataclass(frozen=True)
 class Keypoints:
-    """What stands out in an image.
+    """Keypoints of an image.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From an image to a field that descriptors can work on: filled, square, level, of one contrast."""
+"""Preprocessing of images for descriptors: filled, square pixels, levelled, normalised."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skimage.transform import resize
 from curiosity_bluesky.similarity.image import Image
 
 LONGEST = 256
-"""Pixels along the longer side that are looked at; larger images are averaged down to it."""
+"""Maximum pixels along the longer side; larger images are averaged down to it."""
 
 _SPIKE = 0.005
 _LINES = -0.2
@@ -21,7 +21,7 @@ _LINES = -0.2
 
 @dataclass(frozen=True)
 class CleanedImage:
-    """What is left of an image when the instrument's share is taken out.
+    """Image without artefacts of the instrument.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which earlier run to start from: the most similar one along the same axes, or none."""
+"""Search of the earlier run to start from: the most similar one with the same axes, or none."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from curiosity_bluesky.similarity.index.run_images import streams_of
 logger = logging.getLogger(__name__)
 
 SIMILAR = "similar"
-"""What to ask for instead of a uid."""
+"""Keyword in place of a uid."""
 
 GATE = 53.5
 """Texture distance above which no earlier run is taken: the 95th percentile of the distances
@@ -44,19 +44,19 @@ between two tiles of one map. `benchmarks/warm_start.py` measures it, for each v
 descriptor."""
 
 TRIED = 20
-"""So many runs are looked at, the nearest ones, for one that fits."""
+"""Maximum nearest runs that are tested for one that fits."""
 
 TROUBLE = (InputError, httpx.HTTPError, KeyError, ValueError)
 """What a catalogue comes to grief with: runs that do not fit, a server that went away, data that
 are gone or damaged. A run is not lost to that where it would do as well without."""
 
 BY = "texture"
-"""Images are compared by this descriptor."""
+"""Descriptor of the comparison."""
 
 
 @dataclass(frozen=True, eq=False)
 class WarmStartSource:
-    """What a run starts from.
+    """Source of a warm start.
 
     Parameters
     ----------

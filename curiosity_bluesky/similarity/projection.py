@@ -1,4 +1,4 @@
-"""Many numbers an image to two: a map on which neighbours lie together."""
+"""Projection of vectors to a map on which neighbours lie together."""
 
 from __future__ import annotations
 

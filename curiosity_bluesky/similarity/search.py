@@ -1,4 +1,4 @@
-"""What looks like a run, or like a file."""
+"""Search of images similar to a run's or a file's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from curiosity_bluesky.similarity.keypoints import (
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The answer to a search.
+    """Result of a search.
 
     Parameters
     ----------

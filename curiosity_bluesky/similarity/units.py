@@ -1,4 +1,4 @@
-"""What units say of an image, whether it comes from a run or from a file."""
+"""Units of images, from runs and files."""
 
 from __future__ import annotations
 

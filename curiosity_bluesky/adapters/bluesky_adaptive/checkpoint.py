@@ -24,7 +24,7 @@ from curiosity_bluesky.learning import (
 FORMAT = "curiosity_bluesky checkpoint 1"
 
 Item = Proposal | Observation | Failure | SteeringRequest
-"""What an explorer was told."""
+"""Kinds of entries in the log."""
 
 
 class ExplorerLog:

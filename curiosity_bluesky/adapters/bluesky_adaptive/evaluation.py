@@ -23,7 +23,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Proposal
 
 Figure = Callable[[Measurement], float]
-"""Makes a number of what was measured, such as the area of a loop."""
+"""Function from a measurement to a scalar, such as the area of a loop."""
 
 ORDER = "blop_acquisition_order"
 """Key of the start document: ids of the suggestions in the order in which they were measured."""
@@ -31,7 +31,7 @@ ORDER = "blop_acquisition_order"
 _KEPT = 16
 """Maximum number of runs remembered before their outcomes are asked for."""
 _POLL = 0.05
-"""Seconds between two looks into the catalogue."""
+"""Seconds between two polls of the catalogue."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class PrimaryEvent:
 
 
 class _Evaluation:
-    """What evaluation functions share, wherever the events come from.
+    """Base of the evaluation functions.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class _MeasuredRun:
 
 
 class FromDocuments(_Evaluation):
-    """Knows what was measured from the documents themselves; no catalogue is asked.
+    """Evaluation function on documents, without a catalogue.
 
     Subscribe its method `receive` to what emits them: ``RE.subscribe(evaluation.receive)``,
     ``RE(plan, evaluation.receive)`` or ``dispatcher.subscribe(evaluation.receive)``. The
@@ -223,7 +223,7 @@ class FromDocuments(_Evaluation):
 
 
 class FromTiled(_Evaluation):
-    """Reads what was measured from a catalogue, by the uid of the run.
+    """Evaluation function on a catalogue, by the uid of the run.
 
     For plans with a run for each iteration (`optimize`, the Queue Server's runner): the ids that
     `optimize_in_run` hands over name no run.

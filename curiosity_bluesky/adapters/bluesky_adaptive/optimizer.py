@@ -1,4 +1,4 @@
-"""An explorer as an `Optimizer` of bluesky-adaptive, by its shape alone."""
+"""Explorer behind bluesky-adaptive's protocol `Optimizer`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPECTRUM = "spectrum"
 
 
 class CuriosityOptimizer:
-    """Suggests where a spectrum would teach most, and learns from those that were measured.
+    """Optimizer that suggests the pixels where a spectrum teaches most.
 
     It has the shape of bluesky-adaptive's protocols `Optimizer`, `SupportsStoppingCriteria`,
     `Checkpointable`, `CanRegisterSuggestions` and `TrialFaultAware`, and does not import it.

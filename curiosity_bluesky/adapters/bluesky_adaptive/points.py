@@ -1,4 +1,4 @@
-"""What goes back and forth between optimiser, plan and evaluation: mappings that know more.
+"""Suggestions and outcomes: mappings that carry proposals and measurements.
 
 bluesky-adaptive's plans write every key of a suggestion and of an outcome into the record, as
 scalars. What is to reach the other side and not the record, the spectrum above all, is an attribute
@@ -22,7 +22,7 @@ ID = "_id"
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What was measured for one suggestion.
+    """Measurement for one suggestion.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Measurement:
 
 
 class Suggestion(dict[str, Any]):
-    """A suggestion, which knows the proposal behind it.
+    """Suggestion with its proposal.
 
     Its keys are ``_id`` (the number of the decision), the position by the names of the
     actuators (um), ``row``, ``col`` and ``reason``.
@@ -73,7 +73,7 @@ class Suggestion(dict[str, Any]):
 
 
 class Outcome(dict[str, Any]):
-    """An outcome, scalars by name, which knows what was measured."""
+    """Outcome: scalars by name, with the measurement."""
 
     measurement: Measurement
 

@@ -1,4 +1,4 @@
-"""An experiment as bluesky-adaptive's plans take it."""
+"""Optimization problem for bluesky-adaptive's plans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker of the Queue Server needs so that `QueueserverOptimizationRunner` can drive it."""
+"""Worker side of bluesky-adaptive's `QueueserverOptimizationRunner`."""
 
 # No `from __future__ import annotations`: the Queue Server reads annotations as they are, and
 # cannot read words.

@@ -1,4 +1,4 @@
-"""The agent here, the instrument behind a Queue Server: point by point, each a queued plan."""
+"""Driver of a Queue Server: the agent here queues one plan per point."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _NO_DOCUMENTS = (
 )
 
 _ARRIVE = 30.0
-"""How long documents of a run that is over may be on their way, s."""
+"""Maximum seconds until the last documents of a run arrive."""
 
 
 @dataclass
 class DriveResult:
-    """What came of it.
+    """Result of a drive.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class DriveResult:
 
 
 class _Heard:
-    """Keeps the documents of the newest run that has a survey to give."""
+    """Receiver of the documents of the newest run with a survey."""
 
     def __init__(self) -> None:
         self._runs: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
@@ -145,7 +145,7 @@ def drive(
         ) from None
 
     class Client(QueueserverClient):
-        """Theirs, with a dispatcher that is listening already."""
+        """Client of bluesky-adaptive with a dispatcher that listens already."""
 
         def start_listener(self, on_stop: Callable[..., None]) -> None:
             self._dispatcher.subscribe(ConsumerCallback(on_stop))

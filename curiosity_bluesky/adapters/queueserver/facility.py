@@ -1,4 +1,4 @@
-"""All the processes of a small facility on one machine, started in order and ended in reverse."""
+"""Processes of a small facility on one machine, started in order and ended in reverse."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PROFILE = Path(__file__).parents[3] / "profiles" / "queueserver"
 
 @dataclass(frozen=True)
 class FacilityPaths:
-    """Where a facility lives.
+    """Paths, addresses and ports of a facility.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A Queue Server, asked over 0MQ: what it refuses is one clear line."""
+"""Client of a Queue Server over 0MQ, with one-line errors."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ CONVENTIONAL: Mapping[str, Any] = {
     "imager": "imager",
     "tip": "tip",
 }
-"""What devices are called in profiles/: those of a plan that are not given, where there are such.
+"""Default device names of a plan, as in profiles/.
 
 The tip as well: a run that lifts it leaves it lifted, and the next could not take its survey.
 """
 
 WISHES = ("add", "mask", "veto", "set", "budget", "strategy", "stop")
-"""What can be asked of a run; the profile has a function ``steer_<wish>`` for each."""
+"""Steering requests; the profile has a function ``steer_<wish>`` for each."""
 
 _POLL = 0.2
 _SILENT = "Timeout occurred while processing the request"  # of the manager to its worker
 
 
 class QueueClient:
-    """The queue of one RE Manager; close it, or use it in a ``with`` statement.
+    """Client of one RE Manager; close it, or use it in a ``with`` statement.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How an agent elsewhere is asked: until it answers, or says nothing for too long."""
+"""Client of a remote agent, with heartbeats and a timeout."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from curiosity_bluesky.errors import InputError
 _AGAIN = 2.5 * HEARTBEAT
 """Seconds without a word until a request is sent again: the agent may be a new one."""
 _SLOWEST = 2**20
-"""Bytes a second at which a message is taken to be under way still."""
+"""Minimum transfer rate of a message, bytes per second."""
 _LOOK_MS = 50
 """Milliseconds between two checks for a cancellation."""
 
 
 class AgentClient:
-    """Asks one agent, each question over a connection of its own.
+    """Client of one agent, with a connection for each question.
 
     One that is kept would deliver what was asked of an agent that died, and that nobody waits for
     any more, to the one that takes its place.

@@ -23,13 +23,13 @@ QUICK_FIT = {"amplitude": "", "frequency": "Hz", "quality_factor": "", "phase": 
 """BEPyAE's quick fit of an oscillator at each pixel, in its order."""
 
 _LINE_SECONDS = 0.5 + 0.3
-"""The move to the start of a line, which AEBE fixes at 0.5 s, and its polls."""
+"""Seconds of the move to the start of a line, which AEBE fixes at 0.5 s, and its polls."""
 _START_SECONDS = 8.0
 """Two uploads with 2 s between, the way to the first line, the file."""
 
 
 class AEImager:
-    """Takes overview images; an `ImagerDriver`.
+    """`ImagerDriver` for overview images through AEBE.
 
     The first row of an image is the lowest line of the scan (y = -1, 0 um), the first
     column its left edge. A pixel where the quick fit found no number has that of the nearest

@@ -23,7 +23,7 @@ from curiosity_bluesky.errors import InputError
 
 @dataclass
 class AEcroscopyInstrument:
-    """Ophyd devices on one AEBE; a context manager that lets go of BEPyAE at the end.
+    """Ophyd devices on one AEBE; a context manager that releases BEPyAE at the end.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The one thread that may talk to BEPyAE, and the way out of its endless waiting.
+"""Thread that owns BEPyAE, with a way out of its endless waits.
 
 A COM object belongs to the thread (the apartment) that made it, and one microscope does one
 thing at a time: so one thread makes the `AEBE`, and every call goes through it, in order.
@@ -32,13 +32,13 @@ FLAGS = {
     "BE_line_scan_control_cluster": (4,),
     "Initialize_BEPS_VS_control_cluster": (18, 19, 20),
 }
-"""Where each of BEPyAE's controls says that it is still doing what it was told."""
+"""Busy indicators of BEPyAE's controls."""
 
 _POLL_SECONDS = 0.05
 
 
 class CallAborted(CuriosityError, RuntimeError):
-    """A move, scan or spectrum was given up."""
+    """A move, scan or spectrum was aborted."""
 
 
 @dataclass(eq=False)
@@ -77,7 +77,7 @@ class _Job:
 
 
 class AbortableVI:
-    """BEPyAE's VI as `AEBE` sees it: every look at a control is a chance to get out.
+    """Proxy of BEPyAE's VI for `AEBE`: every read of a control may abort the call.
 
     `AEBE` waits in loops without an end that read a control again and again. Those reads
     pass here, and raise once the job is given up or has taken too long.
@@ -114,7 +114,7 @@ class AbortableVI:
 
 
 class AEThread:
-    """The thread that makes an `AEBE` and makes all calls to it, one after the other.
+    """Thread that makes an `AEBE` and all calls to it, one after the other.
 
     Parameters
     ----------

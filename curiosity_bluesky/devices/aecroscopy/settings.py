@@ -1,4 +1,4 @@
-"""What a band excitation pulse and a loop are made with, checked, and in AEBE's words."""
+"""Settings of a band excitation pulse and a loop, checked, and in AEBE's terms."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _OTHER_WAVEFORM = (
 
 @dataclass(frozen=True)
 class FrequencyBands:
-    """The frequencies of a spectrogram, and where they come from."""
+    """Frequencies of a spectrogram, and their source."""
 
     frequencies: NDArray[np.float64]
     source: str
@@ -131,7 +131,7 @@ def triangle(waveform: BEPSWaveform) -> NDArray[np.float64]:
 
 
 class AESpectrogram:
-    """Takes loops of band excitation where the tip is; a `SpectrogramDriver`.
+    """`SpectrogramDriver` for loops of band excitation at the tip.
 
     Making one sends pulse and waveform to BEPyAE; no bias is applied before `acquire`.
     The waveform is uploaded again after each scan, whose own takes its place on the DAQ card.

@@ -15,11 +15,11 @@ from curiosity_bluesky.devices.drivers import Axis
 from curiosity_bluesky.errors import InputError
 
 _TOGETHER_SECONDS = 0.02
-"""How long a move of one axis waits for the other's, to go straight there."""
+"""Seconds in which a move of one axis waits for the other's, to go straight there."""
 
 
 class ScanFrame:
-    """AEBE's positions, -1 to 1 over the scan, and ours, 0 to the scan size in um.
+    """Map between AEBE's positions, -1 to 1, and ours, 0 to the scan size in um.
 
     x = -1 is the left edge and y = -1 the bottom edge of the scan, both 0 um.
 
@@ -60,7 +60,7 @@ class ScanFrame:
 
 
 class AEStage:
-    """Moves the tip; a `StageDriver`.
+    """`StageDriver` through AEBE.
 
     The position is the one that BEPyAE was last told: it offers no other. A move that was
     stopped goes on to its end, since BEPyAE has no way to end it; the next call waits for
@@ -166,7 +166,7 @@ class AEStage:
 
 
 class AELiftingStage(AEStage):
-    """A stage that can lift the tip, by its setpoint; a `LiftDriver` too.
+    """`StageDriver` and `LiftDriver` that lifts the tip by its setpoint.
 
     In contact the feedback holds the deflection at the setpoint. A setpoint below what the
     free lever shows cannot be held: the feedback draws the tip back as far as it can.

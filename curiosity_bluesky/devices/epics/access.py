@@ -17,14 +17,14 @@ from curiosity_bluesky.devices.epics._pyepics_compat import has_value, pv_of
 from curiosity_bluesky.errors import InputError
 
 CONNECT_SECONDS = 10.0
-"""How long an IOC may take to be found."""
+"""Maximum seconds to find an IOC."""
 
 POLL = 0.1
-"""How often a wait for an instrument looks whether the connection is still there, s."""
+"""Seconds between two checks of the connection while an instrument is waited for."""
 
 READ_SECONDS = 5.0
 DISCONNECTED = 192
-"""ECA_DISCONN, what libca answers to a request that was under way when the connection ended."""
+"""ECA_DISCONN: status of libca for a request that lost its connection."""
 
 MICROMETRES = ("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre")
 KINDS = {kind.__name__: kind for kind in (RuntimeError, ConnectionError, TimeoutError, OSError)}

@@ -53,7 +53,7 @@ class SpectrumRecords(Records):
 
 
 class RecordsDriver:
-    """Measures by a put to Acquire, blocking; what image and spectrum have in common.
+    """Base of the drivers: a blocking measurement by a put to Acquire.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from curiosity_bluesky.devices.spectrometer import Spectrometer
 
 
 class EpicsDetector(MeasuringDevice):
-    """What becomes of a measuring device whose driver is at the end of a network."""
+    """Measuring device whose driver is reached over a network."""
 
     driver: Any
 

@@ -1,4 +1,4 @@
-r"""What a hysteresis loop says in single numbers.
+r"""Parameters of hysteresis loops.
 
 The names and definitions are those of switching spectroscopy (Jesse, Lee and Kalinin, Rev. Sci.
 Instrum. 77, 073702 (2006); Jesse, Baddorf and Kalinin, Appl. Phys. Lett. 88, 062908 (2006)).
@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from curiosity_bluesky.errors import InputError
 
 NEAR_THE_END = 0.8
-"""A loop counts as saturated from this share of the largest bias on."""
+"""Fraction of the largest bias above which a loop counts as saturated."""
 SURE = 4.0
-"""A loop switches if it opens by more than this many standard deviations of its noise."""
+"""Minimum opening of a loop that switches, standard deviations of its noise."""
 
 
 @dataclass(frozen=True)
 class LoopFields:
-    r"""Numbers of one loop; NaN where there is none.
+    r"""Parameters of a loop; NaN where there is none.
 
     On the rising branch the bias goes from its least to its largest value, on the falling one
     back. P is in the units of the loop, V in those of the bias; :math:`P_s^\pm` is the mean P where

@@ -1,4 +1,4 @@
-r"""From a spectrogram of band excitation to loops: branches, cycles, the sign of polarisation.
+r"""Reduction of band excitation spectrograms to loops: branches, cycles, sign of polarisation.
 
 The oscillator's response at a step (`sho.SHOFit.response`) is a complex number
 :math:`S = A e^{i\varphi}`. Domains that point up and down answer in opposite phases, so the
@@ -86,7 +86,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Branch:
-    r"""What oscillators say along the bias, with the field on or off; each ``(points,)``.
+    r"""Oscillator parameters along the bias, with the field on or off; each ``(points,)``.
 
     Parameters
     ----------

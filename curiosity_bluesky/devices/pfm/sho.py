@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from curiosity_bluesky.errors import InputError
 
 FEWEST = 5
-"""Numbers that a spectrum needs: one more complex value than would always fit."""
+"""Minimum values of a spectrum: one more complex value than would always fit."""
 _CHUNK = 256
 _STEPS = 40
 _PRECISION = 1e-7

@@ -1,4 +1,4 @@
-"""Rows of the index: an image, a run, a batch of images; as tables and back."""
+"""Schema of the index: rows of images, runs and batches, as tables and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tiled.serialization.table import deserialize_arrow
 _ARROW = "application/vnd.apache.arrow.file"
 
 Source = tuple[str, str, str, int]
-"""What makes an image itself: uid, stream, key, event."""
+"""Identity of an image: uid, stream, key, event."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class RunRow:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images and where their vectors are.
+    """Batch of images and the place of their vectors.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How the index lies in Tiled: batches that are written once and never changed.
+"""Storage of the index in Tiled: batches that are written once and never changed.
 
 ``similarity/<kind>`` is a container each for the thumbnails and for every descriptor, named
 with its version, such as ``texture-1``; in it are arrays with one row an image. ``images-1``
@@ -41,13 +41,13 @@ from curiosity_bluesky.similarity.index.schema import (
 
 IMAGES, RUNS, SELECTIONS = "images-1", "runs-1", "selections"
 STALE = 3600.0
-"""What belongs to no batch for so long, s, was left by a process that died."""
+"""Seconds without a batch after which a node counts as left by a process that died."""
 
 SMALL = 4096
 """A batch of fewer images is merged with others of its kind."""
 
 MANY = 16
-"""So many small batches are merged."""
+"""Number of small batches that are merged."""
 
 
 class IndexStorage:

@@ -1,4 +1,4 @@
-"""An update of the index: what is missing is read, described and committed, batch by batch."""
+"""Update of the index: missing images are read, described and committed in batches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COMMIT = 128
 """Images that are committed together."""
 
 COMMIT_SECONDS = 30.0
-"""What is described waits no longer for others than this."""
+"""Maximum seconds until a batch is committed."""
 
 AHEAD = 32
 """Images that are read ahead,"""
@@ -42,12 +42,12 @@ AHEAD_BYTES = 256_000_000
 """but no more bytes of them, unless one image is larger."""
 
 FEW = 20
-"""So many runs are asked for one by one, and of more all are listed."""
+"""Maximum runs that are requested one by one; of more all are listed."""
 
 
 @dataclass
 class UpdateResult:
-    """What an update did.
+    """Result of an update.
 
     Parameters
     ----------

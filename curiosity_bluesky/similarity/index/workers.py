@@ -1,4 +1,4 @@
-"""From images to vectors, in this process or in several."""
+"""Workers that compute the vectors of images, in this process or in several."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from curiosity_bluesky.similarity.index.collection import THUMBNAIL
 T = TypeVar("T")
 
 CHUNK = 8
-"""Images that travel to another process at once,"""
+"""Images that are sent to another process at once,"""
 
 CHUNK_BYTES = 16_000_000
 """but no more bytes of them, unless one image is larger."""
 
 WAITING_BYTES = 256_000_000
-"""Images that travel at the same time; one chunk does in any case."""
+"""Maximum images in transit; one chunk is always allowed."""
 
 WORTH = 48
-"""Fewer images are done before other processes have started."""
+"""Minimum images for which other processes are started."""
 
 
 class Thumbnail:
@@ -76,7 +76,7 @@ def _averaging(n: int, to: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Task(Generic[T]):
-    """An image and what is wanted of it.
+    """Task of a worker: an image and its descriptors.
 
     Parameters
     ----------

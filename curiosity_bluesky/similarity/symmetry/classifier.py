@@ -23,13 +23,13 @@ from curiosity_bluesky.similarity.symmetry.scores import (
 )
 
 CLASSES: tuple[str, ...] = (*GROUPS, "none")
-"""What an image can be called."""
+"""Classes of the classifier."""
 
 VERSION = 1
-"""Of the classifier: raised with every change of what comes out, new weights included."""
+"""Version of the classifier, raised with every change of its results."""
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "symmetry.npz"
-"""Of the network: plain arrays of float32."""
+"""Weights of the network: plain arrays of float32."""
 
 
 @dataclass(frozen=True)

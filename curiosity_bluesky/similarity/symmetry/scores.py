@@ -35,7 +35,7 @@ from curiosity_bluesky.similarity.symmetry.lattice import (
 _SIDE = 128
 _GRID = 48
 TOLERATED = 0.25
-"""How far from keeping the metric an operation may be: a shear of 4 % makes up to 0.1."""
+"""Maximum strain of the metric under an operation: a shear of 4 % makes up to 0.1."""
 
 _ENOUGH = 0.95
 _REACH, _FURTHEST = 3.5, 9.0
@@ -235,7 +235,7 @@ def found_lattice(values: NDArray) -> tuple[FourierFit | None, list[float]]:
 
 @dataclass(frozen=True)
 class SymmetryEvidence:
-    """What is decided on.
+    """Features that the classifier decides by.
 
     Parameters
     ----------
