@@ -179,7 +179,7 @@ class Strategy:
         self.points(Patches(survey, self.patch_size))
         if self.needs_truth:
             raise InputError(
-                f"the strategy {self.name!r} goes by the true spectra, which nobody knows during "
+                f"the strategy {self.name!r} goes by the true spectra, which are not known during "
                 "a measurement; use it in `curiosity benchmark`"
             )
 
