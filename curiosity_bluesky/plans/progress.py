@@ -37,8 +37,6 @@ class VisitCount:
         Pixels that can be measured.
     before
         Good spectra of the runs up to the one that was closed.
-    wishes
-        Pixels that somebody added, beyond the budget.
     budget
         The largest number of spectra that was asked for.
     visited
@@ -53,7 +51,6 @@ class VisitCount:
     strategy: Strategy
     most: int
     before: int = 0
-    wishes: int = 0
     budget: int = 0
     visited: set[tuple[int, int]] = field(default_factory=set)
     in_a_row: int = 0
@@ -62,10 +59,8 @@ class VisitCount:
     @staticmethod
     def begun(explorer: Explorer) -> VisitCount:
         """Return the beginning of one, with what the runs before have left."""
-        added = sum(proposal.reason == "manual" for proposal in explorer.pending)
         most = int(explorer.patches.allowed.sum())
-        before, wishes = explorer.n_observed, len(explorer.wishes) + added
-        return VisitCount(explorer.strategy, most, before, wishes, explorer.budget)
+        return VisitCount(explorer.strategy, most, explorer.n_observed, explorer.budget)
 
     @staticmethod
     def of(past: InterruptedRun, closed: VisitCount | None, now: Explorer) -> VisitCount:
@@ -107,7 +102,6 @@ class VisitCount:
 
     def act(self, act: SteeringRequest) -> None:
         """Know what somebody asked for."""
-        self.wishes += act.kind == "add"
         if act.kind == "set":
             self.strategy = Strategy.named(act.arguments["strategy"], **act.arguments["parameters"])
             asked = self.strategy.budget or self.most

@@ -152,6 +152,8 @@ class RunState:
     """The number of spectra that the time seemed to allow when it was last looked at."""
     most: int = 0
     """Pixels that can be measured."""
+    added: int = 0
+    """Pixels that somebody added and that were not decided on yet."""
     mapped: int = 0
     trouble: RunEnd | None = None
     """What the plan paused for, so that somebody looks at it."""
@@ -215,12 +217,24 @@ class RunState:
         self.budget = explorer.budget
         steps = (np.diff(axis) if len(axis) > 1 else [np.inf] for axis in (survey.x, survey.y))
         self.tolerance = tuple(float(np.abs(step).min() / 2) for step in steps)  # pyright: ignore[reportAttributeAccessIssue]
-        self.steering.begin(survey, explorer.strategy, self.seed, explorer.masked, explorer.n_acts)
+        self.added = len(explorer.wishes)
+        self.steering.begin(
+            survey, explorer.strategy, self.seed, explorer.masked, explorer.n_acts, self.room
+        )
 
     @property
     def n_left(self) -> int:
         """How many spectra are to come, as far as the budget says."""
         return max(0, (self.current.budget or self.budget) - self.n_measured)
+
+    def room(self, budget: int | None) -> int | None:
+        """Return how many spectra of a budget are left, less the pixels that were added.
+
+        None where the run goes on for as long as its time allows.
+        """
+        if self.course.time_budget is not None and not self.points_given:
+            return None
+        return (budget or self.budget) - self.n_measured - self.added
 
     @property
     def remaining(self) -> float:
@@ -259,7 +273,7 @@ class RunState:
         """
         assert self.stretch is not None
         before, visits = self.stretch.before, len(self.stretch.visited)
-        asked = max(0, self.stretch.budget - before) + self.stretch.wishes
+        asked = max(0, self.stretch.budget - before)
         if visits < asked * (1 + self.course.retries):
             return None
         budget = self.current.budget or self.budget
@@ -426,6 +440,7 @@ def _decided(run: RunState) -> MsgGenerator[None]:
     for proposal in decided.proposals:
         yield from _save_decision(proposal)
     run.n_decisions += len(decided.proposals)
+    run.added -= sum(proposal.reason == "manual" for proposal in decided.proposals)
     run.pending.extend(decided.proposals)
     if not run.pending:
         end = None if decided.reason is None else RunEnd.read(decided.reason)
@@ -566,6 +581,7 @@ def _steered(run: RunState) -> MsgGenerator[None]:
 def _obeyed(run: RunState, act: SteeringRequest) -> None:
     assert run.stretch is not None
     run.stretch.act(act)
+    run.added += act.kind == "add"
     if act.kind == "stop":
         run.ended = RunEnd(EndKind.MANUAL, act.arguments["reason"] or "ended by hand")
     elif act.kind == "set":

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,7 @@ class Steering:
         self._masked: NDArray[np.bool_] = np.zeros((0, 0), bool)
         self._vetoed: set[int] = set()
         self._ending = False
+        self._room: Callable[[int | None], int | None] = lambda budget: None
         self._pending: tuple[Proposal, ...] = ()
 
     # ---- what can be asked for
@@ -80,7 +81,7 @@ class Steering:
         Raises
         ------
         InputError
-            If it is outside the survey or masked.
+            If it is outside the survey or masked, or if no spectrum of the budget is left for it.
         """
         by_pixel = row is not None and col is not None
         if by_pixel == (x is not None and y is not None):
@@ -172,9 +173,25 @@ class Steering:
     # ---- for the plan
 
     def begin(
-        self, survey: Survey, strategy: Strategy, seed: int, masked: NDArray, next_act: int
+        self,
+        survey: Survey,
+        strategy: Strategy,
+        seed: int,
+        masked: NDArray,
+        next_act: int,
+        room: Callable[[int | None], int | None] = lambda budget: None,
     ) -> None:
         """Belong to a run from now on, which has this survey and strategy.
+
+        Parameters
+        ----------
+        survey, strategy, seed, masked
+            Of the run.
+        next_act
+            Number of the next act.
+        room
+            Asked how many spectra of a budget are left for which no pixel is added; None: any
+            number.
 
         Raises
         ------
@@ -185,7 +202,7 @@ class Steering:
         with self._lock:
             self._survey, self._strategy, self._seed = survey, strategy, seed
             self._masked, self._next, self._pending = masked.copy(), next_act, ()
-            self._vetoed, self._ending = set(), False
+            self._vetoed, self._ending, self._room = set(), False, lambda budget: None
             asked = list(self._waiting)
             self._waiting.clear()
             for k, (kind, wanted) in enumerate(asked):
@@ -198,6 +215,7 @@ class Steering:
                         f"{error}; this wish is forgotten, {len(asked) - 1} others wait for the "
                         "next run (steer.clear() forgets them)"
                     ) from None
+            self._room = room
 
     def end(self) -> None:
         """Belong to no run any more; what waited for one that never began waits on."""
@@ -271,6 +289,13 @@ class Steering:
             )
         if self._masked[row, col]:
             raise InputError(f"pixel ({row}, {col}) is masked; add another one")
+        room = self._room(None if self._strategy is None else self._strategy.budget)
+        asked = sum(kind == "add" for kind, _ in self._waiting)
+        if room is not None and room - len(self._pending) - asked < 1:
+            raise InputError(
+                f"no spectrum of the budget is left for pixel ({row}, {col}): all that are to come "
+                "are under way or asked for; raise it first, steer.budget(n)"
+            )
         return {"row": row, "col": col}
 
     def _checked_mask(self, survey: Survey, wanted: Mapping[str, Any]) -> dict[str, Any]:
