@@ -266,10 +266,16 @@ class JournaledWriter:
             gone = set(left) <= set(self._failed)
         if left and not gone:
             logger.warning(
-                "%d documents of %d runs are not in Tiled (%s); %s",
+                "%d documents of %d run%s are not in Tiled (%s); %s",
                 *(sum(run.documents for run in left.values()), len(left)),
-                *(self.offline or "it did not answer in time", self._whereabouts(left)),
+                *("" if len(left) == 1 else "s", self._why_not(left), self._whereabouts(left)),
             )
+
+    def _why_not(self, left: Mapping[str, _Run]) -> str:
+        """Say what kept the documents of runs from Tiled."""
+        unwritten = next((why for run in left.values() if (why := run.journal.state.why)), "")
+        troubles = (run.trouble for run in left.values() if run.trouble)
+        return self.offline or unwritten or next(troubles, "it did not answer in time")
 
     def _whereabouts(self, left: Mapping[str, _Run]) -> str:
         """Say where the documents of runs are that Tiled does not have."""

@@ -214,6 +214,7 @@ def runs(
 ) -> None:
     """List the runs in a catalogue, the newest last."""
     from curiosity_bluesky.catalog import connect
+    from curiosity_bluesky.catalog.successors import in_list
 
     if every and last is not None:
         raise InputError(f"--all and --last {last} are given; give one of them")
@@ -235,10 +236,10 @@ def runs(
     for column in ("uid", "started", "sample", "strategy", "points", "status"):
         # Folded, not cut: the words are what one has to type to search.
         table.add_column(column, overflow="fold", no_wrap=column == "uid")
+    said = in_list(found)
     for run in found:
-        points = plain(run.points) + (f" of {plain(run.num_points)}" if run.num_points else "")
-        about = plain(run.sample), plain(run.strategy)
-        table.add_row(run.uid[:8], run.time[:16].replace("T", " "), *about, points, run.status)
+        about = plain(run.sample), plain(run.strategy), *map(plain, said[run.uid])
+        table.add_row(run.uid[:8], run.time[:16].replace("T", " "), *about)
     console.print(table)
 
 

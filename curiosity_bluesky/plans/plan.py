@@ -265,6 +265,8 @@ def curiosity_plan(
         outlined = _outlined(one, detectors, x, y, imager, allowed, course, past, num_points, tip)
         outline = (yield from outlined) if answered else run_inquiry(outlined)
         print(format_report(outline))
+        if steering.in_words:
+            print(f"asked for, and done in the next run: {steering.in_words}")
         return outline
     return (
         yield from explore(

@@ -144,6 +144,8 @@ class Steering:
         InputError
             If the strategy has no such parameter, or it cannot have this value.
         """
+        if not parameters:
+            raise InputError("set wants parameters of the strategy, such as set(refit_every=10)")
         self._ask("set", {"strategy": None, "parameters": parameters})
 
     def strategy(self, name: str, **parameters: Any) -> None:
@@ -171,6 +173,11 @@ class Steering:
         return f"<Steering, {'in' if self._survey else 'before'} a run; waiting: {kinds}>"
 
     # ---- for the plan
+
+    @property
+    def in_words(self) -> str:
+        """What was asked for and not taken up yet, "" for nothing."""
+        return "; ".join(f"{kind} {_in_words(wanted)}".strip() for kind, wanted in self._waiting)
 
     def begin(
         self,
@@ -204,6 +211,11 @@ class Steering:
             self._masked, self._next, self._pending = masked.copy(), next_act, ()
             self._vetoed, self._ending, self._room = set(), False, lambda budget: None
             asked = list(self._waiting)
+            if asked:
+                logger.warning(
+                    "asked for before this run, and done in it: %s (steer.clear() forgets it)",
+                    self.in_words,
+                )
             self._waiting.clear()
             for k, (kind, wanted) in enumerate(asked):
                 try:
@@ -363,6 +375,8 @@ def _check_before(kind: str, wanted: Mapping[str, Any]) -> None:
     """Refuse what no run can do, before there is one."""
     if kind == "veto":
         raise InputError("nothing is proposed before a run; veto in the middle of one")
+    if kind == "stop":
+        raise InputError("no run goes on that could be stopped; the next one is not, either")
     if kind == "set" and wanted["strategy"] is not None:
         Strategy.named(wanted["strategy"], **wanted["parameters"])
     if kind == "set" and "budget" in wanted["parameters"]:
