@@ -19,8 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent import CuriosityAgent
-from curiosity_bluesky.catalog import Catalog, connect
-from curiosity_bluesky.catalog.reading import read_run
+from curiosity_bluesky.catalog import Catalog, connect, read_run
 from curiosity_bluesky.demo.instrument import Instrument
 from curiosity_bluesky.demo.settings import DemoOptions, DemoSample, run_settings
 from curiosity_bluesky.errors import InputError

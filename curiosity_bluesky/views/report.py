@@ -14,9 +14,7 @@ import numpy as np
 import xarray as xr
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.catalog import Catalog
-from curiosity_bluesky.catalog.reading import read_run
-from curiosity_bluesky.catalog.successors import successor_of
+from curiosity_bluesky.catalog import Catalog, read_run, successor_of
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Anomaly
 from curiosity_bluesky.utils.display import WHOLE, Table, moment, plain
