@@ -48,6 +48,9 @@ demo: $(STAMP)  ## the main job on a recorded sample; ARGS go to `curiosity demo
 catalogue: $(STAMP)  ## a shared catalogue to try, in ARGS or ./shared-catalogue; needs PostgreSQL
 	@$(BIN)/python -m curiosity_bluesky.catalog.shared serve $(or $(ARGS),shared-catalogue)
 
+# The tests start processes: each would compile the package anew where nothing is kept compiled.
+test test-slow test-all: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(STAMP)  ## the tests, without the slow ones; ARGS go to pytest
 	@$(BIN)/python -m pytest $(SHARED) $(ARGS)
 

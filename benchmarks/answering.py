@@ -43,7 +43,7 @@ from slow import KINDS
 from curiosity_bluesky import CuriosityAgent, connect
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
 from sim_devices import Clock, SimMicroscope, SyntheticSample
 
 PLACES = ("training", "decision", "move", "spectrum")
@@ -153,7 +153,7 @@ class Bench:
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         agent = self.agent(kind)
-        plan = explore(agent, *self.devices(), course=RunSettings(maps_every=0))
+        plan = explore(agent, *self.devices(), options={"maps_every": 0})
         first = {"start": lambda _, doc: uids.append(doc["uid"])}
         with contextlib.suppress(RunEngineInterrupted):
             RE(plan, first)
@@ -221,7 +221,7 @@ class Bench:
         uids = []
         stops: list[str] = []
         self.RE(
-            explore(agent, *self.devices(), course=RunSettings(maps_every=0)),
+            explore(agent, *self.devices(), options={"maps_every": 0}),
             {"stop": lambda _, doc: stops.append(doc["exit_status"])},
         )
         self.microscope.clock = real

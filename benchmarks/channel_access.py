@@ -44,10 +44,15 @@ def seconds_a_point(instrument: Instrument, points: int, seed: int) -> list[floa
             times.append(time.perf_counter())
 
     plan = curiosity_plan(
-        [instrument.spectrometer], instrument.stage.x, instrument.stage.y, instrument.imager,
-        num_points=points, strategy="random", seed=seed, maps_every=0,
-        parameters={"patch_size": 3, "n_seeds": points},
-    )  # fmt: skip
+        [instrument.spectrometer],
+        instrument.stage.x,
+        instrument.stage.y,
+        instrument.imager,
+        num_points=points,
+        strategy="random",
+        seed=seed,
+        options={"maps_every": 0, "parameters": {"patch_size": 3, "n_seeds": points}},
+    )
     RunEngine({})(plan, note)
     return [later - earlier for earlier, later in itertools.pairwise(times)]
 

@@ -56,7 +56,13 @@ def timed(times: dict[str, float], points: int, **settings: Any) -> dict[str, An
 
     def plan(**more: Any) -> Any:
         return curiosity_plan(
-            [spectrometer], stage.x, stage.y, imager, num_points=points, **settings, **more
+            [spectrometer],
+            stage.x,
+            stage.y,
+            imager,
+            num_points=points,
+            **settings,
+            **more,
         )
 
     outlines: list[Any] = []

@@ -30,7 +30,7 @@ from machine import about
 from curiosity_bluesky import CuriosityAgent, documents
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.registration import MIN_CORRELATION, register
 from curiosity_bluesky.plans.steering import Steering
 from sim_devices import Clock, Sample, SimMicroscope, SyntheticSample, list_samples, open_sample
@@ -54,8 +54,7 @@ def misses(sample: Sample, course: dict[str, Any], strategy: str) -> dict[str, A
     rate = 0.8e-3 * NM_PER_MIN, -0.6e-3 * NM_PER_MIN
     course = dict(course)
     clock = Clock(course.pop("speed", math.inf))
-    if math.isinf(clock.speed):
-        course["clock"] = clock.now
+    now = clock.now if math.isinf(clock.speed) else time.time
     microscope = SimMicroscope(
         sample, clock, spectrum_s=SPECTRUM_S, noise=NOISE, drift_um_per_min=rate
     )
@@ -76,7 +75,9 @@ def misses(sample: Sample, course: dict[str, Any], strategy: str) -> dict[str, A
         stage.x,
         stage.y,
         Imager(microscope, name="imager"),
-        course=RunSettings(maps_every=0, retry_wait=0, **course),
+        options={"maps_every": 0, "retry_wait": 0},
+        drift=course,
+        clock=now,
         steering=Steering(),
     )
     started = time.perf_counter()

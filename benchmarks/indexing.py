@@ -26,10 +26,10 @@ from bluesky_tiled_plugins import TiledWriter
 
 sys.path.insert(0, str(Path(__file__).parent))
 from machine import about
+from synthetic.wallpaper import GROUPS, random_image
 
 from curiosity_bluesky import connect
 from curiosity_bluesky.similarity.index import Index
-from curiosity_bluesky.similarity.symmetry.wallpaper import GROUPS, random_image
 
 SIDE = 256
 POOL = 32

@@ -51,7 +51,9 @@ def measured(folder: Path, runs: int) -> float:
             small = {"patch_size": 5, "n_seeds": 6}
             md = {"sample": f"sample {k}", "scan_id": k + 1}
             engine(
-                curiosity_plan(*devices, num_points=12, strategy=strategy, parameters=small, md=md)
+                curiosity_plan(
+                    *devices, num_points=12, strategy=strategy, md=md, options={"parameters": small}
+                )
             )
         catalog.flush()
     return (time.perf_counter() - started) / runs

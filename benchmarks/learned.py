@@ -25,17 +25,17 @@ from skimage.transform import resize
 sys.path.insert(0, str(Path(__file__).parent))
 from machine import about
 from retrieval import recorded
-
-from curiosity_bluesky.similarity.descriptors import named
-from curiosity_bluesky.similarity.descriptors.augmentation import (
+from synthetic.augmentation import (
     Reacquisition,
     ViewSettings,
     random_structure,
     reacquire,
 )
+from synthetic.wallpaper import Degradation, random_image
+
+from curiosity_bluesky.similarity.descriptors import named
 from curiosity_bluesky.similarity.descriptors.learned import NAMES, Learned
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.symmetry.wallpaper import Degradation, random_image
 
 SEED = 20_000
 PIXEL = 0.01

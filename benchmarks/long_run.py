@@ -74,9 +74,14 @@ def one_run(folder: Path, points: int, strategy: str, side: int = SIDE) -> dict[
         engine.subscribe(watch)
         journal = _largest(catalog.journal, lines)
         plan = curiosity_plan(
-            detectors, stage.x, stage.y, imager, num_points=points, strategy=strategy,
-            parameters={"patch_size": 5}, maps_every=0,
-        )  # fmt: skip
+            detectors,
+            stage.x,
+            stage.y,
+            imager,
+            num_points=points,
+            strategy=strategy,
+            options={"parameters": {"patch_size": 5}, "maps_every": 0},
+        )
         found["run_s"] = seconds_of(lambda: engine(plan))
         found["written_s_after"] = seconds_of(catalog.flush)
         journal.set()

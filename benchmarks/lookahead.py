@@ -34,7 +34,7 @@ from curiosity_bluesky.learning import (
     Survey,
     withheld_pixels,
 )
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
 from sim_devices import Clock, SimMicroscope, SyntheticSample, open_sample
 
 SPECTRUM_S, DECISION_S = 1.0, 0.8
@@ -49,7 +49,7 @@ def wall_seconds(lookahead: int, points: int) -> float:
     devices = [Spectrometer(microscope, name="spectrometer")], stage.x, stage.y
     strategy = SlowSleeping(decision_s=DECISION_S, n_seeds=1, patch_size=3, budget=points)
     agent = CuriosityAgent(strategy, 0)
-    course = RunSettings(lookahead=lookahead, maps_every=0)
+    options = {"lookahead": lookahead, "maps_every": 0}
     times: list[float] = []
 
     def callback(name: str, doc: Any) -> None:
@@ -57,7 +57,7 @@ def wall_seconds(lookahead: int, points: int) -> float:
             times.append(time.perf_counter())
 
     imager = Imager(microscope, name="imager")
-    RunEngine({})(explore(agent, *devices, imager, course=course), callback)
+    RunEngine({})(explore(agent, *devices, imager, options=options), callback)
     if microscope.n_spectra != points:
         raise RuntimeError(f"{microscope.n_spectra} spectra were measured instead of {points}")
     return times[1] - times[0]

@@ -31,7 +31,7 @@ from curiosity_bluesky import CuriosityAgent
 from curiosity_bluesky.agent.remote.remote_agent import RemoteAgent
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.steering import Steering
 from sim_devices import SyntheticSample
 
@@ -104,9 +104,9 @@ def measured(agent: Any, lookahead: int, collect: list[tuple[str, Any]]) -> list
 
     agent.decide = timed
     devices = [ins.spectrometer], ins.stage.x, ins.stage.y, ins.imager
-    course = RunSettings(lookahead=lookahead, maps_every=5)
+    options = {"lookahead": lookahead, "maps_every": 5}
     RunEngine({}, context_managers=[])(
-        explore(agent, *devices, course=course, steering=Steering()),
+        explore(agent, *devices, options=options, steering=Steering()),
         lambda name, doc: collect.append((name, doc)),
     )
     return seconds

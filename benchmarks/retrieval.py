@@ -34,14 +34,14 @@ from skimage.transform import resize
 
 sys.path.insert(0, str(Path(__file__).parent))
 from machine import about
-
-from curiosity_bluesky.similarity.descriptors import named
-from curiosity_bluesky.similarity.descriptors.augmentation import (
+from synthetic.augmentation import (
     Reacquisition,
     ViewSettings,
     random_structure,
     reacquire,
 )
+
+from curiosity_bluesky.similarity.descriptors import named
 from curiosity_bluesky.similarity.descriptors.texture import (
     FeatureBlocks,
     Texture,

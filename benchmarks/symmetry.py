@@ -24,18 +24,18 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from machine import about
-
-from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.symmetry import CLASSES, Symmetry, classify
-from curiosity_bluesky.similarity.symmetry.aperiodic import KINDS, aperiodic
-from curiosity_bluesky.similarity.symmetry.groups import GROUPS
-from curiosity_bluesky.similarity.symmetry.pattern import FALSE
-from curiosity_bluesky.similarity.symmetry.wallpaper import (
+from synthetic.aperiodic import KINDS, aperiodic
+from synthetic.pattern import FALSE
+from synthetic.wallpaper import (
     Degradation,
     degrade,
     random_pattern,
     random_shape,
 )
+
+from curiosity_bluesky.similarity.image import Image
+from curiosity_bluesky.similarity.symmetry import CLASSES, Symmetry, classify
+from curiosity_bluesky.similarity.symmetry.groups import GROUPS
 
 # What the instrument does, and how nearly an image may be of a higher group.
 SETTINGS = {

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from curiosity_bluesky.similarity.descriptors.augmentation import (
+from synthetic.augmentation import (
     Reacquisition,
     ViewSettings,
     random_structure,
     reacquire,
 )
+
 from curiosity_bluesky.similarity.descriptors.metric import Metric
 from curiosity_bluesky.similarity.descriptors.texture import SIZE, WEIGHTS, blocks
 from curiosity_bluesky.similarity.image import Image

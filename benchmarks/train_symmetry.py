@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.neural_network import MLPClassifier
+from synthetic.aperiodic import KINDS, aperiodic
+from synthetic.pattern import FALSE
+from synthetic.wallpaper import Degradation, random_image
 
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.symmetry import classifier
-from curiosity_bluesky.similarity.symmetry.aperiodic import KINDS, aperiodic
 from curiosity_bluesky.similarity.symmetry.groups import GROUPS
-from curiosity_bluesky.similarity.symmetry.pattern import FALSE
 from curiosity_bluesky.similarity.symmetry.scores import symmetry_evidence
-from curiosity_bluesky.similarity.symmetry.wallpaper import Degradation, random_image
 
 HIDDEN = 48
 NONE_TIMES = 4

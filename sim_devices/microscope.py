@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.exchange.sample import Sample
 from sim_devices.clock import Clock
 from sim_devices.drift import Drift, UnderTip, drifting_image, pixel_under
 from sim_devices.faults import Faults, spoil
-from sim_devices.sample import Sample
 
 Axis = Literal["x", "y"]
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.exchange.sample import Sample, pixel_centres
 from sim_devices.loops import bias_cycle, switching_loop
-from sim_devices.sample import Sample, pixel_centres
 
 PIXEL_UM = 0.02
 WALL_WIDTH_PX = 1.3

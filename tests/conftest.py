@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,11 @@ from curiosity_bluesky.demo import SimulatedInstrument, simulated_instrument
 from sim_devices import SyntheticSample
 
 torch.set_num_threads(1)  # networks as small as those in the tests are quickest so
+
+# No test asks a server elsewhere, and each client of HTTP would read a file of all the
+# certificates that there are, here and in the processes that tests start.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 
 
 def pytest_collection_finish() -> None:

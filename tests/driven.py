@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from support import few
+from quickly import few
 
 from curiosity_bluesky.learning import Explorer, Observation, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.strategies import Oracle

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from synthetic.wallpaper import random_image
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity import Collection, Entry, Image
-from curiosity_bluesky.similarity.symmetry.wallpaper import random_image
 from curiosity_bluesky.views.explore.state import SharedState
 
 GROUPS = ("p1", "pmm", "p4m", "p6m", None)

@@ -37,7 +37,7 @@ import event_model
 import numpy as np
 import torch
 from bluesky import RunEngine
-from support import comparable, events, facts, few, whole_events
+from support import comparable, events, facts, few, grouped, whole_events
 
 from curiosity_bluesky import connect, curiosity_plan, read
 from curiosity_bluesky.catalog import Catalog
@@ -145,7 +145,7 @@ def measure(
         "max_failures": 10**6,
         "steering": Steering(),
     }
-    RE(curiosity_plan(*devices, **given, **options))
+    RE(curiosity_plan(*devices, **grouped(**given, **options)))
 
 
 def begun(past: Sequence[Documents]) -> Counter[tuple[int, int]]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from bluesky import RunEngine
 from ophyd.status import Status
+from support import grouped
 
 from curiosity_bluesky import curiosity_plan
 
@@ -141,7 +142,7 @@ class Bench:
         given.setdefault("parameters", {"n_seeds": 4, "patch_size": 5})
         given = {"strategy": "random", "retries": 0, "retry_wait": 0.0, "max_failures": 99, **given}
         devices = self.detectors, self.x, self.y, self.camera
-        return curiosity_plan(*devices, num_points=num_points, **given)
+        return curiosity_plan(*devices, **grouped(num_points=num_points, **given))
 
     def run(self, num_points: int | None = 6, **given: Any) -> Any:
         return self.RE(self.plan(num_points, **given), lambda *doc: self.documents.append(doc))

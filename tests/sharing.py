@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from bluesky import RunEngine
 from numpy.typing import NDArray
-from support import QUICK, comparable
+from support import QUICK, comparable, grouped
 
 from curiosity_bluesky import connect, curiosity_plan, read
 from curiosity_bluesky.catalog import Catalog
@@ -117,15 +117,7 @@ def measured_run(
     ins = simulated_instrument(film, speed=math.inf)
     RE = RunEngine({})
     RE.subscribe(emit)
-    RE(
-        curiosity_plan(
-            [ins.spectrometer],
-            ins.stage.x,
-            ins.stage.y,
-            ins.imager,
-            **given,
-        )
-    )
+    RE(curiosity_plan([ins.spectrometer], ins.stage.x, ins.stage.y, ins.imager, **grouped(**given)))
 
 
 # ---- the processes

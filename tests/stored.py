@@ -21,7 +21,7 @@ import event_model
 import numpy as np
 import pytest
 from bluesky import RunEngine
-from support import events, few
+from support import events, few, grouped
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.catalog import Catalog
@@ -89,11 +89,15 @@ def resumed(directory: Path, uid: str) -> dict[str, Any]:
     stage = instrument.stage
     RunEngine({})(
         curiosity_plan(
-            [instrument.spectrometer], stage.x, stage.y, instrument.imager,
-            resume=uid, catalog=str(directory), steering=Steering(), retry_wait=0.0,
+            [instrument.spectrometer],
+            stage.x,
+            stage.y,
+            instrument.imager,
+            resume=uid,
+            options={"catalog": str(directory), "steering": Steering(), "retry_wait": 0.0},
         ),
         lambda name, doc: documents.append((name, doc)),
-    )  # fmt: skip
+    )
     return {
         "decisions": [[d["row"], d["col"], d["reason"]] for d in events(documents, "decisions")],
         "measured": len(events(documents, "primary")),
@@ -173,13 +177,22 @@ def _measured(
     stage = AFMStage(microscope, name="stage")
     RunEngine({})(
         curiosity_plan(
-            [Spectrometer(microscope, name="spectrometer")], stage.x, stage.y,
-            Imager(microscope, name="imager"), num_points=POINTS, strategy=strategy, seed=3,
-            parameters={**few(strategy), **(parameters or {})}, steering=steering,
-            md={"sample": f"film of {strategy}"}, **{"retry_wait": 0.0, "maps_every": 4, **options},
+            [Spectrometer(microscope, name="spectrometer")],
+            stage.x,
+            stage.y,
+            Imager(microscope, name="imager"),
+            **grouped(
+                num_points=POINTS,
+                strategy=strategy,
+                seed=3,
+                steering=steering,
+                parameters={**few(strategy), **(parameters or {})},
+                md={"sample": f"film of {strategy}"},
+                **{"retry_wait": 0.0, "maps_every": 4, **options},
+            ),
         ),
         [callback, *callbacks],
-    )  # fmt: skip
+    )
     return documents
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import threading
@@ -16,10 +15,12 @@ import numpy as np
 import pytest
 from bluesky import Msg, RunEngine
 from bluesky.utils import RunEngineInterrupted
+from quickly import few as few
 
 from curiosity_bluesky import curiosity_plan
 from curiosity_bluesky.demo import SimulatedInstrument
 from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.plans.options import groups
 
 WAIT = 20.0
 """How long a test waits for what has to happen, on a busy machine too (s)."""
@@ -43,6 +44,19 @@ QUICK_LATENT = {
 }
 
 
+def grouped(**flat: Any) -> dict[str, Any]:
+    """Return arguments of a plan, with fields of its models put into `options` and the others."""
+    found: dict[str, Any] = {}
+    for name, value in flat.items():
+        for model in groups():
+            if name in model.model_fields:
+                found.setdefault(model.group, {})[name] = value
+                break
+        else:
+            found[name] = value
+    return found
+
+
 def collected_run(
     RE: RunEngine,
     instrument: SimulatedInstrument,
@@ -64,7 +78,7 @@ def collected_run(
             instrument.imager,
             num_points=num_points,
             md={} if sample is None else {"sample": sample},
-            **kwargs,
+            **grouped(**kwargs),
         ),
         lambda name, doc: documents.append((name, doc)),
     )
@@ -114,15 +128,6 @@ def facts(runs: Sequence[list[tuple[str, Any]]], stream: str) -> list[str]:
     return [found[key] for key in sorted(found)]
 
 
-def few(name: str, **parameters: Any) -> dict[str, Any]:
-    """Parameters with which a strategy learns in an instant."""
-    fields = [field.name for field in dataclasses.fields(Strategy.named(name))]
-    epochs = {field: 2 for field in fields if "epochs" in field}
-    small = {"filters": 2, "batches": 1, "passes": 2, "refit_every": 3}
-    small = {field: value for field, value in small.items() if field in fields}
-    return {**epochs, **small, "patch_size": 5, "n_seeds": 4, **parameters}
-
-
 COSTLY = ("vatsavai2025-ensemble", "vatsavai2025-mcd", "vatsavai2025-spec2im")
 """Published variants that share all but their weights with `vatsavai2025-latent`, which stays."""
 
@@ -131,6 +136,18 @@ def each(names: Sequence[str]) -> list[Any]:
     """Return strategies as parameters of a test, the costly ones with the slow tests alone."""
     return [
         pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in names
+    ]
+
+
+SHARING = ("farthest", "grid", "oracle", "sobol", "variance")
+"""Strategies that learn with the code of `curious` or `random` and differ in their rule alone."""
+
+
+def learning_alike(names: Sequence[str]) -> list[Any]:
+    """Return what `each` does, for tests of learning: who shares the code, with the slow tests."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if name in (*COSTLY, *SHARING) else name
+        for name in names
     ]
 
 

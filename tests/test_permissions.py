@@ -17,7 +17,7 @@ import pytest
 from curiosity_bluesky.adapters.queueserver.processes import ManagedProcess
 from curiosity_bluesky.catalog import connection, embedded_server
 from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
-from curiosity_bluesky.cli import commands
+from curiosity_bluesky.cli import output, runs
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.permissions import make_private, private_directory
 
@@ -97,12 +97,12 @@ def test_private_is_said_to_the_server_and_of_what_is_written_later(
     monkeypatch.setattr(embedded_server.EmbeddedServer, "_start", start)
     monkeypatch.setattr(embedded_server.EmbeddedServer, "wait", lambda self: None)
     monkeypatch.setattr(embedded_server.EmbeddedServer, "close", lambda self: self._lock.release())
-    monkeypatch.setattr(commands.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(output.signal, "signal", lambda *_: None)
     old_catalogue(where / "runs")
     before = os.umask(0o022)
     try:
-        commands.serve(str(where / "runs"), 0, False)
-        commands.serve(str(where / "runs"), 0, True)
+        runs.serve(str(where / "runs"), 0, False)
+        runs.serve(str(where / "runs"), 0, True)
     finally:
         os.umask(before)
     assert [each["mode"] for each in given] == [0o755, 0o700]

@@ -85,7 +85,7 @@ from sim_devices import SyntheticSample
 
 i = simulated_instrument(SyntheticSample((16, 14), points=16), speed=math.inf)
 RunEngine({})(
-    curiosity_plan([i.spectrometer], i.stage.x, i.stage.y, i.imager, 3, "random", seed=-1)
+    curiosity_plan([i.spectrometer], i.stage.x, i.stage.y, i.imager, 3, seed=-1)
 )
 """
     done = subprocess.run(

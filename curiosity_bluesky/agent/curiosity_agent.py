@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import time
@@ -21,26 +20,24 @@ from curiosity_bluesky.documents import (
     Translator,
     in_order,
     strategy_from,
+    tell,
 )
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 from curiosity_bluesky.learning import (
     Anomaly,
     Explorer,
-    Failure,
-    Observation,
     PriorRun,
     Proposal,
-    ReachableArea,
-    ResumeMarker,
-    SteeringRequest,
     Strategy,
     Survey,
     Training,
 )
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.threads import return_free_memory
+from curiosity_bluesky.utils.at_exit import call_at_exit
+from curiosity_bluesky.utils.run_end import RunEnd
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 TRIM_EVERY = 20
 """Decisions after which the process gives back what memory it does not use."""
@@ -59,8 +56,8 @@ class DecisionResult:
     ----------
     proposals
         Where to measure next.
-    reason
-        Why the run has reached its end, None if it has not.
+    end
+        The end that the run has reached, None if it has not.
     trainings
         What was trained for it.
     maps
@@ -68,25 +65,39 @@ class DecisionResult:
     """
 
     proposals: list[Proposal]
-    reason: str | None
+    end: RunEnd | None
     trainings: list[Training]
     maps: dict[str, NDArray] | None
 
 
-class TrainingCancelled(Exception):
-    """The training was broken off because nobody waits for it any more."""
+class TrainingCancelled(CuriosityError):
+    """The training was cancelled: its result is not needed any more."""
 
 
-class AgentUnreachable(Exception):
-    """An agent elsewhere does not answer, and nobody takes its place."""
+class AgentUnreachable(CuriosityError):
+    """The remote agent does not answer, and no fallback strategy is set."""
 
 
 class Agent(Protocol):
-    """What the plan needs of an agent, be it here or elsewhere; see `CuriosityAgent`."""
+    """What the plan needs of an agent, be it here or elsewhere; see `CuriosityAgent`.
 
-    strategy: Strategy | None
-    seed: int | None
-    earlier: PriorRun | None
+    Strategy and seed of a run are those of its start document; an agent that was made with its
+    own goes by these.
+    """
+
+    @property
+    def strategy(self) -> Strategy | None:
+        """Its own strategy; None: that of each run."""
+        ...
+
+    @property
+    def seed(self) -> int | None:
+        """Its own seed; None: that of each run."""
+        ...
+
+    def remember(self, earlier: PriorRun) -> None:
+        """Keep the spectra of an earlier run, for a run whose start document names it."""
+        ...
 
     @property
     def address(self) -> str | None:
@@ -118,7 +129,7 @@ class Agent(Protocol):
 
         Raises
         ------
-        AgentAway
+        AgentUnreachable
             If it is not there: it is to be asked again.
         """
         ...
@@ -148,7 +159,7 @@ class Agent(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Break off a training under way: nobody waits for it."""
+        """Cancel the training under way."""
         ...
 
 
@@ -163,7 +174,7 @@ def _end_trainings() -> None:
             agent._busy.release()
 
 
-getattr(threading, "_register_atexit", atexit.register)(_end_trainings)
+call_at_exit(_end_trainings)
 
 
 class CuriosityAgent:
@@ -264,6 +275,10 @@ class CuriosityAgent:
             self._inbox.extend([None, self._survey])
         self._inbox.extend(items)
 
+    def remember(self, earlier: PriorRun) -> None:
+        """Keep the spectra of an earlier run, for a run whose start document names it."""
+        self.earlier = earlier
+
     # ---- where training happens: to be called off the RunEngine's loop
 
     def suggest(self, num_points: int = 1) -> list[Proposal]:
@@ -278,7 +293,7 @@ class CuriosityAgent:
         ------
         InputError
             If no survey has come in yet.
-        Cancelled
+        TrainingCancelled
             If `cancel` was called.
         """
         with self._busy:
@@ -306,7 +321,7 @@ class CuriosityAgent:
         """
         with self._busy:
             explorer = self._updated()
-            proposals, why = explorer.decide(num_points, lookahead=lookahead)
+            proposals, end = explorer.decide(num_points, lookahead=lookahead)
             # No maps before there is a model: asking for them would train one on half the seeds.
             due = maps and bool(proposals) and proposals[-1].model_version > 0
             shown = explorer.maps(lookahead=lookahead) if due else None
@@ -315,7 +330,7 @@ class CuriosityAgent:
             self._decisions += 1
             if self._decisions % TRIM_EVERY == 0:
                 return_free_memory()
-        return DecisionResult(proposals, why, trainings, shown)
+        return DecisionResult(proposals, end, trainings, shown)
 
     @property
     def resumable(self) -> bool:
@@ -384,7 +399,7 @@ class CuriosityAgent:
             elif isinstance(item, Survey):
                 self._explorer = self._new_explorer(item)
             elif self._explorer is not None:
-                _tell(self._explorer, item)
+                tell(self._explorer, item)
         if self._explorer is None:
             raise InputError(
                 "the agent has no survey yet; give it the documents of a run that takes one, "
@@ -424,22 +439,7 @@ class CuriosityAgent:
         if self.earlier is None or self.earlier.uid != uid or len(self.earlier) < spectra:
             raise InputError(
                 f"run {start['uid']} started from {spectra} spectra of run {uid}, and cannot be "
-                "followed without them; give earlier=documents.earlier_from(...) of that run's "
+                "followed without them; give earlier=documents.prior_run_from(...) of that run's "
                 "documents"
             )
         return self.earlier.first(spectra)
-
-
-def _tell(explorer: Explorer, item: Item) -> None:
-    if isinstance(item, Proposal):
-        explorer.record(item)
-    elif isinstance(item, Observation):
-        explorer.observe(item)
-    elif isinstance(item, SteeringRequest):
-        explorer.steer(item)
-    elif isinstance(item, ReachableArea):
-        explorer.limit(item)
-    elif isinstance(item, ResumeMarker):
-        explorer.resume()
-    elif isinstance(item, Failure):
-        explorer.take_failure(item)

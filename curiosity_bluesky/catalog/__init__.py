@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 from curiosity_bluesky.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from curiosity_bluesky.catalog.catalog import DEFAULT as DEFAULT
     from curiosity_bluesky.catalog.catalog import Catalog as Catalog
-    from curiosity_bluesky.catalog.catalog import check_place as check_place
     from curiosity_bluesky.catalog.catalog import connect as connect
+    from curiosity_bluesky.catalog.places import DEFAULT as DEFAULT
+    from curiosity_bluesky.catalog.places import check_place as check_place
     from curiosity_bluesky.catalog.reading import read_run as read_run
     from curiosity_bluesky.catalog.successors import successor_of as successor_of
 
 _MODULES = {
     "Catalog": "catalog",
-    "DEFAULT": "catalog",
-    "check_place": "catalog",
+    "DEFAULT": "places",
+    "check_place": "places",
     "connect": "catalog",
     "read_run": "reading",
     "successor_of": "successors",

@@ -1,8 +1,7 @@
-"""Where runs live: an embedded or a remote Tiled catalogue, written and searched alike."""
+"""Catalogue of runs, in an embedded or a remote Tiled server, written and searched alike."""
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import threading
@@ -11,12 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
-
-import httpx
-from tiled.profiles import list_profiles
-from tiled.queries import SpecsQuery
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from curiosity_bluesky.catalog.connection import (
     Connection,
@@ -24,26 +18,32 @@ from curiosity_bluesky.catalog.connection import (
     RemoteConnection,
     Unreachable,
     alive,
+    close_at_exit,
     is_unreachable,
 )
 from curiosity_bluesky.catalog.databases import check_databases
-from curiosity_bluesky.catalog.document_counts import readable_documents
+from curiosity_bluesky.catalog.document_counts import journalled_documents
 from curiosity_bluesky.catalog.journal import MAY_WAIT, journals
 from curiosity_bluesky.catalog.journal_lines import Document, first_document
+from curiosity_bluesky.catalog.local_files import NotUnderstood
+from curiosity_bluesky.catalog.local_reader import LocalRuns
+from curiosity_bluesky.catalog.places import place_of
 from curiosity_bluesky.catalog.summaries import RunFilter, status_of, summary_of, summary_of_journal
 from curiosity_bluesky.catalog.summaries import RunSummary as RunSummary
-from curiosity_bluesky.catalog.upload import RecoveredJournal, upload_journals
-from curiosity_bluesky.catalog.writer import JournaledWriter
 from curiosity_bluesky.documents import RESUMES, in_order
 from curiosity_bluesky.errors import InputError
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.catalog.upload import RecoveredJournal
+    from curiosity_bluesky.catalog.writer import JournaledWriter
 
 T = TypeVar("T")
 
 _PAGE = 300
 """Tiled gives no more of them at once."""
 
-DEFAULT = "runs"
-"""Directory of the catalogue when ``CURIOSITY_CATALOG`` says nothing else."""
+_NOT_ACCEPTABLE = 406
+"""What an HTTP server answers that cannot give what is asked in that form."""
 
 _EXPORTER = (
     "media_types: {BlueskyRun: {application/json-seq: "
@@ -66,15 +66,20 @@ class Catalog:
     connection
         The way to its server.
     client
-        A Tiled client of it, None if the server does not answer yet.
+        A Tiled client of it, None if the server does not answer yet, or is not asked yet.
+    files
+        The runs as a directory's files hold them, see `connect`; None: a server is asked.
     """
 
-    def __init__(self, connection: Connection, client: Any = None) -> None:
+    def __init__(
+        self, connection: Connection, client: Any = None, files: LocalRuns | None = None
+    ) -> None:
         self._connection = connection
         self._client = client
+        self._files = files
         self._mutex = threading.Lock()
         self._writers: list[JournaledWriter] = []
-        _at_exit(weakref.WeakMethod(self.close))
+        close_at_exit(weakref.WeakMethod(self.close))
 
     @property
     def where(self) -> str:
@@ -96,6 +101,11 @@ class Catalog:
         return self._connection.assets.resolve()
 
     @property
+    def reads_files(self) -> bool:
+        """Whether it reads the files of a directory, and asks no server; see `connect`."""
+        return self._files is not None
+
+    @property
     def pictures(self) -> Path:
         """Where pictures of its runs go: beside the runs, or ``pictures`` for a remote one."""
         return self._connection.pictures
@@ -109,21 +119,37 @@ class Catalog:
         InputError
             If no server answers.
         """
+        self._let_go_of_files()
         with self._mutex:
             if self._client is None or not alive(self._client):
                 self._client = None
                 self._client = self._connection.open()
             return self._client
 
+    def _let_go_of_files(self) -> None:
+        """Free the directory for a server, which is asked from now on."""
+        files, self._files = self._files, None
+        if files is not None:
+            files.close()
+
+    def _read(self, ask: Callable[[Any], T]) -> T:
+        """Ask the files of the directory about its runs, or else the server."""
+        if self._files is not None:
+            try:
+                return ask(self._files)
+            except NotUnderstood:
+                self._let_go_of_files()
+        return self._asked(ask)
+
     def _asked(self, ask: Callable[[Any], T]) -> T:
         """Ask the server about its runs, once more if it went away in between."""
         self.flush()
         try:
             return ask(_runs(self.client))
-        except (httpx.TransportError, httpx.HTTPStatusError) as error:
+        except Exception as error:
             if not is_unreachable(error):
                 raise
-            return ask(_runs(self.client))  # raises Unreachable if nobody took its place
+            return ask(_runs(self.client))  # raises Unreachable if no other took its place
 
     def writer(
         self,
@@ -156,14 +182,17 @@ class Catalog:
         InputError
             If `may_wait` is no such number.
         """
+        from curiosity_bluesky.catalog.writer import JournaledWriter
+
+        self._let_go_of_files()
         options = (self._connection.open, self.journal, batch_size, retry, self.where)
         writer = JournaledWriter(*options, durable=durable, may_wait=may_wait)
-        writer.catalog = self  # whoever holds the writer holds the server
+        writer.catalog = self  # what holds the writer holds the server
         self._writers.append(writer)
         return writer
 
     def recover(self) -> list[RecoveredJournal]:
-        """Take in each journal that nobody alive writes; say what became of it.
+        """Upload each journal that no living process writes; say what became of it.
 
         A run that Tiled has already, whole, only loses its journal. One whose process died
         is written as far as it got, and marked ``interrupted`` in the metadata of the run.
@@ -175,6 +204,8 @@ class Catalog:
         InputError
             If no server answers.
         """
+        from curiosity_bluesky.catalog.upload import upload_journals
+
         # By hand, and of processes that may have written durably: so it waits for the disk.
         each = upload_journals(lambda: self.client, journals(self.journal), durable=True)
         return [recovered for recovered, _ in each]
@@ -199,7 +230,7 @@ class Catalog:
             return (client.sort(("start.time", 1)) if latest else client)[key]
 
         try:
-            return self._asked(look)
+            return self._read(look)
         except (KeyError, IndexError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -209,7 +240,7 @@ class Catalog:
             ) from None
 
     def __len__(self) -> int:
-        return self._asked(len)
+        return self._read(len)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._asked(list))
@@ -255,11 +286,12 @@ class Catalog:
         InputError
             If there is no such run, no server answers, or it cannot give documents.
         """
+        self._let_go_of_files()  # which hold no documents
         spoilt = None
         if isinstance(key, str) and len(key) >= 5:
             for path in journals(self.journal):
                 if path.stem.startswith(key):
-                    if found := _journalled(path):
+                    if found := journalled_documents(path):
                         return found
                     spoilt = path
         try:
@@ -273,12 +305,12 @@ class Catalog:
                 "cannot, and keeps it"
             ) from None
         path = self.journal / f"{run.start['uid']}.jsonl"
-        if path.exists() and (found := _journalled(path)):
+        if path.exists() and (found := journalled_documents(path)):
             return found
         try:
             back = self._asked(lambda _: [(name, dict(doc)) for name, doc in run.documents()])
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code != httpx.codes.NOT_ACCEPTABLE:
+        except Exception as error:
+            if getattr(getattr(error, "response", None), "status_code", None) != _NOT_ACCEPTABLE:
                 raise
             raise InputError(
                 f"the Tiled server at {self.where} does not give documents; add to its "
@@ -333,7 +365,7 @@ class Catalog:
                 for uid, run in found
             }
 
-        summaries = self._asked(ask)
+        summaries = self._read(ask)
         for path, start in self._journals_of(wanted):
             if path.stem not in summaries and (found := summary_of_journal(path)) is not None:
                 summaries[path.stem] = start["time"], found
@@ -351,8 +383,8 @@ class Catalog:
         """Return how many runs there are; the parameters are those of `runs`."""
         wanted = RunFilter.of(sample, strategy, plan_name, since)
         alone = [path.stem for path, _ in self._journals_of(wanted)]
-        there = self._asked(lambda client: len(wanted.among(client)))
-        return there + sum(not self._asked(lambda c, uid=uid: uid in c) for uid in alone)
+        there = self._read(lambda client: len(wanted.among(client)))
+        return there + sum(not self._read(lambda c, uid=uid: uid in c) for uid in alone)
 
     def _journals_of(self, wanted: RunFilter) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Yield journals of runs that are wanted: one that Tiled has not heard of is a run too."""
@@ -369,6 +401,7 @@ class Catalog:
         """Write what is in hand and, if it is ours, stop the server; more than once is fine."""
         for writer in self._writers:
             writer.close()
+        self._let_go_of_files()
         self._connection.close()
 
     def __enter__(self) -> Catalog:
@@ -378,7 +411,9 @@ class Catalog:
         self.close()
 
 
-def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True) -> Catalog:
+def connect(
+    where: str | os.PathLike[str] | None = None, *, create: bool = True, serve: bool = True
+) -> Catalog:
     """Open a catalogue of runs.
 
     Parameters
@@ -392,6 +427,10 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
         Whether it is to be written to: a directory without a catalogue becomes one, and a
         server that does not answer is a warning only, since the journal takes what is
         measured until it does.
+    serve
+        Whether a directory that no server has is served at once. False is for who only lists
+        and shows runs, and is quicker: its files are read, by this process alone as long as
+        the catalogue is open, and a server is started when it is needed, such as to write.
 
     Raises
     ------
@@ -399,7 +438,7 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
         If the directory cannot be written to or holds no catalogue, or if the server does
         not answer (unless `create`) or refuses the key.
     """
-    place, elsewhere = _place(where)
+    place, elsewhere = place_of(where)
     if elsewhere:
         connection = RemoteConnection(place)
         try:
@@ -419,69 +458,13 @@ def connect(where: str | os.PathLike[str] | None = None, *, create: bool = True)
             "URI or a Tiled profile: give one with --catalog, or make a run with `curiosity demo`"
         )
     connection = DirectoryConnection(place)
+    if not serve and (files := connection.read_files()) is not None:
+        return Catalog(connection, files=files)
     return Catalog(connection, connection.open())
-
-
-def check_place(where: str | os.PathLike[str] | None = None) -> None:
-    """Make sure that a catalogue may be where `connect` is told, without making or asking it.
-
-    Raises
-    ------
-    InputError
-        If that is no URI, or no directory that can be written to.
-    """
-    place, elsewhere = _place(where)
-    if elsewhere:
-        return
-    path = Path(place).expanduser().absolute()
-    there = next(each for each in (path, *path.parents) if each.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InputError(
-            f"the catalogue directory {place} cannot be written to; choose another with "
-            "--catalog DIR"
-        )
-
-
-def _place(where: str | os.PathLike[str] | None) -> tuple[str, bool]:
-    """Return what the user calls a catalogue, and whether another server has it."""
-    place = os.fspath(where or os.environ.get("CURIOSITY_CATALOG") or DEFAULT)
-    expected = "a directory, a Tiled URI such as http://127.0.0.1:8000 or a Tiled profile"
-    try:
-        place.encode()
-        if place.startswith(("http://", "https://")):
-            # Both read it later, and neither complains of all that the other does.
-            if not httpx.URL(place).host or urlsplit(place).port == 0:
-                raise ValueError("it names no server")
-            return place, True
-        # A name is a directory as soon as there is one; write ./name to mean one yet to be made.
-        there = Path(place).expanduser().exists()
-    except (ValueError, OSError, RuntimeError, httpx.InvalidURL) as error:
-        raise InputError(f"the catalogue is {place!r} ({error}); expected {expected}") from None
-    return place, not there and place == Path(place).name and place in list_profiles()
 
 
 def _runs(client: Any) -> Any:
     """Return what is a run of all that lies in a catalogue: the index of similarity is none."""
+    from tiled.queries import SpecsQuery
+
     return client.search(SpecsQuery(include=["BlueskyRun"]))
-
-
-def _journalled(path: Path) -> list[Document]:
-    """Return the documents of a journal, none if it is gone or its start cannot be read."""
-    try:
-        found = readable_documents(path)
-    except OSError:  # taken in at this moment, or for others to read
-        return []
-    return found if found and found[0][0] == "start" else []
-
-
-def _at_exit(close: weakref.WeakMethod) -> None:
-    """Close a catalogue that nobody closed when the interpreter ends."""
-
-    def run() -> None:
-        if (method := close()) is not None:
-            method()
-
-    # atexit comes too late: before it, Python shuts down the thread pools that the embedded
-    # server needs in order to take the last documents. This hook comes before that, and has
-    # no public name (CPython uses it for just this); without it, the journal keeps the rest.
-    getattr(threading, "_register_atexit", atexit.register)(run)

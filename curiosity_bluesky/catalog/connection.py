@@ -1,27 +1,34 @@
-"""The way to a catalogue: found again when the server at its end has changed."""
+"""Connection to a catalogue, made again when its server has changed.
+
+What asks a server is imported when one is asked: reading the files of a directory needs none of it.
+"""
 
 from __future__ import annotations
 
 import re
+import sqlite3
 import threading
+import weakref
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import httpx
 import platformdirs
-from tiled.client import from_profile, from_uri
-from tiled.profiles import load_profiles
 
-from curiosity_bluesky.catalog.embedded_server import (
+from curiosity_bluesky.catalog.directory import (
     DirectoryTaken,
-    EmbeddedServer,
+    lock_unless_served,
     running_server,
     writable_directory,
 )
-from curiosity_bluesky.catalog.run_uploader import is_unreachable as is_unreachable
+from curiosity_bluesky.catalog.local_files import NotUnderstood
+from curiosity_bluesky.catalog.local_reader import LocalRuns
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.errors import Unreachable as Unreachable
+from curiosity_bluesky.utils.at_exit import call_at_exit
 from curiosity_bluesky.utils.permissions import private_directory
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
 
 PROBE = 15.0
 """How long a server may take to say that it is there, s."""
@@ -50,7 +57,7 @@ class Connection(Protocol):
 class DirectoryConnection:
     """To the runs in a directory.
 
-    Whoever comes first serves the directory, the others join; when the one that serves it
+    The first process serves the directory, the others join; when the one that serves it
     ends, the next that asks takes its place.
 
     Parameters
@@ -77,11 +84,42 @@ class DirectoryConnection:
         InputError
             If that cannot be.
         """
+        from tiled.client import from_uri
+
         uri, api_key = self._found()
         _answers(uri, own=self._server is not None)
         return _ask(self.where, lambda: from_uri(uri, api_key=api_key))
 
+    def read_files(self) -> LocalRuns | None:
+        """Return the runs as their files hold them, which takes the directory's lock.
+
+        Returns
+        -------
+        LocalRuns or None
+            None if a server has the directory, or has to look at it first.
+
+        Raises
+        ------
+        InputError
+            If a database is gone or damaged.
+        """
+        lock, _ = lock_unless_served(self.directory)
+        if lock is None:
+            return None
+        try:
+            # Of a server that was killed: while this has the lock, others must not ask there.
+            (self.directory / "server.json").unlink(missing_ok=True)
+            return LocalRuns.of(self.directory, lock)
+        except BaseException as error:
+            lock.release()
+            # A file that this module cannot open: the server says what is wrong with it.
+            if isinstance(error, NotUnderstood | OSError | sqlite3.Error):
+                return None
+            raise
+
     def _found(self) -> tuple[str, str]:
+        from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
+
         with self._mutex:
             while True:
                 if self._closed:
@@ -112,6 +150,8 @@ class RemoteConnection:
     """
 
     def __init__(self, where: str) -> None:
+        from curiosity_bluesky.catalog._tiled_compat import load_profiles
+
         self.where = where
         self.pictures = Path("pictures")
         self.assets = Path("assets")
@@ -131,6 +171,8 @@ class RemoteConnection:
         InputError
             If the server does not answer, refuses the key or has no runs.
         """
+        from tiled.client import from_profile, from_uri
+
         if self._uri:
             _answers(self._uri)
         opened = from_uri if self._is_uri else from_profile
@@ -140,8 +182,35 @@ class RemoteConnection:
         """Do nothing: nothing is ours."""
 
 
+# Bad gateway, service unavailable, gateway timeout: of a proxy whose server is down.
+_OF_PROXIES = (502, 503, 504)
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Whether an error says that no server is there, or only a proxy in front of none."""
+    import httpx
+
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in _OF_PROXIES
+    return isinstance(error, httpx.TransportError)
+
+
+def close_at_exit(close: weakref.WeakMethod) -> None:
+    """Close a catalogue that is still open when the interpreter ends."""
+
+    def run() -> None:
+        if (method := close()) is not None:
+            method()
+
+    # The embedded server needs the thread pools of Python in order to take the last documents;
+    # without them the journal keeps the rest.
+    call_at_exit(run)
+
+
 def alive(client: Any) -> bool:
     """Whether the server of a client answers."""
+    import httpx
+
     http = client.context.http_client
     if http.is_closed:
         return False
@@ -153,7 +222,7 @@ def alive(client: Any) -> bool:
 
 
 def _answers(uri: str, own: bool = False) -> None:
-    """Raise Unreachable if nobody is there: Tiled's own client tries for half a minute.
+    """Raise Unreachable if no server answers: Tiled's own client tries for half a minute.
 
     Parameters
     ----------
@@ -162,6 +231,8 @@ def _answers(uri: str, own: bool = False) -> None:
     own
         Whether this very process serves it: then it is there, and may only be slow.
     """
+    import httpx
+
     try:
         answer = httpx.get(uri, timeout=SLOW if own else PROBE)
         why = f"{answer.status_code} {answer.reason_phrase}" if answer.is_server_error else ""
@@ -179,6 +250,8 @@ def _answers(uri: str, own: bool = False) -> None:
 
 
 def _ask(where: str, ask: Any) -> Any:
+    import httpx
+
     try:
         client = ask()
         if not hasattr(client, "v3"):

@@ -1,4 +1,4 @@
-"""What the documents of one run come to, and which of its lines cannot be used."""
+"""Document counts of one run, and the lines of its journal that cannot be used."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Any, Literal
 
 from curiosity_bluesky.catalog.journal_lines import UNREAD, Document, Line, describe_defect, lines
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 Verdict = Literal["new", "again", "copy", "unknown", "unread"]
 """What a document is: ``again``: an event that a pause repeated, ``copy``: a line that is there
 twice."""
+
+COUNTED = "counted"
+"""Key in the metadata of a run: its good spectra, ``points``, and how many were asked for at
+last, ``num_points``. Who lists runs need not read any table for it."""
 
 _UIDS = {"resource": "uid", "datum": "datum_id", "stream_resource": "uid", "stream_datum": "uid"}
 _LAST = 9
@@ -251,7 +255,7 @@ def in_emission_order(found: Iterable[Line]) -> list[Line]:
     ranked = sorted(found, key=_rank)
     events = [k for k, line in enumerate(ranked) if line[1] == "event" and _rank(line) < _LAST]
     by_time = sorted((ranked[k] for k in events), key=lambda line: line[2]["time"])
-    # Of each stream in the order of its numbers, whatever its clock says.
+    # Of each stream in the order of its numbers, not of its clock.
     turns: dict[str, list[Line]] = {}
     for line in sorted(by_time, key=lambda line: line[2]["seq_num"]):
         turns.setdefault(line[2]["descriptor"], []).append(line)
@@ -284,6 +288,15 @@ def readable_documents(path: Path) -> list[Document]:
     if trouble := describe_damage(path, again):
         logger.warning("the journal %s holds what cannot be used: %s", path, trouble)
     return kept
+
+
+def journalled_documents(path: Path) -> list[Document]:
+    """Return the documents of a journal, none if it is gone or its start cannot be read."""
+    try:
+        found = readable_documents(path)
+    except OSError:  # taken in at this moment, or for others to read
+        return []
+    return found if found and found[0][0] == "start" else []
 
 
 def describe_damage(path: Path, tally: DocumentCounts) -> str:

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import httpx
-
-from curiosity_bluesky.catalog.run_uploader import is_unreachable
-
 if TYPE_CHECKING:
     from curiosity_bluesky.catalog.catalog import Catalog
 
@@ -35,6 +31,10 @@ def read_run(catalog: Catalog, uid: str | int, ask: Callable[[Any], T]) -> T:
     InputError
         If there is no such run, or no server takes the place of the one that ended.
     """
+    import httpx  # slow to import, and a run that is read from its files needs none of it
+
+    from curiosity_bluesky.catalog.connection import is_unreachable
+
     try:
         return ask(catalog[uid])
     except (httpx.TransportError, httpx.HTTPStatusError) as error:

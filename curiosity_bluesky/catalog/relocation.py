@@ -1,4 +1,4 @@
-"""A catalogue that was copied or moved finds its files where its directory is now.
+"""Relocation: a catalogue that was copied or moved finds its files where its directory is now.
 
 Tiled keeps whole paths of all files in its database. They are looked at each time that a
 server takes a directory, before it serves: a copy brings a database of its own along, so the
@@ -16,7 +16,7 @@ from pathlib import Path
 from curiosity_bluesky.catalog.journal import is_held, journals
 from curiosity_bluesky.utils.hdf5 import plain_uri_of, uri_of
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _TABLES = {"sqlite": "tables.db", "duckdb": "storage.duckdb"}
 """Files of scalars in a catalogue, by the scheme of their URI; the second one of old versions."""
@@ -41,7 +41,7 @@ def update_moved_paths(directory: Path) -> int:
     """
     changed = 0
     with contextlib.closing(sqlite3.connect(directory / "catalog.db")) as database:
-        for old in sorted(_earlier_places(database, directory)):
+        for old in sorted(earlier_places(database, directory)):
             with database:  # all, or none if this process is killed
                 changed += sum(
                     _replace(database, before, after) for before, after in _uris(old, directory)
@@ -51,7 +51,7 @@ def update_moved_paths(directory: Path) -> int:
     return changed
 
 
-def _earlier_places(database: sqlite3.Connection, directory: Path) -> set[Path]:
+def earlier_places(database: sqlite3.Connection, directory: Path) -> set[Path]:
     """Return where the catalogue was before: every run has a table, and its path is known."""
     found = set()
     for scheme, name in _TABLES.items():

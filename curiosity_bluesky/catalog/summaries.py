@@ -1,4 +1,4 @@
-"""One line about each run, wherever it is (in Tiled, in its journal, in both), and which."""
+"""Summaries of runs, one line each, in Tiled, in a journal or in both; and their filter."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bluesky_tiled_plugins.queries import TimeRange
-from tiled.queries import Eq
-
 from curiosity_bluesky import documents
-from curiosity_bluesky.catalog.document_counts import count_documents, in_emission_order
+from curiosity_bluesky.catalog.document_counts import (
+    COUNTED,
+    count_documents,
+    in_emission_order,
+)
 from curiosity_bluesky.catalog.journal import is_held
 from curiosity_bluesky.catalog.journal_lines import lines
-from curiosity_bluesky.catalog.run_uploader import COUNTED
+from curiosity_bluesky.catalog.local_reader import LocalRuns
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import iso
 
@@ -35,10 +36,10 @@ class RunSummary:
     num_points
         Spectra that were asked for, at last.
     status
-        ``success``, ``abort`` or ``fail``; without a stop document ``open`` while somebody
-        writes it, ``interrupted`` when whoever wrote it died.
+        ``success``, ``abort`` or ``fail``; without a stop document ``open`` while a
+        process writes it, ``interrupted`` when that process died.
     resumes
-        uid of the run that it went on with, None if it began anew.
+        uid of the run that it went on with, None if it began by itself.
     """
 
     uid: str
@@ -93,10 +94,18 @@ class RunFilter:
         return RunFilter({key: value for key, value in keys.items() if value is not None}, moment)
 
     def among(self, client: Any) -> Any:
-        """Search for them; returns a client."""
+        """Search for them among the runs of a Tiled client, or of a directory's files."""
+        if isinstance(client, LocalRuns):
+            return client.started(self.keys, self.since)
+        from tiled.queries import Comparison, Eq
+
         for key, value in self.keys.items():
             client = client.search(Eq(f"start.{key}", value))
-        return client if self.since is None else client.search(TimeRange(since=self.since))
+        return (
+            client
+            if self.since is None
+            else client.search(Comparison("ge", "start.time", self.since))
+        )
 
     def is_met_by(self, start: dict[str, Any]) -> bool:
         """Whether a run with this start document is one of them."""
@@ -145,7 +154,7 @@ def _status(run: Any) -> str:
 
 
 def _abandoned(run: Any, journal: Path) -> RunSummary | None:
-    """Return the summary of a run whose journal is here, and written by nobody alive."""
+    """Return the summary of a run whose journal is here, and which no living process writes."""
     path = journal / f"{run.metadata['start']['uid']}.jsonl"
     return summary_of_journal(path) if path.exists() and not is_held(path) else None
 

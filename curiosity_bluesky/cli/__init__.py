@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 
+__all__ = ["main"]
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; what cannot be ends with one line, and exit code 2.
+    """Run the command; an InputError ends it with one line and exit code 2.
 
     Parameters
     ----------
     arguments
         Words of the command line; default: those of the process.
     """
-    from curiosity_bluesky.cli.commands import main as run
+    from curiosity_bluesky.cli.app import main as run
 
     run(arguments)

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
-import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from curiosity_bluesky.cli.similar import JsonOption
+from curiosity_bluesky.cli.options import JsonOption, LoadOption, TokenOption, load_strategies
+from curiosity_bluesky.cli.output import console, interrupt_on
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.utils.display import Console, Table
+from curiosity_bluesky.utils.display import Table
 
 app = typer.Typer()
 agent = typer.Typer(invoke_without_command=True)
 app.add_typer(
     agent, name="agent", help="Serve an agent that learns and proposes, for other processes."
 )
-console = Console()
-
-LoadOption = Annotated[
-    list[Path] | None,
-    typer.Option("--load", metavar="FILE.py", help="A file with a strategy of your own."),
-]
-TokenOption = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Holds the token. [default: $CURIOSITY_AGENT_TOKEN]"),
-]
 
 
 @agent.callback()
@@ -70,8 +58,7 @@ def serve(
     from curiosity_bluesky.agent.remote.server import AgentServer
     from curiosity_bluesky.agent.remote.sources import CatalogFollower, CatalogReader, Subscriber
 
-    # Asked to end by whoever started it, it closes as it does on Ctrl-C.
-    signal.signal(signal.SIGTERM, _end)
+    interrupt_on(signal.SIGTERM)
     server = AgentServer(bind, tokens.given_token(token_file), keep=keep, public=public)
     try:
         if catalog is not None:
@@ -95,7 +82,7 @@ def status(
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what an agent knows and does."""
+    """Show what an agent knows and does."""
     _installed()
     from curiosity_bluesky.agent import AgentUnreachable
     from curiosity_bluesky.agent.remote import tokens
@@ -124,27 +111,6 @@ def status(
     console.print(table)
 
 
-def load_strategies(files: list[Path] | None) -> None:
-    """Run files that register strategies; workers get their classes with the trials."""
-    import importlib.util
-
-    for file in files or []:
-        # A name of its own, so that nobody's random.py takes the place of Python's.
-        spec = importlib.util.spec_from_file_location(f"curiosity_own_{file.stem}", file)
-        if spec is None or spec.loader is None or not file.is_file():
-            raise InputError(f"--load {file}: there is no such Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module.__name__] = module
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            raise InputError(f"--load {file}: {type(error).__name__}: {error}") from error
-        with contextlib.suppress(ImportError):
-            import cloudpickle
-
-            cloudpickle.register_pickle_by_value(module)
-
-
 def _installed() -> None:
     try:
         import msgpack  # noqa: F401
@@ -156,8 +122,4 @@ def _installed() -> None:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # whoever started it may be waiting to read this
-
-
-def _end(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    print(text, flush=True)  # a parent process may be waiting to read this

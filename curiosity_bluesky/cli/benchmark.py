@@ -1,184 +1,163 @@
-"""What ``curiosity benchmark`` does, without the command line."""
+"""``curiosity strategies``, ``benchmark`` and ``patch-sizes``: strategies, and how they compare."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import json
+import shlex
+import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated
 
-import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import typer
 
-from curiosity_bluesky.benchmark import campaign as campaigns
-from curiosity_bluesky.benchmark.arms import arms_from, parse, settings, split
-from curiosity_bluesky.benchmark.campaign import Campaign, TrialsFailed, run_campaign
-from curiosity_bluesky.benchmark.patch_sizes import patch_size_study
-from curiosity_bluesky.benchmark.report import write_report
-from curiosity_bluesky.benchmark.trial import Protocol, Truth
-from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.utils.validation import PROCESSES, whole_number
-from sim_devices import open_sample
+from curiosity_bluesky.cli.options import JsonOption, LoadOption, load_strategies
+from curiosity_bluesky.cli.output import console
+from curiosity_bluesky.utils.display import Table
+
+app = typer.Typer()
 
 
-def truth_of(text: str) -> Truth:
-    """Open a sample by its name or file; slices of a cube in brackets.
+@app.command()
+def strategies(load: LoadOption = None, as_json: JsonOption = False) -> None:
+    """List the strategies with their parameters."""
+    from curiosity_bluesky.learning import Strategy
 
-    Raises
-    ------
-    InputError
-        If there is no such sample, or it cannot be read so.
-    """
-    name, parameters = parse(text)
-    unknown = set(parameters) - {"image", "spectra"}
-    if unknown:
-        raise InputError(f"{text!r}: a sample has image and spectra, not {', '.join(unknown)}")
-    sample = open_sample(
-        name,
-        image=parameters.get("image"),
-        spectra=None if "spectra" not in parameters else str(parameters["spectra"]),
-    )
-    mask = np.zeros(sample.shape, bool) if sample.mask is None else np.asarray(sample.mask)
-    target = sample.target()
-    axis = sample.axis if target.shape[2] == len(sample.axis) else None  # several channels
-    return Truth(sample.name, dict(sample.images), sample.x, sample.y, target, mask, axis)
-
-
-def run_benchmark(
-    *,
-    samples: str,
-    strategies: str,
-    points: int,
-    seeds: int,
-    protocols: str,
-    n_seeds: int,
-    patch_size: str,
-    every: int,
-    withhold: float,
-    common: Sequence[str],
-    out: Path,
-    workers: int | None,
-    scheduler: str | None,
-    report_only: bool,
-    command: str,
-) -> dict[str, Any]:
-    """Run what is missing of a campaign and write its report; the parameters are the command's.
-
-    Returns
-    -------
-    dict
-        ``report``: its file; ``sentences``: the verdicts; ``tables``: their files.
-
-    Raises
-    ------
-    InputError
-        If something cannot be used; nothing is computed then.
-    TrialsFailed
-        If some trials failed; the report is about the others.
-    """
-    if patch_size != "own" and not patch_size.isdecimal():
-        raise InputError(f"--patch-size is {patch_size!r}; expected a number of pixels or own")
-    chosen: list[Protocol] = []
-    for protocol in split(protocols):
-        if protocol not in get_args(Protocol):
-            raise InputError(
-                f"there is no protocol {protocol!r}; expected shared, own or shared,own"
-            )
-        chosen.append(protocol)  # pyright: ignore[reportArgumentType]
-    arms = arms_from(
-        split(strategies),
-        points=points,
-        n_seeds=n_seeds,
-        patch_size=None if patch_size == "own" else int(patch_size),
-        common=settings(common),
-    )
-    campaign = Campaign(
-        samples=[truth_of(text) for text in split(samples)],
-        arms=arms,
-        seeds=seeds,
-        protocols=chosen or ["shared"],
-        every=every,
-        withhold=withhold,
-    )
-    if workers is not None:
-        whole_number("--workers", workers, 1, PROCESSES)
-    _check_directory(out)
-    failure: TrialsFailed | None = None
-    with _bar() as progress:
-        try:
-            table = run_campaign(
-                campaign,
-                out,
-                scheduler=scheduler,
-                workers=workers,
-                compute=not report_only,
-                progress=progress,
-            )
-        except TrialsFailed as error:
-            failure, table = error, error.table
-    sentences = [] if table is None else write_report(table, campaign, out, command)
-    if failure is not None:
-        raise failure
-    names = ("trials", "decisions", "timings")
-    return {
-        "report": str(out / "report.md"),
-        "sentences": sentences,
-        "tables": [str(out / f"{name}.parquet") for name in names],
-    }
+    load_strategies(load)
+    known = {name: Strategy.named(name) for name in Strategy.names()}
+    about = {name: _first_line(strategy) for name, strategy in known.items()}
+    if as_json:
+        rows = [
+            {"name": name, "about": about[name], "parameters": strategy.parameters}
+            for name, strategy in known.items()
+        ]
+        print(json.dumps(rows))
+        return
+    table = Table()
+    for column in ("name", "chooses", "parameters"):
+        table.add_column(column, no_wrap=column == "name", overflow="fold")
+    for name, strategy in known.items():
+        given = (f"{k}={'' if v is None else v}" for k, v in strategy.parameters.items())
+        table.add_row(name, about[name], ", ".join(given))
+    console.print(table)
 
 
-def run_patch_sizes(
-    sample: str,
-    sizes: str,
-    out: Path,
-    points: int,
-    seeds: int,
-    withhold: float,
-    given: Sequence[str],
-) -> dict[str, Any]:
-    """Do what ``curiosity patch-sizes`` does; see `patch_size_study`."""
-    texts = split(sizes)
-    if not texts or not all(text.isdecimal() for text in texts):
-        raise InputError(f"--sizes is {sizes!r}; expected numbers of pixels such as 3,5,9")
-    _check_directory(out)
-    numbers = [int(text) for text in texts]
-    with _bar() as progress:
-        done = iter(range(1, len(numbers) * seeds + 1))
-        return patch_size_study(
-            truth_of(sample),
-            numbers,
-            out,
+def _first_line(thing: object) -> str:
+    return (type(thing).__doc__ or "").strip().split("\n")[0]
+
+
+@app.command()
+def benchmark(
+    samples: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B",
+            help="Samples or files; a cube's slices in brackets: FILE.npy\\[image=25,spectra=49:].",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where trials and report go.")],
+    strategies: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B",
+            help="NAME or NAME[PARAMETER=VALUE,...]; published, baselines and oracles are several.",
+        ),
+    ] = "curious,baselines,oracles",
+    points: Annotated[int, typer.Option(help="Spectra in a run, seeds included.")] = 200,
+    seeds: Annotated[int, typer.Option(help="Runs of each strategy on each sample.")] = 20,
+    protocols: Annotated[
+        str,
+        typer.Option(
+            metavar="P",
+            help="shared (the same seed pixels for all), own (each its own), or shared,own.",
+        ),
+    ] = "shared",
+    n_seeds: Annotated[int, typer.Option(help="Spectra before anything is learned.")] = 30,
+    patch_size: Annotated[
+        str, typer.Option(metavar="N|own", help="Patch for all strategies, or each its own.")
+    ] = "9",
+    every: Annotated[int, typer.Option(help="Spectra between two scores.")] = 5,
+    withhold: Annotated[float, typer.Option(help="Share of pixels that test.")] = 0.2,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="A parameter of all strategies that have it."
+        ),
+    ] = None,
+    load: LoadOption = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes here. [default: one for each core]")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler elsewhere.")
+    ] = None,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Compute nothing: report what is there.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare strategies on recorded samples; an interrupted comparison goes on."""
+    from curiosity_bluesky.benchmark.campaign import TrialsFailed
+    from curiosity_bluesky.cli._benchmark import run_benchmark
+
+    load_strategies(load)
+    try:
+        summary = run_benchmark(
+            samples=samples,
+            strategies=strategies,
             points=points,
             seeds=seeds,
+            protocols=protocols,
+            n_seeds=n_seeds,
+            patch_size=patch_size,
+            every=every,
             withhold=withhold,
-            parameters=settings(given),
-            progress=lambda: progress(next(done), len(numbers) * seeds, "patch sizes"),
+            common=settings or [],
+            out=out,
+            workers=workers,
+            scheduler=scheduler,
+            report_only=report_only,
+            command=shlex.join(["curiosity", *sys.argv[1:]]),
         )
+    except TrialsFailed as failure:
+        # The others are written and reported; the same command does the missing ones.
+        print(f"curiosity: {failure}; run it again for these alone", file=sys.stderr)
+        raise typer.Exit(1) from failure
+    if as_json:
+        print(json.dumps(summary))
+        return
+    for sentence in summary["sentences"]:
+        console.print(sentence, highlight=False, markup=False)
+    console.print(f"report: {summary['report']}", highlight=False, markup=False)
 
 
-def _check_directory(out: Path) -> None:
-    """Refuse what cannot be written to, before hours of computing."""
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise InputError(f"--out {out}: {there.name} is a file; expected a directory")
-    if not os.access(there, os.W_OK):
-        raise InputError(f"--out {out} cannot be written; choose another directory")
+@app.command()
+def patch_sizes(
+    sample: Annotated[str, typer.Option(metavar="NAME|FILE", help="As for benchmark.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where numbers and picture go.")],
+    sizes: Annotated[str, typer.Option(metavar="A,B", help="Sides of the patches.")] = (
+        "3,5,7,9,11,13,16"
+    ),
+    points: Annotated[int, typer.Option(help="Random pixels to learn from.")] = 100,
+    seeds: Annotated[int, typer.Option(help="How often.")] = 3,
+    withhold: Annotated[float, typer.Option(help="Share of pixels that validate.")] = 0.2,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter, such as predictor=gp."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Training and validation loss against patch size (the paper's Fig. S1)."""
+    from curiosity_bluesky.cli._benchmark import run_patch_sizes
 
-
-@contextmanager
-def _bar() -> Iterator[campaigns.Progress]:
-    columns = (
-        TextColumn("{task.description:<32}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("trials", total=None)
-
-        def progress(done: int, of: int, arm: str) -> None:
-            bar.update(task, completed=done, total=of, description=arm[:32])
-
-        yield progress
+    result = run_patch_sizes(sample, sizes, out, points, seeds, withhold, settings or [])
+    if as_json:
+        print(json.dumps(result))
+        return
+    table = Table(title=f"{result['sample']}: loss (nMSE)", title_justify="left")
+    for column in ("patch", "training", "validation"):
+        table.add_column(column, justify="right")
+    rows = zip(result["sizes"], result["training"], result["validation"], strict=True)
+    for size, training, validation in rows:
+        table.add_row(str(size), f"{training:.3f}", f"{validation:.3f}")
+    console.print(table)
+    console.print(f"picture: {result['picture']}", highlight=False, markup=False)

@@ -9,32 +9,36 @@ from typing import Annotated
 
 import typer
 
-from curiosity_bluesky.cli.queue import AddressOption, app, print_line, queue
-from curiosity_bluesky.cli.similar import CatalogOption, JsonOption, parameters
+from curiosity_bluesky.cli.options import (
+    POINTS,
+    SEED,
+    STRATEGY,
+    AddressOption,
+    CatalogOption,
+    JsonOption,
+    MetadataOption,
+    SettingsOption,
+    parameters,
+)
+from curiosity_bluesky.cli.output import interrupt_on, print_line
 
-__all__ = ["app"]
+app = typer.Typer()
 
 
-@queue.command()
+@app.command()
 def drive(
-    strategy: Annotated[str, typer.Option(help="How to choose.")] = "curious",
-    points: Annotated[int, typer.Option(help="Spectra to measure.")] = 60,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the strategy."),
-    ] = None,
-    md: Annotated[
-        list[str] | None,
-        typer.Option("--md", metavar="NAME=VALUE", help="Metadata for the start documents."),
-    ] = None,
+    strategy: Annotated[str, STRATEGY] = "curious",
+    points: Annotated[int, POINTS] = 60,
+    seed: Annotated[int, SEED] = 0,
+    settings: SettingsOption = None,
+    md: MetadataOption = None,
     documents: Annotated[
-        str, typer.Option(metavar="TCP", help="The proxy's side for listeners.")
+        str, typer.Option(metavar="TCP", help="Address of the proxy for subscribers.")
     ] = "tcp://127.0.0.1:5568",
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide here, measure there: a survey, then point by point, each a queued plan."""
+    """Decide here and queue each measurement as a plan: a survey, then point by point."""
     from curiosity_bluesky.adapters.queueserver.drive import drive as run_driver
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
@@ -56,25 +60,25 @@ def drive(
         print_line(f"{len(driven.runs)} points; {driven.reason}")
 
 
-@queue.command()
+@app.command()
 def proxy(
-    incoming: Annotated[str, typer.Argument(help="Where publishers connect to.")] = (
+    incoming: Annotated[str, typer.Argument(help="Address for publishers.")] = (
         "tcp://127.0.0.1:5567"
     ),
-    outgoing: Annotated[str, typer.Argument(help="Where listeners connect to.")] = (
+    outgoing: Annotated[str, typer.Argument(help="Address for subscribers.")] = (
         "tcp://127.0.0.1:5568"
     ),
 ) -> None:
-    """Pass documents on over 0MQ, to all who listen."""
+    """Forward documents over 0MQ to all subscribers."""
     from curiosity_bluesky.agent.remote.zeromq import run_proxy
 
     run_proxy(incoming, outgoing)
 
 
-@queue.command()
+@app.command()
 def serve(
     directory: Annotated[
-        Path, typer.Option(metavar="DIR", help="Of the logs and of the queue.")
+        Path, typer.Option(metavar="DIR", help="Directory of the logs and the queue.")
     ] = Path("facility"),
     catalog: CatalogOption = None,
     profile: Annotated[
@@ -89,7 +93,7 @@ def serve(
     control: Annotated[int, typer.Option(help="Port of the Queue Server.")] = 60615,
     info: Annotated[int, typer.Option(help="Port of its console.")] = 60625,
     documents_in: Annotated[int, typer.Option(help="Port of the proxy for publishers.")] = 5567,
-    documents_out: Annotated[int, typer.Option(help="Port of the proxy for listeners.")] = 5568,
+    documents_out: Annotated[int, typer.Option(help="Port of the proxy for subscribers.")] = 5568,
     agent: Annotated[int, typer.Option(help="Port of the agent.")] = 5577,
     tiled: Annotated[int, typer.Option(help="Port of Tiled.")] = 8000,
 ) -> None:
@@ -114,16 +118,10 @@ def serve(
         agent=agent,
         tiled=tiled,
     )
-    # Whoever started it, and however it is told to end: all of it ends.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    interrupt_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
         with Facility(site, print_line) as facility:
             print_line(facility.greeting())
             facility.wait()
     except KeyboardInterrupt:
         print_line("all of it has ended")
-
-
-def _end(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

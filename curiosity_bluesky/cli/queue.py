@@ -8,58 +8,49 @@ from typing import Annotated, Any
 
 import typer
 
-from curiosity_bluesky.cli.similar import JsonOption, parameters
+from curiosity_bluesky.cli.options import (
+    POINTS,
+    SEED,
+    STRATEGY,
+    AddressOption,
+    JsonOption,
+    MetadataOption,
+    SettingsOption,
+    TimeBudgetOption,
+    parameters,
+)
+from curiosity_bluesky.cli.output import console, print_line
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.utils.display import Console, Table
+from curiosity_bluesky.utils.display import Table
 from curiosity_bluesky.utils.validation import FEW, number, whole_number
 
-queue = typer.Typer(help="Queue runs on a Queue Server, and steer the one that runs.")
-app = typer.Typer()
-app.add_typer(queue, name="queue")
-console = Console()
-
-AddressOption = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        metavar="TCP",
-        help="Of the Queue Server. [default: $QSERVER_ZMQ_CONTROL_ADDRESS or 127.0.0.1:60615]",
-    ),
-]
+app = typer.Typer(help="Queue runs on a Queue Server, and steer the one that runs.")
 
 
-@queue.command()
+@app.command()
 def add(
     plan: Annotated[str, typer.Argument(help="Name of the plan, see `plans`.")] = "curiosity_plan",
-    strategy: Annotated[str | None, typer.Option(help="How to choose.")] = None,
-    points: Annotated[int | None, typer.Option(help="Spectra to measure.")] = None,
+    strategy: Annotated[str | None, STRATEGY] = None,
+    points: Annotated[int | None, POINTS] = None,
     sample: Annotated[
         str | None,
         typer.Option(help="What is measured; the simulated microscope loads it before."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
+    seed: Annotated[int | None, SEED] = None,
     agent: Annotated[
         str | None,
         typer.Option(metavar="TCP", help="The `curiosity agent` that decides. [default: worker]"),
     ] = None,
-    time_budget: Annotated[
-        float | None, typer.Option(metavar="S", help="Seconds that the run may take.")
-    ] = None,
+    time_budget: TimeBudgetOption = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="UID", help="Go on with a run that was interrupted.")
+        str | None, typer.Option(metavar="UID", help="Resume an interrupted run.")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the strategy."),
-    ] = None,
+    settings: SettingsOption = None,
     arguments: Annotated[
         list[str] | None,
         typer.Option("--arg", metavar="NAME=VALUE", help="A parameter of the plan, as tip=tip."),
     ] = None,
-    md: Annotated[
-        list[str] | None,
-        typer.Option("--md", metavar="NAME=VALUE", help="Metadata for the start document."),
-    ] = None,
+    md: MetadataOption = None,
     start: Annotated[bool, typer.Option("--start", help="Start the queue as well.")] = False,
     address: AddressOption = None,
     as_json: JsonOption = False,
@@ -76,12 +67,17 @@ def add(
         "agent": agent,
         "time_budget": time_budget,
         "resume": resume,
-        "parameters": parameters(settings or []) or None,
     }
     wanted = {name: value for name, value in given.items() if value is not None}
-    if settings and resume is None:
-        _check_strategy(strategy, given["parameters"])
     wanted |= parameters(arguments or [], "--arg", "tip=tip")
+    if settings:
+        chosen = parameters(settings)
+        if resume is None:
+            _check_strategy(strategy, chosen)
+        known = wanted.get("options", {})
+        if not isinstance(known, Mapping):
+            raise InputError(f"--arg options is {known!r}; expected values by name, as a dict")
+        wanted["options"] = {**known, "parameters": {**known.get("parameters", {}), **chosen}}
     with QueueClient(address) as opened:
         before = []
         if sample is not None:
@@ -103,7 +99,7 @@ def add(
 def _check_numbers(
     points: int | None, seed: int | None, time_budget: float | None, agent: str | None
 ) -> None:
-    """Refuse what no run can have now, and not when its turn has come."""
+    """Refuse bad numbers now, before the plan's turn comes."""
     if points is not None:
         whole_number("--points", points, 1, FEW)
     if seed is not None:
@@ -117,20 +113,20 @@ def _check_numbers(
 
 
 def _check_strategy(name: str | None, settings: dict[str, Any]) -> None:
-    """Refuse a parameter that a strategy has not now, and not when its turn has come."""
+    """Refuse an unknown parameter of a strategy now, before the plan's turn comes."""
     from curiosity_bluesky.learning import Strategy
 
     if (name or "curious") in Strategy.names():  # the worker may know more
         Strategy.named(name or "curious", **settings)
 
 
-@queue.command("list")
+@app.command("list")
 def list_items(
-    history: Annotated[int, typer.Option(help="How many that are done to show.")] = 10,
+    history: Annotated[int, typer.Option(help="Number of finished items to show.")] = 10,
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is queued, what runs, and what is done."""
+    """Show the queue, the running plan and the history."""
     from curiosity_bluesky.adapters.queueserver.manager import (
         QueueClient,
         describe_error,
@@ -158,9 +154,9 @@ def list_items(
     console.print(table)
 
 
-@queue.command()
+@app.command()
 def status(address: AddressOption = None, as_json: JsonOption = False) -> None:
-    """Show how the Queue Server is."""
+    """Show the state of the Queue Server."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
     with QueueClient(address) as opened:
@@ -183,7 +179,7 @@ def status(address: AddressOption = None, as_json: JsonOption = False) -> None:
         )
 
 
-@queue.command()
+@app.command()
 def plans(
     name: Annotated[str | None, typer.Argument(help="Show the parameters of this one.")] = None,
     address: AddressOption = None,
@@ -223,7 +219,7 @@ def _kind(parameter: Mapping[str, Any]) -> str:
     return kind + (f": {', '.join(names)}" if names else "")
 
 
-@queue.command("open")
+@app.command("open")
 def open_environment(address: AddressOption = None) -> None:
     """Open the environment: the worker runs the startup files of its profile."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
@@ -233,7 +229,7 @@ def open_environment(address: AddressOption = None) -> None:
     print_line("the environment is open")
 
 
-@queue.command("close")
+@app.command("close")
 def close_environment(
     force: Annotated[
         bool, typer.Option("--force", help="Kill the worker, where it hangs or has died.")
@@ -248,10 +244,10 @@ def close_environment(
     print_line("the environment is closed")
 
 
-@queue.command()
+@app.command()
 def start(
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until all is done, or something pauses.")
+        bool, typer.Option("--wait", help="Wait until the queue is done, or a plan pauses.")
     ] = False,
     address: AddressOption = None,
     as_json: JsonOption = False,
@@ -272,7 +268,7 @@ def start(
         raise typer.Exit(1)
 
 
-@queue.command()
+@app.command()
 def pause(
     now: Annotated[
         bool, typer.Option("--now", help="At once; the spectrum under way is taken again.")
@@ -289,9 +285,9 @@ def pause(
     )
 
 
-@queue.command()
+@app.command()
 def resume(address: AddressOption = None) -> None:
-    """Go on with the run that is paused."""
+    """Resume the paused run."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
     with QueueClient(address) as opened:
@@ -299,15 +295,15 @@ def resume(address: AddressOption = None) -> None:
     print_line("it goes on")
 
 
-@queue.command()
+@app.command()
 def stop(
     after: Annotated[
-        bool, typer.Option("--after", help="Let the run end by itself, and start no other.")
+        bool, typer.Option("--after", help="Let the run finish, and start no other.")
     ] = False,
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """End the run that goes on, keep all of it, and start no other."""
+    """Stop the running plan, keep its data, and start no other."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
     with QueueClient(address) as opened:
@@ -319,9 +315,9 @@ def stop(
     _show_done([ended], as_json)
 
 
-@queue.command()
+@app.command()
 def abort(address: AddressOption = None, as_json: JsonOption = False) -> None:
-    """End the run that goes on as one that failed; its plan is put back into the queue."""
+    """Abort the running plan as failed; it goes back into the queue."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
     with QueueClient(address) as opened:
@@ -329,20 +325,20 @@ def abort(address: AddressOption = None, as_json: JsonOption = False) -> None:
     _show_done([ended], as_json, failed_is_bad=False)
 
 
-@queue.command()
+@app.command()
 def remove(
     item: Annotated[str, typer.Argument(help="As `list` shows it.")], address: AddressOption = None
 ) -> None:
-    """Take one item out of the queue."""
+    """Remove one item from the queue."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient, describe_item
 
     with QueueClient(address) as opened:
         print_line(f"removed {describe_item(opened.remove(item))}")
 
 
-@queue.command()
+@app.command()
 def clear(address: AddressOption = None) -> None:
-    """Forget what is queued."""
+    """Clear the queue."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
     with QueueClient(address) as opened:
@@ -350,7 +346,7 @@ def clear(address: AddressOption = None) -> None:
     print_line("nothing is queued")
 
 
-@queue.command(context_settings={"ignore_unknown_options": True})  # numbers may be negative
+@app.command(context_settings={"ignore_unknown_options": True})  # numbers may be negative
 def steer(
     wish: Annotated[str, typer.Argument(help="add, mask, veto, set, budget, strategy or stop.")],
     values: Annotated[
@@ -358,7 +354,7 @@ def steer(
     ] = None,
     address: AddressOption = None,
 ) -> None:
-    """Ask something of the run that goes on: `budget 200`, `add x=0.4 y=0.1`, `stop`."""
+    """Steer the run that goes on: `budget 200`, `add x=0.4 y=0.1`, `stop`."""
     from curiosity_bluesky.adapters.queueserver.manager import WISHES, QueueClient
 
     if wish not in WISHES:
@@ -374,7 +370,7 @@ def steer(
 
 
 def _value(text: str) -> Any:
-    """Return what a word means: JSON, several numbers with commas between, or the word."""
+    """Return the value of a word: JSON, numbers separated by commas, or text."""
     for candidate in (text, f"[{text}]" if "," in text else text):
         try:
             return json.loads(candidate)
@@ -398,8 +394,3 @@ def _show_done(items: list[dict[str, Any]], as_json: bool, failed_is_bad: bool =
     bad = any(item["result"]["exit_status"] not in ("completed", "stopped") for item in items)
     if bad and failed_is_bad:
         raise typer.Exit(1)
-
-
-def print_line(text: str) -> None:
-    """Print a line as it is."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

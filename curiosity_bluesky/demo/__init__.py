@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 from curiosity_bluesky.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from curiosity_bluesky.demo.instrument import SPEED as SPEED
     from curiosity_bluesky.demo.instrument import EpicsInstrument as EpicsInstrument
     from curiosity_bluesky.demo.instrument import Instrument as Instrument
     from curiosity_bluesky.demo.instrument import SimulatedInstrument as SimulatedInstrument
     from curiosity_bluesky.demo.instrument import served_instrument as served_instrument
     from curiosity_bluesky.demo.instrument import simulated_instrument as simulated_instrument
+    from curiosity_bluesky.demo.survey import SPEED as SPEED
 
 _MODULES = {
     "EpicsInstrument": "instrument",
     "Instrument": "instrument",
-    "SPEED": "instrument",
+    "SPEED": "survey",
     "SimulatedInstrument": "instrument",
     "served_instrument": "instrument",
     "simulated_instrument": "instrument",

@@ -9,14 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from curiosity_bluesky.demo.survey import SPEED, survey_of
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Survey, withheld_pixels
+from curiosity_bluesky.learning import Survey
 from sim_devices import Clock, Faults, Sample, SimMicroscope
 from sim_devices.ioc import IOCProcess, client_environment
-
-SPEED = 20.0
-"""Simulated seconds per second: a spectrum of 0.5 s takes 25 ms."""
 
 
 class Instrument:
@@ -39,8 +37,7 @@ class Instrument:
         withhold
             Share of the pixels that are never measured.
         """
-        mask = self.sample.mask | withheld_pixels(self.sample.shape, withhold)
-        return Survey(dict(self.sample.images), self.sample.x, self.sample.y, mask)
+        return survey_of(self.sample, withhold)
 
 
 @dataclass

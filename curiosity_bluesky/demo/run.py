@@ -21,15 +21,16 @@ from curiosity_bluesky import documents
 from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.catalog import Catalog, connect, read_run
 from curiosity_bluesky.demo.instrument import Instrument
-from curiosity_bluesky.demo.settings import DemoOptions, DemoSample, run_settings
+from curiosity_bluesky.demo.settings import DemoOptions, DemoRun, DemoSample, demo_options
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Anomaly, Scorer, Strategy, withheld_pixels
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.dry_run import DryRunReport, duration
+from curiosity_bluesky.plans.options import DriftCorrection
 from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.signals import ClosedStreamGuard, SignalHandler, TerminatedBySignal
 from curiosity_bluesky.plans.steering import steer
-from curiosity_bluesky.plans.warm_start import WarmStart, fetch_interrupted
+from curiosity_bluesky.plans.warm_start import fetch_interrupted
 from curiosity_bluesky.similarity.index import Index
 from curiosity_bluesky.utils.display import Console
 from curiosity_bluesky.utils.run_end import TROUBLE, EndKind, RunEnd
@@ -151,13 +152,11 @@ def run_demo(
         If something cannot be used; nothing is written then.
     """
     with (
-        choice.ready(setting) as (instrument, chosen, course, warm),
+        choice.ready(setting) as (instrument, chosen, how),
         connect(choice.catalog) as runs,
     ):
-        agent = CuriosityAgent(chosen, choice.seed)
-        result = _explored(
-            runs, instrument, agent, course, setting, plot, choice.picture, warm=warm
-        )
+        begun = chosen, choice.seed
+        result = _explored(runs, instrument, *begun, how, setting, plot, choice.picture)
         if index:
             Index(runs).update([result.uid])
         return result
@@ -171,15 +170,16 @@ def outline_demo(setting: DemoSample, choice: DemoOptions) -> DryRunReport:
     InputError
         If something cannot be used: the same as `run_demo` refuses.
     """
-    with choice.ready(setting) as (instrument, chosen, course, _):
+    with choice.ready(setting) as (instrument, chosen, how):
         stage = instrument.stage
         devices = [instrument.spectrometer], stage.x, stage.y, instrument.imager
         return DryRunReport.of(
-            CuriosityAgent(chosen, choice.seed),
+            chosen,
+            choice.seed,
             instrument.survey(choice.withhold),
             *devices,
-            resurvey=(course.resurvey_every, course.resurvey_minutes),
-            time_budget=course.time_budget,
+            resurvey=how.resurvey,
+            time_budget=how.time_budget,
         )
 
 
@@ -207,30 +207,30 @@ def resume_demo(
     with connect(catalog, create=False) as runs:
         past = fetch_interrupted(runs, uid)
         setting = DemoSample.of(past)
-        agent = CuriosityAgent(past.strategy, past.seed)
         with setting.instrument(past.seed) as instrument:
-            course = run_settings(instrument, past.withhold, past.lookahead, *past.resurvey)
-            return _explored(
-                runs, instrument, agent, course, setting, plot, picture, past, points
-            )  # fmt: skip
+            options = demo_options(instrument, withhold=past.withhold, lookahead=past.lookahead)
+            every, minutes = past.resurvey
+            drift = DriftCorrection(resurvey_every=every, resurvey_minutes=minutes)
+            how, begun = DemoRun(options, drift), (past.strategy, past.seed)
+            return _explored(runs, instrument, *begun, how, setting, plot, picture, past, points)
 
 
 def _explored(
     runs: Catalog,
     instrument: Instrument,
-    agent: CuriosityAgent,
-    course: RunSettings,
+    strategy: Strategy,
+    seed: int,
+    how: DemoRun,
     setting: DemoSample,
     plot: bool,
     picture: Path | None,
     past: InterruptedRun | None = None,
     num_points: int | None = None,
-    warm: WarmStart | None = None,
 ) -> DemoResult:
     """Run the plan with everything that watches it; return what it came to."""
-    assert agent.strategy is not None and agent.seed is not None
+    agent = CuriosityAgent()
     opened, devices = instrument.sample, cast(Any, instrument)
-    scorer = Scorer(opened.target(), withheld_pixels(opened.shape, course.withhold))
+    scorer = Scorer(opened.target(), withheld_pixels(opened.shape, how.options.withhold))
     agent.watchers.append(scorer)
     RE = RunEngine({})
     # The simulated microscope is faster than a real one: several events a request.
@@ -255,12 +255,14 @@ def _explored(
             devices.stage.x,
             devices.stage.y,
             devices.imager,
-            mask=opened.mask,
-            course=course,
+            num_points,
+            strategy=strategy,
+            seed=seed,
+            options=how.options.replace(mask=opened.mask),
+            drift=how.drift,
+            time_budget=how.time_budget,
             md={"sample": opened.name, DEMO: setting.as_metadata()},
             past=past,
-            num_points=num_points,
-            warm=warm,
         )
         uid, end = _run(RE, plan)
     seconds = time.perf_counter() - started
@@ -277,16 +279,16 @@ def _explored(
         uid=uid,
         catalog=runs.where,
         sample=opened.name,
-        strategy=agent.strategy.name,
+        strategy=strategy.name,
         points=agent.explorer.n_observed,
         num_points=agent.explorer.budget,
-        seed=agent.seed,
+        seed=seed,
         reason=end.words,
         seconds=round(seconds, 3),
         seconds_per_decision=decision_seconds(measured),
         **scorer.summary(),
         flags=flags,
-        saving=_saving(agent.strategy, opened.name) if end.kind is EndKind.BUDGET else None,
+        saving=_saving(strategy, opened.name) if end.kind is EndKind.BUDGET else None,
         picture=None if path is None else str(path),
         by_hand=end.kind is EndKind.STOPPED,
         trouble=end.kind in TROUBLE,

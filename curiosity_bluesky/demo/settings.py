@@ -1,4 +1,7 @@
-"""What a demo measures, and how: checked before anything is made ready."""
+"""What a demo measures, and how: checked before anything is made ready.
+
+Devices, RunEngine and plan are imported when it is: a bad argument is refused at once.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,24 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curiosity_bluesky.catalog import check_place
-from curiosity_bluesky.demo.instrument import (
-    SPEED,
-    Instrument,
-    served_instrument,
-    simulated_instrument,
-)
+from curiosity_bluesky.demo.survey import SPEED, survey_of
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Explorer, Strategy
-from curiosity_bluesky.plans.resume import InterruptedRun
-from curiosity_bluesky.plans.run_loop import RunSettings
-from curiosity_bluesky.plans.warm_start import WarmStart
+from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.plans.options import DriftCorrection, RunOptions
 from curiosity_bluesky.utils.validation import LONGEST, number
 from curiosity_bluesky.views.report import DEMO, check_picture
-from sim_devices import Faults, open_sample
+from sim_devices import Faults, Sample, open_sample
 from sim_devices.drift import askew
 from sim_devices.faults import KINDS
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.demo.instrument import Instrument
+    from curiosity_bluesky.plans.resume import InterruptedRun
 
 DEVICES = ("simulated", "epics")
 """What a demo can measure with."""
@@ -112,11 +113,24 @@ class DemoSample:
         """Return it for the start document: JSON knows no infinity."""
         return {**asdict(self), **({"speed": ENDLESS} if self.speed == math.inf else {})}
 
+    @cached_property
+    def opened(self) -> Sample:
+        """The sample, opened once."""
+        return open_sample(self.sample, image=self.image_slice, spectra=self.spectra_slice)
+
+    def _faults(self, seed: int) -> Faults | None:
+        return Faults(**self.faults, seed=seed) if self.faults else None
+
+    def check(self, seed: int) -> None:
+        """Raise InputError if there is no such sample, or a fault or the drift cannot be."""
+        _ = self.opened, self._faults(seed), askew(self.drift)
+
     @contextmanager
     def instrument(self, seed: int) -> Iterator[Instrument]:
         """Put the sample under the microscope, for as long as the context lasts."""
-        sample = open_sample(self.sample, image=self.image_slice, spectra=self.spectra_slice)
-        faults = Faults(**self.faults, seed=seed) if self.faults else None
+        from curiosity_bluesky.demo.instrument import served_instrument, simulated_instrument
+
+        sample, faults = self.opened, self._faults(seed)
         if self.devices == "simulated":
             yield simulated_instrument(
                 sample, speed=self.speed, faults=faults, drift_um_per_min=askew(self.drift)
@@ -159,10 +173,25 @@ class DemoOptions:
     warm_start: str | None = None
     warm_gate: float | None = None
 
+    def check(self, setting: DemoSample) -> Strategy:
+        """Refuse what can be refused before an instrument is there; return the strategy.
+
+        Raises
+        ------
+        InputError
+            If something cannot be used.
+        """
+        chosen = Strategy.named(self.strategy, **{"budget": self.points, **self.parameters})
+        if self.picture is not None:
+            check_picture(self.picture)
+        check_place(self.catalog)
+        self._run()
+        setting.check(self.seed)
+        chosen.validate(survey_of(setting.opened, self.withhold))
+        return chosen
+
     @contextmanager
-    def ready(
-        self, setting: DemoSample
-    ) -> Iterator[tuple[Instrument, Strategy, RunSettings, WarmStart | None]]:
+    def ready(self, setting: DemoSample) -> Iterator[tuple[Instrument, Strategy, DemoRun]]:
         """Check everything, and put the sample under the microscope.
 
         Raises
@@ -170,40 +199,52 @@ class DemoOptions:
         InputError
             If something cannot be used; nothing is written then.
         """
-        chosen = Strategy.named(self.strategy, **{"budget": self.points, **self.parameters})
-        warm = None
+        chosen = self.check(setting)  # before an IOC starts
         if self.warm_start is not None:
-            warm = WarmStart(self.warm_start, self.catalog, self.warm_gate)
-            warm.check(chosen)
-        if self.picture is not None:
-            check_picture(self.picture)
-        check_place(self.catalog)
-        self._course()  # before an IOC starts
+            from curiosity_bluesky.plans.warm_start import WarmStart
+
+            WarmStart(self.warm_start, self.catalog, self.warm_gate).check(chosen)
         with setting.instrument(self.seed) as instrument:
-            course = self._course(instrument)
-            Explorer(instrument.survey(self.withhold), chosen, self.seed)  # says what cannot be
-            yield instrument, chosen, course, warm
+            run = self._run(instrument)
+            yield instrument, chosen, run
 
-    def _course(self, instrument: Instrument | None = None) -> RunSettings:
-        return run_settings(
-            instrument, self.withhold, self.lookahead, self.resurvey_every,
-            time_budget=self.time_budget,
-        )  # fmt: skip
+    def _run(self, instrument: Instrument | None = None) -> DemoRun:
+        options = demo_options(
+            instrument,
+            withhold=self.withhold,
+            lookahead=self.lookahead,
+            warm_start=self.warm_start,
+            warm_gate=None if self.warm_start is None else self.warm_gate,
+            catalog=self.catalog,
+        )
+        drift = DriftCorrection(resurvey_every=self.resurvey_every)
+        if self.time_budget is not None:
+            number("time_budget", self.time_budget, open_low=True, what="seconds")
+        return DemoRun(options, drift, self.time_budget)
 
 
-def run_settings(
-    instrument: Instrument | None,
-    withhold: float,
-    lookahead: int,
-    resurvey_every: int = 0,
-    resurvey_minutes: float = 0.0,
-    time_budget: float | None = None,
-) -> RunSettings:
-    """Return how a demo is driven: nothing is waited for longer than a simulation may take."""
+@dataclass(frozen=True)
+class DemoRun:
+    """Arguments of the plan that are the same for a run and for a dry run.
+
+    Parameters
+    ----------
+    options, drift, time_budget
+        As for `curiosity_plan`.
+    """
+
+    options: RunOptions
+    drift: DriftCorrection
+    time_budget: float | None = None
+
+    @property
+    def resurvey(self) -> tuple[int, float]:
+        """Points and minutes between two surveys, 0: never."""
+        return self.drift.resurvey_every, self.drift.resurvey_minutes
+
+
+def demo_options(instrument: Instrument | None, **given: Any) -> RunOptions:
+    """Return options with which nothing is waited for longer than a simulation may take."""
     # A simulated fault is over at once, and so is a spectrum that is not late.
     timeout = 10 + 10 * (0 if instrument is None else instrument.spectrometer.seconds or 0)
-    return RunSettings(
-        withhold=withhold, lookahead=lookahead, retry_wait=0.1, timeout=timeout,
-        resurvey_every=resurvey_every, resurvey_minutes=resurvey_minutes, time_budget=time_budget,
-        attended=False,
-    )  # fmt: skip
+    return RunOptions(retry_wait=0.1, timeout=timeout, attended=False, **given)

@@ -1,4 +1,4 @@
-"""How many spectra a run has, and how many it is to have: counted as the plan counts them."""
+"""Point count: good spectra of a run and its budget, counted as the plan counts them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from event_model import unpack_event_page
 
-from curiosity_bluesky.documents.keys import FAILURES, PRIMARY, RESUMES, STEERING
+from curiosity_bluesky.documents.schema import FAILURES, PRIMARY, RESUMES, STEERING
 from curiosity_bluesky.documents.spectra import quality_of, spectrum_of
 from curiosity_bluesky.documents.translate import channel_keys
 from curiosity_bluesky.errors import InputError
@@ -32,7 +32,7 @@ class PointCount:
     Attributes
     ----------
     budget : int or None
-        Spectra that are asked for: of the start document, unless somebody changed it.
+        Spectra that are asked for: of the start document, unless it was changed during the run.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Names and metadata that can be recorded: asked before a run opens, not found out after it.
+"""Names and metadata that can be recorded, checked before a run opens.
 
 A data key becomes a column of an SQL table, a node in a URL, a directory, a variable of xarray,
 and a key in documents that event-model validates. Each has rules; this is all of them together.
@@ -14,12 +14,10 @@ from typing import Any
 
 import event_model
 import numpy as np
-import xarray as xr
 from event_model import DocumentNames, schema_validators
 from jsonschema.exceptions import ValidationError
 
-from curiosity_bluesky.documents.keys import DECISION_KEYS, PREDICTED, PRIMARY
-from curiosity_bluesky.documents.reading import dataset_of, with_decisions
+from curiosity_bluesky.documents.schema import DECISIONS, PREDICTED, PRIMARY, STREAMS
 from curiosity_bluesky.documents.spectra import as_dtype, is_spectrum
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.validation import LARGEST
@@ -28,7 +26,7 @@ LONGEST = 60
 """Bytes of a data key: a column has 63, and the one of its timestamps begins with ``ts_``."""
 
 RESERVED = ("time", "seq_num", "event", "point", "internal")
-"""Data keys that mean something else in the store, or to whoever reads a run as xarray."""
+"""Data keys that mean something else in the store, or in a run that is read as xarray."""
 
 _FORBIDDEN = re.compile(r"""--|['"`;\\%()=+./#?]""")
 _ADVICE = "give the device or its signal another name"
@@ -293,9 +291,13 @@ def _check_readable(stream: str, devices: Sequence[DeviceDescription]) -> None:
         for device in devices
     }
     try:
+        import xarray as xr
+
+        from curiosity_bluesky.documents.reading import dataset_of, with_decisions
+
         dataset = dataset_of(data_keys, configuration, columns, np.zeros(1))
         if stream == PRIMARY:
-            decided = [key for key in DECISION_KEYS if key != "decision_id"]
+            decided = [key for key in STREAMS[DECISIONS].scalars if key != "decision_id"]
             scores = xr.Dataset({key: ("point", np.zeros(1)) for key in decided})
             with_decisions(dataset.rename({"event": "point"}), scores)
     except ValueError as error:

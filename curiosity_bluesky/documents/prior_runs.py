@@ -1,24 +1,20 @@
-"""What a run starts from: the spectra of an earlier one, and whether they lie along its axes."""
+"""Prior runs: the spectra of an earlier run that a new one starts from, and their axes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.documents.keys import PRIMARY
+from curiosity_bluesky.documents.replay import replay
+from curiosity_bluesky.documents.schema import PRIMARY
 from curiosity_bluesky.documents.spectra import real
-from curiosity_bluesky.documents.translate import (
-    Translator,
-    channel_keys,
-    configured_axis,
-)
+from curiosity_bluesky.documents.translate import channel_keys, configured_axis
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Failure, Observation, PriorRun, Proposal, Survey
-from curiosity_bluesky.learning.history import History
+from curiosity_bluesky.learning import PriorRun
 from curiosity_bluesky.learning.prior_run import SAME_AXIS
 
 
@@ -94,36 +90,29 @@ def prior_run_from(
     InputError
         If the run has no survey or no spectra, or they lie along other axes.
     """
-    translate, uid = Translator(), "?"
-    items: list[Any] = []
+    uid = "?"
     channels: list[Channel] | None = None
-    min_quality = 0.5
-    for name, doc in documents:
-        if name == "start":
-            uid = doc["uid"]
-            min_quality = doc.get("curiosity_parameters", {}).get("min_quality", min_quality)
-        if name == "descriptor" and doc["name"] == PRIMARY:
-            channels = channels_of(doc)
-        items += translate(name, doc)
-    survey = next((item for item in items if isinstance(item, Survey)), None)
-    if survey is None or channels is None:
+
+    def noted() -> Iterator[tuple[str, Mapping[str, Any]]]:
+        nonlocal uid, channels
+        for name, doc in documents:
+            if name == "start":
+                uid = doc["uid"]
+            elif name == "descriptor" and doc["name"] == PRIMARY:
+                channels = channels_of(doc)
+            yield name, doc
+
+    run = replay(noted())
+    if run is None or channels is None:
         raise InputError(f"run {uid} has no survey or no spectra; nothing can start from it")
     if wanted is not None:
         check_channels(uid, channels, wanted)
-    history = History(survey, min_quality)
-    for item in items:
-        if isinstance(item, Proposal):
-            history.record(item)
-        elif isinstance(item, Observation):
-            history.observe(item)
-        elif isinstance(item, Failure):
-            history.fail(item)
-    good = history.good
+    good = run.good
     return PriorRun(
         uid,
-        survey,
+        run.survey,
         np.array([o.pixel for o in good], dtype=np.intp).reshape(len(good), 2),
-        np.array([o.spectrum for o in good]).reshape(len(good), history.points or 0),
+        np.array([o.spectrum for o in good]).reshape(len(good), run.points or 0),
         channels[0].axis if len(channels) == 1 else None,
     )
 

@@ -1,28 +1,33 @@
-"""What a scientist reads: a run as xarray, with its declared dimensions and axes."""
+"""Reading of a run as xarray, with its declared dimensions and axes."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import httpx
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from curiosity_bluesky.documents.files import external_keys
-from curiosity_bluesky.documents.keys import (
+from curiosity_bluesky.documents.schema import (
     DECISIONS,
-    FLAG_KEYS,
     FLAGS,
     PREDICTED,
     PRIMARY,
     RESUMES,
+    STREAMS,
 )
 from curiosity_bluesky.documents.translate import flag_from
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Anomaly
+from curiosity_bluesky.utils.lazy import lazy_module
+
+if TYPE_CHECKING:
+    import httpx
+    import xarray as xr
+else:  # both take long to import
+    httpx, xr = lazy_module("httpx"), lazy_module("xarray")
 
 T = TypeVar("T")
 
@@ -169,7 +174,7 @@ def flags_of(run: Any) -> list[Anomaly]:
         return []
     events = read_stream(run, FLAGS)
     return [
-        flag_from({key: events[key].values[k] for key in FLAG_KEYS})
+        flag_from({key: events[key].values[k] for key in STREAMS[FLAGS].scalars})
         for k in range(events.sizes["event"])
     ]
 

@@ -1,4 +1,4 @@
-"""What a spectrum is and how good it is: one judge, for the plan and for whoever learns."""
+"""Spectra and their quality, judged the same way by the plan and by the agent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.documents.keys import PREDICTED
+from curiosity_bluesky.documents.schema import PREDICTED
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.history import NOTHING
 from curiosity_bluesky.learning.survey import LARGEST_VALUE

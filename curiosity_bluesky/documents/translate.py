@@ -1,4 +1,4 @@
-"""What the agent reads: from documents to what an explorer understands."""
+"""Translation of documents into what an explorer understands."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.documents.files import ExternalFiles
-from curiosity_bluesky.documents.keys import (
+from curiosity_bluesky.documents.schema import (
     CHANNELS,
-    DECISION_KEYS,
     DECISIONS,
     DRIFT,
     FAILURES,
-    FLAG_KEYS,
+    FLAGS,
     MASK,
     OUT_OF_REACH,
     PRIMARY,
     RESUMES,
     STEERING,
+    STREAMS,
     SURVEY,
 )
 from curiosity_bluesky.documents.spectra import (
@@ -32,7 +32,6 @@ from curiosity_bluesky.documents.spectra import (
     real,
     spectrum_of,
 )
-from curiosity_bluesky.documents.writing import as_plain
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import (
     Anomaly,
@@ -273,15 +272,20 @@ def configured_axis(descriptor: Mapping[str, Any], key: str) -> tuple[str, NDArr
 
 def decision_from(data: Mapping[str, Any]) -> Proposal:
     """Return the decision that `decision_values` wrote."""
-    # A run of an older version lacks the newest keys.
-    values = {key: as_plain(key, data[key]) for key in DECISION_KEYS if key in data}
+    values = _values(DECISIONS, data)
     pixel = (values.pop("row"), values.pop("col"))
     return Proposal(pixel=pixel, **values)
 
 
 def flag_from(data: Mapping[str, Any]) -> Anomaly:
     """Return the flag that `flag_values` wrote."""
-    return Anomaly(**{key: as_plain(key, data[key]) for key in FLAG_KEYS})
+    return Anomaly(**_values(FLAGS, data))
+
+
+def _values(stream: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scalars of one event; a run of an older version lacks the newest keys."""
+    declared = STREAMS[stream]
+    return {key: declared[key].value(data[key]) for key in declared.scalars if key in data}
 
 
 def channel_keys(descriptor: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the plan writes: the values of each stream, and a Readable that carries them."""
+"""Values of each stream that the plan writes, and a Readable that carries them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.documents.keys import (
+from curiosity_bluesky.documents.schema import (
     CHANNELS,
-    DECISION_KEYS,
-    DRIFT_KEYS,
-    FAILURE_KEYS,
-    FLAG_KEYS,
-    INTEGERS,
-    LEARNING_KEYS,
+    DECISIONS,
+    DRIFT,
+    FAILURES,
+    FLAGS,
+    LEARNING,
     LOOKAHEAD,
     OUT_OF_REACH,
     PREDICTED,
     RESUMES,
-    STEERING_KEYS,
-    STRINGS,
-    UNITS,
+    STEERING,
+    STREAMS,
+    units_of,
 )
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import (
@@ -113,7 +112,8 @@ class PlanReadable:
             described |= {"dtype": "integer", "dtype_numpy": "<i8", "shape": []}
         else:
             described |= {"dtype": "number", "dtype_numpy": "<f8", "shape": []}
-        return described | ({"units": UNITS[key]} if key in UNITS else {})
+        units = units_of(self.name, key)
+        return described | ({"units": units} if units else {})
 
     def read_configuration(self) -> dict[str, Any]:
         """Return the order of the channels and the axes, if there are any."""
@@ -156,20 +156,17 @@ def start_keys(
 def decision_values(proposal: Proposal) -> dict[str, Any]:
     """Return the values of one event of the ``decisions`` stream."""
     row, col = proposal.pixel
-    given = {"row": row, "col": col}
-    return {
-        key: as_plain(key, given.get(key, getattr(proposal, key, None))) for key in DECISION_KEYS
-    }
+    return _values(DECISIONS, {**vars(proposal), "row": row, "col": col})
 
 
 def training_values(training: Training) -> dict[str, Any]:
     """Return the values of one event of the ``learning`` stream."""
-    return {key: as_plain(key, getattr(training, key)) for key in LEARNING_KEYS}
+    return _values(LEARNING, vars(training))
 
 
 def flag_values(flag: Anomaly) -> dict[str, Any]:
     """Return the values of one event of the ``flags`` stream."""
-    return {key: as_plain(key, getattr(flag, key)) for key in FLAG_KEYS}
+    return _values(FLAGS, vars(flag))
 
 
 def failure_values(
@@ -201,8 +198,9 @@ def failure_values(
         How often the sample was measured in it.
     """
     row, col = proposal.pixel
-    given = (proposal.decision_id, row, col, attempt, reason, given_up, barred, seconds, doses)
-    return {key: as_plain(key, value) for key, value in zip(FAILURE_KEYS, given, strict=True)}
+    given = {"decision_id": proposal.decision_id, "row": row, "col": col, "attempt": attempt}
+    given |= {"reason": reason, "given_up": given_up, "barred": barred, "seconds": seconds}
+    return _values(FAILURES, {**given, "doses": doses})
 
 
 def steering_values(act: SteeringRequest, n_decisions: int) -> dict[str, Any]:
@@ -211,12 +209,12 @@ def steering_values(act: SteeringRequest, n_decisions: int) -> dict[str, Any]:
     Parameters
     ----------
     act
-        What somebody asked for.
+        The request.
     n_decisions
         How many decisions there were before.
     """
-    given = (act.act_id, act.kind, json.dumps(act.arguments), n_decisions)
-    return {key: as_plain(key, value) for key, value in zip(STEERING_KEYS, given, strict=True)}
+    given = {"act_id": act.act_id, "kind": act.kind, "arguments": json.dumps(act.arguments)}
+    return _values(STEERING, {**given, "n_decisions": n_decisions})
 
 
 def drift_record(values: Mapping[str, Any], out_of_reach: NDArray) -> PlanReadable:
@@ -225,11 +223,11 @@ def drift_record(values: Mapping[str, Any], out_of_reach: NDArray) -> PlanReadab
     Parameters
     ----------
     values
-        By `DRIFT_KEYS`.
+        The scalars of the stream by data key.
     out_of_reach
         ``(rows, cols)``, True where the tip cannot be sent by now.
     """
-    plain: dict[str, Any] = {key: as_plain(key, values[key]) for key in DRIFT_KEYS}
+    plain = _values(DRIFT, values)
     plain[OUT_OF_REACH] = out_of_reach.astype("|u1")
     return PlanReadable("drift", plain, {OUT_OF_REACH: "yx"})
 
@@ -271,8 +269,6 @@ def prediction_values(proposal: Proposal, channels: Mapping[str, NDArray]) -> di
     }
 
 
-def as_plain(key: str, value: Any) -> Any:
-    """Return a value as the kind that its data key declares."""
-    if key in STRINGS:
-        return str(value)
-    return int(value) if key in INTEGERS else float(value)
+def _values(stream: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scalars of one event as the schema declares them, in its order."""
+    return {key: STREAMS[stream][key].value(given[key]) for key in STREAMS[stream].scalars}

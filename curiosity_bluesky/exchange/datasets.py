@@ -25,7 +25,7 @@ from curiosity_bluesky.documents.reading import lineage
 from curiosity_bluesky.errors import InputError
 
 if TYPE_CHECKING:
-    from sim_devices import Sample
+    from curiosity_bluesky.exchange.sample import Sample
 
 ROLE = "role"
 """Key in the metadata: ``survey``, ``spectra``, ``mask``, ``points``, ``predicted``, ..."""
@@ -146,7 +146,7 @@ def sample_to_sidpy(sample: Sample) -> dict[str, Any]:
     Parameters
     ----------
     sample
-        What `sim_devices.open_sample` gives.
+        A sample, such as `RecordedSample.from_npz` gives.
 
     Raises
     ------

@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 
 from curiosity_bluesky.errors import InputError
-from sim_devices.fields import UM, Dim, read_fields
-from sim_devices.missing import not_measured
+from curiosity_bluesky.exchange.fields import UM, Dim, read_fields
+from curiosity_bluesky.exchange.missing import not_measured
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 
 def read_images(path: str | Path) -> dict[str, xr.DataArray]:
@@ -21,7 +21,7 @@ def read_images(path: str | Path) -> dict[str, xr.DataArray]:
     Parameters
     ----------
     path
-        See `sim_devices.fields.read_fields`.
+        See `curiosity_bluesky.exchange.fields.read_fields`.
 
     Returns
     -------

@@ -15,7 +15,7 @@ import numpy as np
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exchange.datasets import ROLE, sidpy, to_sidpy
 
-_ROLE_ATTRIBUTE = "curiosity_role"  # what sim_devices.hdf5 looks for
+_ROLE_ATTRIBUTE = "curiosity_role"  # what curiosity_bluesky.exchange.hdf5 looks for
 _DIMENSION = ("name", "units", "quantity", "dimension_type")
 
 

@@ -1,64 +1,61 @@
-"""Where to measure next: learning without instruments, documents or pictures.
+"""Learning and choosing: explorer and strategies, without instruments, documents or pictures.
 
 Imports numpy, scipy, scikit-learn and torch only; the last two with the first strategy that is
 asked for, since they take seconds and most commands only read.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from curiosity_bluesky.learning.explorer import Explorer
-from curiosity_bluesky.learning.patches import Patches
-from curiosity_bluesky.learning.prior_run import PriorRun
-from curiosity_bluesky.learning.records import (
-    BEGUN,
-    OUT_OF_REACH,
-    Anomaly,
-    Failure,
-    Observation,
-    Prediction,
-    Proposal,
-    ReachableArea,
-    ResumeMarker,
-    Scores,
-    SteeringRequest,
-    Training,
-)
-from curiosity_bluesky.learning.scoring import Score, Scorer, withheld_pixels
-from curiosity_bluesky.learning.strategy import Strategy, register
-from curiosity_bluesky.learning.survey import Survey
+from curiosity_bluesky.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from curiosity_bluesky.learning.learner import ModelLearner
+    from curiosity_bluesky.learning.explorer import Explorer as Explorer
+    from curiosity_bluesky.learning.learner import ModelLearner as ModelLearner
+    from curiosity_bluesky.learning.patches import Patches as Patches
+    from curiosity_bluesky.learning.prior_run import PriorRun as PriorRun
+    from curiosity_bluesky.learning.records import BEGUN as BEGUN
+    from curiosity_bluesky.learning.records import OUT_OF_REACH as OUT_OF_REACH
+    from curiosity_bluesky.learning.records import Anomaly as Anomaly
+    from curiosity_bluesky.learning.records import Failure as Failure
+    from curiosity_bluesky.learning.records import Observation as Observation
+    from curiosity_bluesky.learning.records import Prediction as Prediction
+    from curiosity_bluesky.learning.records import Proposal as Proposal
+    from curiosity_bluesky.learning.records import ReachableArea as ReachableArea
+    from curiosity_bluesky.learning.records import ResumeMarker as ResumeMarker
+    from curiosity_bluesky.learning.records import Scores as Scores
+    from curiosity_bluesky.learning.records import SteeringRequest as SteeringRequest
+    from curiosity_bluesky.learning.records import Training as Training
+    from curiosity_bluesky.learning.registry import register as register
+    from curiosity_bluesky.learning.scoring import Score as Score
+    from curiosity_bluesky.learning.scoring import Scorer as Scorer
+    from curiosity_bluesky.learning.scoring import withheld_pixels as withheld_pixels
+    from curiosity_bluesky.learning.strategy import Strategy as Strategy
+    from curiosity_bluesky.learning.survey import Survey as Survey
 
-__all__ = [
-    "BEGUN",
-    "OUT_OF_REACH",
-    "Anomaly",
-    "Explorer",
-    "Failure",
-    "ModelLearner",
-    "Observation",
-    "Patches",
-    "Prediction",
-    "PriorRun",
-    "Proposal",
-    "ReachableArea",
-    "ResumeMarker",
-    "Score",
-    "Scorer",
-    "Scores",
-    "SteeringRequest",
-    "Strategy",
-    "Survey",
-    "Training",
-    "register",
-    "withheld_pixels",
-]
+_MODULES = {
+    "Anomaly": "records",
+    "BEGUN": "records",
+    "Explorer": "explorer",
+    "Failure": "records",
+    "ModelLearner": "learner",
+    "OUT_OF_REACH": "records",
+    "Observation": "records",
+    "Patches": "patches",
+    "Prediction": "records",
+    "PriorRun": "prior_run",
+    "Proposal": "records",
+    "ReachableArea": "records",
+    "ResumeMarker": "records",
+    "Score": "scoring",
+    "Scorer": "scoring",
+    "Scores": "records",
+    "SteeringRequest": "records",
+    "Strategy": "strategy",
+    "Survey": "survey",
+    "Training": "records",
+    "register": "registry",
+    "withheld_pixels": "scoring",
+}
+__all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
-
-def __getattr__(name: str) -> Any:
-    if name != "ModelLearner":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from curiosity_bluesky.learning.learner import ModelLearner
-
-    return ModelLearner
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

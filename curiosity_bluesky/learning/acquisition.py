@@ -1,4 +1,4 @@
-"""What is maximised, and how the next pixels are picked from it."""
+"""Acquisition functions, and the choice of pixels by them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from curiosity_bluesky.learning.nn.error_models import over_mean, zero_to_one
+from curiosity_bluesky.learning._numbers import over_mean, zero_to_one
 from curiosity_bluesky.learning.protocols import AcquisitionTerms
 from curiosity_bluesky.learning.records import Reason
 
@@ -127,7 +127,7 @@ class AcquisitionChoice:
 
     _seconds: NDArray | None = None
 
-    def charge(self, seconds: NDArray | None) -> None:
+    def set_cost(self, seconds: NDArray | None) -> None:
         """Divide the acquisition by these, ``(candidates,)``, in the next choice; None: do not."""
         self._seconds = seconds
 

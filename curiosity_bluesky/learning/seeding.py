@@ -1,4 +1,4 @@
-"""Where to measure before anything is known."""
+"""Seeding: pixels that are measured before anything is known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
-from sklearn.cluster import KMeans
 
 from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs, principal_components
 from curiosity_bluesky.learning.protocols import Features
@@ -94,6 +93,8 @@ def representatives(points: NDArray, n: int, rng: Generator) -> NDArray[np.intp]
     rng
         Draws where k-means starts, and the order.
     """
+    from sklearn.cluster import KMeans  # strategies are listed without it
+
     # Fewer different points than centroids (a constant image): k-means cannot have k.
     k = min(n, len(np.unique(points, axis=0)))
     start = int(rng.integers(2**31))

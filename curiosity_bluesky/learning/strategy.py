@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import importlib
 import json
 import math
 import types
@@ -15,21 +14,22 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import registry
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
+from curiosity_bluesky.learning.survey import Survey
 from curiosity_bluesky.utils.validation import LARGEST
 
-_REGISTRY: dict[str, type[Strategy]] = {}
-_Class = TypeVar("_Class", bound="type[Strategy]")
 _Kind = TypeVar("_Kind", bound="Strategy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """How to seed, learn, weigh and stop; its fields are the parameters.
+    """Rules of seeding, learning, choosing and stopping; its fields are the parameters.
 
     A strategy of your own is a frozen dataclass that inherits from this one, sets `name`
-    and builds a learner::
+    and builds a learner; in a notebook `register` makes it known, in a package an entry point
+    of the group ``curiosity_bluesky.strategies``::
 
         @register
         @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,8 @@ class Strategy:
     min_quality
         Spectra of a lower quality, 0 to 1, are kept in the record and not learned from.
     max_per_area
-        Safety: at most so many spectra, useless ones too, within so many um of each other.
-        None: no limit.
+        Safety: most spectra, useless ones too, within a distance in um of each other. None: no
+        limit.
     per_second
         Choose by the acquisition per second instead of the acquisition: seconds that a
         spectrum takes, settling included, and the speed of the tip in um/s. None: time does
@@ -102,7 +102,7 @@ class Strategy:
 
     @property
     def limits(self) -> dict[str, Any]:
-        """Parameters that say what may be measured, and how much of it, whoever chooses.
+        """Parameters that say what may be measured, and how much of it, by any strategy.
 
         Those of all strategies but `per_second`, by which not every one can choose.
         """
@@ -132,24 +132,82 @@ class Strategy:
         ------
         InputError
             If there is no such strategy or parameter; the message lists those there are.
+            If an installed package brings it and cannot be imported.
         """
-        known = _all()
-        if not isinstance(name, str) or name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
+        cls = registry.find(name) if isinstance(name, str) else None
+        if cls is None:
+            there = registry.names()
+            near = difflib.get_close_matches(str(name), there, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"no strategy named {name!r}; there are {', '.join(known)}.{hint}")
-        _known(known[name], parameters)
-        return known[name](**parameters)
+            raise InputError(f"no strategy named {name!r}; there are {', '.join(there)}.{hint}")
+        _known(cls, parameters)
+        return cls(**parameters)
 
     @staticmethod
     def names() -> list[str]:
-        """Names of all strategies."""
-        return list(_all())
+        """Names of all strategies, sorted."""
+        return registry.names()
 
     @property
     def supports_warm_start(self) -> bool:
         """Whether its predictor can start from an earlier run."""
         return False
+
+    @property
+    def cost_aware(self) -> bool:
+        """Whether it can choose by the acquisition per second, see `per_second`."""
+        return True
+
+    def validate(self, survey: Survey) -> None:
+        """Make sure, in no time, that a survey can be explored with these parameters.
+
+        A strategy of your own adds its checks, and calls ``super().validate(survey)``. Nothing is
+        built or trained.
+
+        Parameters
+        ----------
+        survey
+            The overview image, with what is masked.
+
+        Raises
+        ------
+        InputError
+            If a patch is larger than the image, if the mask leaves no pixel, if there are fewer
+            pixels than the budget, if the strategy cannot choose by time, or if it needs the
+            true spectra.
+        """
+        self.points(Patches(survey, self.patch_size))
+        if self.needs_truth:
+            raise InputError(
+                f"the strategy {self.name!r} goes by the true spectra, which nobody knows during "
+                "a measurement; use it in `curiosity benchmark`"
+            )
+
+    def points(self, patches: Patches) -> int:
+        """Return the number of spectra in the whole run: the budget, or all pixels.
+
+        Raises
+        ------
+        InputError
+            As `validate`, but for the true spectra.
+        """
+        candidates = int(patches.allowed.sum())
+        if not candidates:
+            raise InputError("the mask leaves no pixel to measure; unmask some")
+        budget = candidates if self.budget is None else self.budget
+        if budget > candidates:
+            rows, cols = patches.survey.shape
+            raise InputError(
+                f"{budget} points are asked for, but only {candidates} pixels can be measured "
+                f"({rows} x {cols} less the rim where no patch of {self.patch_size} fits and less "
+                f"the masked ones); ask for at most {candidates}"
+            )
+        if self.per_second is not None and not self.cost_aware:
+            raise InputError(
+                f"per_second is given, but {self.name} does not choose by an acquisition that "
+                "could be divided by the time; leave it out, or take the strategy 'curious'"
+            )
+        return budget
 
     def random_baseline(self) -> Strategy | None:
         """Return random pixels with the same predictor, which the choice has to beat.
@@ -179,20 +237,6 @@ class Strategy:
             To be called after every epoch of a training.
         """
         raise TypeError(f"{type(self).__name__} has no build method; see Strategy")
-
-
-def _all() -> dict[str, type[Strategy]]:
-    """Return all strategies by name; those of this package are loaded now, which takes torch."""
-    own = dict(_REGISTRY)
-    importlib.import_module("curiosity_bluesky.learning.strategies")  # each makes itself known
-    _REGISTRY.update(own)  # whoever took a name of ours meant it
-    return dict(sorted(_REGISTRY.items()))
-
-
-def register(cls: _Class) -> _Class:
-    """Make a strategy available by its name (class decorator)."""
-    _REGISTRY[cls.name] = cls
-    return cls
 
 
 def _known(cls: type[Strategy], parameters: Mapping[str, Any]) -> None:

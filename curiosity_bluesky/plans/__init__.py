@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 from curiosity_bluesky.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from curiosity_bluesky.plans.exploration import explore as explore
+    from curiosity_bluesky.plans.options import DriftCorrection as DriftCorrection
+    from curiosity_bluesky.plans.options import RunOptions as RunOptions
+    from curiosity_bluesky.plans.options import SafetyLimits as SafetyLimits
     from curiosity_bluesky.plans.plan import curiosity_plan as curiosity_plan
-    from curiosity_bluesky.plans.plan import explore as explore
-    from curiosity_bluesky.plans.run_loop import RunSettings as RunSettings
 
 _MODULES = {
-    "RunSettings": "run_loop",
+    "DriftCorrection": "options",
+    "RunOptions": "options",
+    "SafetyLimits": "options",
     "curiosity_plan": "plan",
-    "explore": "plan",
+    "explore": "exploration",
 }
 __all__ = ["curiosity_plan"]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import OUT_OF_REACH, Proposal, Survey
+from curiosity_bluesky.learning import Proposal, Survey
 from curiosity_bluesky.learning.survey import fill_masked
 from curiosity_bluesky.plans import device_faults, safety, stubs
 from curiosity_bluesky.plans.registration import Registration, register
@@ -28,8 +28,9 @@ from curiosity_bluesky.plans.time_budget import (
     points_between,
     stated_seconds,
 )
+from curiosity_bluesky.utils.point_failure import FailureKind, PointFailure
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _FIXES = 3
 """So many of the newest trusted re-surveys say how fast the sample drifts."""
@@ -180,7 +181,7 @@ class DriftTracker:
 
     def aim(
         self, proposal: Proposal, detectors: Sequence[Any]
-    ) -> MsgGenerator[tuple[tuple[float, float], str | None]]:
+    ) -> MsgGenerator[tuple[tuple[float, float], PointFailure | None]]:
         """Return where a pixel is by now (x, y) in um, and why the tip may not go there if so.
 
         It is aimed at where the pixel is at half the time of the spectrum, as far as the
@@ -199,7 +200,8 @@ class DriftTracker:
             if refused is not None:
                 # The explorer is to know at once, unless it does, or nobody can tell.
                 self._now |= self._known and self._out is not None and not self._out[proposal.pixel]
-                return target, f"{OUT_OF_REACH}: drifted by ({dx:.3g}, {dy:.3g}) um; {refused}"
+                text = f"drifted by ({dx:.3g}, {dy:.3g}) um; {refused}"
+                return target, PointFailure(FailureKind.OUT_OF_REACH, text)
         return target, None
 
     # ---- taking the survey anew

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from curiosity_bluesky.agent import Agent
-from curiosity_bluesky.learning import Explorer, Proposal, Survey
+from curiosity_bluesky.learning import Explorer, Proposal, Strategy, Survey
 from curiosity_bluesky.plans.hints import say_before
 from curiosity_bluesky.plans.time_budget import DeviceTimes, TimeEstimate, spectra_in
 from curiosity_bluesky.utils.display import Console, Table
@@ -47,7 +47,8 @@ class DryRunReport:
 
     @staticmethod
     def of(
-        agent: Agent,
+        strategy: Strategy,
+        seed: int,
         survey: Survey | None,
         detectors: Sequence[Any],
         x: Any,
@@ -56,13 +57,14 @@ class DryRunReport:
         tip: Any = None,
         resurvey: tuple[int, float] = (0, 0.0),
         time_budget: float | None = None,
+        resumed: Agent | None = None,
     ) -> DryRunReport:
-        """Work out what an agent would have measured first.
+        """Work out what would be measured first.
 
         Parameters
         ----------
-        agent
-            With strategy and seed, or with the documents of the run to resume.
+        strategy, seed
+            Of the run.
         survey
             What the seeds are planned on; None if there is none yet.
         detectors, x, y, imager, tip
@@ -71,32 +73,37 @@ class DryRunReport:
             After how many points, and minutes, the survey is taken anew; 0: never.
         time_budget
             Seconds that the run may take; None: any time.
+        resumed
+            What knows the documents of the run to resume; None: a new run.
 
         Raises
         ------
         InputError
             If the survey does not fit the strategy.
         """
-        assert agent.strategy is not None and agent.seed is not None
         costs = DeviceTimes.of(detectors, x, y, imager, tip)
-        if time_budget is not None and survey is not None and agent.strategy.budget is None:
-            most = spectra_in(time_budget, costs, survey, agent.strategy, resurvey)
-            agent.strategy = agent.strategy.replace(budget=most)
-        planned, n_observed, budget = None, 0, agent.strategy.budget
-        resumed = agent.resumable
+        if time_budget is not None and survey is not None and strategy.budget is None:
+            most = spectra_in(time_budget, costs, survey, strategy, resurvey)
+            strategy = strategy.replace(budget=most)
+        planned, n_observed, budget = None, 0, strategy.budget
         if survey is not None:
-            if resumed:
-                planned = [proposal for proposal, *_ in agent.outstanding()]
-                explorer = agent.explorer
+            if resumed is not None:
+                planned = [proposal for proposal, *_ in resumed.outstanding()]
+                explorer = resumed.explorer
             else:
-                explorer, planned = Explorer(survey, agent.strategy, agent.seed), []
+                strategy.validate(survey)
+                explorer, planned = Explorer(survey, strategy, seed), []
                 say_before(explorer)
             n_observed, budget = explorer.n_observed, explorer.budget
             seeds = explorer.strategy.n_seeds - n_observed - len(planned)
             if seeds > 0:
                 planned = planned + explorer.propose(min(seeds, explorer.budget))
-        times = {"survey": None if resumed else costs.survey, "planned": None, "all": None}
-        left, batch = max(0, (budget or 0) - n_observed), agent.strategy.batch
+        times = {
+            "survey": None if resumed is not None else costs.survey,
+            "planned": None,
+            "all": None,
+        }
+        left, batch = max(0, (budget or 0) - n_observed), strategy.batch
         if survey is not None and planned is not None:
             pace = TimeEstimate(costs, survey, batch, time.monotonic(), *resurvey)
             times |= {
@@ -106,7 +113,7 @@ class DryRunReport:
         if times["all"] is not None:
             times["all"] += times["survey"] or 0.0
         limits = _limits(x, y, survey)
-        return DryRunReport(agent.strategy.name, budget, n_observed, limits, planned, times)
+        return DryRunReport(strategy.name, budget, n_observed, limits, planned, times)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it JSON-ready."""

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.ndimage import shift as interpolated
-from skimage.filters import window
-from skimage.registration import phase_cross_correlation
 
 from curiosity_bluesky.errors import InputError
 
@@ -194,6 +192,8 @@ def _crops(old: NDArray, new: NDArray, shift: NDArray) -> tuple[NDArray, NDArray
 
 def _from_scratch(old: NDArray, new: NDArray) -> NDArray:
     """Return the best shift of whole pixels, as far as half the area overlaps or nearly so."""
+    from skimage.registration import phase_cross_correlation
+
     everywhere = np.ones(old.shape, bool)
     found, *_ = phase_cross_correlation(
         _levelled(old), _levelled(new),
@@ -216,6 +216,10 @@ def _refined(pairs: list[tuple[NDArray, NDArray]], shift: NDArray) -> tuple[NDAr
 
 
 def _refined_in(old: NDArray, new: NDArray, shift: NDArray) -> NDArray:
+    # Here, since a plan that corrects no drift need not wait for scikit-image.
+    from skimage.filters import window
+    from skimage.registration import phase_cross_correlation
+
     for _ in range(8):
         whole = np.round(shift)
         a, b = _crops(old, new, whole)

@@ -18,7 +18,7 @@ from curiosity_bluesky.learning import Survey
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.plans import device_faults, stubs
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 UP, DOWN = "up", "down"
 """What a tip is set to between two points, and for a survey or a spectrum."""

@@ -22,7 +22,7 @@ from bluesky.utils import RunEngineInterrupted, TransitionError  # pyright: igno
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 _REASONS = {
     name: RunEnd(kind, text)

@@ -20,7 +20,7 @@ from curiosity_bluesky.plans.device_faults import in_words
 from curiosity_bluesky.plans.dry_run import DryRunReport
 from curiosity_bluesky.plans.safety import DOWN, UP
 
-logger = logging.getLogger("curiosity_bluesky")
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

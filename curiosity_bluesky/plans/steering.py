@@ -13,15 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Explorer, Proposal, SteeringRequest, Strategy, Survey
+from curiosity_bluesky.learning import Proposal, SteeringRequest, Strategy, Survey
 from curiosity_bluesky.learning.masks import decode_mask, encode_mask
+from curiosity_bluesky.utils.point_failure import FailureKind, PointFailure
 from curiosity_bluesky.utils.validation import LARGEST, LONGEST, number, shown, whole_number
 
-logger = logging.getLogger("curiosity_bluesky")
-
-
-MASKED = "masked by hand"
-VETOED = "vetoed by hand"
+logger = logging.getLogger(__name__)
 
 
 class Steering:
@@ -51,7 +48,6 @@ class Steering:
         self._waiting: deque[tuple[str, dict[str, Any]]] = deque()
         self._survey: Survey | None = None
         self._strategy: Strategy | None = None
-        self._seed = 0
         self._next = 0
         self._masked: NDArray[np.bool_] = np.zeros((0, 0), bool)
         self._vetoed: set[int] = set()
@@ -183,7 +179,6 @@ class Steering:
         self,
         survey: Survey,
         strategy: Strategy,
-        seed: int,
         masked: NDArray,
         next_act: int,
         room: Callable[[int | None], int | None] = lambda budget: None,
@@ -192,7 +187,7 @@ class Steering:
 
         Parameters
         ----------
-        survey, strategy, seed, masked
+        survey, strategy, masked
             Of the run.
         next_act
             Number of the next act.
@@ -207,7 +202,7 @@ class Steering:
             waits for the next run.
         """
         with self._lock:
-            self._survey, self._strategy, self._seed = survey, strategy, seed
+            self._survey, self._strategy = survey, strategy
             self._masked, self._next, self._pending = masked.copy(), next_act, ()
             self._vetoed, self._ending, self._room = set(), False, lambda budget: None
             asked = list(self._waiting)
@@ -260,11 +255,12 @@ class Steering:
         """Take no wishes any more: the run is ending."""
         self._ending = True
 
-    def refusal(self, proposal: Proposal) -> str | None:
-        """Say why a proposal must not be measured any more; None if nobody said so."""
+    def refusal(self, proposal: Proposal) -> PointFailure | None:
+        """Say why a proposal must not be measured any more; None: the scientist did not say so."""
         if self._masked[proposal.pixel]:
-            return MASKED
-        return VETOED if proposal.decision_id in self._vetoed else None
+            return PointFailure(FailureKind.MASKED)
+        vetoed = proposal.decision_id in self._vetoed
+        return PointFailure(FailureKind.VETOED) if vetoed else None
 
     # ---- inside
 
@@ -346,29 +342,19 @@ class Steering:
             strategy = self._strategy.replace(**parameters)
         else:
             strategy = Strategy.named(name, **{**self._strategy.limits, **parameters})
-            if "per_second" not in parameters:
-                strategy = _by_the_clock(strategy, self._strategy.per_second, survey)
-        Explorer(survey, strategy, self._seed)  # says what cannot be
+            if "per_second" not in parameters and (rates := self._strategy.per_second):
+                if strategy.cost_aware:
+                    strategy = strategy.replace(per_second=rates)
+                else:
+                    logger.warning(
+                        "%s does not choose by time, as the strategy before it did", strategy.name
+                    )
+        strategy.validate(survey)
         self._strategy = strategy
         return {"strategy": strategy.name, "parameters": strategy.parameters}
 
     def _checked_stop(self, survey: Survey, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {"reason": str(wanted["reason"])}
-
-
-def _by_the_clock(
-    strategy: Strategy, rates: tuple[float, float] | None, survey: Survey
-) -> Strategy:
-    """Have a strategy choose by the clock as the one before it, where it can."""
-    timed = strategy.replace(per_second=rates)
-    try:
-        Explorer(survey, timed)
-    except InputError as error:
-        if "per_second" not in str(error):
-            raise
-        logger.warning("%s does not choose by time, as the strategy before it did", strategy.name)
-        return strategy
-    return timed
 
 
 def _check_before(kind: str, wanted: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from bluesky.protocols import Readable
 from bluesky.utils import MsgGenerator
 
 from curiosity_bluesky import documents
+from curiosity_bluesky.agent.prior_runs import prior_run_of
 from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.catalog.successors import check_newest
 from curiosity_bluesky.errors import InputError
@@ -23,7 +24,6 @@ from curiosity_bluesky.similarity.prior_run_search import (
     GATE,
     WarmStartSource,
     find_prior_run,
-    recorded,
 )
 
 
@@ -116,7 +116,7 @@ def fetch_interrupted(catalog: Catalog, uid: str) -> InterruptedRun:
     """
     past = InterruptedRun.of(catalog.lineage(uid))
     check_newest(catalog, past.uid)
-    return InterruptedRun(past.runs, recorded(catalog, past.start))
+    return InterruptedRun(past.runs, prior_run_of(catalog, past.start))
 
 
 def _described(devices: Sequence[Readable]) -> MsgGenerator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Images in files: pictures, arrays, and what microscopes write."""
+"""Images in files: pictures, arrays, and formats of microscopes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.exchange.fields import SUFFIXES as FIELD_SUFFIXES
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.units import period_of, um_in
-from sim_devices.fields import SUFFIXES as FIELD_SUFFIXES
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 ARRAYS = (".npy", ".npz")
@@ -60,8 +60,8 @@ def read_images(path: str | Path) -> list[FileImage]:
     path
         A picture (``.png``, ``.jpg``, ``.tif``, ``.bmp``; of 8 or 16 bits, colours become
         grey), an array (``.npy``, or ``.npz`` with one or more, and perhaps ``extent_um``,
-        width and height), or a file that `sim_devices.fields.read_fields` reads (HDF5 in
-        NSID or USID, ``.ibw``, ``.3ds``, ``.sxm``, ``.gwy``).
+        width and height), or a file that `curiosity_bluesky.exchange.read_fields` reads (HDF5
+        in NSID or USID, ``.ibw``, ``.3ds``, ``.sxm``, ``.gwy``).
 
     Raises
     ------
@@ -139,7 +139,7 @@ def _of_arrays(path: Path) -> list[FileImage]:
             return [FileImage("image", _grey(opened, path))]
         with opened:
             arrays = {name: opened[name] for name in opened.files}
-    except Exception as error:  # whatever numpy and zipfile stumble over
+    except Exception as error:  # of numpy or zipfile, on a damaged file
         raise InputError(f"{path} cannot be read as numpy arrays ({error})") from None
     extent = np.asarray(arrays.pop("extent_um", ()), float).reshape(-1)
     found = []
@@ -154,7 +154,7 @@ def _of_arrays(path: Path) -> list[FileImage]:
 
 
 def _of_a_microscope(path: Path) -> list[FileImage]:
-    from sim_devices.fields import read_fields
+    from curiosity_bluesky.exchange.fields import read_fields
 
     found = []
     for one in read_fields(path):

@@ -1,8 +1,13 @@
 """Names of a package that are imported from their modules when they are first used."""
 
 import importlib
-from collections.abc import Callable, Mapping
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+_OURS = "curiosity_bluesky."
 
 
 def lazy_names(
@@ -15,12 +20,61 @@ def lazy_names(
     package
         Its ``__name__``.
     modules
-        The module inside the package that has each name.
+        The module that has each name: inside the package, or by its whole name if it is in another
+        one of ours.
     """
 
     def get(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        module = modules[name]
+        whole = module if module.startswith(_OURS) else f"{package}.{module}"
+        return getattr(importlib.import_module(whole), name)
 
     return get, lambda: sorted(modules)
+
+
+class _LazyModule(types.ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(importlib.import_module(self.__name__), name)
+        setattr(self, name, value)  # found at once the next time
+        return value
+
+
+def lazy_module(name: str) -> Any:
+    """Return a stand-in for a module that is imported when something of it is first used.
+
+    Parameters
+    ----------
+    name
+        Of the module, such as ``torch``.
+    """
+    return _LazyModule(name)
+
+
+_OTHER_ARRAYS = ("cupy", "dask", "pint", "sparse")
+
+
+@contextmanager
+def without_other_arrays() -> Iterator[None]:
+    """Keep xarray from importing libraries of arrays that no array here is from.
+
+    To see whether an array is one of dask's, xarray imports dask, and so with ``sparse``, which
+    brings numba: two seconds. Within the context those that nobody imported yet count as not
+    installed; after it, xarray looks again.
+    """
+    hidden = [name for name in _OTHER_ARRAYS if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # pyright: ignore[reportArgumentType]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+        # Where it notes what it found; without a public name.
+        found = getattr(sys.modules.get("xarray.namedarray.pycompat"), _XARRAY_NOTES, {})
+        for name in hidden:
+            found.pop(name, None)
+
+
+_XARRAY_NOTES = "_cached_duck_array_modules"

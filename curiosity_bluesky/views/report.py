@@ -1,33 +1,38 @@
-"""What ``curiosity show`` says of a run, and how figures are put in words."""
+"""Report of a run for ``curiosity show``, and numbers in words."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.catalog import Catalog, read_run, successor_of
+from curiosity_bluesky.catalog import read_run, successor_of
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Anomaly
 from curiosity_bluesky.utils.display import WHOLE, Table, moment, plain
+from curiosity_bluesky.utils.lazy import without_other_arrays
 from curiosity_bluesky.utils.run_end import RunEnd
-from curiosity_bluesky.views import LiveView
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from curiosity_bluesky.catalog import Catalog
+    from curiosity_bluesky.learning import Anomaly
 
 DEMO = "demo"
-"""Key of the start document: the `Setting` of a demo."""
+"""Key of the start document: the `DemoSample` of a demo."""
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """One run, for people.
+    """Report of one run.
 
     Parameters
     ----------
@@ -72,7 +77,7 @@ class RunReport:
         return out | {"start": dict(self.start), "points": decisions, "flags": flags}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what one wants to know of the run."""
+        """Return the rows of the summary: name and value."""
         start = self.start
         streams = ", ".join(f"{plain(name)} {events}" for name, events in self.streams.items())
         rows = [
@@ -112,7 +117,7 @@ class RunReport:
 
 
 def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
-    """Read back one run.
+    """Read the report of one run.
 
     Raises
     ------
@@ -121,18 +126,27 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
     """
     if picture is not None:
         check_picture(picture)
-    return read_run(runs, uid, lambda run: _reported(runs, run, picture))
+    return read_run(runs, uid, lambda run: _with_picture(runs, run, picture))
 
 
-def _reported(runs: Catalog, run: Any, picture: Path | None) -> RunReport:
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", UserWarning)
-        measured = _measured(run)
+def _with_picture(runs: Catalog, run: Any, picture: Path | None) -> RunReport:
+    # Tiled's client needs those that are hidden from xarray.
+    with without_other_arrays() if runs.reads_files else contextlib.nullcontext():
+        report = _report(runs, run)
     if picture is not None:
+        from curiosity_bluesky.views.live import LiveView
+
         view = LiveView(picture.parent, window=False)
         for name, doc in runs.documents(run.start["uid"]):
             view.picture(name, doc)
         view.save(picture)
+    return replace(report, picture=None if picture is None else str(picture))
+
+
+def _report(runs: Catalog, run: Any) -> RunReport:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        measured = _measured(run)
     later = successor_of(runs, run.start["uid"])
     return RunReport(
         start=run.metadata["start"],
@@ -141,7 +155,7 @@ def _reported(runs: Catalog, run: Any, picture: Path | None) -> RunReport:
         streams={name: _events(run[name]) for name in run},
         points=measured,
         flags=documents.flags_of(run),
-        picture=None if picture is None else str(picture),
+        picture=None,
         missing="; ".join(str(w.message) for w in said if w.category is documents.Incomplete),
         drift=drift_in_words(run),
         gone_on_with_by="" if later is None else f"{later.uid} ({later.status})",
@@ -161,7 +175,7 @@ def _events(stream: Any) -> int:
 
 
 def _decisions(points: xr.Dataset) -> list[dict[str, Any]]:
-    keys = [key for key in documents.DECISION_KEYS if key in points]
+    keys = [key for key in documents.STREAMS[documents.DECISIONS].scalars if key in points]
     columns = {key: points[key].values.tolist() for key in keys}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     # JSON has no NaN.
@@ -201,7 +215,7 @@ def decision_in_words(seconds: float, explored: int) -> str:
 
 
 def drift_in_words(run: Any) -> str:
-    """Say what the re-surveys of a run found, "" if there was none."""
+    """Return the drift that re-surveys found in words; "" without one."""
     if documents.DRIFT not in run or not _events(run[documents.DRIFT]):
         return ""
     drift = documents.read_stream(run, documents.DRIFT)
@@ -209,7 +223,9 @@ def drift_in_words(run: Any) -> str:
     words = f"{drift.sizes['event']} re-surveys, {trusted.sizes['event']} of them trusted"
     if not trusted.sizes["event"]:
         return words
-    last = {key: float(trusted[key].values[-1]) for key in documents.DRIFT_KEYS}
+    last = {
+        key: float(trusted[key].values[-1]) for key in documents.STREAMS[documents.DRIFT].scalars
+    }
     speed = _speed(run.start.get(DEMO))  # of a demo: simulated minutes
     minutes = speed * last["seconds"] / 60
     nm_per_min = 6e4 * math.hypot(last["rate_x"], last["rate_y"]) / speed
@@ -229,7 +245,7 @@ def _speed(demo: Any) -> float:
 
 
 def flag_in_words(flag: Anomaly) -> str:
-    """Say where to look closer, and why."""
+    """Return an anomaly in words: where, and why."""
     return (
         f"x = {flag.x:.3g}, y = {flag.y:.3g} µm, radius {flag.radius:.2g} µm, "
         f"{flag.n_observed} spectra: {flag.remark}"
@@ -237,7 +253,7 @@ def flag_in_words(flag: Anomaly) -> str:
 
 
 def check_picture(picture: Path) -> None:
-    """Make sure that a picture can be written there, before anything is measured for it."""
+    """Check that a picture can be written, before anything is measured for it."""
     if picture.suffix != ".png":
         raise InputError(f"the picture is {picture}; expected a file ending in .png")
     if not picture.parent.is_dir() or not os.access(picture.parent, os.W_OK):

@@ -91,7 +91,7 @@ def test_their_plans_measure_what_ours_measures(name):
             film.imager,
             num_points=8,
             strategy=name,
-            parameters=few(name),
+            options={"parameters": few(name)},
         )
     )
     for plan, in_run in ((optimize_in_run, True), (optimize, False)):
@@ -185,8 +185,7 @@ def test_the_survey_comes_from_a_run_of_ours_as_well(instrument):
             instrument.stage.y,
             instrument.imager,
             num_points=5,
-            parameters=few("curious"),
-            mask=mask,
+            options={"parameters": few("curious"), "mask": mask},
         )
     )
     survey, explorer = survey_of(documents), CuriosityAgent.from_documents(documents).explorer

@@ -1,6 +1,7 @@
 """The agent learns from documents alone; the plan survives pauses and ends cleanly."""
 
 import asyncio
+import functools
 import gc
 import json
 import logging
@@ -18,14 +19,24 @@ import pytest
 from bluesky import RunEngine
 from bluesky.run_engine import TransitionError
 from bluesky.utils import RunEngineInterrupted
-from support import collected_run, each, events, few, measurable, normal, paused_run, whole_events
+from support import (
+    collected_run,
+    each,
+    events,
+    few,
+    grouped,
+    measurable,
+    normal,
+    paused_run,
+    whole_events,
+)
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.agent import curiosity_agent as agent_module
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
 from sim_devices import Sample, SyntheticSample
 
 POINTS = 9
@@ -46,13 +57,27 @@ def documents_of(name, seed=0, sample=SAMPLE, RE=None, callback=None):
         num_points=POINTS,
         strategy=name,
         seed=seed,
-        parameters=few(name),
-        maps_every=3,
-        withhold=0.2,
+        options={"parameters": few(name), "maps_every": 3, "withhold": 0.2},
     )
     RE = RE or RunEngine({})
     RE(plan, [lambda *document: documents.append(document), *([callback] if callback else [])])
     return documents
+
+
+@functools.cache
+def undisturbed_documents_of(name):
+    """Return the documents of one run for all who do not change them."""
+    return documents_of(name)
+
+
+@functools.cache
+def documents_of_a_smaller_sample():
+    return documents_of("vatsavai2025-latent", seed=4, sample=SyntheticSample((12, 11), 2, 24))
+
+
+@functools.cache
+def documents_of_other_pixels():
+    return documents_of("random", seed=4)[1:]
 
 
 def facts(proposal):
@@ -150,8 +175,7 @@ def test_an_agent_subscribed_by_hand_knows_what_the_plans_own_knows():
 
 
 def test_a_second_run_makes_the_agent_start_afresh(run):
-    other = documents_of("vatsavai2025-latent", seed=4, sample=SyntheticSample((12, 11), 2, 24))
-    agent = CuriosityAgent.from_documents(other)
+    agent = CuriosityAgent.from_documents(documents_of_a_smaller_sample())
     agent.suggest()
     *_, (known, decision) = before_decisions(run)
     for document in known:
@@ -161,7 +185,7 @@ def test_a_second_run_makes_the_agent_start_afresh(run):
 
 
 def test_documents_of_another_run_are_passed_over(run):
-    other = documents_of("random", seed=4)[1:]
+    other = documents_of_other_pixels()
     *_, (known, decision) = before_decisions(run)
     mixed = [known[0]]
     for i, document in enumerate(known[1:]):
@@ -236,7 +260,7 @@ def run_with_pauses(name, place, defer):
         during_spectra(instrument, pauser)
     elif place == "document":
         RE.subscribe(lambda *_: pauser())
-    plan = explore(agent, *devices(instrument), course=RunSettings(maps_every=3, withhold=0.2))
+    plan = explore(agent, *devices(instrument), **grouped(maps_every=3, withhold=0.2))
     with suppress(RunEngineInterrupted):
         RE(plan, lambda *document: documents.append(document))
     while RE.state == "paused":
@@ -252,7 +276,7 @@ def test_a_paused_run_goes_on_as_if_nothing_had_been(place, defer):
     name = "vatsavai2025-latent"
     documents, pauses = run_with_pauses(name, place, defer)
     assert pauses >= 2
-    undisturbed = documents_of(name)
+    undisturbed = undisturbed_documents_of(name)
     for stream in ("decisions", "primary"):
         assert [e["decision_id"] for e in events(documents, stream)] == list(range(POINTS))
     pairs = zip(events(documents, "decisions"), events(undisturbed, "decisions"), strict=True)
@@ -283,8 +307,7 @@ def test_a_pause_at_any_message_changes_nothing():
             *devices(simulated_instrument(SAMPLE, speed=math.inf)),
             num_points=3,
             strategy="random",
-            parameters=few("random"),
-            maps_every=0,
+            options={"parameters": few("random"), "maps_every": 0},
         )
         RE = RunEngine({})
         n = paused_run(RE, plan, where, lambda *document: documents.append(document))
@@ -336,7 +359,9 @@ def test_a_pause_inside_a_read_changes_nothing():
     _, x, y, imager = devices(simulated_instrument(SAMPLE, speed=math.inf))
     # Each point is read twice: for the plan, then for the event.
     pauser = Pauser(RE, {1, 5, 8}, defer=False)
-    plan = curiosity_plan([Slow(pauser)], x, y, imager, 4, "random", parameters=few("random"))
+    plan = curiosity_plan(
+        [Slow(pauser)], x, y, imager, 4, strategy="random", options={"parameters": few("random")}
+    )
     with suppress(RunEngineInterrupted):
         RE(plan, lambda *document: documents.append(document))
     pauses = 0
@@ -422,7 +447,7 @@ from bluesky.utils import RunEngineInterrupted
 from support import few
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
 from curiosity_bluesky.demo import simulated_instrument
 from sim_devices import SyntheticSample
 
@@ -435,7 +460,7 @@ if HELD:
     agent = CuriosityAgent(Strategy.named(name, **parameters, budget=9), 0)
     plan = explore(agent, *devices)
 else:
-    plan = curiosity_plan(*devices, num_points=9, strategy=name, parameters=parameters)
+    plan = curiosity_plan(*devices, 9, strategy=name, options={"parameters": parameters})
 
 def pause():
     while not any(t.name.startswith("call ") and time.sleep(0.5) is None and t.is_alive()
@@ -474,7 +499,10 @@ def test_an_imager_whose_configuration_fails_once_costs_one_run(instrument):
 
     def run():
         plan = curiosity_plan(
-            *devices(instrument), num_points=3, strategy="random", parameters=few("random")
+            *devices(instrument),
+            num_points=3,
+            strategy="random",
+            options={"parameters": few("random")},
         )
         RE(plan, lambda *document: documents.append(document))
 
@@ -555,8 +583,10 @@ def test_a_run_of_an_older_version_is_resumed_and_read_as_one(RE, instrument, tm
         RE.subscribe(write)
         plan = curiosity_plan(
             *([instrument.spectrometer], instrument.stage.x, instrument.stage.y),
-            *(instrument.imager, 9), resume=uid, catalog=where,
-        )  # fmt: skip
+            *(instrument.imager, 9),
+            resume=uid,
+            options={"catalog": where},
+        )
         RE(plan)
         points = read(catalog[-1])
     assert list(points["decided_by"].values) == [""] * 7 + ["curious"] * 2

@@ -2,12 +2,12 @@
 
 import json
 
+import measured
 import numpy as np
 import pandas as pd
 import pytest
+from speed import large_survey
 
-from curiosity_bluesky.benchmark import measured
-from curiosity_bluesky.benchmark.speed import large_survey
 from curiosity_bluesky.demo import run
 from curiosity_bluesky.learning import Strategy
 
@@ -28,7 +28,7 @@ def trials(directory, sample="film", seeds=8):
 
 def test_the_savings_of_a_campaign_are_written_and_said(tmp_path, monkeypatch, capsys):
     trials(tmp_path)
-    file = tmp_path / "package" / "benchmark" / measured.FILE
+    file = tmp_path / "package" / "benchmark" / measured.OUT.name
     file.parent.mkdir(parents=True)
     measured.main([str(tmp_path), "--command", "curiosity benchmark ...", "--out", str(file)])
     assert json.loads(capsys.readouterr().out)["film"]["seeds"] == 8

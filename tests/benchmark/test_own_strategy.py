@@ -58,7 +58,7 @@ spectrometer, stage, imager = made.spectrometer, made.stage, made.imager
 documents = []
 RunEngine({})(
     curiosity_plan([spectrometer], stage.x, stage.y, imager, num_points=8, strategy="edges",
-                   parameters={"patch_size": 3, "n_seeds": 4, "power": 0.5}),
+                   options={"parameters": {"patch_size": 3, "n_seeds": 4, "power": 0.5}}),
     lambda name, doc: documents.append((name, doc)),
 )
 reasons = [v for n, d in documents if n == "event" for k, v in d["data"].items()

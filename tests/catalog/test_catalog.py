@@ -27,25 +27,44 @@ import pytest
 import xarray as xr
 from bluesky import RunEngine
 from bluesky.plan_stubs import null
+from bluesky.preprocessors import run_wrapper
 from ophyd.sim import SynAxis, SynSignalWithRegistry
 from support import QUICK, collected_run, comparable, events, normal, paused_run, whole_events
 from tiled.queries import Key
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
-from curiosity_bluesky.catalog.embedded_server import EmbeddedServer, running_server
+from curiosity_bluesky.catalog.directory import running_server
+from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
 from curiosity_bluesky.catalog.journal import RunJournal
 from curiosity_bluesky.catalog.summaries import summary_of
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.documents import Incomplete, read_stream
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.views.report import show_run
-from sim_devices import Sample
+from sim_devices import Sample, SyntheticSample
 
 
 @pytest.fixture
 def catalog(tmp_path):
     with connect(tmp_path / "runs") as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory):
+    """A catalogue for all tests that look for runs of their own alone."""
+    with connect(tmp_path_factory.mktemp("common") / "runs") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def measured(common):
+    """Uid and documents of a run of eight points on the film, which nobody changes."""
+    RE = RunEngine({})
+    RE.subscribe(common.writer())
+    film = SyntheticSample((16, 14), seed=1, points=16)
+    instrument = simulated_instrument(film, speed=math.inf)
+    return collected_run(RE, instrument, num_points=8, sample="film")
 
 
 def python(code: str, *args: object) -> str:
@@ -57,10 +76,8 @@ def python(code: str, *args: object) -> str:
     return done.stdout
 
 
-def test_a_run_reads_back_number_for_number_with_its_axes(RE, catalog, instrument, film):
-    RE.subscribe(catalog.writer())
-    uid, _ = collected_run(RE, instrument, num_points=8, sample="film")
-    ds = read(catalog[uid])
+def test_a_run_reads_back_number_for_number_with_its_axes(common, measured, film):
+    ds = read(common[measured[0]])
     assert ds.sizes == {"point": 8, "bias": 16}
     np.testing.assert_array_equal(ds["bias"], film.axis)
     assert ds["bias"].attrs["units"] == "V"
@@ -76,24 +93,22 @@ def test_a_run_reads_back_number_for_number_with_its_axes(RE, catalog, instrumen
     assert ds.attrs["sample"] == "film"
 
 
-def test_streams_read_back_with_the_dimensions_that_were_declared(RE, catalog, instrument, film):
-    RE.subscribe(catalog.writer())
-    uid, _ = collected_run(RE, instrument, num_points=8)
-    survey = read_stream(catalog[uid], "survey")
+def test_streams_read_back_with_the_dimensions_that_were_declared(common, measured, film):
+    run = common[measured[0]]
+    survey = read_stream(run, "survey")
     assert survey["imager_amplitude"].dims == ("event", "y", "x")
     np.testing.assert_array_equal(survey["x"], film.x)
     np.testing.assert_array_equal(survey["imager_amplitude"][0], film.images["amplitude"])
-    maps = read_stream(catalog[uid], "maps")
+    maps = read_stream(run, "maps")
     assert maps["error"].dims == ("event", "y", "x")
     assert np.isfinite(maps["error"].values).any()
     with pytest.raises(InputError, match="no stream 'nonsense'; it has"):
-        read_stream(catalog[uid], "nonsense")
+        read_stream(run, "nonsense")
 
 
-def test_what_comes_back_is_what_was_emitted_document_for_document(RE, catalog, instrument):
-    RE.subscribe(catalog.writer())
-    uid, emitted = collected_run(RE, instrument, num_points=8)
-    back = list(catalog[uid].documents())
+def test_what_comes_back_is_what_was_emitted_document_for_document(common, measured):
+    uid, emitted = measured
+    back = list(common[uid].documents())
     for name in ("start", "stop"):
         [there] = [doc for n, doc in back if n == name]
         [here] = [doc for n, doc in emitted if n == name]
@@ -134,17 +149,18 @@ def test_a_run_reads_at_every_moment_while_it_is_written(RE, catalog, instrument
     assert read(catalog[uids[0]]).sizes["point"] == 7
 
 
-def test_a_stream_without_an_event_says_so(RE, catalog, instrument):
+def test_a_stream_without_an_event_says_so(RE, common, instrument):
     uid, emitted = collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
     [primary] = [d["uid"] for n, d in emitted if n == "descriptor" and d["name"] == "primary"]
-    writer = catalog.writer()
+    writer = common.writer()
     for name, doc in emitted[:-1]:
         if not (name == "event" and doc["descriptor"] == primary):
             writer(name, doc)
     for ask in (read, lambda run: read_stream(run, "primary")):
         with pytest.raises(InputError, match="nothing is measured yet in stream 'primary'"):
-            ask(catalog[uid])
-    assert [(run.points, run.status) for run in catalog.runs()] == [(0, "open")]
+            ask(common[uid])
+    [listed] = [run for run in common.runs() if run.uid == uid]
+    assert (listed.points, listed.status) == (0, "open")
 
 
 @pytest.mark.slow
@@ -191,24 +207,23 @@ def test_a_row_that_was_sent_twice_does_not_shift_the_others(RE, catalog, instru
         np.testing.assert_array_equal(spectrum, point["spectrometer_response"])
 
 
-def test_who_is_behind_catches_up_with_one_request_a_stream(RE, catalog, film, tmp_path):
+def test_who_is_behind_catches_up_with_one_request_a_stream(RE, common, film):
     uid, emitted = collected_run(RE, simulated_instrument(film, speed=math.inf), strategy="random")
     *most, (name, stop) = emitted
     last = next(doc for n, doc in reversed(most) if n == "event")
-    writer = catalog.writer()
+    writer = common.writer()
     # A pause has repeated the last event; nothing ends the run and with it all that waits.
     for document in [*most, ("event", last)]:
         writer(*document)
     writer.flush()
-    assert [len(catalog[uid][stream]["time"]) for stream in ("decisions", "primary")] == [8, 8]
-    rows = re.findall(
-        rf"PATCH /\S*{uid}/primary/internal", (tmp_path / "runs" / "access.log").read_text()
-    )
+    assert [len(common[uid][stream]["time"]) for stream in ("decisions", "primary")] == [8, 8]
+    log = (Path(common.where) / "access.log").read_text()
+    rows = re.findall(rf"PATCH /\S*{uid}/primary/internal", log)
     assert 0 < len(rows) < 4
     writer(name, stop)
     writer.close()
     assert sorted(comparable(*d) for d in emitted) == sorted(
-        comparable(*d) for d in catalog.documents(uid)
+        comparable(*d) for d in common.documents(uid)
     )
 
 
@@ -218,9 +233,14 @@ def test_a_point_that_a_pause_repeated_counts_once_for_reader_and_agent(RE, cata
     RE.subscribe(catalog.writer())
     emitted = []
     plan = curiosity_plan(
-        [noisy.spectrometer], noisy.stage.x, noisy.stage.y, noisy.imager, 4,
-        strategy="random", parameters=QUICK,
-    )  # fmt: skip
+        [noisy.spectrometer],
+        noisy.stage.x,
+        noisy.stage.y,
+        noisy.imager,
+        4,
+        strategy="random",
+        options={"parameters": QUICK},
+    )
     expectations = itertools.count(1)
     # Between the second spectrum and its checkpoint.
     assert paused_run(
@@ -308,7 +328,11 @@ def test_motors_called_x_and_y_are_not_taken_for_the_position_of_the_pixel(RE, c
     # Motors that stop a little short of where they are sent.
     x, y = (SynAxis(name=name, readback_func=lambda position: position - 1e-3) for name in "xy")
     detectors = [instrument.spectrometer]
-    RE(curiosity_plan(detectors, x, y, instrument.imager, 4, "random", parameters=QUICK))
+    RE(
+        curiosity_plan(
+            detectors, x, y, instrument.imager, 4, strategy="random", options={"parameters": QUICK}
+        )
+    )
     ds = read(catalog[-1])
     film = instrument.sample
     np.testing.assert_array_equal(ds["x"], film.x[ds["col"]])
@@ -332,12 +356,12 @@ def test_a_writer_alone_keeps_its_catalogue_alive(RE, instrument, tmp_path):
 def test_a_new_process_finds_the_run(RE, tmp_path, instrument):
     with connect(tmp_path / "runs") as catalog:
         RE.subscribe(catalog.writer())
-        uid, _ = collected_run(RE, instrument, num_points=7, sample="PTO")
+        uid, _ = collected_run(RE, instrument, num_points=7, sample="PTO", strategy="random")
     code = """
 import sys, json
-from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
+from curiosity_bluesky import connect, read
 with connect(sys.argv[1], create=False) as catalog:
-    [run] = catalog.runs(sample="PTO", strategy="curious", plan_name="curiosity_plan")
+    [run] = catalog.runs(sample="PTO", strategy="random", plan_name="curiosity_plan")
     nothing = catalog.runs(sample="other") + catalog.runs(since="2999-01-01")
     points = read(catalog[-1]).sizes["point"]
     print(json.dumps([run.uid, run.points, run.status, len(nothing), points]))
@@ -361,7 +385,7 @@ RE = RunEngine({})
 RE.subscribe(catalog.writer())
 few = {"patch_size": 3, "n_seeds": 30}
 devices = [film.spectrometer], film.stage.x, film.stage.y, film.imager
-print(*RE(curiosity_plan(*devices, num_points=30, strategy="random", parameters=few)))
+print(*RE(curiosity_plan(*devices, 30, strategy="random", options={"parameters": few})))
 """
     uid = python(code, film_file, tmp_path / "runs").split()[-1]
     with connect(tmp_path / "runs", create=False) as catalog:
@@ -371,19 +395,16 @@ print(*RE(curiosity_plan(*devices, num_points=30, strategy="random", parameters=
     assert not list((tmp_path / "runs" / "journal").iterdir())
 
 
-def test_a_second_process_joins_the_directory_that_another_has_open(RE, catalog, instrument):
-    RE.subscribe(catalog.writer())
-    collected_run(RE, instrument, num_points=7)
-    catalog.flush()
+def test_a_second_process_joins_the_directory_that_another_has_open(common, measured):
     code = """
 import sys
-import threading
 from curiosity_bluesky import connect
 with connect(sys.argv[1]) as catalog:
-    print(len(catalog), catalog[-1].start["plan_name"])
+    print(len(catalog), catalog[sys.argv[2]].start["plan_name"])
 """
-    assert python(code, catalog.where).split() == ["1", "curiosity_plan"]
-    assert len(catalog) == 1  # and is still there for the first
+    there = len(common)
+    assert python(code, common.where, measured[0]).split() == [str(there), "curiosity_plan"]
+    assert len(common) == there  # and is still there for the first
 
 
 def test_whoever_was_slower_joins_the_server_of_whoever_was_quicker(tmp_path, monkeypatch):
@@ -426,15 +447,15 @@ def test_a_process_serves_two_catalogues_and_each_keeps_its_key(RE, catalog, tmp
     assert not list(catalog.journal.iterdir())
 
 
-def test_runs_are_searched_with_tiled_queries(RE, catalog, instrument):
-    RE.subscribe(catalog.writer())
+def test_runs_are_searched_with_tiled_queries(RE, common, instrument):
+    RE.subscribe(common.writer())
     RE(bp.count([instrument.spectrometer], md={"sample": "A"}))
     RE(bp.count([instrument.spectrometer], md={"sample": "B"}))
-    assert len(catalog.search(Key("sample") == "A")) == 1
-    assert [run.sample for run in catalog.runs(plan_name="count")] == ["A", "B"]
-    assert [run.sample for run in catalog.runs(sample="B")] == ["B"]
+    assert len(common.search(Key("sample") == "A")) == 1
+    assert [run.sample for run in common.runs(plan_name="count")] == ["A", "B"]
+    assert [run.sample for run in common.runs(sample="B")] == ["B"]
     with pytest.raises(InputError, match="expected a time such as"):
-        catalog.runs(since="yesterday-ish")
+        common.runs(since="yesterday-ish")
 
 
 @pytest.mark.slow
@@ -468,11 +489,13 @@ def test_the_last_runs_are_those_started_last_wherever_they_are(RE, catalog, ins
         catalog.runs(last=0)
 
 
-def test_the_journal_is_gone_once_tiled_has_the_run(RE, catalog, instrument):
-    RE.subscribe(catalog.writer())
-    collected_run(RE, instrument, num_points=7)
-    catalog.flush()
-    assert not list((catalog.journal).glob("*.jsonl"))
+def test_the_journal_is_gone_once_tiled_has_the_run(RE, common):
+    journal, there = common.journal, []
+    RE.subscribe(common.writer())
+    RE.subscribe(lambda _, doc: there.append((journal / f"{doc['uid']}.jsonl").exists()), "start")
+    [uid] = RE(run_wrapper(null()))
+    common.flush()
+    assert there == [True] and not (journal / f"{uid}.jsonl").exists()
 
 
 def run_with_files(RE: RunEngine, tmp_path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -508,7 +531,7 @@ def test_documents_about_files_are_journalled_with_their_run(RE, tmp_path, monke
         lines = map(json.loads, journals[emitted[0][1]["uid"]].read_text().splitlines())
         expected = [(name, normal(doc)) for name, doc in emitted]
         assert [(line["name"], normal(line["doc"])) for line in lines] == expected
-    assert not writer._parents  # a long session does not gather what ended
+    assert not writer._run_of._parents  # a long session does not gather what ended
 
 
 def test_what_cannot_be_opened_is_said_in_one_line(tmp_path):
@@ -522,21 +545,20 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path):
         connect("http://127.0.0.1:9/api/v1", create=False)
 
 
-def test_a_missing_run_is_said_in_one_line(catalog):
-    with pytest.raises(InputError, match="no run 'abcdef' in .*, which holds 0 runs"):
-        catalog["abcdef"]
-    with pytest.raises(InputError, match="no run -1"):
-        catalog[-1]
+def test_a_missing_run_is_said_in_one_line(common):
+    there = len(common)
+    with pytest.raises(InputError, match=f"no run 'abcdef' in .*, which holds {there} runs"):
+        common["abcdef"]
+    with pytest.raises(InputError, match=f"no run {-there - 1}"):
+        common[-there - 1]
 
 
-def test_a_run_without_spectra_says_so_when_it_is_read(RE, catalog, instrument):
-    RE.subscribe(catalog.writer())
+def test_a_run_without_spectra_says_so_when_it_is_read(RE, common):
+    RE.subscribe(common.writer())
     uids = []
-    from bluesky.preprocessors import run_wrapper
-
     RE(run_wrapper(null()), {"start": [lambda name, doc: uids.append(doc["uid"])]})
     with pytest.raises(InputError, match="holds no measured point"):
-        read(catalog[uids[0]])
+        read(common[uids[0]])
 
 
 def test_a_catalogue_is_there_whole_or_not_at_all(tmp_path):

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
-from support import QUICK, until
+from support import QUICK, grouped, until
 from uploads import documents_of, same
 from uploads import until as patiently
 
@@ -29,7 +29,6 @@ from curiosity_bluesky.catalog.writer import JournaledWriter
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import explore
-from curiosity_bluesky.plans.run_loop import RunSettings
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 from curiosity_bluesky.views import LiveView
 
@@ -127,7 +126,7 @@ def test_the_plan_pauses_while_documents_wait_and_goes_on_when_there_is_room(
 ):
     writer = on_disk(catalog._connection.open, disk, may_wait=3)
     # Tiled lags behind, so that the journal is all there is.
-    writer._turn = lambda: [run.journal.retry() for run in list(writer._runs.values())]
+    writer._advance_all = lambda: [run.journal.retry() for run in list(writer._runs.values())]
     emitted: list[tuple[str, dict[str, Any]]] = []
 
     def fill(name: str, doc: dict[str, Any]) -> None:
@@ -138,9 +137,14 @@ def test_the_plan_pauses_while_documents_wait_and_goes_on_when_there_is_room(
     RE.subscribe(writer)
     RE.subscribe(fill)
     plan = curiosity_plan(
-        [instrument.spectrometer], instrument.stage.x, instrument.stage.y, instrument.imager,
-        num_points=30, strategy="random", parameters={**QUICK, "n_seeds": 3},
-    )  # fmt: skip
+        [instrument.spectrometer],
+        instrument.stage.x,
+        instrument.stage.y,
+        instrument.imager,
+        num_points=30,
+        strategy="random",
+        options={"parameters": {**QUICK, "n_seeds": 3}},
+    )
     with pytest.raises(RunEngineInterrupted):
         RE(plan)
     # At most the documents of one point more than may wait.
@@ -162,8 +166,8 @@ def test_the_plan_pauses_while_documents_wait_and_goes_on_when_there_is_room(
     assert len(told) == 4 and "nothing is missing" in told[-1]
     [path] = (disk.folder / "journal").glob("*.jsonl")
     assert [(n, d["uid"]) for n, d in documents(path)] == [(n, d["uid"]) for n, d in emitted]
-    del writer._turn
-    writer._news.set()
+    del writer._advance_all
+    writer._wake.set()
     until(lambda: writer.backlog == 0 and not writer._runs)
     writer.close()
     same(emitted, catalog.documents(emitted[0][1]["uid"]))
@@ -181,9 +185,14 @@ def test_only_the_disk_of_its_own_run_stops_a_plan(injected, RE, instrument, min
             other.uid = doc["uid"]
 
     plan = curiosity_plan(
-        [instrument.spectrometer], instrument.stage.x, instrument.stage.y, instrument.imager,
-        num_points=3, strategy="random", parameters={**QUICK, "n_seeds": 3},
-    )  # fmt: skip
+        [instrument.spectrometer],
+        instrument.stage.x,
+        instrument.stage.y,
+        instrument.imager,
+        num_points=3,
+        strategy="random",
+        options={"parameters": {**QUICK, "n_seeds": 3}},
+    )
     if mine:
         with pytest.raises(RunEngineInterrupted):
             RE(plan, journalled)
@@ -201,7 +210,7 @@ def test_where_nobody_can_make_room_the_run_ends_and_says_so(
 ):
     RE, found = RunEngine({}), []
     writer = on_disk(lambda: None, injected, may_wait=0)
-    writer._turn = lambda: None
+    writer._advance_all = lambda: None
 
     def fill(name: str, doc: dict[str, Any]) -> None:
         found.append((name, doc))
@@ -211,7 +220,7 @@ def test_where_nobody_can_make_room_the_run_ends_and_says_so(
     RE.subscribe(fill)
     agent = CuriosityAgent(Strategy.named("random", budget=30, **{**QUICK, "n_seeds": 3}), 0)
     devices = [instrument.spectrometer], instrument.stage.x, instrument.stage.y, instrument.imager
-    plan = explore(agent, *devices, course=RunSettings(attended=attended))
+    plan = explore(agent, *devices, **grouped(attended=attended))
     if attended:
         with pytest.raises(RunEngineInterrupted):
             RE(plan)

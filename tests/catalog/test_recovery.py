@@ -25,7 +25,7 @@ from curiosity_bluesky.catalog.journal import RunJournal
 from curiosity_bluesky.catalog.journal_lines import documents, lines
 from curiosity_bluesky.catalog.run_uploader import UploadCancelled, rewrite_run
 from curiosity_bluesky.catalog.upload import upload_journal
-from curiosity_bluesky.cli.commands import app
+from curiosity_bluesky.cli.app import app
 
 MEASURE = """
 import sys, time
@@ -41,7 +41,7 @@ RE = RunEngine({})
 RE.subscribe(catalog.writer())
 RE.subscribe(lambda name, doc: print(name, flush=True))
 RE.subscribe(lambda name, doc: time.sleep(0.02))
-RE(curiosity_plan(*devices, num_points=30, strategy="random", parameters=few,
+RE(curiosity_plan(*devices, num_points=30, strategy="random", options={"parameters": few},
                   md={"sample": "killed"}))
 """
 
@@ -240,9 +240,9 @@ def test_a_journal_that_nobody_can_read_keeps_no_other_waiting(catalog, run, by)
     else:
         writer = catalog.writer(retry=(0.05, 0.05))
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and writer._collector._kept != {"odd-run", "other"}:
+        while time.monotonic() < deadline and writer._recovery._kept != {"odd-run", "other"}:
             time.sleep(0.05)
-        assert writer._collector._tries == {"odd-run": 3}  # and not for ever
+        assert writer._recovery._tries == {"odd-run": 3}  # and not for ever
     assert not path.exists() and other.path.exists() and odd.path.exists()
     same(emitted, catalog.documents(uid))
 

@@ -29,8 +29,8 @@ from curiosity_bluesky import connect, read
 from curiosity_bluesky.catalog.connection import alive
 from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
 from curiosity_bluesky.catalog.journal import RunJournal
-from curiosity_bluesky.catalog.writer import LARGE_EVENT, JournaledWriter, _Run
-from curiosity_bluesky.cli import commands
+from curiosity_bluesky.catalog.writer import LARGE_EVENT, JournaledWriter, OpenRun
+from curiosity_bluesky.cli import app, main
 from curiosity_bluesky.errors import InputError
 
 KEY = "secret"
@@ -283,7 +283,7 @@ def test_nothing_is_deleted_in_tiled_without_the_lock_of_the_journal(tmp_path, m
     monkeypatch.setattr(RunJournal, "is_locked", False)
     writer._client = {"run-one": "of somebody else"}
     with pytest.raises(Exception, match="could not be locked"):
-        writer._write_anew("run-one", _Run(journal, journal.begins))
+        writer._rewrite("run-one", OpenRun(journal, journal.begins))
     assert writer._client == {"run-one": "of somebody else"}
     writer._client = None
     writer.close()
@@ -343,9 +343,9 @@ def test_a_command_says_in_one_line_what_the_server_answered(monkeypatch, capsys
         answer = httpx.Response(500, request=request)
         raise httpx.HTTPStatusError("500 on the way", request=request, response=answer)
 
-    monkeypatch.setattr(commands, "app", refused)
+    monkeypatch.setattr(app, "app", refused)
     with pytest.raises(SystemExit):
-        commands.main()
+        main()
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "the Tiled server failed" in said and "500" in said
 
@@ -419,7 +419,8 @@ with connect(sys.argv[2]) as catalog:
     RE = RunEngine({})
     RE.subscribe(catalog.writer(batch_size=3))
     for _ in range(2):
-        print(*RE(curiosity_plan(*devices, num_points=30, strategy="random", parameters=few)))
+        options = {"parameters": few}
+        print(*RE(curiosity_plan(*devices, 30, strategy="random", options=options)))
 """
     command = [sys.executable, "-c", code, str(film_file), str(tmp_path / "runs")]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]

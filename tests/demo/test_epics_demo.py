@@ -141,7 +141,7 @@ def test_the_profile_for_epics_runs_the_plan(tmp_path):
     (profile / "startup").symlink_to(startup)
     code = (
         "RE(curiosity_plan([spectrometer], stage.x, stage.y, imager, num_points=8,"
-        " strategy='random', parameters={'patch_size': 3, 'n_seeds': 6}));"
+        " strategy='random', options={'parameters': {'patch_size': 3, 'n_seeds': 6}}));"
         "print('points', read(catalog[-1]).sizes['point'], catalog[-1].start['sample'])"
     )
     with IOCProcess("--sample", "synthetic", "--speed", "inf", prefix="LAB:") as ioc:

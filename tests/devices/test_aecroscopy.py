@@ -54,7 +54,7 @@ def ran(tmp_path_factory):
             rigged.imager,
             num_points=12,
             strategy="random",
-            parameters=few("random"),
+            options={"parameters": few("random")},
         )
         RunEngine({})(plan, collect)
         resonance = rigged.panel.resonance(np.arange(14))
@@ -153,7 +153,7 @@ def test_a_pause_in_the_middle_of_a_loop_repeats_it(tmp_path):
             *([rigged.spectrometer], rigged.stage.x, rigged.stage.y, rigged.imager),
             num_points=5,
             strategy="random",
-            parameters=few("random"),
+            options={"parameters": few("random")},
         )
         with pytest.raises(RunEngineInterrupted):
             RE(plan, lambda *d: documents.append(d))
@@ -358,9 +358,7 @@ def test_no_retry_of_the_plan_records_a_loop_along_an_axis_that_was_not_declared
                 *([rigged.spectrometer], rigged.stage.x, rigged.stage.y, rigged.imager),
                 num_points=2,
                 strategy="random",
-                parameters=few("random"),
-                retry_wait=0,
-                max_failures=1,
+                options={"parameters": few("random"), "retry_wait": 0, "max_failures": 1},
             )
 
         with pytest.raises(RunEngineInterrupted):
@@ -467,7 +465,7 @@ def test_what_is_applied_is_told_in_volts(tmp_path):
         plan = curiosity_plan(
             *([rigged.spectrometer], rigged.stage.x, rigged.stage.y, rigged.imager),
             num_points=2,
-            max_bias=5.5,
+            safety={"max_bias": 5.5},
         )
         with pytest.raises(InputError, match="beps_read_v goes to 6 V, and max_bias allows 5.5 V"):
             RunEngine({})(plan)

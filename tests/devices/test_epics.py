@@ -12,7 +12,7 @@ import pytest
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
 from event_model import DocumentNames, sanitize_doc, schema_validators
-from support import WAIT, events, few, normal, until, whole_events
+from support import WAIT, events, few, grouped, normal, until, whole_events
 
 from curiosity_bluesky import curiosity_plan
 from curiosity_bluesky.demo import simulated_instrument
@@ -245,7 +245,7 @@ def run(instrument, RE=None, callback=lambda *_: None, **settings):
         instrument.stage.x,
         instrument.stage.y,
         instrument.imager,
-        **{"num_points": 8, "parameters": few("curious"), "retry_wait": 0, **settings},
+        **grouped(**{"num_points": 8, "parameters": few("curious"), "retry_wait": 0, **settings}),
     )
     (RE or RunEngine({}))(plan, collect)
     return documents

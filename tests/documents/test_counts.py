@@ -10,8 +10,8 @@ from uploads import documents_of
 
 from curiosity_bluesky import connect
 from curiosity_bluesky.catalog import summaries
+from curiosity_bluesky.catalog.document_counts import COUNTED
 from curiosity_bluesky.catalog.journal import RunJournal
-from curiosity_bluesky.catalog.run_uploader import COUNTED
 from curiosity_bluesky.catalog.summaries import _counted, summary_of_journal
 from curiosity_bluesky.documents import PointCount
 

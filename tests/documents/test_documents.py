@@ -13,7 +13,7 @@ from bluesky import RunEngine
 from bluesky.callbacks.best_effort import BestEffortCallback
 from event_model import DocumentNames, schema_validators
 from ophyd.sim import SynAxis
-from support import each, events, few, measurable, normal
+from support import events, few, grouped, learning_alike, measurable, normal
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.demo import simulated_instrument
@@ -41,14 +41,14 @@ def plan_on(instrument, name="random", detectors=None, x=None, y=None, **kwargs)
         kwargs["parameters"] = few(name)
     detectors = [instrument.spectrometer] if detectors is None else detectors
     x, y = x or instrument.stage.x, y or instrument.stage.y
-    return curiosity_plan(detectors, x, y, instrument.imager, strategy=name, **kwargs)
+    return curiosity_plan(detectors, x, y, instrument.imager, **grouped(strategy=name, **kwargs))
 
 
 def descriptors(documents):
     return {d["name"]: d for n, d in documents if n == "descriptor"}
 
 
-@pytest.fixture(scope="module", params=each(measurable()))
+@pytest.fixture(scope="module", params=learning_alike(measurable()))
 def run(request):
     """Sample and documents of one run of each strategy."""
     sample = SyntheticSample((16, 14), seed=1, points=16)

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain import POINTS, Bench, Camera, Detector
-from support import events
+from support import events, grouped
 
 from curiosity_bluesky import CuriosityAgent, documents
 from curiosity_bluesky.documents import Translator, channel_keys, spectrum_of
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Observation, Strategy, Survey
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
+from curiosity_bluesky.plans.measuring import quality_problem
 from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.steering import Steering
-from curiosity_bluesky.plans.stubs import quality_problem
 
 
 @pytest.fixture(autouse=True)
@@ -280,7 +280,7 @@ def test_the_channels_of_a_stream_that_does_not_name_them():
 
 def test_the_channels_that_a_stored_run_names_are_what_they_were():
     about = stream((1,), (2,), dtype="|b1")
-    data = {documents.keys.CHANNELS: ["k0", "k1"]}
+    data = {documents.schema.CHANNELS: ["k0", "k1"]}
     assert channel_keys(about | {"configuration": {"d": {"data": data}}}) == ["k0", "k1"]
 
 
@@ -312,11 +312,16 @@ class Deaf(CuriosityAgent):
 
 def deaf_run(bench, retries=0, steering=None, budget=6):
     strategy = Strategy.named("random", n_seeds=4, patch_size=5, budget=budget)
-    course = RunSettings(retries=retries, retry_wait=0.0, max_failures=99)
+    course = grouped(retries=retries, retry_wait=0.0, max_failures=99)
     plan = explore(
-        Deaf(strategy, 0), bench.detectors, bench.x, bench.y, bench.camera, course=course,
+        Deaf(strategy, 0),
+        bench.detectors,
+        bench.x,
+        bench.y,
+        bench.camera,
+        **course,
         steering=steering or Steering(),
-    )  # fmt: skip
+    )
     bench.RE(plan, lambda *document: bench.documents.append(document))
 
 
@@ -382,9 +387,14 @@ def test_a_run_that_is_resumed_may_visit_as_often_as_what_it_lacks():
     past = InterruptedRun.of([bench.documents])
     bench.documents = []
     plan = explore(
-        CuriosityAgent(past.strategy, past.seed), bench.detectors, bench.x, bench.y, bench.camera,
-        past=past, course=RunSettings(retries=0, retry_wait=0.0, max_failures=99),
-    )  # fmt: skip
+        CuriosityAgent(past.strategy, past.seed),
+        bench.detectors,
+        bench.x,
+        bench.y,
+        bench.camera,
+        past=past,
+        **grouped(retries=0, retry_wait=0.0, max_failures=99),
+    )
     bench.RE(plan, lambda *document: bench.documents.append(document))
     assert bench.stop["reason"].startswith("visits: the sample was measured 4 times for 4 spectra")
     assert bench.detector.measured == 10

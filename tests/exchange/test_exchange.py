@@ -336,7 +336,7 @@ def test_a_run_that_went_on_is_exported_whole(RE, catalog):
     first, _ = collected_run(RE, instrument, num_points=3, strategy="random", parameters=few)
     catalog.flush()
     devices = ([instrument.spectrometer], stage.x, stage.y, instrument.imager)
-    RE(curiosity_plan(*devices, num_points=5, resume=first, catalog=catalog.where))
+    RE(curiosity_plan(*devices, num_points=5, resume=first, options={"catalog": catalog.where}))
     datasets = to_sidpy(catalog[-1], grid=True)
     assert datasets["spectra/spectrometer_response"].shape == (5, 8)
     decisions = datasets["decisions"]

@@ -187,7 +187,7 @@ def test_lcmd_is_the_farthest_point_of_the_largest_cluster(film, seed, batch):
     rule = LargestCluster(predictor)
     scores = rule.scores(TrainingData(measured, np.zeros((9, 3))))
     found = rule(scores.acquisition, available, batch, np.random.default_rng(0))
-    covariance = predictor.posterior.prior(np.arange(n))
+    covariance = predictor.posterior.prior_covariance(np.arange(n))
     own = np.diag(covariance)
     squared = own[:, None] + own[None] - 2 * covariance
     expected = plain_lcmd(squared, measured, np.flatnonzero(available), batch)
@@ -295,9 +295,14 @@ def test_the_oracle_has_nothing_to_say_where_nobody_knows_the_truth(film, instru
         Explorer(survey, Strategy.named("oracle", patch_size=5))
     stage, documents = instrument.stage, []
     plan = curiosity_plan(
-        [instrument.spectrometer], stage.x, stage.y, instrument.imager,
-        num_points=8, strategy="oracle", parameters={"patch_size": 3, "n_seeds": 4},
-    )  # fmt: skip
+        [instrument.spectrometer],
+        stage.x,
+        stage.y,
+        instrument.imager,
+        num_points=8,
+        strategy="oracle",
+        options={"parameters": {"patch_size": 3, "n_seeds": 4}},
+    )
     with pytest.raises(InputError, match="true spectra"):
         RE(plan, lambda name, document: documents.append(name))
     assert documents == []

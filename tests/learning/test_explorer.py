@@ -51,7 +51,7 @@ def test_the_last_pixel_is_measured_too(name, nearly_masked, cheap, drive):
 
 
 def test_masked_pixels_are_never_proposed(name, sample, cheap, drive):
-    mask = np.random.default_rng(0).random(sample.shape) < 0.6
+    mask = np.random.default_rng(0).random(sample.shape) < 0.8
     survey = Survey(sample.images, sample.x, sample.y, mask)
     explorer = drive(Explorer(survey, cheap(name, budget=None)))
     allowed = {tuple(map(int, p)) for p in np.argwhere(~mask)}
@@ -64,7 +64,7 @@ def test_pending_pixels_are_never_proposed(name, survey, cheap, measured):
     late = [explorer.propose(3)[0] for _ in range(4)]
     for proposal in late:
         explorer.observe(measured(proposal))
-    proposals = [p for _ in range(40) for p in explorer.propose(2)]
+    proposals = [p for _ in range(20) for p in explorer.propose(4)]
     assert {p.pixel for p in proposals}.isdisjoint(p.pixel for p in late)
     assert len({d.pixel for d in explorer.decisions}) == len(explorer.decisions) == CANDIDATES
     assert len(explorer.pending) == CANDIDATES - 4
@@ -76,7 +76,7 @@ def test_measured_pixels_are_never_proposed(name, nearly_masked, cheap, spectra,
     by_hand = [tuple(map(int, p)) for p in np.argwhere(~nearly_masked.mask)[::10]]
     for pixel in by_hand:
         explorer.observe(Observation(pixel, spectra[pixel]))
-    drive(explorer)
+    drive(explorer, batch=2)
     pixels = {decision.pixel for decision in explorer.decisions}
     assert len(pixels) == LEFT - len(by_hand)
     assert pixels.isdisjoint(by_hand)
@@ -131,7 +131,7 @@ def test_a_failed_pixel_comes_back_and_a_barred_one_never_does(name, nearly_mask
     explorer.fail(back, "no contact")
     explorer.fail(barred, "dust", bar=True)
     assert explorer.pending == []
-    drive(explorer)
+    drive(explorer, batch=2)
     later = [d.pixel for d in explorer.decisions if d.decision_id > 1]
     assert later.count(back.pixel) == 1
     assert barred.pixel not in later
@@ -164,7 +164,7 @@ def test_global_random_states_are_neither_used_nor_touched(name, process):
 
 def test_the_seed_decides(name, survey, cheap, drive):
     first, again, other = (
-        [d.pixel for d in drive(Explorer(survey, cheap(name), seed)).decisions]
+        [d.pixel for d in drive(Explorer(survey, cheap(name), seed), 8).decisions]
         for seed in (0, np.int64(0), 1)
     )
     assert first == again != other

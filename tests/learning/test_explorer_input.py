@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from support import learning_alike
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Observation, Proposal, Strategy, Survey
@@ -35,6 +36,7 @@ TRUTHS = {
 }
 
 
+@pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 @pytest.mark.parametrize("kind", TRUTHS)
 def test_spectra_of_any_kind_are_learned(name, kind, survey, cheap, drive, spectra):
     if name == "theory" and kind == "single points":
@@ -52,6 +54,7 @@ def test_spectra_of_any_kind_are_learned(name, kind, survey, cheap, drive, spect
         assert np.isfinite(values[2:-2, 2:-2]).all() or np.isnan(values).all()
 
 
+@pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 @pytest.mark.parametrize("kind", ["two channels", "constant", "one row of patches", "patches of 1"])
 def test_images_of_any_kind_are_explored(name, kind, sample, cheap, drive):
     image, size = sample.images["amplitude"], 5
@@ -81,6 +84,7 @@ def test_any_number_of_candidates_works(name, shape, size, cheap, drive):
     assert np.isfinite(explorer.predict().spectra).any()
 
 
+@pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 def test_masked_and_rim_pixels_are_accepted_and_never_learned_from(name, sample, cheap, drive):
     spectra = sample.target()
     mask = np.zeros(sample.shape, bool)
@@ -96,6 +100,7 @@ def test_masked_and_rim_pixels_are_accepted_and_never_learned_from(name, sample,
     assert told.propose()[0].pixel == plain.propose()[0].pixel
 
 
+@pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 def test_a_pixel_that_nobody_proposed_is_learned_from(name, survey, cheap, drive, spectra):
     plain, told = (drive(Explorer(survey, cheap(name)), 6) for _ in range(2))
     pixel = next(p for p in [(6, 6), (7, 6)] if p not in {d.pixel for d in told.decisions})

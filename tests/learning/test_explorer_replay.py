@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import slowly
+from support import learning_alike, slowly
 
-from curiosity_bluesky.learning import Explorer, Observation, Proposal
+from curiosity_bluesky.learning import Explorer, Observation, Proposal, Strategy
 
 
 def replayed(explorer: Explorer, items, **kwargs) -> Explorer:
@@ -24,8 +24,9 @@ def replayed(explorer: Explorer, items, **kwargs) -> Explorer:
     return new
 
 
+@pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 @settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_any_order_leads_to_the_same_proposal(name, data, survey, cheap, drive, exactly):
@@ -70,6 +71,7 @@ def test_observing_is_idempotent(name, survey, cheap, drive, exactly):
     assert exactly(*told.propose()) == exactly(*explorer.propose())
 
 
+@pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 @pytest.mark.parametrize("half", [2, 7, *slowly(0, 4)])
 def test_a_run_thrown_away_half_way_and_rebuilt_goes_on_like_the_uninterrupted_one(
     name, half, survey, cheap, drive, exactly
@@ -89,6 +91,7 @@ def test_a_proposal_that_was_never_measured_is_not_forgotten(name, survey, cheap
     assert exactly(*told.propose(2)) == exactly(*whole.propose(2))
 
 
+@pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 def test_looking_at_maps_and_predictions_changes_nothing(name, survey, cheap, drive, exactly):
     plain, looked_at = (Explorer(survey, cheap(name), seed=2) for _ in range(2))
     for n in range(1, 10):
@@ -99,6 +102,7 @@ def test_looking_at_maps_and_predictions_changes_nothing(name, survey, cheap, dr
     assert exactly(*looked_at.decisions[4:]) == exactly(*plain.decisions[4:])
 
 
+@pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 def test_a_worker_thread_proposes_what_the_main_thread_does(name, survey, cheap, drive, exactly):
     here = drive(Explorer(survey, cheap(name)), 9)
     there: list[Explorer] = []
@@ -112,6 +116,7 @@ class Stop(Exception):
     """What breaks a training off."""
 
 
+@pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 @pytest.mark.parametrize("epoch", [1, 4, *slowly(2, 3, 5, 9)])
 def test_a_training_broken_off_leaves_no_trace(name, epoch, survey, cheap, drive, exactly):
     calls = []

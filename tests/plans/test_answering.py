@@ -14,7 +14,7 @@ from bluesky.suspenders import SuspendBoolHigh
 from bluesky.utils import RunEngineInterrupted
 from ophyd import Signal
 from ophyd.device import Staged
-from support import events, few, paused_run
+from support import events, few, grouped, paused_run
 
 from curiosity_bluesky import CuriosityAgent, Explorer, curiosity_plan
 from curiosity_bluesky.catalog import connect
@@ -22,7 +22,7 @@ from curiosity_bluesky.demo import SimulatedInstrument, simulated_instrument
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Observation, Strategy
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.steering import Steering
 from sim_devices import Clock, Faults, SimMicroscope, SyntheticSample
 
@@ -68,7 +68,7 @@ class Place:
         )
         self.agent = CuriosityAgent(Strategy.named(name, **few(name, budget=POINTS)), 0)
         self.agent.on_epoch = self._on_epoch
-        self.course = RunSettings(lookahead=lookahead, maps_every=3, timeout=PATIENCE)
+        self.course = grouped(lookahead=lookahead, maps_every=3, timeout=PATIENCE)
         self.training = threading.Event()
         """The training that is held is under way."""
         self.trained = threading.Event()
@@ -110,7 +110,7 @@ class Place:
         thread = threading.Thread(target=wait)
         thread.start()
         with suppress(RunEngineInterrupted):
-            self.RE(explore(self.agent, *self.devices, course=self.course), self.collect)
+            self.RE(explore(self.agent, *self.devices, **self.course), self.collect)
         thread.join()
         assert not failed, failed
 
@@ -124,7 +124,7 @@ class Place:
 
     def run_through(self):
         """Run the plan to its end."""
-        self.RE(explore(self.agent, *self.devices, course=self.course), self.collect)
+        self.RE(explore(self.agent, *self.devices, **self.course), self.collect)
 
     def resume(self):
         self.go_on()
@@ -153,7 +153,9 @@ class Place:
 
     def check_next_run(self):
         documents = []
-        plan = curiosity_plan(*self.devices, 3, "random", parameters=few("random"))
+        plan = curiosity_plan(
+            *self.devices, 3, strategy="random", options={"parameters": few("random")}
+        )
         self.RE(plan, lambda *document: documents.append(document))
         assert len(events(documents, "primary")) == 3
         assert documents[-1][1]["exit_status"] == "success"
@@ -353,7 +355,7 @@ def test_a_training_that_fails_while_a_spectrum_is_taken_costs_no_spectrum():
 
     place.agent.on_epoch = on_epoch
     with pytest.raises(ArithmeticError, match="nothing converges"):
-        place.RE(explore(place.agent, *place.devices, course=place.course), place.collect)
+        place.RE(explore(place.agent, *place.devices, **place.course), place.collect)
     numbers = [e["decision_id"] for e in events(place.documents, "primary")]
     assert numbers == [e["decision_id"] for e in events(place.documents, "decisions")]
     assert len(numbers) >= SEEDS
@@ -369,7 +371,7 @@ def test_what_was_trained_for_a_decision_that_nobody_needs_is_in_the_record():
         if len(events(place.documents, "primary")) == SEEDS + 1 and not steering._waiting:
             steering.stop("enough")
 
-    plan = explore(place.agent, *place.devices, course=place.course, steering=steering)
+    plan = explore(place.agent, *place.devices, **place.course, steering=steering)
     place.RE(plan, callback)
     versions = [e["model_version"] for e in events(place.documents, "learning")]
     # On three of the four seeds, on all of them for the decision of no use, on all for the maps.
@@ -387,9 +389,7 @@ def short_run(where=lambda i, msg: False, meanwhile=None, spoil=None):
     plan = curiosity_plan(
         *([instrument.spectrometer], stage.x, stage.y, instrument.imager),
         *(3, "random", 0, few("random")),
-        maps_every=0,
-        retry_wait=0.0,
-        timeout=0.25 if spoil else PATIENCE,
+        options={"maps_every": 0, "retry_wait": 0.0, "timeout": 0.25 if spoil else PATIENCE},
     )
 
     def callback(name, doc):
@@ -450,7 +450,7 @@ def test_a_callback_that_fails_is_no_fault_of_the_instrument():
             raise ZeroDivisionError("nothing to plot")
 
     with pytest.raises(ZeroDivisionError, match="nothing to plot"):
-        place.RE(explore(place.agent, *place.devices, course=place.course), plot)
+        place.RE(explore(place.agent, *place.devices, **place.course), plot)
     assert place.measured == 1
     assert not events(place.documents, "failures")
 
@@ -476,8 +476,8 @@ def test_spectra_that_are_good_enough_no_more_do_not_keep_the_run_from_its_end(l
 
     strategy = Strategy.named("random", **few("random", budget=POINTS, min_quality=0.0))
     agent = CuriosityAgent(strategy, 0)
-    course = RunSettings(lookahead=lookahead, retries=1, retry_wait=0.0, max_failures=99)
-    place.RE(explore(agent, *place.devices, course=course, steering=steering), callback)
+    course = grouped(lookahead=lookahead, retries=1, retry_wait=0.0, max_failures=99)
+    place.RE(explore(agent, *place.devices, **course, steering=steering), callback)
     assert place.documents[-1][1]["reason"].startswith("budget")
     good = [
         event
@@ -492,9 +492,9 @@ def test_spectra_that_are_good_enough_no_more_do_not_keep_the_run_from_its_end(l
 def test_a_run_that_paused_by_itself_ends_when_it_is_told_to(told, exit_status, lookahead):
     place = Place("nowhere", lookahead=lookahead)
     place.instrument.microscope.faults = Faults(raises=1.0)
-    course = RunSettings(lookahead=lookahead, retry_wait=0.0)
+    course = grouped(lookahead=lookahead, retry_wait=0.0)
     with pytest.raises(RunEngineInterrupted):
-        place.RE(explore(place.agent, *place.devices, course=course), place.collect)
+        place.RE(explore(place.agent, *place.devices, **course), place.collect)
     assert place.RE.state == "paused"
     with suppress(RunEngineInterrupted):
         place.RE.resume()  # the instrument is as it was
@@ -527,7 +527,11 @@ def test_an_aborted_run_is_closed_in_tiled_and_a_dry_run_of_its_rest_asks_for_no
         uid = place.documents[0][1]["uid"]
         assert runs[uid].metadata["stop"]["exit_status"] == "abort"
     plan = curiosity_plan(
-        *place.devices, 9, resume=uid, catalog=where, dry_run=True, steering=steering
+        *place.devices,
+        9,
+        resume=uid,
+        dry_run=True,
+        options={"catalog": where, "steering": steering},
     )
     outline = RunEngine({}, call_returns_result=True)(plan).plan_result
     assert (outline.n_observed, outline.num_points) == (SEEDS, 9)

@@ -19,7 +19,7 @@ from async_support import with_async, with_band_excitation
 from matplotlib.figure import Figure
 from ophyd_async.core import StaticPathProvider, UUIDFilenameProvider, init_devices
 from ophyd_async.sim import PatternGenerator, SimBlobDetector, SimMotor
-from support import events, facts, few, normal, paused_run
+from support import events, facts, few, grouped, normal, paused_run
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
 from curiosity_bluesky.catalog.journal import RunJournal
@@ -39,7 +39,7 @@ ALL = ("stage", "spectrometer", "imager")
 def plan_on(instrument, **settings):
     settings = {"num_points": POINTS, "parameters": few("curious"), "retry_wait": 0, **settings}
     x, y = instrument.stage.x, instrument.stage.y
-    return curiosity_plan([instrument.spectrometer], x, y, instrument.imager, **settings)
+    return curiosity_plan([instrument.spectrometer], x, y, instrument.imager, **grouped(**settings))
 
 
 def run(*which, RE=None, files=None, instrument=None, **settings):
@@ -337,9 +337,14 @@ def test_any_detector_that_writes_hdf5_takes_the_survey(tmp_path, monkeypatch, r
     instrument = with_async(RE, simulated_instrument(SAMPLE, speed=math.inf), "spectrometer")
     foreign = Foreign(images)
     plan = curiosity_plan(
-        [instrument.spectrometer], foreign.x, foreign.y, foreign.blob, num_points=3,
-        strategy="random", parameters=few("random"),
-    )  # fmt: skip
+        [instrument.spectrometer],
+        foreign.x,
+        foreign.y,
+        foreign.blob,
+        num_points=3,
+        strategy="random",
+        options={"parameters": few("random")},
+    )
     with connect(tmp_path / "runs") as catalog:
         RE.subscribe(catalog.writer())
         RE(plan, lambda *document: documents.append(document))

@@ -100,8 +100,17 @@ def test_the_curiosity_plan_runs_on_spectrograms(RE, microscope, tmp_path, monke
     with connect(tmp_path / "runs") as catalog:
         RE.subscribe(catalog.writer())
         parameters = {"patch_size": 3, "n_seeds": 6}
-        RE(curiosity_plan([spectrometer], stage.x, stage.y, imager, num_points=8,
-                          strategy="random", parameters=parameters))  # fmt: skip
+        RE(
+            curiosity_plan(
+                [spectrometer],
+                stage.x,
+                stage.y,
+                imager,
+                num_points=8,
+                strategy="random",
+                options={"parameters": parameters},
+            )
+        )
         points = read(catalog[-1])
     assert points.be_spectrogram_real.dims == ("point", "frequency", "step")
     truth = microscope.sample.spectra["response"]

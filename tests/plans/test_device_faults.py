@@ -9,7 +9,7 @@ from bluesky.utils import RunEngineInterrupted
 from ophyd import Device
 from ophyd.sim import SynAxis
 from ophyd.status import DeviceStatus
-from support import events, few
+from support import events, few, grouped
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.demo import simulated_instrument
@@ -28,9 +28,11 @@ def run(instrument, RE=None, parameters_more=None, **settings):
         instrument.stage.x,
         instrument.stage.y,
         instrument.imager,
-        num_points=POINTS,
-        parameters=few("curious", **(parameters_more or {})),
-        **{"retry_wait": 0, "timeout": 20.0, **settings},
+        **grouped(
+            num_points=POINTS,
+            parameters=few("curious", **(parameters_more or {})),
+            **{"retry_wait": 0, "timeout": 20.0, **settings},
+        ),
     )
     (RE or RunEngine({}))(plan, lambda *document: documents.append(document))
     return documents
@@ -206,9 +208,7 @@ def test_a_status_that_fails_after_it_was_given_up_does_no_harm():
         SynAxis(name="my"),
         instrument.imager,
         num_points=4,
-        parameters=few("curious"),
-        timeout=2.0,  # what the others take even on a busy machine
-        retry_wait=0,
+        options={"parameters": few("curious"), "timeout": 2.0, "retry_wait": 0},
     )
     RunEngine({})(plan, lambda *document: documents.append(document))
     assert documents[-1][1]["exit_status"] == "success"
@@ -227,9 +227,14 @@ def test_a_motor_that_raises_at_once_is_a_failure_like_any_other():
     instrument = simulated_instrument(SAMPLE, speed=math.inf)
     RE, documents = RunEngine({}), []
     plan = curiosity_plan(
-        [instrument.spectrometer], Broken(name="mx"), SynAxis(name="my"), instrument.imager,
-        num_points=4, parameters=few("random"), strategy="random", retry_wait=0, max_failures=1,
-    )  # fmt: skip
+        [instrument.spectrometer],
+        Broken(name="mx"),
+        SynAxis(name="my"),
+        instrument.imager,
+        num_points=4,
+        strategy="random",
+        options={"parameters": few("random"), "retry_wait": 0, "max_failures": 1},
+    )
     with pytest.raises(RunEngineInterrupted):
         RE(plan, lambda *document: documents.append(document))
     RE.stop()

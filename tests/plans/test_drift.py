@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bluesky import RunEngine
 from bluesky.utils import FailedStatus, RunEngineInterrupted
-from support import events, paused_run
+from support import events, grouped, paused_run
 
 from curiosity_bluesky import CuriosityAgent, documents
 from curiosity_bluesky.catalog import connect
@@ -17,7 +17,7 @@ from curiosity_bluesky.demo.run import DemoSample
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import DriftCorrection, explore
 from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.steering import Steering
 from curiosity_bluesky.views.report import show_run
@@ -47,10 +47,14 @@ class Tip:
         known = {"budget": points, "patch_size": 3, "n_seeds": 4, "batch": batch}
         return explore(
             CuriosityAgent(Strategy.named(strategy, **known), 0),
-            [self.spectrometer], self.stage.x, self.stage.y, self.imager, past=past,
-            course=RunSettings(**{"maps_every": 0, "retry_wait": 0, **self.clock, **course}),
+            [self.spectrometer],
+            self.stage.x,
+            self.stage.y,
+            self.imager,
+            past=past,
+            **grouped(**{"maps_every": 0, "retry_wait": 0, **self.clock, **course}),
             steering=Steering(),
-        )  # fmt: skip
+        )
 
     def run(self, *args, callback=None, **kwargs):
         def collect(name, doc):
@@ -156,7 +160,7 @@ def test_the_stream():
     tip = Tip().run(points=12, resurvey_every=4)
     [described] = [d for n, d in tip.documents if n == "descriptor" and d["name"] == "drift"]
     keys = described["data_keys"]
-    assert set(keys) == {*documents.DRIFT_KEYS, "out_of_reach", "imager_amplitude"}
+    assert set(keys) == {*(key.name for key in documents.STREAMS["drift"].own), "imager_amplitude"}
     assert keys["drift_x"]["units"] == "um" and keys["rate_y"]["units"] == "um/s"
     assert keys["out_of_reach"]["dims"] == keys["imager_amplitude"]["dims"] == ["y", "x"]
     assert keys["imager_amplitude"]["dtype_numpy"] == "<f4"
@@ -577,4 +581,4 @@ def test_a_first_survey_that_fails_still_says_how():
 @pytest.mark.parametrize("wrong", [{"resurvey_every": -1}, {"resurvey_minutes": math.nan}])
 def test_settings_that_cannot_be(wrong):
     with pytest.raises(InputError, match=f"{next(iter(wrong))} is .*expected .*0 or more"):
-        RunSettings(**wrong)
+        DriftCorrection(**wrong)

@@ -42,10 +42,14 @@ def ran(sample, num_points, catalog=None, **parameters):
     devices = simulated_instrument(sample, speed=math.inf)
     RE(
         curiosity_plan(
-            [devices.spectrometer], devices.stage.x, devices.stage.y, devices.imager,
-            num_points=num_points, parameters={"patch_size": 5, "n_seeds": 20, **parameters},
+            [devices.spectrometer],
+            devices.stage.x,
+            devices.stage.y,
+            devices.imager,
+            num_points=num_points,
+            options={"parameters": {"patch_size": 5, "n_seeds": 20, **parameters}},
         )
-    )  # fmt: skip
+    )
     return documents
 
 

@@ -4,13 +4,12 @@ import logging
 
 import pytest
 from plain import Bench
-from support import events, facts, slowly
+from support import events, facts, grouped, slowly
 
 from curiosity_bluesky import CuriosityAgent
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.resume import InterruptedRun
-from curiosity_bluesky.plans.run_loop import RunSettings
 from curiosity_bluesky.plans.steering import Steering
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 
@@ -39,8 +38,8 @@ def measured(
     strategy = strategy if past is None else past.strategy
     plan = explore(
         *(CuriosityAgent(strategy, 0), bench.detectors, bench.x, bench.y, bench.camera),
+        **grouped(**{"retry_wait": 0.0, "max_failures": 99, "retries": 1, **course}),
         **{"past": past, "steering": steering, "num_points": num_points},
-        course=RunSettings(**{"retry_wait": 0.0, "max_failures": 99, "retries": 1, **course}),
     )
 
     def hear(name, doc):

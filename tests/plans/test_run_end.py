@@ -7,7 +7,7 @@ import threading
 import pytest
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
-from support import events, few
+from support import events, few, grouped
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan
 from curiosity_bluesky.catalog.summaries import summary_of_journal
@@ -15,7 +15,6 @@ from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.documents import PointCount
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import explore
-from curiosity_bluesky.plans.run_loop import RunSettings
 from curiosity_bluesky.plans.steering import Steering
 from curiosity_bluesky.utils.run_end import TROUBLE, EndKind, RunEnd
 from curiosity_bluesky.views.figure import RunPicture
@@ -31,9 +30,9 @@ def instrument():
 
 def plan(ins, n=8, course=None, **settings):
     agent = CuriosityAgent(Strategy.named("random", budget=n, **few("random")), 0)
-    course = course or RunSettings(retries=0, retry_wait=0.0, max_failures=3)
+    course = course or grouped(retries=0, retry_wait=0.0, max_failures=3)
     devices = [ins.spectrometer], ins.stage.x, ins.stage.y, ins.imager
-    return explore(agent, *devices, course=course, **settings)
+    return explore(agent, *devices, **course, **settings)
 
 
 def broken(ins):
@@ -129,7 +128,7 @@ def test_a_run_that_paused_because_of_failures_says_so_when_it_is_stopped(instru
 def test_a_run_that_went_on_after_such_a_pause_ends_as_it_ends(instrument):
     RE, found = RunEngine({}), []
     # With retries there are visits enough for three failed points and eight spectra.
-    course = RunSettings(retries=1, retry_wait=0.0, max_failures=3)
+    course = grouped(retries=1, retry_wait=0.0, max_failures=3)
     with pytest.raises(RunEngineInterrupted):
         RE(plan(broken(instrument), course=course), lambda *document: found.append(document))
     instrument.microscope.faults = Faults()
@@ -138,7 +137,7 @@ def test_a_run_that_went_on_after_such_a_pause_ends_as_it_ends(instrument):
 
 
 def test_where_nobody_can_answer_the_run_ends_and_gives_no_advice_for_a_prompt(instrument, caplog):
-    course = RunSettings(retries=0, retry_wait=0.0, max_failures=3, attended=False)
+    course = grouped(retries=0, retry_wait=0.0, max_failures=3, attended=False)
     found = []
     with caplog.at_level(logging.ERROR, "curiosity_bluesky"):
         RunEngine({})(plan(broken(instrument), course=course), lambda *d: found.append(d))
@@ -159,7 +158,7 @@ def test_runs_figure_and_plan_count_alike(instrument, tmp_path):
     with connect(tmp_path) as catalog:
         for callback in (catalog.writer(), picture.__call__, count, lambda *d: found.append(d)):
             RE.subscribe(callback)
-        course = RunSettings(retries=3, retry_wait=0.0, max_failures=100)
+        course = grouped(retries=3, retry_wait=0.0, max_failures=100)
         RE(plan(instrument, n=20, course=course, steering=steering))
         assert found[-1][1]["reason"] == "budget: 7 of 7 spectra measured"
         assert len(events(found, "primary")) > 7  # some were useless
@@ -182,7 +181,7 @@ def test_a_journal_is_counted_alike(instrument, tmp_path):
         RE = RunEngine({})
         RE.subscribe(writer)
         RE.subscribe(copy)
-        course = RunSettings(retries=3, retry_wait=0.0, max_failures=100)
+        course = grouped(retries=3, retry_wait=0.0, max_failures=100)
         RE(plan(instrument, n=5, course=course))
     found = summary_of_journal(lines)
     assert found is not None and (found.points, found.num_points) == (5, 5)
@@ -215,7 +214,9 @@ def test_curiosity_plan_ends_alike(instrument):
     found = []
     devices = [instrument.spectrometer], instrument.stage.x, instrument.stage.y, instrument.imager
     RunEngine({})(
-        curiosity_plan(*devices, num_points=5, strategy="random", parameters=few("random")),
+        curiosity_plan(
+            *devices, num_points=5, strategy="random", options={"parameters": few("random")}
+        ),
         lambda *document: found.append(document),
     )
     assert RunEnd.of(found[-1][1]) == RunEnd(EndKind.BUDGET, "5 of 5 spectra measured")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
-from support import QUICK, events, few, paused_run
+from support import QUICK, events, few, grouped, paused_run
 
 from curiosity_bluesky import connect, curiosity_plan, steer
 from curiosity_bluesky.agent import CuriosityAgent
@@ -16,7 +16,6 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import BEGUN
 from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.resume import InterruptedRun
-from curiosity_bluesky.plans.run_loop import RunSettings
 from curiosity_bluesky.plans.steering import Steering
 from sim_devices import Faults, SyntheticSample
 
@@ -29,7 +28,7 @@ def plan(instrument, **settings):
         instrument.stage.x,
         instrument.stage.y,
         instrument.imager,
-        **{"num_points": 8, "parameters": QUICK, "retry_wait": 0, **settings},
+        **grouped(**{"num_points": 8, "parameters": QUICK, "retry_wait": 0, **settings}),
     )
 
 
@@ -180,8 +179,8 @@ def test_an_attempt_that_was_broken_off_is_not_repeated_where_one_is_allowed(ins
     agent = CuriosityAgent(past.strategy, past.seed)
     devices = [instrument.spectrometer], instrument.stage.x, instrument.stage.y
     rest = []
-    course = RunSettings(retry_wait=0.0)
-    plan = explore(agent, *devices, instrument.imager, past=past, course=course)
+    course = grouped(retry_wait=0.0)
+    plan = explore(agent, *devices, instrument.imager, past=past, **course)
     RunEngine({})(plan, lambda *document: rest.append(document))
     lost = events(kept, "failures")[-1]
     [refused] = [f for f in events(rest, "failures") if f["decision_id"] == lost["decision_id"]]

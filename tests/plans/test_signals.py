@@ -14,7 +14,7 @@ from bluesky.plans import count
 from bluesky.utils import RunEngineInterrupted
 from ophyd import Signal
 from ophyd.status import Status
-from support import QUICK, WAIT, events, slowly
+from support import QUICK, WAIT, events, grouped, slowly
 
 from curiosity_bluesky import connect, curiosity_plan, end_in_order
 from curiosity_bluesky.demo import simulated_instrument
@@ -59,7 +59,8 @@ with connect(sys.argv[1]) as catalog:
     RE.subscribe(say)
     plan = curiosity_plan(
         [film.spectrometer], film.stage.x, film.stage.y, film.imager, num_points=100,
-        strategy="random", parameters={"patch_size": 3, "n_seeds": 6}, tip=Tip(name="tip"),
+        strategy="random", options={"parameters": {"patch_size": 3, "n_seeds": 6}},
+        tip=Tip(name="tip"),
     )
     try:
         RE(plan)
@@ -133,7 +134,7 @@ def test_a_signal_ends_a_run_in_order(instrument, name, paused):
     RE.subscribe(at_spectrum)
     plan = curiosity_plan(
         *([instrument.spectrometer], x, instrument.stage.y, instrument.imager),
-        **{"num_points": 100, "strategy": "random", "parameters": QUICK, "tip": tip},
+        **grouped(**{"num_points": 100, "strategy": "random", "parameters": QUICK, "tip": tip}),
     )
     with SignalHandler(RE), pytest.raises(TerminatedBySignal) as told:
         try:
@@ -155,7 +156,7 @@ def test_a_signal_ends_a_run_in_order(instrument, name, paused):
 def run_of(instrument, tip=None):
     return curiosity_plan(
         *([instrument.spectrometer], instrument.stage.x, instrument.stage.y, instrument.imager),
-        **{"num_points": 100, "strategy": "random", "parameters": QUICK, "tip": tip},
+        **grouped(**{"num_points": 100, "strategy": "random", "parameters": QUICK, "tip": tip}),
     )
 
 

@@ -15,7 +15,7 @@ from bluesky.simulators import (
     summarize_plan,
 )
 from bluesky.utils import RunEngineInterrupted
-from support import QUICK, events
+from support import QUICK, events, grouped
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.demo import simulated_instrument
@@ -30,7 +30,7 @@ SAMPLE = SyntheticSample((16, 14), seed=1, points=16)
 
 def the_plan(ins, **settings):
     devices = [ins.spectrometer], ins.stage.x, ins.stage.y, ins.imager
-    return curiosity_plan(*devices, num_points=8, parameters=QUICK, **settings)
+    return curiosity_plan(*devices, **grouped(num_points=8, parameters=QUICK, **settings))
 
 
 def explored(ins):

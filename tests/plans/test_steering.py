@@ -11,7 +11,7 @@ from bluesky.utils import RunEngineInterrupted
 from matplotlib.backend_bases import MouseEvent
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from support import events, few
+from support import events, few, grouped
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan, steer
 from curiosity_bluesky.demo import simulated_instrument
@@ -41,11 +41,13 @@ def run(steering, at=None, RE=None, name="curious", batch=1, **settings):
 
     plan = curiosity_plan(
         *devices(instrument),
-        num_points=POINTS,
-        strategy=name,
-        parameters=few(name, batch=batch),
-        steering=steering,
-        **settings,
+        **grouped(
+            num_points=POINTS,
+            strategy=name,
+            parameters=few(name, batch=batch),
+            steering=steering,
+            **settings,
+        ),
     )
     (RE or RunEngine({}))(plan, callback)
     return documents
@@ -211,7 +213,9 @@ def test_what_is_refused_while_the_run_is_paused_is_not_taken_again(how):
 
     instrument.microscope.acquire = slow_acquire
     plan = curiosity_plan(
-        *devices(instrument), num_points=POINTS, parameters=few("curious"), steering=steering
+        *devices(instrument),
+        num_points=POINTS,
+        options={"parameters": few("curious"), "steering": steering},
     )
     with pytest.raises(RunEngineInterrupted):
         RE(plan, lambda *document: documents.append(document))
@@ -337,10 +341,11 @@ def test_what_cannot_be_is_refused_when_it_is_asked_for(ask, said):
         RunEngine({})(
             curiosity_plan(
                 *devices(simulated_instrument(SAMPLE, speed=math.inf)),
-                num_points=POINTS, parameters=few("curious"), steering=steering,
+                num_points=POINTS,
+                options={"parameters": few("curious"), "steering": steering},
             ),
             lambda *document: documents.append(document),
-        )  # fmt: skip
+        )
     assert not documents
 
 
@@ -507,7 +512,9 @@ def test_clicks_in_a_run_are_measured():
             at(len(events(documents, "primary")))
 
     plan = curiosity_plan(
-        *devices(instrument), num_points=POINTS, parameters=few("curious"), steering=steering
+        *devices(instrument),
+        num_points=POINTS,
+        options={"parameters": few("curious"), "steering": steering},
     )
     RunEngine({})(plan, callback)
     assert pixels(documents, "manual") == [(7, 5)]
@@ -521,13 +528,13 @@ def test_a_dry_run_moves_nothing_and_says_what_would_be(capsys):
     RE, documents, messages = RunEngine({}, call_returns_result=True), [], []
     RE.msg_hook = lambda msg: messages.append(msg.command)
     plan = {"num_points": POINTS, "parameters": few("curious")}
-    result = RE(curiosity_plan(*devices(instrument), dry_run=True, **plan))
+    result = RE(curiosity_plan(*devices(instrument), **grouped(dry_run=True, **plan)))
     assert result.plan_result.planned is None
     assert "the imager holds none" in capsys.readouterr().out
     assert not set(messages) & {"set", "trigger", "open_run", "stage"}
-    RE(curiosity_plan(*devices(instrument), **plan), lambda *d: documents.append(d))
+    RE(curiosity_plan(*devices(instrument), **grouped(**plan)), lambda *d: documents.append(d))
     messages.clear()
-    outline = RE(curiosity_plan(*devices(instrument), dry_run=True, **plan)).plan_result
+    outline = RE(curiosity_plan(*devices(instrument), **grouped(dry_run=True, **plan))).plan_result
     assert not set(messages) & {"set", "trigger", "open_run", "stage"}
     assert [p.pixel for p in outline.planned] == pixels(documents, "seed")
     assert outline.limits["stage_x"] == ((0.0, 0.26), (0.0, 0.26))

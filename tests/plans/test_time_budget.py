@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from bluesky import RunEngine
-from support import QUICK, events, few
+from support import QUICK, events, few, grouped
 
 from curiosity_bluesky import curiosity_plan, documents
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
@@ -42,7 +42,7 @@ def run(devices, RE=None, **settings):
         devices.stage.x,
         devices.stage.y,
         devices.imager,
-        **{"parameters": few("random", n_seeds=3), "strategy": "random", **settings},
+        **grouped(**{"parameters": few("random", n_seeds=3), "strategy": "random", **settings}),
     )
     (RE or RunEngine({}))(plan, lambda *document: found.append(document))
     return found
@@ -133,10 +133,14 @@ def test_a_budget_that_somebody_sets_is_not_outbid_by_the_clock():
     steering = Steering()
     found = []
     plan = curiosity_plan(
-        [devices.spectrometer], devices.stage.x, devices.stage.y, devices.imager,
-        time_budget=20.0, parameters=few("random", n_seeds=3), strategy="random",
-        steering=steering,
-    )  # fmt: skip
+        [devices.spectrometer],
+        devices.stage.x,
+        devices.stage.y,
+        devices.imager,
+        time_budget=20.0,
+        strategy="random",
+        options={"parameters": few("random", n_seeds=3), "steering": steering},
+    )
 
     def at_the_fourth(name, doc):
         found.append((name, doc))

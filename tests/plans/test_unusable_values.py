@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from plain import POINTS, SIDE, Bench
-from support import events
+from support import events, grouped
 
 from curiosity_bluesky import CuriosityAgent, connect, documents
 from curiosity_bluesky.documents import Translator, spectrum_of
@@ -13,7 +13,7 @@ from curiosity_bluesky.documents.reading import read_stream
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Observation, Strategy, Survey
 from curiosity_bluesky.learning.survey import LARGEST_VALUE
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.resume import InterruptedRun
 from sim_devices import Sample
 
@@ -157,9 +157,14 @@ def test_a_run_over_missing_pixels_goes_on_as_it_would_have():
     past = InterruptedRun.of([whole[:cut]])
     bench = Patchy(image)
     plan = explore(
-        CuriosityAgent(past.strategy, past.seed), bench.detectors, bench.x, bench.y, bench.camera,
-        past=past, course=RunSettings(retries=0, retry_wait=0.0, max_failures=99),
-    )  # fmt: skip
+        CuriosityAgent(past.strategy, past.seed),
+        bench.detectors,
+        bench.x,
+        bench.y,
+        bench.camera,
+        past=past,
+        **grouped(retries=0, retry_wait=0.0, max_failures=99),
+    )
     bench.RE(plan, lambda *document: bench.documents.append(document))
     later = [(d["row"], d["col"]) for d in events(bench.documents, "decisions")]
     assert decided[-len(later) :] == later

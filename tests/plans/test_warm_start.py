@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from bluesky import RunEngine
-from support import events, facts
+from support import events, facts, grouped
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.catalog import connect
@@ -63,11 +63,15 @@ def measured(catalog, film, *, num_points=7, keep=False, steering=None, watch=No
     stage = instrument.stage
     RE(
         curiosity_plan(
-            [instrument.spectrometer], stage.x, stage.y, instrument.imager, num_points,
-            catalog=catalog.where, steering=steering or Steering(), **kwargs,
+            [instrument.spectrometer],
+            stage.x,
+            stage.y,
+            instrument.imager,
+            num_points,
+            **grouped(catalog=catalog.where, steering=steering or Steering(), **kwargs),
         ),
         callback,
-    )  # fmt: skip
+    )
     catalog.flush()
     return documents
 

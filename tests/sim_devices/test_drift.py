@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.exchange.sample import pixel_centres
 from sim_devices import Clock, Sample, SimMicroscope, SyntheticSample
-from sim_devices.sample import pixel_centres
 
 FILM = SyntheticSample((12, 20), seed=2, points=16)  # pixels of 0.02 um
 STEP = 0.02

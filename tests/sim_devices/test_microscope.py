@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from curiosity_bluesky.devices.drivers import ImagerDriver, SpectrometerDriver, StageDriver
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.exchange.sample import pixel_centres
 from sim_devices import Clock, Sample, SimMicroscope, SyntheticSample
-from sim_devices.sample import pixel_centres
 
 FILM = SyntheticSample((9, 12), points=16)
 

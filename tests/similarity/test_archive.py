@@ -43,7 +43,7 @@ def test_what_was_never_measured_is_not_imported_as_zeros(tmp_path):
 
 
 def test_rows_of_zeros_are_said(tmp_path):
-    from sim_devices.missing import not_measured
+    from curiosity_bluesky.exchange.missing import not_measured
 
     lines = IMAGE.copy()
     lines[:3] = 0

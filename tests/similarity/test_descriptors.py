@@ -4,17 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.similarity import Image
-from curiosity_bluesky.similarity.descriptors import DEFAULT, known, named, names
-from curiosity_bluesky.similarity.descriptors.augmentation import (
+from synthetic.augmentation import (
     KINDS,
     Reacquisition,
     ViewSettings,
     random_structure,
     reacquire,
 )
+from synthetic.wallpaper import random_texture
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.similarity import Image
+from curiosity_bluesky.similarity.descriptors import DEFAULT, known, named, names
 from curiosity_bluesky.similarity.descriptors.power_spectrum import spectrum
 from curiosity_bluesky.similarity.descriptors.scattering import scattered
 from curiosity_bluesky.similarity.descriptors.texture import (
@@ -24,7 +25,6 @@ from curiosity_bluesky.similarity.descriptors.texture import (
     without_scale,
 )
 from curiosity_bluesky.similarity.preprocess import LONGEST, preprocess
-from curiosity_bluesky.similarity.symmetry.wallpaper import random_texture
 
 
 def textures(n, side=96, noise=0.1):

@@ -22,6 +22,7 @@ from bluesky.plan_stubs import null
 from bluesky.preprocessors import run_wrapper
 from scans import Crude, CrudeOfTomorrow, put, scan
 from support import collected_run, slowly
+from synthetic.wallpaper import random_image
 from tiled.client import from_uri
 from tiled.queries import Key
 
@@ -36,7 +37,6 @@ from curiosity_bluesky.similarity.image_files import FileImage
 from curiosity_bluesky.similarity.index import Index, Indexer, storage, update
 from curiosity_bluesky.similarity.index import indexer as indexing
 from curiosity_bluesky.similarity.index.storage import IndexStorage
-from curiosity_bluesky.similarity.symmetry.wallpaper import random_image
 from sim_devices import SyntheticSample
 
 UIDS: dict[str, str] = {}

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-
-from curiosity_bluesky.similarity.descriptors.augmentation import (
+from synthetic.augmentation import (
     Reacquisition,
     random_structure,
     reacquire,
 )
-from curiosity_bluesky.similarity.descriptors.augmentation import ViewSettings as How
+from synthetic.augmentation import ViewSettings as How
+
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.keypoints import SURE, Keypoints, agreeing, keypoints
 

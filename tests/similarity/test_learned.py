@@ -6,12 +6,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+import train_learned
 from scipy.ndimage import rotate
-
-from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.similarity.descriptors import learned, training
-from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.symmetry.wallpaper import (
+from synthetic.wallpaper import (
     GROUPS,
     Degradation,
     apply_shape,
@@ -20,6 +17,10 @@ from curiosity_bluesky.similarity.symmetry.wallpaper import (
     random_pattern,
     random_texture,
 )
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.similarity.descriptors import learned
+from curiosity_bluesky.similarity.image import Image
 
 RIGHT_OF_54, FOUND_OF_12, TURNED = 38, 8, 0.5
 """Far below what docs/learned.md gives: by chance 4 are right and 1 is found."""
@@ -217,10 +218,12 @@ def test_what_is_no_weights_is_said_to_be_none(tmp_path, content):
 
 
 def test_drawn_motifs_are_those_of_the_generator():
-    known = training.synthetic_set(1, 1, seed=3)
+    known = train_learned.synthetic_set(1, 1, seed=3)
     rng = torch.Generator().manual_seed(0)
     for n, group in enumerate(GROUPS):
-        [image] = training._drawn(known.amplitudes[n : n + 1], known.vectors[n : n + 1] / 10, rng)
+        [image] = train_learned._drawn(
+            known.amplitudes[n : n + 1], known.vectors[n : n + 1] / 10, rng
+        )
         assert abs(float(image.std()) - 1) < 0.25, group
         assert 6 < learned.wavelength(image) < 16, group
 
@@ -234,7 +237,7 @@ def one_thread():
 
 def run_training(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
-    training.main()
+    train_learned.main()
 
 
 def test_training_repeats_itself_from_its_seed(tmp_path, monkeypatch, one_thread):
@@ -249,9 +252,9 @@ def test_training_repeats_itself_from_its_seed(tmp_path, monkeypatch, one_thread
 
 
 def test_the_clock_decides_only_how_many_steps(monkeypatch):
-    monkeypatch.setattr(training, "FALLING", 2)
-    by_clock, history = training.train(None, 6, 1, minutes=0)
-    counted, _ = training.train(history[-1]["step"], 6, 1)
+    monkeypatch.setattr(train_learned, "FALLING", 2)
+    by_clock, history = train_learned.train(None, 6, 1, minutes=0)
+    counted, _ = train_learned.train(history[-1]["step"], 6, 1)
     for one, other in zip(by_clock.parameters(), counted.parameters(), strict=True):
         assert (one == other).all()
 

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.symmetry import CLASSES, SymmetryScores, classify
-from curiosity_bluesky.similarity.symmetry.aperiodic import KINDS, aperiodic
-from curiosity_bluesky.similarity.symmetry.classifier import WEIGHTS
-from curiosity_bluesky.similarity.symmetry.groups import GROUPS, LATTICES, operations
-from curiosity_bluesky.similarity.symmetry.lattice import OPERATIONS, reduction, strains
-from curiosity_bluesky.similarity.symmetry.pattern import Pattern, Shape
-from curiosity_bluesky.similarity.symmetry.scores import settings
-from curiosity_bluesky.similarity.symmetry.wallpaper import (
+from synthetic.aperiodic import KINDS, aperiodic
+from synthetic.pattern import Pattern, Shape
+from synthetic.wallpaper import (
     Degradation,
     random_image,
     random_pattern,
 )
+
+from curiosity_bluesky.similarity.image import Image
+from curiosity_bluesky.similarity.symmetry import CLASSES, SymmetryScores, classify
+from curiosity_bluesky.similarity.symmetry.classifier import WEIGHTS
+from curiosity_bluesky.similarity.symmetry.groups import GROUPS, LATTICES, operations
+from curiosity_bluesky.similarity.symmetry.lattice import OPERATIONS, reduction, strains
+from curiosity_bluesky.similarity.symmetry.scores import settings
 
 SCANS = Path(__file__).parents[3] / "shared" / "data" / "spm_images.npz"
 MILD, HARSH = Degradation(0.15), Degradation(0.5, 0.03, 0.25)

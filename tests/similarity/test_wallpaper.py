@@ -4,6 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from synthetic.pattern import (
+    FALSE,
+    Pattern,
+    Shape,
+    pseudosymmetry,
+)
+from synthetic.wallpaper import (
+    Degradation,
+    random_image,
+    random_pattern,
+    random_shape,
+    random_texture,
+)
 
 from curiosity_bluesky.similarity.symmetry.groups import (
     GROUPS,
@@ -12,19 +25,6 @@ from curiosity_bluesky.similarity.symmetry.groups import (
     operations,
 )
 from curiosity_bluesky.similarity.symmetry.lattice import OPERATIONS, reduction, strains
-from curiosity_bluesky.similarity.symmetry.pattern import (
-    FALSE,
-    Pattern,
-    Shape,
-    pseudosymmetry,
-)
-from curiosity_bluesky.similarity.symmetry.wallpaper import (
-    Degradation,
-    random_image,
-    random_pattern,
-    random_shape,
-    random_texture,
-)
 
 SIGN = Shape(12.0, 0.3)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from scans import Crude, scan
+from synthetic.wallpaper import random_image
 
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.index.workers import Task, Thumbnail, describe, kind_of
 from curiosity_bluesky.similarity.symmetry import SymmetryScores, labels_of
-from curiosity_bluesky.similarity.symmetry.wallpaper import random_image
 
 
 class Failing(Crude):

@@ -22,7 +22,7 @@ from matplotlib import cbook
 
 from curiosity_bluesky import connect
 from curiosity_bluesky.catalog.summaries import _summary
-from curiosity_bluesky.cli import commands, similar
+from curiosity_bluesky.cli import images, main, output, runs
 from curiosity_bluesky.similarity import Collection, Entry
 from curiosity_bluesky.similarity.search import SearchResult
 from curiosity_bluesky.utils import display
@@ -143,7 +143,7 @@ def said(command: Any, *args: Any, **kwargs: Any) -> str:
     """Return what a command prints on a wide terminal, without the table's own lines."""
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-        for module in (commands, similar):
+        for module in (images, output, runs):
             patch.setattr(module, "console", display.Console(width=120))
         command(*args, **kwargs)
     return out.getvalue()
@@ -163,11 +163,11 @@ def test_runs_and_show_take_any_metadata(
     import curiosity_bluesky.catalog.catalog as catalog
 
     monkeypatch.setattr(catalog, "connect", lambda *_, **__: Given(start, plain))
-    listed = said(commands.runs)
+    listed = said(runs.runs)
     assert not steers(listed, "\n") and "01234567" in listed and "film 2" in listed
     assert "2 runs in somewhere [/b]" in listed
     report = RunReport(start, "success", reason, {str(sample): 3}, None, [], None)  # type: ignore[arg-type]
-    shown = said(commands._print_table, report.rows())
+    shown = said(output.print_table, report.rows())
     assert not steers(shown, "\n") and "0123456789" in shown
 
 
@@ -221,7 +221,7 @@ def test_similar_takes_any_metadata(monkeypatch, sample: Any) -> None:
         thumbnail=np.zeros((48, 48), np.uint8),
     )  # fmt: skip
     monkeypatch.setattr(searching, "similar", lambda *_, **__: found)
-    printed = said(similar.similar, "[/b]", verify=False)
+    printed = said(images.similar, "[/b]", verify=False)
     assert not steers(printed, "\n") and "0fffffff" in printed
 
 
@@ -262,7 +262,7 @@ def test_one_odd_sample_hides_no_run(tmp_path, capsys, monkeypatch) -> None:
     def curiosity(*words: str) -> str:
         monkeypatch.setattr(sys, "argv", ["curiosity", *words, "--catalog", where])
         with contextlib.suppress(SystemExit):
-            commands.main()
+            main()
         return capsys.readouterr().out
 
     listed = curiosity("runs")

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from curiosity_bluesky import documents
 from curiosity_bluesky.adapters.bluesky_adaptive.evaluation import FromDocuments
 from curiosity_bluesky.adapters.bluesky_adaptive.optimizer import CuriosityOptimizer
-from curiosity_bluesky.documents.keys import CHANNELS
+from curiosity_bluesky.documents.schema import CHANNELS
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Strategy, Survey
 

@@ -1,15 +1,17 @@
-"""What the strategies with an Im2spec network share."""
+"""Base classes of the strategies with an Im2spec network."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from curiosity_bluesky.learning.nn.architectures import TABLE_1
-from curiosity_bluesky.learning.nn.im2spec import Im2SpecPredictor
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.strategy import Strategy
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.learning.nn.im2spec import Im2SpecPredictor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,10 @@ class Im2SpecStrategy(LimitsStrategy):
         self._expect("0 to less than 1", "dropout", within=lambda value: 0 <= value < 1)
 
     def _im2spec(self, patches: Patches, seed: int, on_epoch: EpochHook) -> Im2SpecPredictor:
+        # Here and in other strategies: networks take torch, and a list of strategies needs none.
+        from curiosity_bluesky.learning.nn.architectures import TABLE_1
+        from curiosity_bluesky.learning.nn.im2spec import Im2SpecPredictor
+
         return Im2SpecPredictor(
             patches.images(self.image_limits),
             latent=self.latent,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.stats import qmc
 
 from curiosity_bluesky.learning.gp.expected_error_reduction import ExpectedErrorReduction, Weights
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
@@ -16,10 +15,8 @@ from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.seeding import RandomSeeding, RepresentativeSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
 from curiosity_bluesky.learning.strategies._design import plan_points
-from curiosity_bluesky.learning.strategy import register
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Curious(GaussianProcessStrategy):
     """The default: a Gaussian process, its out-of-sample errors, and what they teach.
@@ -43,8 +40,8 @@ class Curious(GaussianProcessStrategy):
     references
         Pixels that stand for the whole area.
     pool
-        Pixels to choose from at most, and to have maps of; of a larger area so many are drawn
-        at random.
+        Most pixels to choose from, and to have maps of; they are drawn at random from a larger
+        area.
     """
 
     name: ClassVar[str] = "curious"
@@ -74,6 +71,8 @@ class Curious(GaussianProcessStrategy):
         curiosity: type[ExpectedErrorReduction],
         seed: int,
     ) -> Learner:
+        from scipy.stats import qmc  # which takes long to import
+
         pool = np.arange(len(patches))
         if len(patches) > self.pool:
             rng = np.random.default_rng([seed, self.pool])

@@ -6,16 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from scipy.stats import qmc
-
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice
 from curiosity_bluesky.learning.strategies._baseline import Baseline
 from curiosity_bluesky.learning.strategies._design import plan_points
-from curiosity_bluesky.learning.strategy import register
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Sobol(Baseline):
     """A scrambled Sobol sequence over the area (Owen 1998; `scipy.stats.qmc.Sobol`).
@@ -27,6 +23,8 @@ class Sobol(Baseline):
     name: ClassVar[str] = "sobol"
 
     def _choice(self, patches: Patches, budget: int, seed: int) -> Choice:
+        from scipy.stats import qmc  # which takes long to import
+
         sequence = qmc.Sobol(2, scramble=True, rng=seed)
         points = sequence.random_base2(max(1, math.ceil(math.log2(budget))))
         return plan_points(patches, points)

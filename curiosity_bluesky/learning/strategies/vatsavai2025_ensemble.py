@@ -7,18 +7,13 @@ from typing import ClassVar
 
 from curiosity_bluesky.learning.acquisition import Best, BetaCuriosity, RandomPixel
 from curiosity_bluesky.learning.learner import ModelLearner
-from curiosity_bluesky.learning.nn.architectures import TABLE_1
-from curiosity_bluesky.learning.nn.curiosity import LearnedError
-from curiosity_bluesky.learning.nn.ensemble import EnsemblePredictor
-from curiosity_bluesky.learning.nn.error_models import LatentErrorDecoder
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._im2spec import LimitsStrategy
-from curiosity_bluesky.learning.strategy import Strategy, register
+from curiosity_bluesky.learning.strategy import Strategy
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Vatsavai2025Ensemble(LimitsStrategy):
     """Five Im2spec networks, the best of which predicts, and an error model on its encoder.
@@ -68,6 +63,11 @@ class Vatsavai2025Ensemble(LimitsStrategy):
         self._expect("0 to 1", "beta", "retrain_share", within=lambda value: 0 <= value <= 1)
         self._expect("more than 0", "rate", within=lambda value: value > 0)
 
+    @property
+    def cost_aware(self) -> bool:
+        """Whether it can choose by time: random pixels cannot."""
+        return not self.random
+
     def random_baseline(self) -> Strategy:
         """Random pixels with the same ensemble."""
         # What only the error model and the acquisition read does not make another twin.
@@ -78,6 +78,11 @@ class Vatsavai2025Ensemble(LimitsStrategy):
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
+        from curiosity_bluesky.learning.nn.architectures import TABLE_1
+        from curiosity_bluesky.learning.nn.curiosity import LearnedError
+        from curiosity_bluesky.learning.nn.ensemble import EnsemblePredictor
+        from curiosity_bluesky.learning.nn.error_models import LatentErrorDecoder
+
         predictor = EnsemblePredictor(
             patches.images(self.image_limits),
             TABLE_1,

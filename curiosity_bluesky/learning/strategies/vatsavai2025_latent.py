@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from curiosity_bluesky.learning.acquisition import ErrorAndNovelty, TopKRandom
 from curiosity_bluesky.learning.learner import ModelLearner
-from curiosity_bluesky.learning.nn.autoencoder import AutoencoderFeatures
-from curiosity_bluesky.learning.nn.curiosity import LearnedError
-from curiosity_bluesky.learning.nn.error_models import ErrorNetwork
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Features, LatentPredictor, Learner
 from curiosity_bluesky.learning.seeding import KMeansSeeding, RandomSeeding
 from curiosity_bluesky.learning.strategies._im2spec import Im2SpecStrategy
 from curiosity_bluesky.learning.strategies.random import Random
-from curiosity_bluesky.learning.strategy import Strategy, register
+from curiosity_bluesky.learning.strategy import Strategy
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.learning.nn.curiosity import LearnedError
+    from curiosity_bluesky.learning.nn.error_models import ErrorNetwork
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Vatsavai2025Latent(Im2SpecStrategy):
     """Im2spec with an error model in an autoencoder's latent space.
@@ -37,7 +37,8 @@ class Vatsavai2025Latent(Im2SpecStrategy):
     rate
         The paper's lambda: how fast novelty gives way to predicted error.
     best, random_share
-        The choice: one of so many best pixels, with this probability any pixel instead.
+        The choice: number of best pixels that one is drawn from; probability of any pixel
+        instead.
     seeding
         ``kmeans`` as the paper says, ``random`` as its code does.
     """
@@ -71,6 +72,8 @@ class Vatsavai2025Latent(Im2SpecStrategy):
 
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
+        from curiosity_bluesky.learning.nn.autoencoder import AutoencoderFeatures
+
         features = AutoencoderFeatures(
             patches.images(self.image_limits),
             self.autoencoder_latent,
@@ -93,9 +96,13 @@ class Vatsavai2025Latent(Im2SpecStrategy):
     def _curious(
         self, patches: Patches, features: Features, budget: int, seed: int, on_epoch: EpochHook
     ) -> tuple[LatentPredictor, LearnedError]:
+        from curiosity_bluesky.learning.nn.curiosity import LearnedError
+
         predictor = self._im2spec(patches, seed, on_epoch)
         errors = self._error_model(features, seed)
         return predictor, LearnedError(predictor, errors, ErrorAndNovelty(self.rate), budget)
 
     def _error_model(self, features: Features, seed: int) -> ErrorNetwork:
+        from curiosity_bluesky.learning.nn.error_models import ErrorNetwork
+
         return ErrorNetwork(features, self.error_start_epochs, self.error_update_epochs, seed)

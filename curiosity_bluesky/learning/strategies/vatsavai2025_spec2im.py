@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from curiosity_bluesky.learning.acquisition import ErrorAndNovelty
-from curiosity_bluesky.learning.nn.curiosity import LearnedError
-from curiosity_bluesky.learning.nn.spec2im import Spec2ImPredictor
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Features, LatentPredictor
 from curiosity_bluesky.learning.strategies.vatsavai2025_latent import Vatsavai2025Latent
-from curiosity_bluesky.learning.strategy import register
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.learning.nn.curiosity import LearnedError
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Vatsavai2025Spec2Im(Vatsavai2025Latent):
     """As ``vatsavai2025-latent``, but curious about which spectra do not tell their structure.
@@ -29,6 +28,9 @@ class Vatsavai2025Spec2Im(Vatsavai2025Latent):
     def _curious(
         self, patches: Patches, features: Features, budget: int, seed: int, on_epoch: EpochHook
     ) -> tuple[LatentPredictor, LearnedError]:
+        from curiosity_bluesky.learning.nn.curiosity import LearnedError
+        from curiosity_bluesky.learning.nn.spec2im import Spec2ImPredictor
+
         predictor = Spec2ImPredictor(
             patches.images(self.image_limits),
             self._im2spec(patches, seed, on_epoch),

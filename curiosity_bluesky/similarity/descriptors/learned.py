@@ -4,7 +4,7 @@ What Nguyen et al., npj Computational Materials 7, 166 (2021), did with a ResNet
 for a CPU. Theirs had learned its symmetries, as far as it had; in this one turns by 90 degrees and
 mirrors are built in (Cohen & Welling, Group equivariant convolutional networks, ICML 2016,
 equations 10 and 11), and it was taught a second thing: which two images show the same structure.
-`training` makes the weights, docs/learned.md says what they are worth.
+`benchmarks/train_learned.py` makes the weights, docs/learned.md says what they are worth.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ LONGEST = 128
 """Pixels along the longer side that the wavelength is looked for in."""
 
 LARGEST = 1024
-"""Pixels along the longer side at most, whatever the wavelength."""
+"""Maximum pixels along the longer side, at any wavelength."""
 
 SPIKES = 0.005
-"""Share of the values at either end that are clipped."""
+"""Fraction of the values that is clipped at either end."""
 
 NAMES = CLASSES
-"""What it can name; the last is: no periodic symmetry."""
+"""Classes of the network; the last is: no periodic symmetry."""
 
 _BELLS = np.arange(-10.0, 7.5, 0.5)  # octaves: 1 nm to 128 um
 
@@ -136,7 +136,7 @@ def _pooled(x: Tensor) -> Tensor:
 
 
 class Network(nn.Module):
-    """Names the group of windows, and places them so that like is near like."""
+    """Network that classifies windows by group, and embeds similar windows near each other."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -287,18 +287,18 @@ def windows(image: Image) -> tuple[Tensor, float | None]:
 
 
 class Learned:
-    """The descriptor: where the network places an image, and how large its structure is.
+    """Descriptor of the embedding of an image, and the scale of its structure.
 
     The first 64 numbers are the mean place of its windows, of length 1: turns by 90 degrees and
     mirrors of the image leave it alone to rounding, other turns, shifts, magnification, contrast
     and noise as far as was learned. The others are the logarithm of its wavelength in um, spread
     over bells half an octave wide and of length 1 together: two scales an octave apart count as
-    much as ten. They are 0 where nobody knows the scale, which is equally far from all.
+    much as ten. They are 0 where the scale is not known, which is equally far from all.
 
     Parameters
     ----------
     weights
-        File as `training` writes it; default: those that come with this module.
+        File as `benchmarks/train_learned.py` writes it; default: those that come with this module.
 
     Raises
     ------
@@ -322,7 +322,7 @@ class Learned:
         return np.concatenate([place, _scale(wave)]).astype(np.float32)
 
     def names(self, image: Image) -> dict[str, float]:
-        """Return how sure the network is of each group, and of "none"; they add up to 1.
+        """Return the probability of each group and of "none"; the sum is 1.
 
         Parameters
         ----------
@@ -341,7 +341,7 @@ def load(weights: Path | None = None) -> Network:
     Parameters
     ----------
     weights
-        File as `training` writes it; default: those that come with this module.
+        File as `benchmarks/train_learned.py` writes it; default: those that come with this module.
 
     Raises
     ------

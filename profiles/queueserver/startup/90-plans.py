@@ -6,6 +6,7 @@ from bluesky_queueserver import parameter_annotation_decorator
 from curiosity_bluesky import curiosity_plan, steer
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import stubs
+from curiosity_bluesky.plans.options import fields, groups
 
 # Annotations say that a parameter is a device or a text; these say which, so that a name that
 # there is not is refused when it is queued, and not when its turn has come.
@@ -25,9 +26,15 @@ curiosity_plan = parameter_annotation_decorator(
                 "annotation": "typing.Optional[Strategy]",
                 "enums": {"Strategy": _strategies},
             },
-            "steering": {
-                "annotation": "NoneType",
-                "description": "Not from a queue; `curiosity queue steer` asks a plan that runs.",
+            # The models themselves are not known where a plan is queued; a dict of their fields
+            # does as well, and `curiosity schema` describes it.
+            **{
+                model.group: {
+                    "annotation": "typing.Optional[dict]",
+                    "description": f"{model.__doc__} Fields: "
+                    + "; ".join(f"{name}: {f.description}" for name, f in fields(model).items()),
+                }
+                for model in groups()
             },
         }
     }

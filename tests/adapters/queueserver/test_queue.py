@@ -19,8 +19,9 @@ from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 from curiosity_bluesky.agent.remote.zeromq import document_listener
 from curiosity_bluesky.catalog import Catalog
 from curiosity_bluesky.errors import InputError, Unreachable
+from curiosity_bluesky.plans.options import fields, groups
 
-SLOW = {"strategy": "random", "num_points": 90, "parameters": QUICK}
+SLOW = {"strategy": "random", "num_points": 90, "options": {"parameters": QUICK}}
 """A run that is not over before something can be done to it: 90 of 168 pixels."""
 PLAN = "curiosity_plan"
 
@@ -66,8 +67,11 @@ def test_the_plan_is_listed_with_all_parameters_documented_and_typed(queue, curi
     for name in ("x", "y", "tip"):
         assert annotations[name]["devices"]["Motor"] == ["stage.x", "stage.y", "tip"]
     assert annotations["num_points"]["type"] == "int | None"
-    assert annotations["md"]["type"] == annotations["parameters"]["type"] == "dict | None"
-    assert annotations["max_per_area"]["type"] == annotations["mask"]["type"] == "list | None"
+    assert annotations["md"]["type"] == "dict | None"
+    for model in groups():
+        assert annotations[model.group]["type"] == "typing.Optional[dict]"
+        # Who queues a plan by hand reads there what the dict may hold.
+        assert all(name in parameters[model.group]["description"] for name in fields(model))
     strategies = annotations["strategy"]["enums"]["Strategy"]
     assert {"curious", "random"} < set(strategies) and "oracle" not in strategies
     assert "curiosity_plan" in curiosity("queue", "plans")
@@ -89,7 +93,7 @@ def test_a_run_queued_by_name_is_measured_headless_and_found_in_the_shared_catal
         # This process hears, another one queues, the worker measures.
         words = f"--strategy curious --points 9 --seed 2 --sample {film_path}".split()
         # Without --set, which would be checked here: that takes torch, and seconds.
-        quick = ["--arg", f"parameters={json.dumps(QUICK)}", "--md", "operator=anna"]
+        quick = ["--arg", f"options={json.dumps({'parameters': QUICK})}", "--md", "operator=anna"]
         items = curiosity("queue", "add", *words, *quick, "--start", "--json")
         assert [item["name"] for item in items] == ["load_sample", PLAN]
         [uid] = finished(queue)["run_uids"]
@@ -118,7 +122,7 @@ def test_another_sample_is_put_under_the_simulated_tip(queue, catalog, film_path
         queue.item("load_sample", sample="synthetic"),
         strategy="random",
         num_points=7,
-        parameters=QUICK,
+        options={"parameters": QUICK},
         md={"sample_holder": 3},
     )
     queue.ask("item_add", queue.item("load_sample", sample=str(film_path)))
@@ -139,7 +143,7 @@ def test_another_sample_is_put_under_the_simulated_tip(queue, catalog, film_path
         (["--arg", 'detectors=["camera"]'], ["camera", "'spectrometer'"]),
         (["--arg", "tip=pen"], ["tip", "'pen'"]),
         (["--arg", "num_points=many"], ["num_points", "integer"]),
-        (["--arg", "steering=me"], ["steering"]),
+        (["--arg", "options=many"], ["options", "dict"]),
         (["--arg", "colour=red"], ["no parameter colour", "num_points"]),
         (["--sample", "butter"], ["sample", "'butter'", "'synthetic'"]),
         (["--strategy", "random", "--set", "nonsense=1"], ["'nonsense'"]),
@@ -278,7 +282,7 @@ def test_without_the_extra_it_says_which_one(monkeypatch):
 
 def test_an_agent_beside_the_worker_decides_for_a_queued_run(facility, queue, curiosity, catalog):
     words = ["--strategy", "curious", "--points", "9", "--seed", "2", "--agent", facility.agent]
-    quick = ["--arg", f"parameters={json.dumps(QUICK)}"]
+    quick = ["--arg", f"options={json.dumps({'parameters': QUICK})}"]
     curiosity("queue", "add", *words, *quick, "--start", "--json")
     [uid] = finished(queue)["run_uids"]
     run = whole(catalog, uid)

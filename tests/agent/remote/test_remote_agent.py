@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from agents import GATED, POINTS, Plan, check_same, same_maps, trainings
 from bluesky.utils import RunEngineInterrupted
-from support import WAIT, each, events, facts, measurable, until
+from support import WAIT, each, events, facts, grouped, measurable, until
 
 from curiosity_bluesky import CuriosityAgent, connect, read
 from curiosity_bluesky.agent.remote.client import ask_agent
@@ -23,7 +23,7 @@ from curiosity_bluesky.agent.remote.remote_agent import RemoteAgent
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.documents import AGENT, prior_run_from
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.resume import InterruptedRun
 
 
@@ -88,14 +88,10 @@ def test_a_run_that_was_broken_off_goes_on_with_it(agent, batch):
         asked = RemoteAgent(agent.address, InterruptedRun.of([first]).strategy, 3)
         ins = second.ins
         devices = [ins.spectrometer], ins.stage.x, ins.stage.y, ins.imager
-        course = RunSettings(maps_every=4, withhold=0.1)
+        course = grouped(maps_every=4, withhold=0.1)
         second.RE(
             explore(
-                asked,
-                *devices,
-                past=InterruptedRun.of([first]),
-                course=course,
-                steering=second.steering,
+                asked, *devices, past=InterruptedRun.of([first]), **course, steering=second.steering
             ),
             second._told,
         )

@@ -19,7 +19,7 @@ from agents import (
     check_whole,
     trainings,
 )
-from support import slowly, until
+from support import grouped, slowly, until
 
 from curiosity_bluesky import CuriosityAgent, connect
 from curiosity_bluesky.agent.remote.client import ask_agent
@@ -29,7 +29,7 @@ from curiosity_bluesky.agent.remote.store import DocumentStore
 from curiosity_bluesky.agent.remote.zeromq import SealedPublisher
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import RunSettings, explore
+from curiosity_bluesky.plans import explore
 
 IN_PLACE = "farthest, in place of curious at {}"
 
@@ -224,8 +224,8 @@ def test_a_restarted_agent_that_has_forgotten_the_token_is_away(home, tmp_path, 
         ins = plan.ins
         devices = [ins.spectrometer], ins.stage.x, ins.stage.y, ins.imager
         plan.callbacks = [at_spectrum(6, changed)]
-        course = RunSettings(maps_every=0)
-        plan.RE(explore(asked, *devices, course=course, steering=plan.steering), plan._told)
+        course = grouped(maps_every=0)
+        plan.RE(explore(asked, *devices, **course, steering=plan.steering), plan._told)
     check_whole(plan)
     assert [by.startswith("farthest") for by in plan.deciders()] == [False] * 6 + [True] * 3
     assert "does not know this token" in caplog.text

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from curiosity_bluesky.devices.pfm import loop_fields, units_of
 from curiosity_bluesky.devices.pfm.loops import LoopFields, rising_branch
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.exchange.recorded import RecordedSample
 from curiosity_bluesky.learning.loop_fit import fit_loop
 from sim_devices.loops import bias_cycle, switching_loop
-from sim_devices.recorded import RecordedSample
 
 BIAS = bias_cycle(64, 10.0)
 

@@ -1,0 +1,1 @@
+"""Synthetic images: wallpaper groups, textures, and pairs of views of one structure."""

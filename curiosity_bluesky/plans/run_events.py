@@ -1,0 +1,52 @@
+"""Events of a run: decisions, failures, trainings, maps and what was steered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from bluesky.utils import MsgGenerator
+
+from curiosity_bluesky import documents
+from curiosity_bluesky.documents import PlanReadable
+from curiosity_bluesky.learning import Proposal
+from curiosity_bluesky.plans.recording import save
+from curiosity_bluesky.utils.point_failure import PointFailure
+
+
+def save_decision(proposal: Proposal) -> MsgGenerator[None]:
+    """Write a decision, before the tip moves."""
+    decision = PlanReadable("decision", documents.decision_values(proposal))
+    yield from save(documents.DECISIONS, [decision])
+
+
+def save_failure(
+    proposal: Proposal,
+    attempt: int,
+    failure: PointFailure,
+    given_up: bool,
+    barred: bool = False,
+    seconds: float = 0.0,
+    doses: int = 0,
+) -> MsgGenerator[None]:
+    """Write that an attempt at a point failed, or begins; see `documents.failure_values`."""
+    values = documents.failure_values(
+        proposal, attempt, str(failure), given_up, barred, seconds, doses
+    )
+    yield from save(documents.FAILURES, [PlanReadable("failure", values)])
+
+
+def save_trainings(trainings: Sequence[Any]) -> MsgGenerator[None]:
+    """Write what was trained."""
+    for training in trainings:
+        record = PlanReadable("training", documents.training_values(training))
+        yield from save(documents.LEARNING, [record])
+
+
+def save_maps(maps: Mapping[str, np.ndarray]) -> MsgGenerator[None]:
+    """Write the maps, ``(rows, cols)`` each, if there are any."""
+    if any(np.isfinite(values).any() for values in maps.values()):
+        arrays = {name: values.astype("<f4") for name, values in maps.items()}
+        record = PlanReadable("maps", arrays, dict.fromkeys(arrays, "yx"))
+        yield from save(documents.MAPS, [record])
