@@ -327,6 +327,7 @@ class Catalog:
         plan_name: str | None = None,
         since: str | None = None,
         last: int | None = None,
+        resumes: str | None = None,
     ) -> list[RunSummary]:
         """Return one line about each run, the newest last.
 
@@ -342,6 +343,8 @@ class Catalog:
             ``2026-11-21 14:30``.
         last
             Only so many, those started last. None: all.
+        resumes
+            Only runs that went on with the one of this uid.
 
         Raises
         ------
@@ -350,7 +353,7 @@ class Catalog:
         """
         if last is not None and last < 1:
             raise InputError(f"the last {last} runs are asked for; expected 1 or more")
-        wanted = RunFilter.of(sample, strategy, plan_name, since)
+        wanted = RunFilter.of(sample, strategy, plan_name, since, resumes)
 
         def ask(client: Any) -> dict[str, tuple[float, RunSummary]]:
             found = wanted.among(client).sort(("start.time", -1)).items()

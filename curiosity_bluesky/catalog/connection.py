@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 PROBE = 15.0
 """How long a server may take to say that it is there, s."""
 
+SLOW = 120.0
+"""How long one may take that this process serves itself, s: on a busy machine it is slow."""
+
 
 class Connection(Protocol):
     """What a catalogue needs of the way to its server."""
@@ -84,7 +87,7 @@ class DirectoryConnection:
         from tiled.client import from_uri
 
         uri, api_key = self._found()
-        _answers(uri)
+        _answers(uri, own=self._server is not None)
         return _ask(self.where, lambda: from_uri(uri, api_key=api_key))
 
     def read_files(self) -> LocalRuns | None:
@@ -218,15 +221,28 @@ def alive(client: Any) -> bool:
     return not answer.is_server_error
 
 
-def _answers(uri: str) -> None:
-    """Raise Unreachable if no server answers: Tiled's own client tries for half a minute."""
+def _answers(uri: str, own: bool = False) -> None:
+    """Raise Unreachable if no server answers: Tiled's own client tries for half a minute.
+
+    Parameters
+    ----------
+    uri
+        Of the server.
+    own
+        Whether this very process serves it: then it is there, and may only be slow.
+    """
     import httpx
 
     try:
-        answer = httpx.get(uri, timeout=PROBE)
+        answer = httpx.get(uri, timeout=SLOW if own else PROBE)
         why = f"{answer.status_code} {answer.reason_phrase}" if answer.is_server_error else ""
     except httpx.TransportError as error:
         why = f"{type(error).__name__}: {error}"
+        if own and isinstance(error, httpx.TimeoutException):
+            raise Unreachable(
+                f"the Tiled server of this process is slow: it did not answer within {SLOW:g} s; "
+                "the machine is very busy, try again when it is less so"
+            ) from None
     if why:
         raise Unreachable(
             f"no Tiled server answers at {uri} ({why}); is it running (`curiosity serve`)?"

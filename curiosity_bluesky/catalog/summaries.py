@@ -38,6 +38,8 @@ class RunSummary:
     status
         ``success``, ``abort`` or ``fail``; without a stop document ``open`` while a
         process writes it, ``interrupted`` when that process died.
+    resumes
+        uid of the run that it went on with, None if it began by itself.
     """
 
     uid: str
@@ -48,6 +50,7 @@ class RunSummary:
     points: int
     num_points: Any
     status: str
+    resumes: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary, JSON-ready."""
@@ -71,10 +74,15 @@ class RunFilter:
 
     @staticmethod
     def of(
-        sample: str | None, strategy: str | None, plan_name: str | None, since: str | None
+        sample: str | None,
+        strategy: str | None,
+        plan_name: str | None,
+        since: str | None,
+        resumes: str | None = None,
     ) -> RunFilter:
         """Understand what a user asks for, see `Catalog.runs`."""
         keys = {"sample": sample, "curiosity_strategy": strategy, "plan_name": plan_name}
+        keys[documents.RESUMES] = resumes
         moment = None
         if since is not None:
             try:
@@ -163,6 +171,7 @@ def _summary(
         points=points,
         num_points=budget or start.get("num_points"),
         status=status,
+        resumes=start.get(documents.RESUMES),
     )
 
 

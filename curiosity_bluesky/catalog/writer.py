@@ -248,10 +248,17 @@ class JournaledWriter:
             gone = set(left) <= set(self._failed)
         if left and not gone:
             logger.warning(
-                "%d documents of %d runs are not in Tiled (%s); %s",
+                "%d documents of %d run%s are not in Tiled (%s); %s",
                 *(sum(run.documents for run in left.values()), len(left)),
-                *(self.offline or "it did not answer in time", self._left_where(left.values())),
+                *("" if len(left) == 1 else "s", self._why_not(left.values())),
+                self._left_where(left.values()),
             )
+
+    def _why_not(self, left: Iterable[OpenRun]) -> str:
+        """Say what kept the documents of runs from Tiled."""
+        unwritten = next((why for run in left if (why := run.journal.state.why)), "")
+        troubles = (run.trouble for run in left if run.trouble)
+        return self.offline or unwritten or next(troubles, "it did not answer in time")
 
     def _left_where(self, left: Iterable[OpenRun]) -> str:
         command = f"curiosity recover{f' --catalog {self._where}' if self._where else ''}"

@@ -44,6 +44,8 @@ def runs(
     wanted: dict[str, Any] = {
         "sample": sample, "strategy": strategy, "plan_name": plan, "since": since,
     }  # fmt: skip
+    from curiosity_bluesky.catalog.successors import in_list
+
     with connect(catalog, create=False, serve=False) as opened:
         found = opened.runs(**wanted, last=most)
         total = opened.count(**wanted) if len(found) == most else len(found)
@@ -58,10 +60,10 @@ def runs(
     for column in ("uid", "started", "sample", "strategy", "points", "status"):
         # Folded, not cut: the words are what one has to type to search.
         table.add_column(column, overflow="fold", no_wrap=column == "uid")
+    said = in_list(found)
     for run in found:
-        points = plain(run.points) + (f" of {plain(run.num_points)}" if run.num_points else "")
-        about = plain(run.sample), plain(run.strategy)
-        table.add_row(run.uid[:8], run.time[:16].replace("T", " "), *about, points, run.status)
+        about = plain(run.sample), plain(run.strategy), *map(plain, said[run.uid])
+        table.add_row(run.uid[:8], run.time[:16].replace("T", " "), *about)
     console.print(table)
 
 

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent import CuriosityAgent
-from curiosity_bluesky.catalog import Catalog, connect
+from curiosity_bluesky.catalog import Catalog, connect, read_run
 from curiosity_bluesky.demo.instrument import Instrument
 from curiosity_bluesky.demo.settings import DemoOptions, DemoRun, DemoSample, demo_options
 from curiosity_bluesky.errors import InputError
@@ -38,7 +38,9 @@ from curiosity_bluesky.views import LiveView
 from curiosity_bluesky.views.report import (
     DEMO,
     check_picture,
+    decision_in_words,
     decision_seconds,
+    decisions_explored,
     drift_in_words,
     flag_in_words,
 )
@@ -67,7 +69,8 @@ class DemoResult:
     flags
         Regions that structure does not explain.
     saving
-        What the benchmark measured for this sample and strategy, None where it did not.
+        What the benchmark measured for this sample and strategy, None where it did not, or where
+        the run ended before it had all its spectra.
     picture
         The summary picture, None with ``--no-plot``.
     drift
@@ -78,6 +81,8 @@ class DemoResult:
         Whether Ctrl-C ended it.
     trouble
         Whether it ended because an instrument failed again and again.
+    n_explored
+        Measured points that were decided after the seeds.
     """
 
     uid: str
@@ -100,6 +105,7 @@ class DemoResult:
     trouble: bool = False
     drift: str = ""
     warm_start: str = ""
+    n_explored: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result, JSON-ready."""
@@ -112,7 +118,7 @@ class DemoResult:
             ("strategy", f"{self.strategy}, seed {self.seed}"),
             ("spectra", f"{self.points} in {self.seconds:.0f} s"),
             ("ended by", self.reason),
-            ("a decision", f"{self.seconds_per_decision:.3g} s (median after the seeds)"),
+            ("a decision", decision_in_words(self.seconds_per_decision, self.n_explored)),
             ("test nMSE", f"{in_words(self.test_nmse)}  (withheld pixels; 1: the mean spectrum)"),
             ("hidden nMSE", f"{in_words(self.hidden_nmse)}  (all pixels not measured)"),
             (
@@ -262,8 +268,13 @@ def _explored(
     seconds = time.perf_counter() - started
     runs.flush()  # so that the picture does not speak of what waits only just now
     path = _saved(view, picture) if plot else None
-    run = _back(runs, uid)
-    measured = documents.read(run)
+    start = _back(runs, uid).start
+    # The server may be that of another process, which ends at any moment.
+    measured, flags, drift = read_run(
+        runs,
+        uid,
+        lambda run: (documents.read(run), documents.flags_of(run), drift_in_words(run)),
+    )
     return DemoResult(
         uid=uid,
         catalog=runs.where,
@@ -276,13 +287,14 @@ def _explored(
         seconds=round(seconds, 3),
         seconds_per_decision=decision_seconds(measured),
         **scorer.summary(),
-        flags=documents.flags_of(run),
-        saving=_saving(strategy, opened.name),
+        flags=flags,
+        saving=_saving(strategy, opened.name) if end.kind is EndKind.BUDGET else None,
         picture=None if path is None else str(path),
         by_hand=end.kind is EndKind.STOPPED,
         trouble=end.kind in TROUBLE,
-        drift=drift_in_words(run),
-        warm_start=run.start.get(documents.WARM_REASON, ""),
+        drift=drift,
+        warm_start=start.get(documents.WARM_REASON, ""),
+        n_explored=decisions_explored(measured),
     )
 
 
@@ -355,7 +367,11 @@ def _run(RE: RunEngine, plan: MsgGenerator[str]) -> tuple[str, RunEnd]:
                     file=sys.stderr,
                 )
         raise
-    return found["start"]["uid"], RunEnd.of(found["stop"])
+    if "start" not in found:
+        raise InputError("ended by Ctrl-C before the run began; nothing was measured")
+    end = RunEnd.of(found["stop"])
+    # What ended it is in the record in the words of the RunEngine: RE.stop().
+    return found["start"]["uid"], RunEnd(end.kind, "Ctrl-C") if end.kind is EndKind.STOPPED else end
 
 
 class _Curves(Mapping):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.utils.masked import filled_with_nan
+from curiosity_bluesky.utils.masked import fill_values_in_words, filled_with_nan
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,12 @@ def _units(units: Mapping[str, str], channels: Mapping[str, object], what: str) 
             f"{what} names {unknown}, which are no channels; expected some of "
             f"{list(channels)}: correct the names."
         )
-    return {name: str(units.get(name, "")) for name in channels}
+    return {name: _printable(units.get(name, "")) for name in channels}
+
+
+def _printable(units: object) -> str:
+    """Return units without characters that steer a terminal."""
+    return "".join(character for character in str(units) if character.isprintable())
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +186,7 @@ class Sample:
             "x": x,
             "y": y,
             "mask": mask,
+            "axis_units": _printable(self.axis_units),
             "image_units": _units(self.image_units, images, "image_units"),
             "spectrum_units": _units(self.spectrum_units, spectra, "spectrum_units"),
         }
@@ -251,6 +257,15 @@ class Sample:
                     "give another image",
                     *(name, self.name, image.flat[0]),
                 )
+        if self.mask.all():
+            logger.warning(
+                "the mask of sample %r covers every pixel: no spectrum can be taken", self.name
+            )
+        channels = {f"image {n!r}": a[~self.mask] for n, a in self.images.items()}
+        channels |= {f"spectra {n!r}": a[~self.mask] for n, a in self.spectra.items()}
+        for what, values in channels.items():
+            if filled := fill_values_in_words(values):
+                logger.warning("%s of sample %r: %s; mask them", what, self.name, filled)
         width, height = self.extent_um
         if 0 < max(width, height) <= _AN_ATOM_UM:
             logger.warning(

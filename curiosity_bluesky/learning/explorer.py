@@ -392,7 +392,6 @@ class Explorer:
             return [], end
         history = self._history.without_newest(lookahead)
         room = self.budget - history.n_good - len(history.pending)
-        room = max(room, len(history.wishes))
         proposals = self.propose(min(n, room), lookahead=lookahead) if room > 0 else []
         if not proposals and not self.pending:
             if lookahead:  # what is not looked at has come in
@@ -414,9 +413,9 @@ class Explorer:
         history = self._history.without_newest(lookahead)
         for act in history.acts_of("stop"):
             return RunEnd(EndKind.MANUAL, act.arguments.get("reason") or "ended by hand")
-        if history.n_good >= self.budget and not history.wishes:
+        if history.n_good >= self.budget:
             done = f"{history.n_good} of {self.budget} spectra measured"
-            return RunEnd(EndKind.BUDGET, done)
+            return RunEnd(EndKind.BUDGET, done + _left_out(history.wishes))
         if not (history.pending or history.wishes):
             choosing = Selection(self.patches, self.strategy, history)
             if not choosing.available.any():
@@ -523,3 +522,13 @@ class Explorer:
             model_version=self._learner.model_version,
             predicted_spectrum=spectrum,
         )
+
+
+def _left_out(wishes: list[Pixel]) -> str:
+    """Say which pixels were added for which the budget had no spectrum left, "" if none was."""
+    if not wishes:
+        return ""
+    shown = ", ".join(f"({row}, {col})" for row, col in wishes[:5])
+    more = f" and {len(wishes) - 5} more" if len(wishes) > 5 else ""
+    pixels = "pixel" if len(wishes) == 1 else "pixels"
+    return f"; the added {pixels} {shown}{more} left out"

@@ -65,6 +65,7 @@ def write_decision(run: RunState) -> MsgGenerator[None]:
     for proposal in decided.proposals:
         yield from save_decision(proposal)
     run.count.decided += len(decided.proposals)
+    run.count.added -= sum(proposal.reason == "manual" for proposal in decided.proposals)
     run.pending.extend(decided.proposals)
     if not run.pending:
         run.ended = None if _more_time(run, decided.end) else decided.end

@@ -64,10 +64,12 @@ class _Outcome:
             return self.error
         return self._status.exception(0.0)
 
-    def check(self) -> None:
-        """Raise what went wrong, as the RunEngine would have."""
+    def check(self, what: str) -> None:
+        """Raise what went wrong, as the RunEngine would have, but say `what` failed and why."""
         if (error := self.failure()) is not None:
-            raise error if self._status is None else FailedStatus(self._status) from error
+            if self._status is None:
+                raise error
+            raise FailedStatus(f"{what} failed ({in_words(error)})") from error
 
 
 class PositionRefused(CuriosityError):

@@ -78,4 +78,8 @@ def _unit_of_motor(described: DeviceDescription, motor: Any) -> Any:
     fields = list(getattr(motor, "hints", {}).get("fields") or [described.name])
     key = fields[0] if fields[0] in keys else next(iter(keys), None) if len(keys) == 1 else None
     units = None if key is None else keys[key].get("units")
-    return units or getattr(motor, "egu", None)
+    if units:
+        return units
+    # What is not in the description is a default as often as not, such as the mm of ophyd.sim.
+    attribute = getattr(motor, "egu", None)
+    return attribute if micrometres_in(attribute) == 1.0 else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from curiosity_bluesky.learning import Explorer
+from curiosity_bluesky.learning import Explorer, Survey
+from curiosity_bluesky.utils.masked import fill_values_in_words
 
 logger = logging.getLogger(__name__)
 
@@ -19,13 +20,15 @@ def say_before(explorer: Explorer) -> None:
 
     Pixels near the border have no whole patch and are never proposed: a warning from a quarter
     of the map on, else for information. A run that has no more points than seeds explores
-    nothing: a warning.
+    nothing: a warning. So is a channel that holds one value, or values that stand for none.
 
     Parameters
     ----------
     explorer
         With its survey and its strategy.
     """
+    for text in image_problems(explorer.survey):
+        logger.warning("%s", text)
     strategy, (rows, cols) = explorer.strategy, explorer.survey.shape
     size, n_seeds = strategy.patch_size, strategy.n_seeds
     rim = _rim(rows, cols, size)
@@ -54,6 +57,21 @@ def say_before(explorer: Explorer) -> None:
             "fewer seeds, options={'parameters': {'n_seeds': %d}} (command: --set n_seeds=%d)",
             *(explorer.budget, n_seeds, n_seeds, fewer, fewer),
         )
+
+
+def image_problems(survey: Survey) -> list[str]:
+    """Say of each channel what is allowed and can hardly be meant: one value, or a fill value."""
+    found, open_ = [], ~survey.mask
+    for name, image in survey.channels.items():
+        values = image[open_]
+        if values.size > 1 and (values == values.flat[0]).all():
+            found.append(
+                f"channel {name!r} of the survey is {values.flat[0]:g} everywhere: it teaches "
+                "nothing; leave it out, or look at the imager"
+            )
+        elif filled := fill_values_in_words(values):
+            found.append(f"channel {name!r} of the survey: {filled}; mask these pixels (mask=)")
+    return found
 
 
 def _rim(rows: int, cols: int, size: int) -> float:

@@ -194,6 +194,8 @@ def curiosity_plan(
         outlined = outline_run(run, past, num_points)
         outline = (yield from outlined) if answered else run_inquiry(outlined)
         print(format_report(outline))
+        if waiting := (options.steering or steer).in_words:
+            print(f"asked for, and done in the next run: {waiting}")
         return outline
     if agent is not None and answered:  # what a run would do is worked out here
         one = remote = _remote(agent, options)

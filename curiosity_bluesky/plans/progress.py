@@ -23,8 +23,8 @@ class RunCount:
         Pixels that can be measured.
     before
         Good spectra of the runs up to the last one that was closed.
-    wishes
-        Pixels that the scientist added, beyond the budget.
+    added
+        Pixels that the scientist added and that were not decided on yet.
     asked
         Largest number of spectra that was asked for.
     visited
@@ -45,7 +45,6 @@ class RunCount:
     strategy: Strategy
     most: int
     before: int = 0
-    wishes: int = 0
     asked: int = 0
     visited: set[tuple[int, int]] = field(default_factory=set)
     in_a_row: int = 0
@@ -53,14 +52,13 @@ class RunCount:
     decided: int = 0
     measured: int = 0
     doses: list[Pixel] = field(default_factory=list)
+    added: int = 0
 
     @staticmethod
     def begun(explorer: Explorer) -> RunCount:
         """Return the counts at the beginning of a run, with what the runs before have left."""
-        added = sum(proposal.reason == "manual" for proposal in explorer.pending)
         most = int(explorer.patches.allowed.sum())
-        before, wishes = explorer.n_observed, len(explorer.wishes) + added
-        count = RunCount(explorer.strategy, most, before, wishes, explorer.budget)
+        count = RunCount(explorer.strategy, most, explorer.n_observed, explorer.budget)
         count._know(explorer)
         return count
 
@@ -106,11 +104,11 @@ class RunCount:
     @property
     def wanted(self) -> int:
         """Spectra that were asked for since the last run that was closed."""
-        return max(0, self.asked - self.before) + self.wishes
+        return max(0, self.asked - self.before)
 
     def act(self, act: SteeringRequest) -> None:
         """Count what the scientist asks for."""
-        self.wishes += act.kind == "add"
+        self.added += act.kind == "add"
         if act.kind == "set":
             self.strategy = Strategy.named(act.arguments["strategy"], **act.arguments["parameters"])
             # A budget that is lowered forbids nothing that was allowed, and decided, before.
@@ -118,7 +116,7 @@ class RunCount:
 
     def _know(self, explorer: Explorer) -> None:
         self.decided, self.measured = len(explorer.decisions), explorer.n_observed
-        self.doses = explorer.doses
+        self.doses, self.added = explorer.doses, len(explorer.wishes)
         self.most = int(explorer.patches.allowed.sum())
 
     def _replay(self, past: InterruptedRun) -> None:

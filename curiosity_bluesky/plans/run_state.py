@@ -127,7 +127,17 @@ class RunState:
             self.count.in_a_row %= self.options.max_failures
         steps = (np.diff(axis) if len(axis) > 1 else [np.inf] for axis in (survey.x, survey.y))
         self.tolerance = tuple(float(np.abs(step).min() / 2) for step in steps)  # pyright: ignore[reportAttributeAccessIssue]
-        self.steering.begin(survey, explorer.strategy, explorer.masked, explorer.n_acts)
+        acts = explorer.masked, explorer.n_acts
+        self.steering.begin(survey, explorer.strategy, *acts, self.room)
+
+    def room(self, budget: int | None) -> int | None:
+        """Return how many spectra of a budget are left, less the pixels that were added.
+
+        None where the run goes on for as long as its time allows.
+        """
+        if self.time_budget is not None and not self.points_given:
+            return None
+        return (budget or self.count.most) - self.count.measured - self.count.added
 
     @property
     def remaining(self) -> float:

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ class Steering:
         self._masked: NDArray[np.bool_] = np.zeros((0, 0), bool)
         self._vetoed: set[int] = set()
         self._ending = False
+        self._room: Callable[[int | None], int | None] = lambda budget: None
         self._pending: tuple[Proposal, ...] = ()
 
     # ---- what can be asked for
@@ -76,7 +77,7 @@ class Steering:
         Raises
         ------
         InputError
-            If it is outside the survey or masked.
+            If it is outside the survey or masked, or if no spectrum of the budget is left for it.
         """
         by_pixel = row is not None and col is not None
         if by_pixel == (x is not None and y is not None):
@@ -139,6 +140,8 @@ class Steering:
         InputError
             If the strategy has no such parameter, or it cannot have this value.
         """
+        if not parameters:
+            raise InputError("set wants parameters of the strategy, such as set(refit_every=10)")
         self._ask("set", {"strategy": None, "parameters": parameters})
 
     def strategy(self, name: str, **parameters: Any) -> None:
@@ -167,8 +170,30 @@ class Steering:
 
     # ---- for the plan
 
-    def begin(self, survey: Survey, strategy: Strategy, masked: NDArray, next_act: int) -> None:
+    @property
+    def in_words(self) -> str:
+        """What was asked for and not taken up yet, "" for nothing."""
+        return "; ".join(f"{kind} {_in_words(wanted)}".strip() for kind, wanted in self._waiting)
+
+    def begin(
+        self,
+        survey: Survey,
+        strategy: Strategy,
+        masked: NDArray,
+        next_act: int,
+        room: Callable[[int | None], int | None] = lambda budget: None,
+    ) -> None:
         """Belong to a run from now on, which has this survey and strategy.
+
+        Parameters
+        ----------
+        survey, strategy, masked
+            Of the run.
+        next_act
+            Number of the next act.
+        room
+            Asked how many spectra of a budget are left for which no pixel is added; None: any
+            number.
 
         Raises
         ------
@@ -179,8 +204,13 @@ class Steering:
         with self._lock:
             self._survey, self._strategy = survey, strategy
             self._masked, self._next, self._pending = masked.copy(), next_act, ()
-            self._vetoed, self._ending = set(), False
+            self._vetoed, self._ending, self._room = set(), False, lambda budget: None
             asked = list(self._waiting)
+            if asked:
+                logger.warning(
+                    "asked for before this run, and done in it: %s (steer.clear() forgets it)",
+                    self.in_words,
+                )
             self._waiting.clear()
             for k, (kind, wanted) in enumerate(asked):
                 try:
@@ -192,6 +222,7 @@ class Steering:
                         f"{error}; this wish is forgotten, {len(asked) - 1} others wait for the "
                         "next run (steer.clear() forgets them)"
                     ) from None
+            self._room = room
 
     def end(self) -> None:
         """Belong to no run any more; what waited for one that never began waits on."""
@@ -266,6 +297,13 @@ class Steering:
             )
         if self._masked[row, col]:
             raise InputError(f"pixel ({row}, {col}) is masked; add another one")
+        room = self._room(None if self._strategy is None else self._strategy.budget)
+        asked = sum(kind == "add" for kind, _ in self._waiting)
+        if room is not None and room - len(self._pending) - asked < 1:
+            raise InputError(
+                f"no spectrum of the budget is left for pixel ({row}, {col}): all that are to come "
+                "are under way or asked for; raise it first, steer.budget(n)"
+            )
         return {"row": row, "col": col}
 
     def _checked_mask(self, survey: Survey, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -323,6 +361,8 @@ def _check_before(kind: str, wanted: Mapping[str, Any]) -> None:
     """Refuse what no run can do, before there is one."""
     if kind == "veto":
         raise InputError("nothing is proposed before a run; veto in the middle of one")
+    if kind == "stop":
+        raise InputError("no run goes on that could be stopped; the next one is not, either")
     if kind == "set" and wanted["strategy"] is not None:
         Strategy.named(wanted["strategy"], **wanted["parameters"])
     if kind == "set" and "budget" in wanted["parameters"]:

@@ -70,7 +70,7 @@ def _triggered(job: device_faults.GuardedTrigger, timeout: float | None) -> MsgG
             "longer timeout"
         ) from None
     if job.outcome is not None:
-        job.outcome.check()
+        job.outcome.check(f"the survey of {job.name}")
 
 
 def last_survey(imager: Readable, mask: NDArray | None = None) -> MsgGenerator[Survey | None]:

@@ -13,6 +13,7 @@ from bluesky.utils import MsgGenerator
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent.prior_runs import prior_run_of
 from curiosity_bluesky.catalog import Catalog, connect
+from curiosity_bluesky.catalog.successors import check_newest
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy, Survey
 from curiosity_bluesky.plans import stubs
@@ -110,9 +111,11 @@ def fetch_interrupted(catalog: Catalog, uid: str) -> InterruptedRun:
     Raises
     ------
     InputError
-        If there is no such run, it cannot be resumed, or what it started from is gone.
+        If there is no such run, it cannot be resumed, another one went on with it already, or what
+        it started from is gone.
     """
     past = InterruptedRun.of(catalog.lineage(uid))
+    check_newest(catalog, past.uid)
     return InterruptedRun(past.runs, prior_run_of(catalog, past.start))
 
 

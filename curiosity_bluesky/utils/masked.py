@@ -34,3 +34,22 @@ def hidden(value: Any) -> NDArray[np.bool_]:
         if isinstance(value, np.ma.MaskedArray)
         else np.zeros(np.shape(value), bool)
     )
+
+
+_FILLS = (-9999.0, -99999.0, -32768.0, -2147483648.0, -1e30)
+"""Numbers that programs write where there is none."""
+
+
+def fill_values_in_words(values: NDArray) -> str:
+    """Say how many values look as if they stood for none, "" if none does.
+
+    A fill value lies below all others by more than they span.
+    """
+    finite = values[np.isfinite(values)]
+    if not finite.size or (least := finite.min()) not in _FILLS:
+        return ""
+    others = finite[finite > least]
+    if not others.size or others.min() - least <= np.ptp(others):
+        return ""
+    count = int(np.count_nonzero(finite == least))
+    return f"{count} of {values.size} values are {least:g}, as if nothing was measured there"

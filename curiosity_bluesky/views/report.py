@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curiosity_bluesky import documents
+from curiosity_bluesky.catalog import read_run, successor_of
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import WHOLE, Table, moment, plain
 from curiosity_bluesky.utils.lazy import without_other_arrays
@@ -53,6 +54,8 @@ class RunReport:
         What is not in the catalogue though it was measured, "" if nothing is.
     drift
         What the re-surveys found, in words; "" where there was none.
+    gone_on_with_by
+        uid and status of the newest run that went on with it, "" where none did.
     """
 
     start: Mapping[str, Any]
@@ -64,6 +67,7 @@ class RunReport:
     picture: str | None
     missing: str = ""
     drift: str = ""
+    gone_on_with_by: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report, JSON-ready."""
@@ -87,9 +91,14 @@ class RunReport:
             ("events", streams),
             ("ended by", plain(self.reason, WHOLE)),
         ]
+        if self.start.get(documents.RESUMES):
+            rows.append(("went on with", plain(self.start[documents.RESUMES])))
+        if self.gone_on_with_by:
+            rows.append(("gone on with by", plain(self.gone_on_with_by)))
         rows += [("missing", self.missing)] if self.missing else []
         if self.points is not None and "seconds" in self.points:
-            rows.append(("a decision", f"{decision_seconds(self.points):.3g} s (median)"))
+            seconds, explored = decision_seconds(self.points), decisions_explored(self.points)
+            rows.append(("a decision", decision_in_words(seconds, explored)))
         rows += [("drift", self.drift)] if self.drift else []
         rows += [("look closer", flag_in_words(flag)) for flag in self.flags]
         return rows + ([("picture", self.picture)] if self.picture else [])
@@ -117,7 +126,10 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
     """
     if picture is not None:
         check_picture(picture)
-    run = runs[uid]
+    return read_run(runs, uid, lambda run: _with_picture(runs, run, picture))
+
+
+def _with_picture(runs: Catalog, run: Any, picture: Path | None) -> RunReport:
     # Tiled's client needs those that are hidden from xarray.
     with without_other_arrays() if runs.reads_files else contextlib.nullcontext():
         report = _report(runs, run)
@@ -135,6 +147,7 @@ def _report(runs: Catalog, run: Any) -> RunReport:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         measured = _measured(run)
+    later = successor_of(runs, run.start["uid"])
     return RunReport(
         start=run.metadata["start"],
         status=runs.status(run),
@@ -145,6 +158,7 @@ def _report(runs: Catalog, run: Any) -> RunReport:
         picture=None,
         missing="; ".join(str(w.message) for w in said if w.category is documents.Incomplete),
         drift=drift_in_words(run),
+        gone_on_with_by="" if later is None else f"{later.uid} ({later.status})",
     )
 
 
@@ -179,6 +193,25 @@ def decision_seconds(measured: xr.Dataset) -> float:
     seconds = measured["seconds"].values
     later = seconds[measured["reason"].values != "seed"]
     return float(np.median(later if later.size else seconds))
+
+
+def decisions_explored(measured: xr.Dataset) -> int:
+    """Return how many measured points were decided after the seeds."""
+    return int(np.count_nonzero(measured["reason"].values != "seed"))
+
+
+def decision_in_words(seconds: float, explored: int) -> str:
+    """Say how long a decision took.
+
+    Parameters
+    ----------
+    seconds
+        Median, see `decision_seconds`.
+    explored
+        Decisions after the seeds; 0: it is the median over the seeds.
+    """
+    over = "after the seeds" if explored else "of the seeds: none was made after them"
+    return f"{seconds:.3g} s (median {over})"
 
 
 def drift_in_words(run: Any) -> str:

@@ -350,8 +350,8 @@ def test_a_run_whose_last_visit_completes_it_ends_by_its_budget():
     assert bench.detector.measured == 5
 
 
-@pytest.mark.parametrize(("wish", "most"), [("budget", 9), ("add", 8)])
-def test_what_somebody_asks_for_meanwhile_may_be_visited_too(wish, most):
+@pytest.mark.parametrize(("wish", "most"), [("budget", 9), ("add", 6)])
+def test_what_somebody_asks_for_meanwhile_is_visited_as_far_as_the_budget_goes(wish, most):
     steering = Steering()
     bench = Bench(lambda s, n: {"det": s, "det_quality": 0.0})
 

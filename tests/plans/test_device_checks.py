@@ -126,3 +126,12 @@ def test_a_motor_that_does_not_know_where_it_is_is_not_on_its_target(lost):
     assert "where the stage is cannot be told: it reads" in failure["reason"]
     assert bench.stop["reason"].startswith("budget: 6 of 6")
     assert bench.detector.measured == 6
+
+
+def test_units_that_are_no_part_of_the_description_refuse_nothing(caplog):
+    for egu, said in (("mm", 1), ("um", 0)):
+        caplog.clear()
+        bench = units(Bench(), None, None)
+        bench.x.egu = bench.y.egu = egu  # pyright: ignore[reportAttributeAccessIssue]
+        bench.run()
+        assert bench.stop["exit_status"] == "success" and len(assumed(caplog)) == said

@@ -575,6 +575,7 @@ def test_a_first_survey_that_fails_still_says_how():
     with pytest.raises(FailedStatus) as caught:
         unwell({0: "raises"})
     assert str(caught.value.__cause__) == "the feedback oscillates"
+    assert "failed (RuntimeError: the feedback oscillates)" in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", [{"resurvey_every": -1}, {"resurvey_minutes": math.nan}])

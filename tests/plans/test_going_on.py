@@ -30,9 +30,11 @@ def here_and_there(spectrum, n):
     return {"det": spectrum, "det_quality": float(spectrum.max() > 3.4)}
 
 
-def measured(make, *, past=None, asked=None, num_points=None, strategy=STRATEGY, **course):
+def measured(
+    make, *, past=None, asked=None, num_points=None, strategy=STRATEGY, steering=None, **course
+):
     """Run the plan on a new instrument, which forgets nothing, and return its documents."""
-    bench, steering = Bench(make), Steering()
+    bench, steering = Bench(make), steering or Steering()
     strategy = strategy if past is None else past.strategy
     plan = explore(
         *(CuriosityAgent(strategy, 0), bench.detectors, bench.x, bench.y, bench.camera),
@@ -119,26 +121,17 @@ def test_a_budget_that_is_lowered_is_no_trouble():
         assert end(whole).text.endswith("of 2 spectra measured")
 
 
-def test_a_point_that_was_added_to_a_full_run_is_measured_after_a_kill():
-    def asked(steering, documents):
-        if len(events(documents, "primary")) == 6 and not said:
-            said.append(steering.add(5, 6))
-
-    said = []
-    strategy = STRATEGY.replace(budget=6)
-    whole = measured(None, asked=asked, strategy=strategy, retries=0)
-    assert [d["reason"] for d in events(whole, "decisions")].count("manual") == 1
-    assert end(whole) == RunEnd(EndKind.BUDGET, "7 of 6 spectra measured")
-    [last] = [
-        k
-        for k, (name, doc) in enumerate(whole)
-        if name == "event" and doc["data"].get("reason") == "manual"
-    ]
-    for cut in (last, last + 1):  # asked for, and decided
+def test_added_points_beyond_the_budget_are_left_out_and_after_a_kill_too():
+    """What is asked for before the run begins is not counted: it is said at its end."""
+    steering = Steering()
+    for k in range(4, 10):
+        steering.add(5, k)
+    strategy = STRATEGY.replace(budget=4)
+    whole = measured(None, strategy=strategy, retries=0, steering=steering)
+    assert [d["reason"] for d in events(whole, "decisions")] == ["manual"] * 4
+    left_out = "4 of 4 spectra measured; the added pixels (5, 8), (5, 9) left out"
+    assert end(whole) == RunEnd(EndKind.BUDGET, left_out)
+    measurements = [k for k, (_, doc) in enumerate(whole) if "attempt" in doc.get("data", {})]
+    for cut in (measurements[0], measurements[-1], measurements[-1] + 1):
         second = measured(None, past=InterruptedRun.of([whole[:cut]]), retries=0)
         assert_same(whole, [whole[:cut], second])
-    # As well where the run was stopped there, and not killed.
-    stop = {**whole[-1][1], "exit_status": "abort", "reason": ""}
-    past = InterruptedRun.of([[*whole[: last + 1], ("stop", stop)]])
-    second = measured(None, past=past, num_points=6, retries=0)
-    assert end(second) == RunEnd(EndKind.BUDGET, "7 of 6 spectra measured")

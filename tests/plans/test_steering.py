@@ -251,9 +251,47 @@ def test_wishes_for_a_run_that_is_ending_are_refused():
     assert len(said) == 1 and said[0].startswith("the run is ending")
 
 
+@pytest.mark.parametrize("retries", [0, 1])
+def test_added_points_end_with_the_budget(retries):
+    """What is left of it can be asked for; more is refused at once."""
+    steering, said = Steering(), []
+
+    def ask(n):
+        if n != 4:
+            return
+        for k in range(12):
+            try:
+                steering.add(5, k)
+            except InputError as error:
+                said.append(str(error))
+
+    documents = run(steering, ask, retries=retries)
+    left = POINTS - 4
+    assert len(said) == 12 - left
+    assert said[0].startswith(f"no spectrum of the budget is left for pixel (5, {left})")
+    assert pixels(documents, "manual") == [(5, k) for k in range(left)]
+    assert len(events(documents, "primary")) == POINTS
+    assert documents[-1][1]["reason"] == f"budget: {POINTS} of {POINTS} spectra measured"
+
+
+def test_a_budget_that_is_raised_has_room_for_a_point_at_once():
+    steering, said = Steering(), []
+
+    def ask(n):
+        if n == POINTS:
+            with pytest.raises(InputError, match="raise it first"):
+                steering.add(7, 8)
+            steering.budget(POINTS + 1)
+            said.append(steering.add(7, 8))
+
+    documents = run(steering, ask)
+    assert said and pixels(documents, "manual") == [(7, 8)]
+    assert documents[-1][1]["reason"] == f"budget: {POINTS + 1} of {POINTS + 1} spectra measured"
+
+
 def test_what_was_asked_for_is_over_with_the_run():
     steering = Steering()
-    run(steering, lambda n: steering.add(7, 8) if n == POINTS else None)
+    run(steering, lambda n: steering.mask(x=(0.0, 0.05)) if n == POINTS else None)
     assert steering.take() == []
     assert pixels(run(steering), "manual") == []
 

@@ -37,7 +37,7 @@ def hidden(values, where, fill=FILL):
 SOME = np.arange(POINTS) == 7
 MASKED = {
     "some": lambda s, n: {"det": hidden(s, SOME)},
-    "all": lambda s, n: {"det": hidden(s, np.ones(POINTS, bool))},
+    "all": lambda s, n: {"det": np.ma.masked_array(s, mask=True)},
     "whole numbers": lambda s, n: {"det": hidden((9 * s).astype(int), SOME)},
     "a list": lambda s, n: {"det": s, "det_map": [hidden(s, SOME), s]},
     "a number beside it": lambda s, n: {"det": s, "det_area": np.ma.masked},

@@ -1,0 +1,62 @@
+"""The server of a directory ends, or is slow, while somebody reads."""
+
+import httpx
+import pytest
+from plain import Bench
+
+from curiosity_bluesky import connect, read
+from curiosity_bluesky.catalog import connection
+from curiosity_bluesky.catalog.reading import read_run
+from curiosity_bluesky.errors import InputError, Unreachable
+from curiosity_bluesky.views.report import show_run
+
+
+def test_a_run_is_read_on_where_the_server_ends_meanwhile(tmp_path):
+    first = connect(tmp_path / "runs")
+    bench = Bench()
+    bench.RE.subscribe(first.writer())
+    [uid] = bench.run(3)
+    first.flush()
+    asked = []
+
+    def ask(run):
+        asked.append(run)
+        if len(asked) == 1:
+            first.close()
+            raise httpx.ConnectError("refused", request=httpx.Request("GET", "http://x"))
+        return read(run)
+
+    with connect(tmp_path / "runs") as second:
+        assert read_run(second, uid, ask).sizes["point"] == 3
+        assert len(asked) == 2 and show_run(second, uid).status == "success"
+        with pytest.raises(InputError, match="no spectrum"):
+            read_run(second, uid, refuse)
+
+
+def refuse(run):
+    raise InputError("no spectrum")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_server_of_this_process_that_is_slow_is_not_said_to_be_away(own, monkeypatch):
+    patience = []
+
+    def get(uri, timeout):
+        patience.append(timeout)
+        raise httpx.ReadTimeout("timed out")
+
+    monkeypatch.setattr(connection.httpx, "get", get)
+    said = "this process is slow" if own else "no Tiled server answers at http://x"
+    with pytest.raises(Unreachable, match=said):
+        connection._answers("http://x", own=own)
+    assert patience == [connection.SLOW if own else connection.PROBE]
+
+
+def test_a_directory_is_asked_as_its_own_where_it_is_served_here(tmp_path, monkeypatch):
+    asked = []
+    answers = connection._answers
+    monkeypatch.setattr(
+        connection, "_answers", lambda uri, own=False: asked.append(own) or answers(uri, own)
+    )
+    with connect(tmp_path / "runs"), connect(tmp_path / "runs"):
+        assert asked == [True, False]

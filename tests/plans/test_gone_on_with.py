@@ -1,0 +1,71 @@
+"""A run that another run went on with is not gone on with a second time."""
+
+import json
+import warnings
+
+import pytest
+from plain import Bench
+
+from curiosity_bluesky import connect
+from curiosity_bluesky.catalog.successors import in_list, successor_of
+from curiosity_bluesky.cli import main
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.plans.steering import Steering
+from curiosity_bluesky.views.report import show_run
+
+
+def run(runs, n, stop=None, **given):
+    """Measure up to `n` spectra, stopped after `stop`; return the uid."""
+    bench, steering = Bench(), Steering()
+    bench.RE.subscribe(runs.writer())
+
+    def hear(name, doc):
+        if "attempt" in doc.get("data", {}) and bench.detector.measured == stop:
+            steering.stop("enough for today")
+
+    bench.RE.subscribe(hear)
+    if "resume" in given:
+        given |= {"strategy": None, "parameters": None, "catalog": runs.where}
+    [uid] = bench.run(n, steering=steering, **given)
+    return uid
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """Runs of 3, 2 and 1 spectra of 6, each of which goes on with the one before."""
+    with connect(tmp_path_factory.mktemp("gone-on") / "runs") as runs:
+        first = run(runs, 6, 3)
+        second = run(runs, None, 2, resume=first)
+        third = run(runs, None, resume=second[:8])
+        yield runs, [first, second, third]
+
+
+def test_a_run_is_gone_on_with_once(three):
+    runs, (first, second, third) = three
+    for uid in (first, second):
+        newest = successor_of(runs, uid)
+        assert newest is not None and newest.uid == third
+        for dry_run in (False, True):
+            with pytest.raises(
+                InputError, match=f"{uid} was gone on with already, by run {third} .success, 1 more"
+            ) as error:
+                run(runs, 8, resume=uid, dry_run=dry_run)
+            assert str(error.value).endswith(f"resume that one: {third[:8]}")
+    assert successor_of(runs, third) is None
+
+
+def test_lists_and_reports_say_so(three, capsys):
+    runs, (first, second, third) = three
+    said = in_list(runs.runs())
+    assert said[first] == ("3 of 6", f"success, gone on with by {second[:8]}")
+    assert said[second][0] == "3 + 2 of 6" and said[third] == ("3 + 2 + 1 of 6", "success")
+    assert in_list(runs.runs(last=1))[third][0] == "1 of 6"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = [dict(show_run(runs, uid).rows()) for uid in (first, third)]
+    assert rows[0]["gone on with by"] == f"{third} (success)" and "went on with" not in rows[0]
+    assert rows[1]["went on with"] == second and "gone on with by" not in rows[1]
+    with pytest.raises(SystemExit) as end:
+        main(["runs", "--catalog", str(runs.where), "--json"])
+    assert not end.value.code
+    assert [r["resumes"] for r in json.loads(capsys.readouterr().out)] == [None, first, second]
