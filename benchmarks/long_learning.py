@@ -176,7 +176,7 @@ def remembered(points: int, side: int = SIDE, refit_every: int = 20, tail: int =
     while explorer.n_observed < points - tail:
         for proposal in waiting:
             measure(proposal)
-        until = min(learner._predictor.anew, points - tail)
+        until = min(learner._predictor.next_refit, points - tail)
         taken = {known.pixel for known in explorer.decisions}
         while explorer.n_observed < until:
             if (pixel := next(others)) in taken:
@@ -184,7 +184,7 @@ def remembered(points: int, side: int = SIDE, refit_every: int = 20, tail: int =
             proposal = Proposal(len(explorer.decisions), pixel, 0.0, 0.0, "random")
             explorer.record(proposal)
             measure(proposal)
-        if until < learner._predictor.anew:  # one after the other: no decision takes as long
+        if until < learner._predictor.next_refit:  # one after the other: no decision takes as long
             apart(explorer.maps)
             explorer.take_trainings()
         measure(decide()[0])

@@ -1,9 +1,16 @@
-"""The error that means "what you gave cannot be used"; every room may raise it."""
+"""Exceptions of the package: one base class, and the two that every room may raise."""
 
 from __future__ import annotations
 
 
-class InputError(ValueError):
+class CuriosityError(Exception):
+    """Base class of all exceptions of this package.
+
+    Those that stand for a standard one derive from that too: an `InputError` is a `ValueError`.
+    """
+
+
+class InputError(CuriosityError, ValueError):
     """Something the user gave cannot be used.
 
     The message is one line that says what was given, what was expected and what to do

@@ -21,6 +21,7 @@ from support import events, facts, few, grouped, normal
 
 from curiosity_bluesky import curiosity_plan
 from curiosity_bluesky.demo import simulated_instrument
+from curiosity_bluesky.learning import registry
 from curiosity_bluesky.plans.steering import Steering
 from sim_devices import SyntheticSample
 
@@ -36,7 +37,7 @@ GATED = Path(__file__).parent / "gated.py"
 _PRELOADED = [
     *("torch", "bluesky", "event_model", "zmq", "tiled.server.app", "zarr", "websockets"),
     *("curiosity_bluesky.cli", "curiosity_bluesky.plans.plan"),
-    "curiosity_bluesky.learning.strategies",
+    *(f"{registry.ROOM}.{home.partition(':')[0]}" for home in registry.BUILT_IN.values()),
     *("curiosity_bluesky.agent.remote.sources", "curiosity_bluesky.agent.remote.server"),
 ]
 _CONTEXT = multiprocessing.get_context("forkserver")

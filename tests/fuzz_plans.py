@@ -20,6 +20,7 @@ from support import grouped
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.steering import Steering
 
@@ -188,17 +189,16 @@ def run_plan(what: str, changed: dict[str, Any]) -> tuple[bool, str, str]:
                 devices = {"detectors": [detector], "x": x, "y": y, "imager": imager}
                 plan = curiosity_plan(**grouped(**{**devices, **SMALL, **changed}))
             else:
-                course, more = grouped(), dict(changed)
-                if what == "course":
-                    course, more = grouped(**changed), {}
+                more = dict(changed)
                 if what == "steering":
                     steering = Steering()
                     getattr(steering, changed["wish"])(*changed["given"], **changed["named"])
                     more = {"steering": steering}
-                agent = CuriosityAgent("random", 0)
-                assert agent.strategy is not None
-                agent.strategy = agent.strategy.replace(budget=5, **SMALL["parameters"])
-                plan = explore(agent, [detector], x, y, imager, **course, **more)
+                strategy = Strategy.named("random", budget=5, **SMALL["parameters"])
+                plan = explore(
+                    *(CuriosityAgent(), [detector], x, y, imager),
+                    **{"strategy": strategy, "seed": 0, **grouped(**more)},
+                )
             RE(plan, checked)
     except InputError as error:
         touched = detector.n + x.moves + y.moves

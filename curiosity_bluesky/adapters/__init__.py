@@ -1,1 +1,4 @@
-"""The agent behind other people's protocols: bluesky-adaptive, Queue Server."""
+"""The agent and the plan behind the protocols of other packages."""
+
+# pyright: reportUnsupportedDunderAll=false
+__all__ = ["bluesky_adaptive", "queueserver"]

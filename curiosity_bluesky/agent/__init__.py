@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from curiosity_bluesky.agent.curiosity_agent import CuriosityAgent as CuriosityAgent
     from curiosity_bluesky.agent.curiosity_agent import DecisionResult as DecisionResult
     from curiosity_bluesky.agent.curiosity_agent import TrainingCancelled as TrainingCancelled
+    from curiosity_bluesky.agent.remote.remote_agent import RemoteAgent as RemoteAgent
 
 _MODULES = {
     "Agent": "curiosity_agent",
     "AgentUnreachable": "curiosity_agent",
-    "TrainingCancelled": "curiosity_agent",
     "CuriosityAgent": "curiosity_agent",
     "DecisionResult": "curiosity_agent",
+    "RemoteAgent": "remote.remote_agent",
+    "TrainingCancelled": "curiosity_agent",
 }
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

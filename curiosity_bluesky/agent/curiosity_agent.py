@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import time
@@ -23,7 +22,7 @@ from curiosity_bluesky.documents import (
     strategy_from,
     tell,
 )
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 from curiosity_bluesky.learning import (
     Anomaly,
     Explorer,
@@ -35,6 +34,7 @@ from curiosity_bluesky.learning import (
 )
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.threads import return_free_memory
+from curiosity_bluesky.utils.at_exit import call_at_exit
 from curiosity_bluesky.utils.run_end import RunEnd
 
 logger = logging.getLogger(__name__)
@@ -70,12 +70,12 @@ class DecisionResult:
     maps: dict[str, NDArray] | None
 
 
-class TrainingCancelled(Exception):
-    """The training was broken off because nobody waits for it any more."""
+class TrainingCancelled(CuriosityError):
+    """The training was cancelled: its result is not needed any more."""
 
 
-class AgentUnreachable(Exception):
-    """An agent elsewhere does not answer, and nobody takes its place."""
+class AgentUnreachable(CuriosityError):
+    """The remote agent does not answer, and no fallback strategy is set."""
 
 
 class Agent(Protocol):
@@ -129,7 +129,7 @@ class Agent(Protocol):
 
         Raises
         ------
-        AgentAway
+        AgentUnreachable
             If it is not there: it is to be asked again.
         """
         ...
@@ -159,7 +159,7 @@ class Agent(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Break off a training under way: nobody waits for it."""
+        """Cancel the training under way."""
         ...
 
 
@@ -174,7 +174,7 @@ def _end_trainings() -> None:
             agent._busy.release()
 
 
-getattr(threading, "_register_atexit", atexit.register)(_end_trainings)
+call_at_exit(_end_trainings)
 
 
 class CuriosityAgent:
@@ -293,7 +293,7 @@ class CuriosityAgent:
         ------
         InputError
             If no survey has come in yet.
-        Cancelled
+        TrainingCancelled
             If `cancel` was called.
         """
         with self._busy:

@@ -54,7 +54,7 @@ class Arm:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it is something that anybody could do without curiosity."""
+        """Whether it is a baseline."""
         return self.label.split("[")[0] in {name.split("[")[0] for name in BASELINES}
 
 
@@ -106,7 +106,7 @@ def arms_from(
     patch_size: int | None = 9,
     common: Mapping[str, Any] | None = None,
 ) -> list[Arm]:
-    """Make the arms of a benchmark, and add each one's random twin.
+    """Make the arms of a benchmark, and add the random baseline of each.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def arms_from(
 
 
 def _not_of(strategy: Strategy, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters that the strategy does not have, so that its twin could not take them over."""
+    """Parameters that the strategy does not have, so that its baseline cannot take them over."""
     names = {field.name for field in fields(strategy)}
     return {name: value for name, value in parameters.items() if name not in names}
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from curiosity_bluesky.benchmark.arms import Arm
 from curiosity_bluesky.benchmark.statistics import Frame
 from curiosity_bluesky.benchmark.trial import Protocol, Trial, Truth, common_area, run_trial
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 from curiosity_bluesky.learning import Explorer, Survey, withheld_pixels
 from curiosity_bluesky.learning.scoring import mean_deviation
 
@@ -190,7 +190,7 @@ def run_campaign(
     return table
 
 
-class TrialsFailed(RuntimeError):
+class TrialsFailed(CuriosityError, RuntimeError):
     """Some trials raised; all others are done and written.
 
     Parameters

@@ -1,4 +1,4 @@
-"""How large should a patch be? Training and validation loss against its side (Fig. S1)."""
+"""Study of the patch size: training and validation loss against its side (Fig. S1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the authors' notebooks print, to stand beside our figures.
+"""Figures of merit from the authors' notebooks.
 
 From ``Notebooks/curiosity_sampling.ipynb`` of the authors' repository: mean and standard
 deviation over 50 trials, 100 points of ``norm_polarization.npy``. Its random arm starts

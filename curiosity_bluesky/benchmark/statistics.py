@@ -1,4 +1,4 @@
-"""What the trials say: curves with bands, savings, paired tests."""
+"""Statistics of trials: curves with bands, savings, paired tests."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Trial:
-    """What to do; equal trials give equal numbers.
+    """Specification of a trial; equal trials give equal numbers.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where runs live: an embedded or a remote Tiled catalogue, written and searched alike."""
+"""Catalogue of runs, in an embedded or a remote Tiled server, written and searched alike."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Catalog:
         except Exception as error:
             if not is_unreachable(error):
                 raise
-            return ask(_runs(self.client))  # raises Unreachable if nobody took its place
+            return ask(_runs(self.client))  # raises Unreachable if no other took its place
 
     def writer(
         self,
@@ -187,12 +187,12 @@ class Catalog:
         self._let_go_of_files()
         options = (self._connection.open, self.journal, batch_size, retry, self.where)
         writer = JournaledWriter(*options, durable=durable, may_wait=may_wait)
-        writer.catalog = self  # whoever holds the writer holds the server
+        writer.catalog = self  # what holds the writer holds the server
         self._writers.append(writer)
         return writer
 
     def recover(self) -> list[RecoveredJournal]:
-        """Take in each journal that nobody alive writes; say what became of it.
+        """Upload each journal that no living process writes; say what became of it.
 
         A run that Tiled has already, whole, only loses its journal. One whose process died
         is written as far as it got, and marked ``interrupted`` in the metadata of the run.

@@ -1,11 +1,10 @@
-"""The way to a catalogue: found again when the server at its end has changed.
+"""Connection to a catalogue, made again when its server has changed.
 
 What asks a server is imported when one is asked: reading the files of a directory needs none of it.
 """
 
 from __future__ import annotations
 
-import atexit
 import re
 import sqlite3
 import threading
@@ -25,6 +24,7 @@ from curiosity_bluesky.catalog.local_files import NotUnderstood
 from curiosity_bluesky.catalog.local_reader import LocalRuns
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.errors import Unreachable as Unreachable
+from curiosity_bluesky.utils.at_exit import call_at_exit
 from curiosity_bluesky.utils.permissions import private_directory
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Connection(Protocol):
 class DirectoryConnection:
     """To the runs in a directory.
 
-    Whoever comes first serves the directory, the others join; when the one that serves it
+    The first process serves the directory, the others join; when the one that serves it
     ends, the next that asks takes its place.
 
     Parameters
@@ -147,7 +147,7 @@ class RemoteConnection:
     """
 
     def __init__(self, where: str) -> None:
-        from tiled.profiles import load_profiles
+        from curiosity_bluesky.catalog._tiled_compat import load_profiles
 
         self.where = where
         self.pictures = Path("pictures")
@@ -193,16 +193,15 @@ def is_unreachable(error: Exception) -> bool:
 
 
 def close_at_exit(close: weakref.WeakMethod) -> None:
-    """Close a catalogue that nobody closed when the interpreter ends."""
+    """Close a catalogue that is still open when the interpreter ends."""
 
     def run() -> None:
         if (method := close()) is not None:
             method()
 
-    # atexit comes too late: before it, Python shuts down the thread pools that the embedded
-    # server needs in order to take the last documents. This hook comes before that, and has
-    # no public name (CPython uses it for just this); without it, the journal keeps the rest.
-    getattr(threading, "_register_atexit", atexit.register)(run)
+    # The embedded server needs the thread pools of Python in order to take the last documents;
+    # without them the journal keeps the rest.
+    call_at_exit(run)
 
 
 def alive(client: Any) -> bool:
@@ -220,7 +219,7 @@ def alive(client: Any) -> bool:
 
 
 def _answers(uri: str) -> None:
-    """Raise Unreachable if nobody is there: Tiled's own client tries for half a minute."""
+    """Raise Unreachable if no server answers: Tiled's own client tries for half a minute."""
     import httpx
 
     try:

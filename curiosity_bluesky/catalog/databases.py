@@ -1,4 +1,4 @@
-"""The databases in a catalogue's directory: whether they are what they were."""
+"""Check of the databases in a catalogue's directory."""
 
 from __future__ import annotations
 

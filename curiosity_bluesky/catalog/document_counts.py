@@ -1,4 +1,4 @@
-"""What the documents of one run come to, and which of its lines cannot be used."""
+"""Document counts of one run, and the lines of its journal that cannot be used."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def in_emission_order(found: Iterable[Line]) -> list[Line]:
     ranked = sorted(found, key=_rank)
     events = [k for k, line in enumerate(ranked) if line[1] == "event" and _rank(line) < _LAST]
     by_time = sorted((ranked[k] for k in events), key=lambda line: line[2]["time"])
-    # Of each stream in the order of its numbers, whatever its clock says.
+    # Of each stream in the order of its numbers, not of its clock.
     turns: dict[str, list[Line]] = {}
     for line in sorted(by_time, key=lambda line: line[2]["seq_num"]):
         turns.setdefault(line[2]["descriptor"], []).append(line)

@@ -1,12 +1,8 @@
-"""An embedded Tiled server for the runs in one directory."""
+"""Embedded Tiled server for the runs in one directory."""
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
-import copy
-import functools
 import json
 import logging
 import os
@@ -22,6 +18,7 @@ from typing import Any
 import filelock
 import uvicorn
 
+from curiosity_bluesky.catalog import _tiled_compat
 from curiosity_bluesky.catalog.databases import check_databases
 from curiosity_bluesky.catalog.directory import (
     START_SECONDS,
@@ -40,10 +37,10 @@ _KEEP_ALIVE = 60
 first, or it sends a request at the moment in which uvicorn closes the connection."""
 
 _TURN_SECONDS = 120.0
-"""How long a request waits for its turn at the tables."""
+"""Maximum seconds that a request waits for its turn at the tables."""
 
 _STREAMING = {"uri": "memory", "data_ttl": 60, "seq_ttl": 86400, "maxsize": 1000}
-"""Whoever subscribes is told of what was written, for a minute after; so much is kept, s."""
+"""Streaming cache of Tiled: subscribers can fetch what was written within the last minute."""
 
 
 class EmbeddedServer:
@@ -63,7 +60,7 @@ class EmbeddedServer:
     api_key
         Key that allows everything. Default: a random one.
     anonymous_read
-        Whether anybody on this machine may read without a key.
+        Whether all users of this machine may read without a key.
     private
         Whether to take the directory with all that is in it away from other users of this
         machine. (One that is made here is its owner's alone in any case.)
@@ -110,7 +107,7 @@ class EmbeddedServer:
                 f"connect({str(directory)!r}), or end that process first"
             ) from None
         try:
-            # Of a server that was killed: whoever waits for this one must not ask there.
+            # Of a server that was killed: clients that wait for this one must not ask there.
             (self.directory / "server.json").unlink(missing_ok=True)
             self._start(port, anonymous_read, hosts)
         except BaseException as error:
@@ -125,16 +122,13 @@ class EmbeddedServer:
             raise
 
     def _start(self, port: int, anonymous_read: bool, hosts: Hosts) -> None:
-        # Imported here, since it takes seconds and reading from a remote server needs none of it.
-        from tiled.server.app import build_app_from_config
-
         check_databases(self.directory)
-        _make(self.directory / "catalog.db")
+        _tiled_compat.create_catalog(self.directory / "catalog.db")
         update_moved_paths(self.directory)
-        allow_leftover_arrays()
+        _tiled_compat.allow_leftover_arrays()
         listening = _listen(port)
-        app = build_app_from_config(_config(self.directory, self.api_key, anonymous_read))
-        _settings_of_its_own(app, self.api_key, anonymous_read)
+        app = _tiled_compat.build_app(_config(self.directory, self.api_key, anonymous_read))
+        _tiled_compat.keep_settings(app, self.api_key, anonymous_read)
         config = uvicorn.Config(
             HostCheck(_said_to_close(app), hosts),
             loop="asyncio",
@@ -154,7 +148,7 @@ class EmbeddedServer:
                     f"{self.directory / 'server.log'} says why"
                 )
             time.sleep(0.02)
-        _one_at_a_time(_tables(self.directory))
+        _tiled_compat.one_request_at_a_time(_tables(self.directory), _TURN_SECONDS)
         self.uri = f"http://127.0.0.1:{listening.getsockname()[1]}/api/v1"
         note = {
             "uri": self.uri, "api_key": self.api_key, "pid": os.getpid(),
@@ -245,7 +239,7 @@ def _tables(directory: Path) -> str:
 
     SQLite: a DuckDB file whose process was killed may refuse for good, when it is next opened,
     to delete the rows of a run ("Failed to delete all rows from index"), and with that all
-    else, until the server is started anew.
+    else, until the server is started again.
     """
     return f"sqlite:///{directory / 'tables.db'}"
 
@@ -307,89 +301,6 @@ def _said_to_close(app: Any) -> Any:
     return wrapped
 
 
-def _one_at_a_time(uri: str) -> None:
-    """Let one request at a time have Tiled's connection to the tables.
-
-    Writers that meet in SQLite would be told that the database is locked. (DuckDB is worse
-    off: Tiled 0.2.20 gives all its threads one and the same connection at once; whoever is
-    done with it rolls it back, and with it the rows that another has appended and not committed
-    yet, whose request is answered with 200 all the same.) With a pool of one, the next waits
-    until the connection is given back.
-    """
-    from sqlalchemy.pool import QueuePool
-    from tiled.storage import get_storage
-    from tiled.utils import ensure_uri
-
-    storage: Any = get_storage(ensure_uri(uri))
-    pool = QueuePool(
-        storage._adbc_connection.adbc_clone, pool_size=1, max_overflow=0, timeout=_TURN_SECONDS
-    )
-    storage.__dict__["_connection_pool"] = pool  # where its cached property keeps it
-
-
-def _settings_of_its_own(app: Any, api_key: str, anonymous_read: bool) -> None:
-    """Let an app keep its key when there is another one in this process.
-
-    Tiled 0.2.20 writes the settings of each app that it makes into one object which all of them
-    use: of two catalogues that a process serves, the first would refuse its own clients.
-    """
-    from tiled.server.settings import get_settings
-
-    mine = {"single_user_api_key": api_key, "allow_anonymous_access": anonymous_read}
-    settings = app.dependency_overrides[get_settings]().model_copy(update=mine)
-    app.dependency_overrides[get_settings] = lambda: settings
-
-
-def _make(database: Path) -> None:
-    """Make the database of an empty catalogue: all of it, or nothing.
-
-    Tiled offers to (``init_if_not_exists``), which takes it seconds, in a process of its own,
-    table after table, and goes on when this one is killed: whoever opened the directory
-    meanwhile would take half a database for a whole one.
-    """
-    if database.exists() and database.stat().st_size > 0:
-        return
-    from sqlalchemy.ext.asyncio import create_async_engine
-    from tiled.alembic_utils import stamp_head
-    from tiled.catalog.alembic_constants import ALEMBIC_DIR, ALEMBIC_INI_TEMPLATE_PATH
-    from tiled.catalog.core import initialize_database
-
-    for left in database.parent.glob(f"{database.name}.new-*"):  # by one who was killed
-        left.unlink()
-    new = database.with_name(f"{database.name}.new-{secrets.token_hex(4)}")
-    uri = f"sqlite+aiosqlite:///{new}"
-
-    async def make() -> None:
-        engine = create_async_engine(uri)
-        try:
-            await initialize_database(engine)
-        finally:
-            await engine.dispose()
-
-    def make_and_stamp() -> None:
-        asyncio.run(make())
-        stamp_head(Path(ALEMBIC_INI_TEMPLATE_PATH), Path(ALEMBIC_DIR), uri)
-
-    # In a thread: whoever opens a catalogue may have an event loop of its own under way.
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        pool.submit(make_and_stamp).result()
-    new.replace(database)
-
-
-def allow_leftover_arrays() -> None:
-    """Let Tiled make an array where a server that was killed has left files of one.
-
-    Tiled 0.2.20 makes the files of an array, and then commits the node they belong to. Of a
-    server killed in between, the files are left, and each attempt to write that array again
-    would fail, since files are there. Whether a node is there it has looked before: so what
-    lies in its place belongs to nobody.
-    """
-    from tiled.adapters import zarr
-
-    if not isinstance(zarr.create_array, functools.partial):
-        zarr.create_array = functools.partial(zarr.create_array, overwrite=True)
-
-
 class LogFile(logging.FileHandler):
     """A log whose disk may be full: that is said where it matters, and not for each line."""
 
@@ -400,9 +311,7 @@ class LogFile(logging.FileHandler):
 
 
 def _logging(directory: Path) -> dict[str, Any]:
-    from tiled.server.logging_config import LOGGING_CONFIG
-
-    config = copy.deepcopy(LOGGING_CONFIG)
+    config = _tiled_compat.logging_configuration()
     for handler, name in (("access", "access.log"), ("default", "server.log")):
         config["handlers"][handler].pop("stream", None)
         config["handlers"][handler] |= {

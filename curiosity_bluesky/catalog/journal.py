@@ -1,4 +1,4 @@
-"""The journal: each run's documents in a file of its own, before anybody else hears of them."""
+"""Journal: the documents of each run in a file of its own, before any other callback has them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 import filelock
 
 from curiosity_bluesky.catalog.journal_lines import Line, decode_lines, encode_line
+from curiosity_bluesky.errors import CuriosityError, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,22 @@ CHUNK = 256 * 1024
 
 MAY_WAIT = 10
 """Documents that may wait in memory for room on the disk before a plan pauses."""
+
+
+def check_may_wait(may_wait: Any) -> None:
+    """Refuse what is no number of documents.
+
+    Raises
+    ------
+    InputError
+        If it is not 0 or more.
+    """
+    if isinstance(may_wait, bool) or not (isinstance(may_wait, int | float) and may_wait >= 0):
+        raise InputError(
+            f"may_wait is {may_wait!r}; expected how many documents may wait in memory while "
+            "the disk of the journal is full, 0 or more (math.inf: never pause)"
+        )
+
 
 _HELD = "another process has it"
 
@@ -36,12 +53,12 @@ _open_here = weakref.WeakValueDictionary()
 _here = threading.Lock()
 
 
-class JournalLocked(Exception):
-    """Somebody else writes the journal of that run."""
+class JournalLocked(CuriosityError):
+    """Another writer has the journal of the run."""
 
 
-class JournalTruncated(Exception):
-    """Somebody else took lines out of a journal while it was written."""
+class JournalTruncated(CuriosityError):
+    """Lines were taken out of a journal while it was written."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +85,7 @@ class RunJournal:
 
     A line is ``{"name": ..., "doc": ...}``. When `append` returns, the line is with the
     operating system: killing this process loses nothing. While it is open, a lock beside it
-    (``<uid>.lock``, given back by the system when the process dies) says that somebody
+    (``<uid>.lock``, given back by the system when the process dies) says that a process
     writes it. Lines that cannot be written, because the disk is full, wait in memory and are
     tried again with the next one, and by `retry`. One thread appends, others may read.
 
@@ -86,7 +103,7 @@ class RunJournal:
     Raises
     ------
     Taken
-        If somebody else writes it, in this process or in another.
+        If another writer has it, in this process or in another.
     """
 
     def __init__(
@@ -104,7 +121,7 @@ class RunJournal:
         self._file: int | None = None
         self._size = 0  # of the whole lines in the file
         self._unsynced = self._unlisted = False  # lines, or a file, of which the disk knows not
-        self._shortened = 0  # bytes that somebody took away
+        self._shortened = 0  # bytes that were taken away from outside
         self._why = ""
         self._odd = False  # something was kept as its text
         self._key = (directory.resolve(), uid)
@@ -114,7 +131,7 @@ class RunJournal:
             _open_here[self._key] = self
         with self._mutex:
             try:
-                # The one time that it waits: somebody may look at this moment whether it is held.
+                # The one time that it waits: another process may be testing whether it is held.
                 self._lock.acquire(timeout=1)
             except filelock.Timeout:
                 self._forget()
@@ -125,7 +142,7 @@ class RunJournal:
         self.begins = self.state.end  # a run of that uid may have been journalled before
 
     def append(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Write one document, whatever is in it; numpy's arrays become lists.
+        """Write one document of any content; numpy's arrays become lists.
 
         Complex numbers come back as such. Of what else JSON cannot hold the text is kept.
         """
@@ -152,7 +169,7 @@ class RunJournal:
         Raises
         ------
         Shortened
-            If somebody took lines away: positions mean nothing any more.
+            If lines were taken away: positions mean nothing any more.
         """
         with self._mutex:
             with contextlib.suppress(OSError):  # `append` says it
@@ -200,7 +217,7 @@ class RunJournal:
 
     @property
     def is_locked(self) -> bool:
-        """Whether it is certain that nobody else writes this run."""
+        """Whether it is certain that no other process writes this run."""
         return self._lock.is_locked
 
     @property
@@ -234,7 +251,7 @@ class RunJournal:
             return True
 
     def delete(self) -> None:
-        """Delete the file: somebody else has all of it."""
+        """Delete the file: Tiled has all of it."""
         with self._mutex:
             self._waiting.clear()
             self._why = ""
@@ -319,7 +336,7 @@ class RunJournal:
             self._file = None
 
     def _notice(self) -> None:
-        """Notice what the file holds, whoever wrote it or cut it off."""
+        """Notice what the file holds, whichever process wrote it or cut it off."""
         if self._file is None:
             return
         size = os.fstat(self._file).st_size
@@ -378,13 +395,13 @@ def lock_of(path: Path) -> filelock.FileLock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody alive writes this journal, or takes it in."""
+    """Whether a living process writes this journal, or uploads it."""
     if not path.with_suffix(".lock").exists():
         return False
     lock = lock_of(path)
     try:
         lock.acquire()
-    except (filelock.Timeout, OSError):  # a lock that may not be opened is somebody else's
+    except (filelock.Timeout, OSError):  # a lock that may not be opened is of another user
         return True
     lock.release()
     return False

@@ -1,11 +1,11 @@
-"""The lines of a journal: how a document is written as one, and what is read back of it."""
+"""Lines of a journal: encoding of a document, and decoding."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ Line = tuple[int, str, dict[str, Any]]
 
 
 def encode_line(name: str, doc: Mapping[str, Any], odd: Callable[[Any], None]) -> bytes:
-    """Return a document as a line, whatever is in it; numpy's arrays become lists.
+    """Return a document of any content as a line; numpy's arrays become lists.
 
     Parameters
     ----------
@@ -238,3 +238,12 @@ def describe_defect(name: str, doc: Mapping[str, Any], *, storable: bool = False
         if not fits(doc.get(key)):
             return f"its {name} document has no {key} that is one"
     return ""
+
+
+def last_events(lines: Iterable[Line]) -> dict[str, int]:
+    """Return the highest ``seq_num`` of each descriptor; a pause may have repeated some."""
+    last: dict[str, int] = {}
+    for _, name, doc in lines:
+        if name == "event" and not describe_defect(name, doc):
+            last[doc["descriptor"]] = max(doc["seq_num"], last.get(doc["descriptor"], 0))
+    return last

@@ -1,4 +1,4 @@
-"""What a writer has in hand at one moment, and what is amiss, in words."""
+"""Status of a writer: its open runs, outages, and the words for both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from curiosity_bluesky.catalog.run_uploader import RunUploader
 
 @dataclass(frozen=True)
 class Outage:
-    """That Tiled does not answer."""
+    """An outage of Tiled: reason, begin, delay and time of the next try."""
 
     why: str = ""
     since: float = 0.0
@@ -23,7 +23,7 @@ class Outage:
 
 @dataclass(frozen=True)
 class WriterStatus:
-    """What a writer has in hand at one moment.
+    """Status of a writer at one moment.
 
     Parameters
     ----------
@@ -61,6 +61,11 @@ class WriterStatus:
             min((run.since for run in troubled), default=0.0),
         )
 
+    @property
+    def offline(self) -> str:
+        """Why Tiled takes nothing at present, "" if it does."""
+        return self.down.why or self.trouble
+
     def in_words(self, where: Path | str) -> str:
         """Return one line about what the disk of the journals, or Tiled, does not take, or ""."""
         if self.in_memory:
@@ -89,11 +94,57 @@ class OpenRun:
     documents: int = 0
     taken: int = 0
     ended: bool = False
-    let_go: bool = False  # the journal is closed, and anybody may take it in
-    anew: bool = False  # Tiled has something of it that need not be right
+    let_go: bool = False  # the journal is closed, and any process may upload it
+    rewrite: bool = False  # Tiled has something of it that need not be right
     feed: RunUploader | None = None
     trouble: str = ""
     since: float = 0.0
     tries: int = 0
     delay: float = 0.0
     due: float = 0.0
+
+
+def documents_left(runs: Iterable[OpenRun], journal: Path, command: str) -> str:
+    """Say where the documents of runs are that Tiled does not have.
+
+    Parameters
+    ----------
+    runs
+        The runs.
+    journal
+        Directory of their journals.
+    command
+        That uploads them.
+    """
+    runs = list(runs)
+    states = [run.journal.state for run in runs]
+    lost = sum(run.journal.in_memory() for run in runs)
+    if not lost:
+        return f"they are in {journal}, and `{command}` takes them in"
+    there = sum(run.documents for run in runs) - lost
+    why = next((state.why for state in states if state.why), "")
+    return (
+        f"{there} are in {journal}, and `{command}` takes them in; the last {lost} are in "
+        f"memory alone ({why}) and are lost when this process ends"
+    )
+
+
+def refused(run: OpenRun, why: str, again: bool) -> str:
+    """Say that Tiled did not take a run, and where its documents are.
+
+    Parameters
+    ----------
+    run
+        The run.
+    why
+        The reason.
+    again
+        Whether it is tried again.
+    """
+    lost = run.journal.in_memory()
+    there = f"all but {lost} of its documents are" if lost else "all its documents are"
+    return (
+        f"run {run.journal.uid} could not be written to Tiled ({why}); {there} in "
+        f"{run.journal.path}{f', those {lost} in memory alone' if lost else ''}"
+        f"{', and it is tried again' if again else ''}"
+    )

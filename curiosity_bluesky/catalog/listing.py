@@ -1,12 +1,10 @@
-"""A catalogue that lists runs alone; the index beside them is there for who asks by name."""
+"""Tree of a catalogue that lists runs alone; the index beside them is found by its name."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tiled.catalog import orm
-from tiled.catalog.adapter import CatalogContainerAdapter, from_uri
-
+from curiosity_bluesky.catalog._tiled_compat import CatalogContainerAdapter, Node, from_uri
 from curiosity_bluesky.catalog.directory import INDEX
 
 
@@ -23,7 +21,7 @@ class RunsOnlyContainer(CatalogContainerAdapter):
         return (
             super()
             .apply_conditions(statement)
-            .filter((orm.Node.key != INDEX) | (orm.Node.parent != self.node.id))
+            .filter((Node.key != INDEX) | (Node.parent != self.node.id))
         )
 
     async def lookup_adapter(self, segments: list[str]) -> Any:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.catalog.databases import check_databases
 from curiosity_bluesky.catalog.relocation import earlier_places
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 from curiosity_bluesky.utils.hdf5 import plain_uri_of
 
 REVISION = "917dbbcfc4b1"
@@ -28,7 +28,7 @@ REVISION = "917dbbcfc4b1"
 _TABLE_NAME = re.compile("[a-z][a-z0-9_]*")
 
 
-class NotUnderstood(Exception):
+class NotUnderstood(CuriosityError):
     """The catalogue holds what only a server reads."""
 
 

@@ -1,4 +1,4 @@
-"""Where a catalogue is: what a user may call it."""
+"""Places of catalogues, as a user may name them."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ def place_of(where: str | os.PathLike[str] | None) -> tuple[str, bool]:
         raise InputError(f"the catalogue is {place!r} ({error}); expected {expected}") from None
     if there or place != Path(place).name:
         return place, False
-    from tiled.profiles import list_profiles
+    from curiosity_bluesky.catalog._tiled_compat import list_profiles
 
     return place, place in list_profiles()

@@ -1,4 +1,4 @@
-"""Taking in, in the background, what processes that died have left in the journal."""
+"""Recovery, in the background, of journals that processes left when they died."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 _SELDOM = 3600.0
 # Longest pause before journals are tried again that the server itself refuses, s: each time
-# what it has of them is written anew, and nobody waits for them.
+# what it has of them is written again, and nothing waits for them.
 
 
 class RecoveryThread:
@@ -37,7 +37,7 @@ class RecoveryThread:
     retry
         Pause after the first trouble, doubled each time, and the longest one, s.
     is_mine
-        Whether a run, by its uid, is somebody else's business.
+        Whether another part of the process has a run, by its uid.
     durable
         Whether a journal is deleted only when the disk has what Tiled made of it.
     """
@@ -61,7 +61,7 @@ class RecoveryThread:
         threading.Thread(target=self._collect, name="journals", daemon=True).start()
 
     def close(self) -> None:
-        """Take in no more; what is half there is written anew by the next."""
+        """Upload no more; the next one writes what is half there again."""
         self._ended.set()
 
     def _collect(self) -> None:

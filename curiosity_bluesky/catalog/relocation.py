@@ -1,4 +1,4 @@
-"""A catalogue that was copied or moved finds its files where its directory is now.
+"""Relocation: a catalogue that was copied or moved finds its files where its directory is now.
 
 Tiled keeps whole paths of all files in its database. They are looked at each time that a
 server takes a directory, before it serves: a copy brings a database of its own along, so the

@@ -1,4 +1,4 @@
-"""Writing the documents of a run into Tiled, and comparing what it holds with what was written."""
+"""Run uploader: the documents of a run to Tiled, and what Tiled then holds against them."""
 
 from __future__ import annotations
 
@@ -12,56 +12,61 @@ from typing import Any
 import httpx
 import pandas as pd
 from bluesky_tiled_plugins import TiledWriter
-from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
 
 from curiosity_bluesky import documents
+from curiosity_bluesky.catalog._tiled_compat import RunNormalizer, set_batch_size
 from curiosity_bluesky.catalog.document_counts import COUNTED, DocumentCounts
 from curiosity_bluesky.catalog.journal_lines import Document
+from curiosity_bluesky.errors import CuriosityError
 
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 1000
-"""Events in one request when a run is written anew, if they are small."""
+"""Events in one request when a run is written again, if they are small."""
 
 BYTES_AT_ONCE = 4_000_000
-"""Of a journal's lines in one such request, at most."""
+"""Maximum bytes of journal lines in one such request."""
 
 TRIES = 3
-"""How often what Tiled refuses is tried, unless it may pass by itself; see `is_temporary`."""
+"""Number of tries for what Tiled refuses, unless the error is temporary; see `is_temporary`."""
 
 # What may pass by itself: the key is set, the server's disk is cleared, ...
 _PASSING = (401, 403, 408, 429)
 
 
-class UploadCancelled(Exception):
-    """Whoever asked for it does not want it any more; the journal has all of it."""
+class UploadBusy(CuriosityError):
+    """Another process uploads the run at this moment."""
 
 
-class UploadMismatch(Exception):
+class UploadCancelled(CuriosityError):
+    """The upload is not wanted any more; the journal has all of the run."""
+
+
+class UploadMismatch(CuriosityError):
     """Tiled does not hold what was written to it, or holds what the journal does not."""
 
 
 def is_temporary(error: Exception) -> bool:
-    """Whether an error may pass by itself, however often it came."""
+    """Whether an error may pass by itself."""
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
         return status >= 500 or status in _PASSING
-    return False
+    return isinstance(error, UploadBusy)
 
 
 _feeding = threading.local()
 
 
-def _is_of_others(record: logging.LogRecord) -> bool:
+def _is_from_elsewhere(record: logging.LogRecord) -> bool:
     """Drop the warning of each failed request: our writer logs one message for each condition."""
     return not getattr(_feeding, "now", False)
 
 
-logging.getLogger(TiledWriter.__module__).addFilter(_is_of_others)
+logging.getLogger(TiledWriter.__module__).addFilter(_is_from_elsewhere)
 
 
 class _Normalizer(RunNormalizer):
-    """Tiled's own, which lets one reach the writer of the run."""
+    """Normalizer that keeps a reference to the writer of the run."""
 
     run_writer: Any = None
 
@@ -123,7 +128,7 @@ class RunUploader:
         self.count(name, doc)
         writer = self._normalizer and self._normalizer.run_writer
         if writer is not None:
-            writer._batch_size = AT_ONCE if waits else 1 if flush else self.batch_size
+            set_batch_size(writer, AT_ONCE if waits else 1 if flush else self.batch_size)
         _feeding.now = True
         try:
             self._writer(name, doc)
@@ -240,7 +245,7 @@ def rewrite_run(
     batch_size: int | None = None,
     wanted: Callable[[], bool] = lambda: True,
 ) -> RunUploader:
-    """Write a run anew from its journal, after taking away what Tiled has of it.
+    """Write a run from its journal, after deleting what Tiled has of it.
 
     Parameters
     ----------
@@ -259,14 +264,14 @@ def rewrite_run(
 
     Returns
     -------
-    RunFeed
+    RunUploader
         That wrote it, for a run that goes on.
 
     Raises
     ------
-    Mismatch
-        If Tiled holds something that the documents do not; nothing is taken away then.
-    BrokenOff
+    UploadMismatch
+        If Tiled holds something that the documents do not; nothing is deleted then.
+    UploadCancelled
         If it is not wanted any more.
     """
     with contextlib.suppress(KeyError):

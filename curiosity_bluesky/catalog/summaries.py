@@ -1,4 +1,4 @@
-"""One line about each run, wherever it is (in Tiled, in its journal, in both), and which."""
+"""Summaries of runs, one line each, in Tiled, in a journal or in both; and their filter."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class RunSummary:
     num_points
         Spectra that were asked for, at last.
     status
-        ``success``, ``abort`` or ``fail``; without a stop document ``open`` while somebody
-        writes it, ``interrupted`` when whoever wrote it died.
+        ``success``, ``abort`` or ``fail``; without a stop document ``open`` while a
+        process writes it, ``interrupted`` when that process died.
     """
 
     uid: str
@@ -146,7 +146,7 @@ def _status(run: Any) -> str:
 
 
 def _abandoned(run: Any, journal: Path) -> RunSummary | None:
-    """Return the summary of a run whose journal is here, and written by nobody alive."""
+    """Return the summary of a run whose journal is here, and which no living process writes."""
     path = journal / f"{run.metadata['start']['uid']}.jsonl"
     return summary_of_journal(path) if path.exists() and not is_held(path) else None
 

@@ -1,4 +1,4 @@
-"""Taking journals into Tiled that no living process writes."""
+"""Upload to Tiled of journals that no living process writes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def upload_journal(
     wanted: Callable[[], bool] = lambda: True,
     durable: bool = False,
 ) -> RecoveredJournal | None:
-    """Take a journal into Tiled, unless somebody alive writes it, and delete it then.
+    """Upload a journal to Tiled and delete it, unless a living process writes it.
 
     Killed in the middle and called again, or called by two at once, it does no harm.
 
@@ -80,18 +80,18 @@ def upload_journal(
         Asked before each document whether to go on.
     durable
         Whether it is deleted only when the disk has what Tiled made of it. That waits for
-        whatever else this machine has to write.
+        all else that this machine has to write.
 
     Returns
     -------
     Recovered or None
-        None if somebody else holds the journal, or has taken it in meanwhile.
+        None if another process holds the journal, or has uploaded it meanwhile.
 
     Raises
     ------
     httpx.HTTPError
         If Tiled cannot take it; the journal stays.
-    BrokenOff
+    UploadCancelled
         If it is not wanted any more.
     """
     lock = lock_of(path)
@@ -121,7 +121,7 @@ def upload_journals(
     client
         Returns the catalogue in Tiled.
     paths
-        The journals. One that somebody else holds is passed over.
+        The journals. One that another process holds is passed over.
     wanted
         Asked before each document whether to go on.
     durable
@@ -138,7 +138,7 @@ def upload_journals(
         If the server went away.
     InputError
         If no server answers, or it cannot be used.
-    BrokenOff
+    UploadCancelled
         If it is not wanted any more.
     """
     for path in paths:
@@ -147,7 +147,7 @@ def upload_journals(
             taken = upload_journal(opened, path, wanted, durable)
         except (httpx.TransportError, InputError, UploadCancelled):
             raise  # the same for all of them
-        except Exception as error:  # whatever Tiled's client makes of this one
+        except Exception as error:  # any that Tiled's client raises for this one
             if is_unreachable(error):
                 raise Unreachable(f"no Tiled server answers ({_words(error)})") from error
             yield _refused(path, error), error

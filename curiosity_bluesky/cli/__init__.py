@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+__all__ = ["main"]
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; what cannot be ends with one line, and exit code 2.
+    """Run the command; an InputError ends it with one line and exit code 2.
 
     Parameters
     ----------

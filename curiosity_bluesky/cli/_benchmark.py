@@ -1,4 +1,4 @@
-"""What ``curiosity benchmark`` does, without the command line."""
+"""Implementation of ``curiosity benchmark``."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def run_patch_sizes(
     withhold: float,
     given: Sequence[str],
 ) -> dict[str, Any]:
-    """Do what ``curiosity patch-sizes`` does; see `patch_size_study`."""
+    """Run ``curiosity patch-sizes``; see `patch_size_study`."""
     texts = split(sizes)
     if not texts or not all(text.isdecimal() for text in texts):
         raise InputError(f"--sizes is {sizes!r}; expected numbers of pixels such as 3,5,9")

@@ -1,4 +1,4 @@
-"""What ``curiosity export`` does, without the command line."""
+"""Implementation of ``curiosity export``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from curiosity_bluesky.exchange.datasets import to_sidpy
 from curiosity_bluesky.exchange.nsid import write_nsid
 
 SUFFIXES = (".hf5", ".h5", ".hdf5")
-"""What pycroscopy, and others, take for an NSID file."""
+"""Suffixes of NSID files."""
 
 
 def check_export(file: Path, force: bool = False) -> None:

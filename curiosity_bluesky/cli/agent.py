@@ -82,7 +82,7 @@ def status(
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what an agent knows and does."""
+    """Show what an agent knows and does."""
     _installed()
     from curiosity_bluesky.agent import AgentUnreachable
     from curiosity_bluesky.agent.remote import tokens
@@ -122,4 +122,4 @@ def _installed() -> None:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # whoever started it may be waiting to read this
+    print(text, flush=True)  # a parent process may be waiting to read this

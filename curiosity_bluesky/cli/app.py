@@ -38,7 +38,7 @@ app.add_typer(queue.app, name="queue")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; what cannot be ends with one line, and exit code 2.
+    """Run the command; an InputError ends it with one line and exit code 2.
 
     Parameters
     ----------

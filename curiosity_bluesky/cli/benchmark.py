@@ -75,7 +75,7 @@ def benchmark(
     patch_size: Annotated[
         str, typer.Option(metavar="N|own", help="Patch for all strategies, or each its own.")
     ] = "9",
-    every: Annotated[int, typer.Option(help="Score after so many spectra.")] = 5,
+    every: Annotated[int, typer.Option(help="Spectra between two scores.")] = 5,
     withhold: Annotated[float, typer.Option(help="Share of pixels that test.")] = 0.2,
     settings: Annotated[
         list[str] | None,
@@ -95,7 +95,7 @@ def benchmark(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare strategies on recorded samples; interrupted and run again, it goes on."""
+    """Compare strategies on recorded samples; an interrupted comparison goes on."""
     from curiosity_bluesky.benchmark.campaign import TrialsFailed
     from curiosity_bluesky.cli._benchmark import run_benchmark
 

@@ -73,7 +73,7 @@ def demo(
         float, typer.Option(help="Simulated seconds per second of the microscope.")
     ] = 20.0,
     lookahead: Annotated[
-        int, typer.Option(help="Decide so many points ahead, while the spectrum is taken.")
+        int, typer.Option(help="Points to decide ahead, while the spectrum is taken.")
     ] = 0,
     fault: FaultOption = None,
     drift: DriftOption = 0.0,
@@ -95,7 +95,7 @@ def demo(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Let the explorer measure a recorded sample on the simulated microscope."""
+    """Measure a recorded sample on the simulated microscope."""
     from curiosity_bluesky.demo.settings import DemoOptions, DemoSample
 
     load_strategies(load)
@@ -147,7 +147,7 @@ def resume(
     load: LoadOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a demo that was interrupted: what it had decided comes first."""
+    """Resume an interrupted demo, with the points that it had decided first."""
     from curiosity_bluesky.demo.run import resume_demo
 
     load_strategies(load)
@@ -196,7 +196,7 @@ def ioc(
     sample: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy.")
     ] = DEFAULT_SAMPLE,
-    prefix: Annotated[str, typer.Option(help="What all names begin with.")] = "SPM:",
+    prefix: Annotated[str, typer.Option(help="Prefix of all names.")] = "SPM:",
     port: Annotated[int, typer.Option(help="UDP port; 0 takes one that is free.")] = 5064,
     host: Annotated[
         str, typer.Option(help="Address of the interface; 127.0.0.1: this machine only.")

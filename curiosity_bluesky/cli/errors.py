@@ -1,4 +1,4 @@
-"""What the command line says of an error, whichever library raised it."""
+"""One line for each error, from any library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from curiosity_bluesky.errors import InputError
 
 
 def explain_error(error: Exception) -> tuple[int, str]:
-    """Return the exit code for an error, and what to say of it.
+    """Return the exit code for an error, and the message.
 
     Libraries that are not imported cannot have raised it: none is imported for this.
 
@@ -47,7 +47,7 @@ def explain_error(error: Exception) -> tuple[int, str]:
 
 
 def _misused(error: Any) -> tuple[int, str]:
-    """Return what to say of a command line that cannot be read."""
+    """Return the message for a command line that cannot be parsed."""
     context = getattr(error, "ctx", None)
     command = "curiosity" if context is None else context.command_path
     said = error.format_message()  # nothing where the help was printed

@@ -76,7 +76,7 @@ def run_explore(
     host_names
         Names that the page is reached by besides 127.0.0.1 and localhost.
     say
-        Is told what goes on.
+        Prints a line of progress.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def run_explore(
 
 
 def descriptors_offered(catalog: Catalog, by: str | None = None) -> tuple[Index, str, str]:
-    """Return the index with descriptors that no image lacks, the first one, and what is left out.
+    """Return the index by complete descriptors, the first descriptor, and a remark.
 
     Images of an older index may lack the descriptors that are new since. Asking for all would
     leave these images out, and they may be nearly all.
@@ -162,9 +162,9 @@ def descriptors_offered(catalog: Catalog, by: str | None = None) -> tuple[Index,
 
 
 def serve_directory(catalog: str | None, stack: ExitStack) -> None:
-    """Serve a catalogue's directory so that links into Tiled need no key, if nobody serves it.
+    """Serve a catalogue's directory unless it is served, so that links into Tiled need no key.
 
-    As with ``curiosity serve``: anybody on this machine may read, which the page allows too.
+    As with ``curiosity serve``: any user of this machine may read, as with the page.
 
     Parameters
     ----------
@@ -182,11 +182,11 @@ def serve_directory(catalog: str | None, stack: ExitStack) -> None:
     try:
         stack.callback(EmbeddedServer(where, anonymous_read=True).close)
     except DirectoryTaken:
-        return  # that one is joined, with whatever it allows
+        return  # that server is used, with the access that it allows
 
 
 def run_links(catalog: Catalog) -> Callable[[str], str] | None:
-    """Return what makes the address of a run in Tiled's own page; None if that needs a key.
+    """Return the function from a uid to its page in Tiled; None if that needs a key.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def run_links(catalog: Catalog) -> Callable[[str], str] | None:
     api = str(client.context.api_uri).rstrip("/")
     root = api.removesuffix("/api/v1")
     try:
-        # The key stays here: whoever reads the page must not be given it.
+        # The key stays here: readers of the page must not get it.
         if httpx.get(f"{api}/metadata/", timeout=5).status_code != httpx.codes.OK:
             return None
         if httpx.get(f"{root}/ui/", timeout=5).status_code != httpx.codes.OK:

@@ -33,12 +33,12 @@ def drive(
     settings: SettingsOption = None,
     md: MetadataOption = None,
     documents: Annotated[
-        str, typer.Option(metavar="TCP", help="The proxy's side for listeners.")
+        str, typer.Option(metavar="TCP", help="Address of the proxy for subscribers.")
     ] = "tcp://127.0.0.1:5568",
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide here, measure there: a survey, then point by point, each a queued plan."""
+    """Decide here and queue each measurement as a plan: a survey, then point by point."""
     from curiosity_bluesky.adapters.queueserver.drive import drive as run_driver
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
@@ -62,14 +62,14 @@ def drive(
 
 @app.command()
 def proxy(
-    incoming: Annotated[str, typer.Argument(help="Where publishers connect to.")] = (
+    incoming: Annotated[str, typer.Argument(help="Address for publishers.")] = (
         "tcp://127.0.0.1:5567"
     ),
-    outgoing: Annotated[str, typer.Argument(help="Where listeners connect to.")] = (
+    outgoing: Annotated[str, typer.Argument(help="Address for subscribers.")] = (
         "tcp://127.0.0.1:5568"
     ),
 ) -> None:
-    """Pass documents on over 0MQ, to all who listen."""
+    """Forward documents over 0MQ to all subscribers."""
     from curiosity_bluesky.agent.remote.zeromq import run_proxy
 
     run_proxy(incoming, outgoing)
@@ -78,7 +78,7 @@ def proxy(
 @app.command()
 def serve(
     directory: Annotated[
-        Path, typer.Option(metavar="DIR", help="Of the logs and of the queue.")
+        Path, typer.Option(metavar="DIR", help="Directory of the logs and the queue.")
     ] = Path("facility"),
     catalog: CatalogOption = None,
     profile: Annotated[
@@ -93,7 +93,7 @@ def serve(
     control: Annotated[int, typer.Option(help="Port of the Queue Server.")] = 60615,
     info: Annotated[int, typer.Option(help="Port of its console.")] = 60625,
     documents_in: Annotated[int, typer.Option(help="Port of the proxy for publishers.")] = 5567,
-    documents_out: Annotated[int, typer.Option(help="Port of the proxy for listeners.")] = 5568,
+    documents_out: Annotated[int, typer.Option(help="Port of the proxy for subscribers.")] = 5568,
     agent: Annotated[int, typer.Option(help="Port of the agent.")] = 5577,
     tiled: Annotated[int, typer.Option(help="Port of Tiled.")] = 8000,
 ) -> None:

@@ -24,14 +24,14 @@ app = typer.Typer()
 def index(
     catalog: CatalogOption = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that describe. [default: one for each core]")
+        int | None, typer.Option(help="Worker processes. [default: one for each core]")
     ] = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Throw away what is indexed, and do it all again.")
+        bool, typer.Option("--rebuild", help="Discard the index, and make it again.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Index the images of all runs for `similar`; interrupted and run again, it goes on."""
+    """Index the images of all runs for `similar`; an interrupted index goes on."""
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     from curiosity_bluesky.catalog import connect
@@ -93,19 +93,19 @@ def similar(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Only these; >= and <= too, and since=TIME."),
     ] = None,
-    top: Annotated[int, typer.Option(help="How many.")] = 12,
-    own: Annotated[bool, typer.Option("--own", help="The run's own images too.")] = False,
+    top: Annotated[int, typer.Option(help="Number of images.")] = 12,
+    own: Annotated[bool, typer.Option("--own", help="Include the run's own images.")] = False,
     verify: Annotated[
         bool | None,
-        typer.Option(help="Put first what shows the same place. [default: with OpenCV]"),
+        typer.Option(help="Put images of the same place first. [default: with OpenCV]"),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write thumbnails of all there.")
+        Path | None, typer.Option(metavar="FILE", help="Write thumbnails of the images there.")
     ] = None,
     catalog: CatalogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the images that look most like a run's or a file's."""
+    """Find the images most similar to a run's or a file's."""
     from curiosity_bluesky.catalog import connect
     from curiosity_bluesky.similarity.index import Index
     from curiosity_bluesky.similarity.keypoints import available
@@ -188,12 +188,12 @@ def _save_picture(path: Path, found: Any) -> None:
 @app.command("import")
 def import_command(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Images of scans.")],
-    sample: Annotated[str | None, typer.Option(help="What is shown.")] = None,
+    sample: Annotated[str | None, typer.Option(help="Name of the sample.")] = None,
     md: MetadataOption = None,
     catalog: CatalogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make runs of image files, so that an old archive can be searched too."""
+    """Import image files as runs, so that an archive can be searched."""
     from curiosity_bluesky.catalog import connect
     from curiosity_bluesky.similarity.archive import import_files
 

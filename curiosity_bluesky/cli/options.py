@@ -85,7 +85,7 @@ DriftOption = Annotated[
 def parameters(
     settings: list[str], option: str = "--set", such: str = "patch_size=5"
 ) -> dict[str, Any]:
-    """Return what an option that can be given many times says, NAME=VALUE each.
+    """Return the values of a repeated option, NAME=VALUE each.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def parameters(
     Raises
     ------
     InputError
-        If one is no NAME=VALUE.
+        If one is not NAME=VALUE.
     """
     found: dict[str, Any] = {}
     for setting in settings:
@@ -112,11 +112,22 @@ def parameters(
 
 
 def load_strategies(files: list[Path] | None) -> None:
-    """Run files that register strategies; workers get their classes with the trials."""
+    """Run files that register strategies; workers get their classes with the trials.
+
+    Parameters
+    ----------
+    files
+        Python files.
+
+    Raises
+    ------
+    InputError
+        If one is not there, or raises.
+    """
     import importlib.util
 
     for file in files or []:
-        # A name of its own, so that nobody's random.py takes the place of Python's.
+        # A name of its own, so that a random.py does not take the place of Python's.
         spec = importlib.util.spec_from_file_location(f"curiosity_own_{file.stem}", file)
         if spec is None or spec.loader is None or not file.is_file():
             raise InputError(f"--load {file}: there is no such Python file")

@@ -1,4 +1,4 @@
-"""What commands print, and how they end."""
+"""Output of commands: lines, tables, JSON, and signals."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def json_alone(as_json: bool) -> contextlib.AbstractContextManager[Any]:
     as_json
         Whether the command prints JSON.
     """
-    # The RunEngine has a few words for whoever presses Ctrl-C; JSON stays alone on stdout.
+    # The RunEngine prints a few words on Ctrl-C.
     return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
 
 

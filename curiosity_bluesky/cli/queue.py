@@ -43,7 +43,7 @@ def add(
     ] = None,
     time_budget: TimeBudgetOption = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="UID", help="Go on with a run that was interrupted.")
+        str | None, typer.Option(metavar="UID", help="Resume an interrupted run.")
     ] = None,
     settings: SettingsOption = None,
     arguments: Annotated[
@@ -99,7 +99,7 @@ def add(
 def _check_numbers(
     points: int | None, seed: int | None, time_budget: float | None, agent: str | None
 ) -> None:
-    """Refuse what no run can have now, and not when its turn has come."""
+    """Refuse bad numbers now, before the plan's turn comes."""
     if points is not None:
         whole_number("--points", points, 1, FEW)
     if seed is not None:
@@ -113,7 +113,7 @@ def _check_numbers(
 
 
 def _check_strategy(name: str | None, settings: dict[str, Any]) -> None:
-    """Refuse a parameter that a strategy has not now, and not when its turn has come."""
+    """Refuse an unknown parameter of a strategy now, before the plan's turn comes."""
     from curiosity_bluesky.learning import Strategy
 
     if (name or "curious") in Strategy.names():  # the worker may know more
@@ -122,11 +122,11 @@ def _check_strategy(name: str | None, settings: dict[str, Any]) -> None:
 
 @app.command("list")
 def list_items(
-    history: Annotated[int, typer.Option(help="How many that are done to show.")] = 10,
+    history: Annotated[int, typer.Option(help="Number of finished items to show.")] = 10,
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is queued, what runs, and what is done."""
+    """Show the queue, the running plan and the history."""
     from curiosity_bluesky.adapters.queueserver.manager import (
         QueueClient,
         describe_error,
@@ -156,7 +156,7 @@ def list_items(
 
 @app.command()
 def status(address: AddressOption = None, as_json: JsonOption = False) -> None:
-    """Show how the Queue Server is."""
+    """Show the state of the Queue Server."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
     with QueueClient(address) as opened:
@@ -247,7 +247,7 @@ def close_environment(
 @app.command()
 def start(
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until all is done, or something pauses.")
+        bool, typer.Option("--wait", help="Wait until the queue is done, or a plan pauses.")
     ] = False,
     address: AddressOption = None,
     as_json: JsonOption = False,
@@ -287,7 +287,7 @@ def pause(
 
 @app.command()
 def resume(address: AddressOption = None) -> None:
-    """Go on with the run that is paused."""
+    """Resume the paused run."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
     with QueueClient(address) as opened:
@@ -298,12 +298,12 @@ def resume(address: AddressOption = None) -> None:
 @app.command()
 def stop(
     after: Annotated[
-        bool, typer.Option("--after", help="Let the run end by itself, and start no other.")
+        bool, typer.Option("--after", help="Let the run finish, and start no other.")
     ] = False,
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """End the run that goes on, keep all of it, and start no other."""
+    """Stop the running plan, keep its data, and start no other."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
     with QueueClient(address) as opened:
@@ -317,7 +317,7 @@ def stop(
 
 @app.command()
 def abort(address: AddressOption = None, as_json: JsonOption = False) -> None:
-    """End the run that goes on as one that failed; its plan is put back into the queue."""
+    """Abort the running plan as failed; it goes back into the queue."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
     with QueueClient(address) as opened:
@@ -329,7 +329,7 @@ def abort(address: AddressOption = None, as_json: JsonOption = False) -> None:
 def remove(
     item: Annotated[str, typer.Argument(help="As `list` shows it.")], address: AddressOption = None
 ) -> None:
-    """Take one item out of the queue."""
+    """Remove one item from the queue."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient, describe_item
 
     with QueueClient(address) as opened:
@@ -338,7 +338,7 @@ def remove(
 
 @app.command()
 def clear(address: AddressOption = None) -> None:
-    """Forget what is queued."""
+    """Clear the queue."""
     from curiosity_bluesky.adapters.queueserver.manager import QueueClient
 
     with QueueClient(address) as opened:
@@ -354,7 +354,7 @@ def steer(
     ] = None,
     address: AddressOption = None,
 ) -> None:
-    """Ask something of the run that goes on: `budget 200`, `add x=0.4 y=0.1`, `stop`."""
+    """Steer the run that goes on: `budget 200`, `add x=0.4 y=0.1`, `stop`."""
     from curiosity_bluesky.adapters.queueserver.manager import WISHES, QueueClient
 
     if wish not in WISHES:
@@ -370,7 +370,7 @@ def steer(
 
 
 def _value(text: str) -> Any:
-    """Return what a word means: JSON, several numbers with commas between, or the word."""
+    """Return the value of a word: JSON, numbers separated by commas, or text."""
     for candidate in (text, f"[{text}]" if "," in text else text):
         try:
             return json.loads(candidate)

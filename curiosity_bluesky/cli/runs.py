@@ -89,7 +89,7 @@ def show(
 
 @app.command()
 def recover(catalog: CatalogOption = None, as_json: JsonOption = False) -> None:
-    """Take in what is still in the journal: of processes that died, of a server that was away."""
+    """Upload what is still in the journal, after a crash or an outage of the server."""
     from curiosity_bluesky.catalog import connect
 
     with connect(catalog, create=False) as opened:

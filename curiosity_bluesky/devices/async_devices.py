@@ -46,13 +46,13 @@ from curiosity_bluesky.devices.spectrometer import (
     scalar_rules,
 )
 from curiosity_bluesky.devices.worker import Worker, WorkerBusy
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 
 T = TypeVar("T")
 
 
-class CallCancelled(Exception):
-    """A call was broken off by somebody who says himself what that means."""
+class CallCancelled(CuriosityError):
+    """A call was cancelled, for a reason that the caller gave."""
 
 
 class AsyncCalls:
@@ -75,10 +75,10 @@ class AsyncCalls:
 
         Raises
         ------
-        Busy
+        WorkerBusy
             If the call before is not over.
         Exception
-            The `reason` of whoever broke it off.
+            The `reason` of the cancellation.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
@@ -105,7 +105,7 @@ class AsyncCalls:
         Parameters
         ----------
         reason
-            What whoever waits for the call gets.
+            Raised to what waits for the call.
         always
             Abort once even if no call of ours is under way.
         """
@@ -337,7 +337,7 @@ class AsyncSpectrometer(StandardReadable):
         if not fit or {key: len(values) for key, values in axes.items()} != self._sizes:
             raise InputError(
                 f"the driver of {self.name} has other channels, other kinds of settings or "
-                "another number of points than when the device was made: make the device anew"
+                "another number of points than when the device was made: make the device again"
             )
         self._rules = rules
         for key, value in now.items():

@@ -100,7 +100,7 @@ class BandExcitation:
     driver
         What takes the spectrograms.
     phase_offset
-        Phase of positive polarisation, rad. None estimates it anew for each spectrogram; its
+        Phase of positive polarisation, rad. None estimates it for each spectrogram; its
         sign is then only right where the loop switches, a coin toss elsewhere: `calibrate` before
         a run. The first spectrogram after each staging without it logs a warning.
     skip_cycles

@@ -73,7 +73,7 @@ class _Files(StreamableDataProvider):
     async def make_stream_docs(
         self, collections_written: int, collections_per_event: int
     ) -> AsyncIterator[Any]:
-        # Only the last image is an event's; one before it that nobody read stays in its file.
+        # Only the last image is an event's; one before it that was not read stays in its file.
         path, self._last = self._last, None
         if path is None:
             return
@@ -85,7 +85,7 @@ class _Files(StreamableDataProvider):
                     shape=empty.shape,
                     chunk_shape=(1, *empty.shape),
                     dtype_numpy=empty.dtype.str,
-                    # The file is closed: nobody writes on while it is read.
+                    # The file is closed: it does not change while it is read.
                     parameters={"dataset": f"/entry/{channel}", "swmr": False},
                 )
                 for channel, empty in self._imager.declared.items()
@@ -202,7 +202,7 @@ class HDF5Imager(StandardDetector):
         if (len(y), len(x)) != self._grid or set(self.driver.image_channels) != set(self.declared):
             raise InputError(
                 f"the driver of {self.name} has another grid, {len(y)} x {len(x)}, or other "
-                "channels than when the device was made: make the device anew"
+                "channels than when the device was made: make the device again"
             )
         await asyncio.gather(self.axes["x"].set(x), self.axes["y"].set(y))
 

@@ -17,7 +17,7 @@ class Imager(MeasuringDevice):
 
     Data keys are ``<name>_<channel>``, each ``(y, x)``; the axes ``<name>_x`` and
     ``<name>_y`` (um), and the settings of a driver that has any, are configuration. All are
-    asked of the driver anew by `stage`.
+    read from the driver again by `stage`.
 
     Parameters
     ----------

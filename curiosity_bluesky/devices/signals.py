@@ -33,7 +33,7 @@ class ArraySignal(Signal):
         self.declare(dims, units)
 
     def declare(self, dims: Sequence[str], units: str) -> None:
-        """Say anew what the dimensions and the units are."""
+        """Set the dimensions and the units."""
         self._dims = list(dims)
         self._units = units
 

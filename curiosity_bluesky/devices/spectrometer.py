@@ -67,7 +67,7 @@ DEFAULT_SCALARS: Mapping[str, tuple[str, Scalar]] = {
     "quality": ("", loop_quality),
     "area": ("", loop_area),
 }
-"""Units and rule of the figures of a spectrum about which nobody says anything."""
+"""Default units and combination rule of the figures of a spectrum."""
 
 
 def scalar_rules(
@@ -144,7 +144,7 @@ class Spectrometer(MeasuringDevice):
     Data keys are ``<name>_<channel>``, each along the axis, ``<name>_<array>`` for what
     the driver offers besides, of its own dimensions, and ``<name>_<scalar>``; the axes
     ``<name>_<axis>`` and the settings, with units if the driver says them, are configuration.
-    All but the scalars that were given is asked of the driver anew by `stage`.
+    All but the scalars that were given is read from the driver again by `stage`.
 
     Parameters
     ----------
@@ -227,12 +227,12 @@ class Spectrometer(MeasuringDevice):
 
     @property
     def seconds(self) -> float | None:
-        """How long one spectrum takes (s); None if the driver does not say."""
+        """Seconds of one spectrum; None if the driver does not say."""
         return stated_seconds(getattr(self.driver, "spectrum_seconds", None), "spectrum_seconds")
 
     @property
     def hints(self) -> dict[str, list[str]]:
-        """What a live table shows: the scalars, or those that the driver chooses of them."""
+        """Hints for a live table: the scalars, or those that the driver chooses."""
         shown = hinted_scalars(self.driver, self.scalars, self._own_rules)
         return {"fields": [self.scalars[scalar].name for scalar in shown]}
 

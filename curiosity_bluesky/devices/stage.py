@@ -1,4 +1,4 @@
-"""The stage that moves the tip over the sample."""
+"""Stage that moves the tip over the sample."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ class StageAxis(ThreadedMoves, SoftPositioner):
 
     @property
     def position(self) -> float:
-        """Where the axis is now (um)."""
+        """Position of the axis (um)."""
         return float(self._driver.position(self._axis))
 
     def seconds(self, distance_um: float) -> float | None:
-        """How long a move over a distance (um) takes (s), or None if the driver does not say.
+        """Seconds of a move over a distance (um); None if the driver does not say.
 
         Settling is included; the sign of the distance does not matter.
         """

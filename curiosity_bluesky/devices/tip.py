@@ -1,4 +1,4 @@
-"""The tip between two points: up, or down on the sample."""
+"""Tip device, lifted between two points."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from curiosity_bluesky.devices.worker import finish_status
 from curiosity_bluesky.errors import InputError
 
 _TRY_SECONDS = 2.0
-"""How long a pause tries to lift a tip that still ends a measurement."""
+"""Maximum seconds in which a pause lifts a tip that still ends a measurement."""
 
 
 class Tip(Device):
@@ -42,7 +42,7 @@ class Tip(Device):
 
     @property
     def seconds(self) -> float | None:
-        """How long lifting and lowering take together (s); None if the driver does not say."""
+        """Seconds of lifting and lowering together; None if the driver does not say."""
         return stated_seconds(getattr(self.driver, "lift_seconds", None), "lift_seconds")
 
     def set(self, where: str) -> DeviceStatus:
@@ -62,7 +62,7 @@ class Tip(Device):
             try:
                 with self._one_at_a_time:
                     (self.driver.lift if where == "up" else self.driver.lower)()
-            except Exception as error:  # whatever the instrument raises belongs to the status
+            except Exception as error:  # any error of the instrument belongs to the status
                 finish_status(status, error)
             else:
                 finish_status(status)

@@ -1,4 +1,4 @@
-"""Blocking calls to a driver: one at a time, in a thread, and how they are broken off."""
+"""Worker for blocking calls to a driver: one at a time, in a thread, with abort."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from ophyd.log import logger
 from ophyd.status import StatusBase
 from ophyd.utils import InvalidState, StatusTimeoutError, WaitTimeoutError
 
+from curiosity_bluesky.errors import CuriosityError
+
 T = TypeVar("T")
 
 ABORT_SECONDS = 0.2
-"""How long anyone waits for an instrument that was told to stop."""
+"""Maximum seconds to wait for an instrument that was told to stop."""
 
 _AGAIN_SECONDS = 0.005
 
@@ -44,12 +46,12 @@ def finish_status(status: StatusBase, error: Exception | None = None) -> None:
             status.set_exception(error)
 
 
-class WorkerBusy(RuntimeError):
-    """The instrument is still in the call before; nothing was started."""
+class WorkerBusy(CuriosityError, RuntimeError):
+    """The instrument is still in the previous call; nothing was started."""
 
 
 class Worker:
-    """Makes blocking calls, one at a time, each in a thread of its own.
+    """Runner of blocking calls, one at a time, each in a thread of its own.
 
     The threads are daemons, so that an instrument that is stuck never holds the process.
 
@@ -95,7 +97,7 @@ class Worker:
 
         Raises
         ------
-        Busy
+        WorkerBusy
             If the call before is not over: two at a time would be neither.
         """
         aborter = self._aborter
@@ -119,12 +121,12 @@ class Worker:
                 finally:
                     returned.set()
                 then(result)
-            except Exception as error:  # whatever the instrument raises belongs to the status
+            except Exception as error:  # any error of the instrument belongs to the status
                 failed(error)
 
         thread = threading.Thread(target=run, name=self._name, daemon=True)
         thread.start()
-        self._thread = thread  # only now: whoever waits elsewhere cannot join one not yet started
+        self._thread = thread  # only now: a thread that is not started cannot be joined
 
     def break_off(self, *, always: bool = False) -> None:
         """End the call under way and wait for it, but not for long: `call_off` and `wait`."""
@@ -134,7 +136,7 @@ class Worker:
         """Begin to end the call under way, without waiting.
 
         An instrument that cannot be stopped goes on, and the worker stays busy until it is
-        done. An abort that raises is logged, since whoever stops a device has to stop others
+        done. An abort that raises is logged, since a caller that stops a device has to stop others
         too.
 
         Parameters

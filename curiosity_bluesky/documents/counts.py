@@ -1,4 +1,4 @@
-"""How many spectra a run has, and how many it is to have: counted as the plan counts them."""
+"""Point count: good spectra of a run and its budget, counted as the plan counts them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PointCount:
     Attributes
     ----------
     budget : int or None
-        Spectra that are asked for: of the start document, unless somebody changed it.
+        Spectra that are asked for: of the start document, unless it was changed during the run.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Names and metadata that can be recorded: asked before a run opens, not found out after it.
+"""Names and metadata that can be recorded, checked before a run opens.
 
 A data key becomes a column of an SQL table, a node in a URL, a directory, a variable of xarray,
 and a key in documents that event-model validates. Each has rules; this is all of them together.
@@ -26,7 +26,7 @@ LONGEST = 60
 """Bytes of a data key: a column has 63, and the one of its timestamps begins with ``ts_``."""
 
 RESERVED = ("time", "seq_num", "event", "point", "internal")
-"""Data keys that mean something else in the store, or to whoever reads a run as xarray."""
+"""Data keys that mean something else in the store, or in a run that is read as xarray."""
 
 _FORBIDDEN = re.compile(r"""--|['"`;\\%()=+./#?]""")
 _ADVICE = "give the device or its signal another name"

@@ -1,4 +1,4 @@
-"""What a scientist reads: a run as xarray, with its declared dimensions and axes."""
+"""Reading of a run as xarray, with its declared dimensions and axes."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _MIN_QUALITY = 0.5
 """Of a run that does not say what quality a spectrum needs."""
 
 
-class Learner(Protocol):
+class RunListener(Protocol):
     """What can be told the items of a run: an `Explorer`, or a `ReplayedRun`."""
 
     def record(self, decision: Proposal) -> None:
@@ -49,29 +49,29 @@ class Learner(Protocol):
         ...
 
 
-def tell(learner: Learner, item: Item) -> None:
-    """Tell a learner one item of a run; a survey begins a new learner and is not told.
+def tell(listener: RunListener, item: Item) -> None:
+    """Tell a listener one item of a run; a survey begins a new one and is not told.
 
     Parameters
     ----------
-    learner
-        What learns.
+    listener
+        An explorer, or a run that is only read.
     item
         Anything but a `Survey`, as `Translator` returns it.
     """
     match item:
         case Proposal():
-            learner.record(item)
+            listener.record(item)
         case Observation():
-            learner.observe(item)
+            listener.observe(item)
         case SteeringRequest():
-            learner.steer(item)
+            listener.steer(item)
         case ReachableArea():
-            learner.limit(item)
+            listener.limit(item)
         case ResumeMarker():
-            learner.resume()
+            listener.resume()
         case Failure():
-            learner.take_failure(item)
+            listener.take_failure(item)
 
 
 class ReplayedRun(History):

@@ -1,4 +1,4 @@
-"""What a spectrum is and how good it is: one judge, for the plan and for whoever learns."""
+"""Spectra and their quality, judged the same way by the plan and by the agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the agent reads: from documents to what an explorer understands."""
+"""Translation of documents into what an explorer understands."""
 
 from __future__ import annotations
 

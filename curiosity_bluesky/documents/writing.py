@@ -1,4 +1,4 @@
-"""What the plan writes: the values of each stream, and a Readable that carries them."""
+"""Values of each stream that the plan writes, and a Readable that carries them."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def steering_values(act: SteeringRequest, n_decisions: int) -> dict[str, Any]:
     Parameters
     ----------
     act
-        What somebody asked for.
+        The request.
     n_decisions
         How many decisions there were before.
     """

@@ -32,7 +32,7 @@ class Dim:
     values
         (size,).
     kind
-        ``spatial``, ``spectral`` (whatever a spectrum is taken against), ``points``
+        ``spatial``, ``spectral`` (what a spectrum is taken against), ``points``
         (scattered positions) or ``other``.
     """
 
@@ -63,7 +63,7 @@ class Field:
         measured is NaN; whole numbers become float64 where there is such.
     role
         What `curiosity_bluesky.exchange` wrote it as: ``survey``, ``spectra``, ``mask``,
-        another word, or "" in a file of somebody else.
+        another word, or "" in a file of another program.
     """
 
     name: str

@@ -171,7 +171,7 @@ def _named(fields: list[Field], names: str, what: str) -> list[Field]:
 
 
 def _usual_cubes(path: Path, cubes: list[Field]) -> list[Field]:
-    """Choose the spectra where nobody has said which."""
+    """Choose the spectra where none are named."""
     cubes = [f for f in cubes if f.role == "spectra"] or cubes
     # A folder with a fit of band excitation: what is measured of the loop is these two.
     fits = [f for f in cubes if f.path.rsplit("/", 1)[-1] in ("Amplitude", "Phase")]

@@ -56,7 +56,7 @@ def hdf5_fields(path: Path) -> list[Field]:
             file.visititems(visit)
         except InputError:
             raise
-        except Exception as error:  # whatever h5py stumbles over in a damaged file
+        except Exception as error:  # any that h5py raises for a damaged file
             raise InputError(
                 f"{path} cannot be read ({type(error).__name__}: {error}); expected whole NSID or "
                 "USID datasets: copy it again, or write it again with pyNSID or pyUSID."

@@ -1,4 +1,4 @@
-"""What was never measured in a recording: found, masked, and said."""
+"""Pixels that were never measured in a recording: found, masked and reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that a run can hold for the channels and axes of a recording, which may have any."""
+"""Names of channels and axes of a recording, as a run can hold them."""
 
 from __future__ import annotations
 

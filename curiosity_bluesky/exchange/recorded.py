@@ -296,7 +296,7 @@ def _load(path: Path, kind: str) -> Any:
     try:
         # Pickled objects could run code, so they are never read.
         return np.load(path, allow_pickle=False)
-    except Exception as error:  # whatever numpy and zipfile stumble over
+    except Exception as error:  # any that numpy and zipfile raise
         # numpy takes any file that it does not know for a pickle and proposes to trust it.
         why = "it is not one, or holds Python objects" if "pickle" in str(error) else error
         raise InputError(
@@ -328,7 +328,7 @@ def _load_npz(path: Path) -> dict[str, NDArray]:
         for key in data.files:
             try:
                 arrays[key] = data[key]
-            except Exception as error:  # whatever numpy and zipfile stumble over
+            except Exception as error:  # any that numpy and zipfile raise
                 raise InputError(
                     f"{path}: array {key!r} cannot be read ({error}); expected plain numbers: "
                     "save it again without object arrays."

@@ -1,4 +1,4 @@
-"""What a simulated microscope measures: images and a spectrum at every pixel."""
+"""Sample: images of a surface and the spectrum at every pixel."""
 
 from __future__ import annotations
 

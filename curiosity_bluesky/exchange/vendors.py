@@ -50,7 +50,7 @@ def vendor_fields(path: Path) -> list[Field]:
             f"{path} needs the package {error.name}, which is not installed: "
             'pip install "curiosity-bluesky[pycroscopy]".'
         ) from None
-    except Exception as error:  # whatever somebody else's reader stumbles over
+    except Exception as error:  # any that the other package's reader raises
         raise InputError(
             f"{path} cannot be read as {path.suffix} ({type(error).__name__}: {error}); expected "
             "a whole file of a recent version: check that it was copied whole, or convert it with "

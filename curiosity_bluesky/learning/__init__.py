@@ -1,4 +1,4 @@
-"""Where to measure next: learning without instruments, documents or pictures.
+"""Learning and choosing: explorer and strategies, without instruments, documents or pictures.
 
 Imports numpy, scipy, scikit-learn and torch only; the last two with the first strategy that is
 asked for, since they take seconds and most commands only read.
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from curiosity_bluesky.learning.records import Scores as Scores
     from curiosity_bluesky.learning.records import SteeringRequest as SteeringRequest
     from curiosity_bluesky.learning.records import Training as Training
+    from curiosity_bluesky.learning.registry import register as register
     from curiosity_bluesky.learning.scoring import Score as Score
     from curiosity_bluesky.learning.scoring import Scorer as Scorer
     from curiosity_bluesky.learning.scoring import withheld_pixels as withheld_pixels
     from curiosity_bluesky.learning.strategy import Strategy as Strategy
-    from curiosity_bluesky.learning.strategy import register as register
     from curiosity_bluesky.learning.survey import Survey as Survey
 
 _MODULES = {
@@ -53,7 +53,7 @@ _MODULES = {
     "Strategy": "strategy",
     "Survey": "survey",
     "Training": "records",
-    "register": "strategy",
+    "register": "registry",
     "withheld_pixels": "scoring",
 }
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]

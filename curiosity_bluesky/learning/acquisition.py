@@ -1,4 +1,4 @@
-"""What is maximised, and how the next pixels are picked from it."""
+"""Acquisition functions, and the choice of pixels by them."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class AcquisitionChoice:
 
     _seconds: NDArray | None = None
 
-    def charge(self, seconds: NDArray | None) -> None:
+    def set_cost(self, seconds: NDArray | None) -> None:
         """Divide the acquisition by these, ``(candidates,)``, in the next choice; None: do not."""
         self._seconds = seconds
 

@@ -11,7 +11,7 @@ from curiosity_bluesky.learning.survey import Pixel, Survey
 
 
 class DensityLimit:
-    """How many spectra lie round each pixel, and where there may be no more.
+    """Limit of the spectra within a distance of each other, see `Strategy.max_per_area`.
 
     Each spectrum is a dose: bias and contact change what lies under the tip.
 
@@ -20,7 +20,8 @@ class DensityLimit:
     survey
         Where the pixels lie.
     limit
-        At most so many spectra within so many um of any of them. None: no limit.
+        Most spectra, and the distance in um of each other within which they count. None: no
+        limit.
     pixels
         Where spectra were taken, or will be; each as often as it was.
 

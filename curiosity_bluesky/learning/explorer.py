@@ -1,4 +1,4 @@
-"""The explorer: decides where to measure next, and can say why."""
+"""The explorer: proposes pixels, learns from spectra, and gives its reasons."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Explorer:
         if strategy.per_second is not None:
             if not isinstance(learner, CostAware):
                 raise InputError(f"{strategy.name} cannot choose by time; leave per_second out")
-            learner.charge(None)  # says where it cannot
+            learner.set_cost(None)  # says where it cannot
         self._learner = learner
         self.strategy = strategy
         self.patches = patches
@@ -157,7 +157,7 @@ class Explorer:
 
     @property
     def doses(self) -> list[Pixel]:
-        """Where the sample took a spectrum, useless and failed ones too, as often as it did."""
+        """Pixels of all doses, useless and failed spectra included, each as often as it had one."""
         return self._history.doses
 
     def broken_off(self, decision_id: int) -> int:
@@ -166,7 +166,7 @@ class Explorer:
 
     @property
     def wishes(self) -> list[Pixel]:
-        """Pixels that somebody added and that were not decided on yet, in their order."""
+        """Pixels that were added by hand and not decided on yet, in their order."""
         return self._history.wishes
 
     @property
@@ -176,7 +176,7 @@ class Explorer:
 
     @property
     def masked(self) -> NDArray[np.bool_]:
-        """``(rows, cols)``, True where the survey or somebody said not to go."""
+        """``(rows, cols)``, True where the survey or a mask set by hand forbids a spectrum."""
         return self._history.masked
 
     @property
@@ -243,10 +243,10 @@ class Explorer:
         self._history.resume()
 
     def steer(self, act: SteeringRequest) -> None:
-        """Do what somebody asks for in the middle of a run; the same act counts once.
+        """Carry out a steering request in the middle of a run; the same one counts once.
 
         A pixel that was added is proposed before all others. A mask and a veto hold for
-        proposals to come. Another strategy, or other parameters, learns anew from all that
+        proposals to come. Another strategy, or other parameters, learns again from all that
         was measured.
 
         Raises
@@ -280,7 +280,7 @@ class Explorer:
     def propose(self, n: int = 1, *, lookahead: int = 0) -> list[Proposal]:
         """Return the next pixels to measure: never measured, pending, barred or masked ones.
 
-        Pixels that somebody added come first, then the seeds. After them the strategy learns
+        Pixels that were added by hand come first, then the seeds. After them the strategy learns
         from all observations, if there are new ones, and chooses. Fewer than `n` come back
         when the pixels run out.
 
@@ -289,7 +289,7 @@ class Explorer:
         n
             How many.
         lookahead
-            What became of so many of the newest decisions is not looked at: they count as
+            Number of the newest decisions whose outcome is not looked at: they count as
             under way. A plan that decides while it still measures has the same proposals
             however fast either is, and so has its replay.
         """
@@ -340,7 +340,7 @@ class Explorer:
         """Return what was decided in a run that was broken off and still has to be measured.
 
         To be called after a replay; see `resume`. What the model expected at each pixel, which
-        no decision records, is predicted anew, from the spectra that it knew.
+        no decision records, is predicted again, from the spectra that it knew.
 
         Parameters
         ----------
@@ -401,7 +401,7 @@ class Explorer:
         return proposals, None
 
     def should_stop(self, *, lookahead: int = 0) -> tuple[bool, str]:
-        """Say whether the run has reached its end, and why; for `lookahead` see `propose`."""
+        """Return whether the run has reached its end, and why; for `lookahead` see `propose`."""
         end = self._end(lookahead)
         if end is not None:
             return True, str(end)
@@ -424,7 +424,7 @@ class Explorer:
                 return RunEnd(EndKind.PIXELS, f"{within}{choosing.crowded}")
         if isinstance(self._learner, Stopping):
             started = time.perf_counter()
-            why = self._learner.enough(self._observed(history))
+            why = self._learner.stop_reason(self._observed(history))
             self._asked += time.perf_counter() - started  # it may have trained
             if why is not None:
                 return RunEnd(EndKind.STRATEGY, why)

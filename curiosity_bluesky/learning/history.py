@@ -1,4 +1,4 @@
-"""What has happened in a run: all that the explorer's state is made of."""
+"""Record of a run: decisions, observations, failures and steering, the explorer's state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from curiosity_bluesky.utils.point_failure import FailureKind
 NOTHING = -1.0
 """Quality of a spectrum without any number, or with one that is too large to be learned."""
 DERIVED = ("decisions", "observations", "good", "n_good", "pending", "taken", "_decided")
-"""What is worked out once for each state: a long run is asked for it many times a decision."""
+"""Cache of what is asked for many times a decision, for one state of a long run."""
 
 
 class History:
@@ -58,7 +58,7 @@ class History:
 
     @property
     def min_quality(self) -> float:
-        """What a spectrum must have to be learned from."""
+        """Least quality of a spectrum that is learned from."""
         return self._min_quality
 
     @min_quality.setter
@@ -141,7 +141,7 @@ class History:
             self._failed[number] = failure
 
     def steer(self, act: SteeringRequest) -> None:
-        """Take in what somebody asked for, see `Explorer.steer`."""
+        """Record a steering request, see `Explorer.steer`."""
         if act.kind == "add":
             pixel = self._inside((act.arguments["row"], act.arguments["col"]))
             if self._survey.mask[pixel]:
@@ -244,7 +244,7 @@ class History:
 
     @property
     def doses(self) -> list[Pixel]:
-        """Where the sample took a spectrum, useless or failed ones too, as often as it did."""
+        """Pixels of all doses, useless and failed spectra included, each as often as it had one."""
         doses = dict(self._wasted)
         for o in self._observations.values():
             key = o.pixel if o.decision_id is None else o.decision_id, o.repeat
@@ -264,7 +264,7 @@ class History:
         return [p for p in self.decisions if p.decision_id not in done]
 
     def attempts(self, decision_id: int) -> tuple[int, float | None]:
-        """How often a decision was tried to be measured, as far as the record says.
+        """Return the number of attempts at a decision, as far as the record says.
 
         With it, the quality of the last spectrum where the record does not say yet that it was
         too bad.
@@ -314,7 +314,7 @@ class History:
 
     @property
     def masked(self) -> NDArray[np.bool_]:
-        """``(rows, cols)``, True where the survey or somebody said not to go."""
+        """``(rows, cols)``, True where the survey or a mask set by hand forbids a spectrum."""
         masked = self._survey.mask.copy()
         for act in self.acts_of("mask"):
             masked |= decode_mask(act.arguments)
@@ -329,7 +329,7 @@ class History:
 
     @property
     def wishes(self) -> list[Pixel]:
-        """Pixels that somebody added and that were not decided on yet, in their order."""
+        """Pixels that were added by hand and not decided on yet, in their order."""
         granted = Counter(p.pixel for p in self._decisions.values() if p.reason == "manual")
         wishes, masked = [], self.masked | self.out_of_reach
         for act in self.acts_of("add"):

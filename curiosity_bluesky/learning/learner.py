@@ -1,4 +1,4 @@
-"""A strategy at work: its parts driven in the right order."""
+"""Learner of a strategy: its parts, driven in the right order."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class ModelLearner:
         Default: the choice itself picks the seeds, blindly.
     curiosity
         What the choice goes by; without it the choice is blind, and nothing is trained until
-        somebody asks for a prediction.
+        a prediction is asked for.
     features
         The features that were trained on the survey, for the record.
     stopping
-        Says when it is enough; default: never.
+        Says when to stop; default: never.
     seed
         Seed of the seeding.
     """
@@ -85,7 +85,7 @@ class ModelLearner:
 
     @property
     def model_version(self) -> int:
-        """How many trainings the model has behind it."""
+        """Number of trainings so far."""
         return self._version
 
     def take_trainings(self) -> list[Training]:
@@ -117,7 +117,7 @@ class ModelLearner:
         while len(known) < len(observed):
             n = self._next(len(known), len(observed))
             now = observed.first(n)
-            # Of what is passed over nobody says how well it was predicted.
+            # How well it was predicted is not known of what is passed over.
             held_out = self._error_on_last(now) if n == len(known) + 1 else np.nan
             self._learned = None
             self._version += n - len(known) - 1
@@ -125,15 +125,17 @@ class ModelLearner:
             known = now
 
     def _next(self, known: int, there: int) -> int:
-        """Return with how many spectra to learn next: as many as the model may leap to.
+        """Return the number of spectra to learn next, as many as the model may leap to.
 
         What is learned in between would be forgotten there. So a run of thousands of points is
         replayed in minutes, to the same model.
         """
         predictor, curiosity = self._predictor, self._curiosity
         follows = getattr(curiosity, "follows", curiosity is None)
-        if follows and isinstance(predictor, PeriodicRefit) and known < predictor.anew <= there:
-            return predictor.anew
+        if follows and isinstance(predictor, PeriodicRefit):
+            refit = predictor.next_refit
+            if known < refit <= there:
+                return refit
         return known + 1
 
     def _note(
@@ -185,16 +187,16 @@ class ModelLearner:
         nothing = np.zeros(len(available))
         if self._curiosity is None:
             return self._choice(nothing, available, n, rng)
-        if scores is None:  # nobody can be curious before there is a model
+        if scores is None:  # there is no curiosity before there is a model
             return RandomPixel()(nothing, available, n, rng)
         return self._choice(scores.acquisition, available, n, rng)
 
-    def suppose(self, pending: NDArray[np.intp]) -> None:
-        """Take these candidates as measured, whatever is found there, in the next choice."""
+    def set_pending(self, pending: NDArray[np.intp]) -> None:
+        """Count these candidates as measured, whatever their spectra, in the next choice."""
         if isinstance(self._choice, PendingAware):
-            self._choice.suppose(pending)
+            self._choice.set_pending(pending)
 
-    def charge(self, seconds: NDArray | None) -> None:
+    def set_cost(self, seconds: NDArray | None) -> None:
         """Divide the acquisition by these, ``(candidates,)``, in the next choice.
 
         Raises
@@ -207,14 +209,14 @@ class ModelLearner:
                 "per_second is given, but this strategy does not choose by an acquisition that "
                 "could be divided by the time; leave it out, or take the strategy 'curious'"
             )
-        self._choice.charge(seconds)
+        self._choice.set_cost(seconds)
 
-    def enough(self, observed: TrainingData) -> str | None:
-        """Say why no further spectrum is worth its time; None if one is, or nobody knows."""
+    def stop_reason(self, observed: TrainingData) -> str | None:
+        """Reason why no further spectrum is worth its time; None if one is, or it is not known."""
         if self._stopping is None or len(observed) < self._n_seeds:
             return None
         self.score(observed)
-        return self._stopping.enough(observed)
+        return self._stopping.stop_reason(observed)
 
     def flags(self, observed: TrainingData) -> list[Anomaly]:
         """Return the regions that structure does not explain, if the curiosity knows any."""

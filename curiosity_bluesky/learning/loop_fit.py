@@ -20,7 +20,7 @@ PARAMETERS = ("offset", "slope", "amplitude", "coercive_up", "coercive_down", "l
 
 
 def rising_branch(bias: NDArray) -> NDArray[np.bool_]:
-    """Say at which points of a bias waveform ``(points,)`` the bias is on its way up."""
+    """Return where the bias of a waveform ``(points,)`` rises, ``(points,)``."""
     step = np.diff(bias, prepend=bias[:1])
     # A pause goes on as before; the first step counts for the first point.
     moving = np.flatnonzero(step)

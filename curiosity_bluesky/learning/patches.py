@@ -1,4 +1,4 @@
-"""Patches: the square of survey pixels round each pixel."""
+"""Patches: squares of survey pixels round each pixel."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Patches:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """How many patches there are down and across."""
+        """Number of patches down and across."""
         rows, cols = self.survey.shape
         return rows - self.size + 1, cols - self.size + 1
 

@@ -1,4 +1,4 @@
-"""An earlier run on the like of this surface, and what it makes one expect here."""
+"""An earlier run on a similar surface, to start from."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.survey import Survey
 
 LEAST = 10
-"""So many spectra an earlier run has to have before it can tell anything."""
+"""Fewest spectra of an earlier run to start from."""
 COARSER = 4.0
-"""Pixels may be so many times larger or smaller than those of the earlier survey."""
+"""Largest ratio of the pixel sizes of the two surveys, either way."""
 SAME_AXIS = 1e-3
 """Axes are the same where they differ by less than this share of their range."""
 
 
 @dataclass(frozen=True, eq=False)
 class PriorRun:
-    """What was measured in an earlier run.
+    """Survey and spectra of an earlier run.
 
     Parameters
     ----------

@@ -62,8 +62,8 @@ class PeriodicRefit(Protocol):
     """A predictor that now and then learns from all spectra, whatever it knew before."""
 
     @property
-    def anew(self) -> int:
-        """With how many spectra it will do so next."""
+    def next_refit(self) -> int:
+        """Number of spectra at which it does so next."""
         ...
 
 
@@ -71,7 +71,7 @@ class LatentPredictor(Predictor, Protocol):
     """A predictor that curiosity can ask how wrong it is and what looks alike to it."""
 
     def errors(self, observed: TrainingData) -> NDArray:
-        """How wrong it is at each of these observations, ``(n,)``."""
+        """Return its error at each of these observations, ``(n,)``."""
         ...
 
     def latent(self) -> NDArray:
@@ -113,7 +113,7 @@ class ErrorModel(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class AcquisitionTerms:
-    """What an acquisition may weigh, ``(candidates,)`` each."""
+    """Terms that an acquisition may weigh, ``(candidates,)`` each."""
 
     error: NDArray
     novelty: NDArray
@@ -144,8 +144,8 @@ class Choice(Protocol):
 class Stopping(Protocol):
     """A learner, or a part of one, that can tell when to stop."""
 
-    def enough(self, observed: TrainingData) -> str | None:
-        """Say why no further spectrum is worth its time; None if one is."""
+    def stop_reason(self, observed: TrainingData) -> str | None:
+        """Return why no further spectrum is worth its time; None if one is."""
         ...
 
 
@@ -160,10 +160,10 @@ class Flagging(Protocol):
 
 @runtime_checkable
 class PendingAware(Protocol):
-    """A learner, or its choice, that heeds what is under way."""
+    """A learner, or its choice, that takes pending measurements into account."""
 
-    def suppose(self, pending: NDArray[np.intp]) -> None:
-        """Take these candidates as measured, whatever is found there, in the next choice."""
+    def set_pending(self, pending: NDArray[np.intp]) -> None:
+        """Count these candidates as measured, whatever their spectra, in the next choice."""
         ...
 
 
@@ -171,7 +171,7 @@ class PendingAware(Protocol):
 class CostAware(Protocol):
     """A learner, or its choice, that weighs what a candidate teaches against what it costs."""
 
-    def charge(self, seconds: NDArray | None) -> None:
+    def set_cost(self, seconds: NDArray | None) -> None:
         """Divide the acquisition by these, ``(candidates,)``, in the next choice; None: do not."""
         ...
 
@@ -199,7 +199,7 @@ class Learner(Protocol):
 
     @property
     def model_version(self) -> int:
-        """How many trainings the model has behind it."""
+        """Number of trainings so far."""
         ...
 
     def take_trainings(self) -> list[Training]:

@@ -1,4 +1,4 @@
-"""What goes into the explorer and what comes out of it."""
+"""Records that go into the explorer and come out of it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Observation:
         1 for a good spectrum, 0 for a useless one; with less than the strategy's
         `min_quality` it is kept and not learned from.
     decision_id
-        The decision that led here, None for a point that nobody decided on.
+        The decision that led here, None for a point without one.
     axis
         ``(points,)`` along which it was measured, for PFM the bias in V; None if unknown or
         if there are several channels.
@@ -79,7 +79,7 @@ class Proposal:
     to_come
         How many more were decided together with it, after it.
     decided_by
-        Name of the strategy that decided, or who did in its place; "" where nobody says.
+        Name of the strategy that decided, or who did in its place; "" where it is not known.
     predicted_spectrum
         ``(points,)`` what the model expects there, None where there is no model. It is
         recorded with the measured spectrum, not with the decision.
@@ -141,12 +141,12 @@ BEGUN = FailureKind.BEGUN.value
 killed in it leaves word that the sample may have had its dose."""
 
 OUT_OF_REACH = FailureKind.OUT_OF_REACH.value
-"""How the reason of a failure begins where the tip could not be sent: no fault of the pixel."""
+"""Beginning of a failure's reason where the tip could not be sent: no fault of the pixel."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReachableArea:
-    """Which pixels the tip cannot be sent to now, since the sample has drifted.
+    """Pixels that are within reach of the tip, after the sample has drifted.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ class ResumeMarker:
 
 @dataclass(frozen=True)
 class SteeringRequest:
-    """What somebody asked for in the middle of a run.
+    """Request of the scientist in the middle of a run.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ class SteeringRequest:
         ``add`` (measure this pixel), ``mask`` (do not go there), ``veto`` (not this
         decision), ``set`` (another strategy, or other parameters), ``stop``.
     arguments
-        JSON-ready: ``row``, ``col``; ``shape``, ``bits`` (see `masks.packed`);
+        JSON-ready: ``row``, ``col``; ``shape``, ``bits`` (see `masks.encode_mask`);
         ``decision_id``; ``strategy``, ``parameters`` (all of them); ``reason``.
     """
 
@@ -260,7 +260,7 @@ class Anomaly:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the model expects everywhere.
+    """Expected spectra and their uncertainty at every pixel.
 
     Parameters
     ----------
@@ -300,7 +300,7 @@ class TrainingData:
         return TrainingData(self.indices[:n], self.spectra[:n], self.axis)
 
     def starts_with(self, other: TrainingData) -> bool:
-        """Say whether `other` is the beginning of this, number for number."""
+        """Return whether `other` is the beginning of this, number for number."""
         n = len(other)
         return (
             n <= len(self)
@@ -311,7 +311,7 @@ class TrainingData:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What speaks for each candidate, ``(candidates,)`` each; None where not computed."""
+    """Scores of the candidates, ``(candidates,)`` each; None where not computed."""
 
     acquisition: NDArray
     error: NDArray | None = None

@@ -1,4 +1,4 @@
-"""How good the predictions are, where the truth is known.
+"""Scores of the predictions, where the truth is known.
 
 Every score compares the predicted spectra with the true ones at the candidates, the pixels
 that have a whole patch.
@@ -45,7 +45,7 @@ def withheld_pixels(shape: tuple[int, int], fraction: float) -> NDArray[np.bool_
 
 @dataclass(frozen=True)
 class Score:
-    """How good the predictions are after `n_observed` spectra.
+    """Score of the predictions after `n_observed` spectra.
 
     Parameters
     ----------

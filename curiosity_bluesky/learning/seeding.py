@@ -1,4 +1,4 @@
-"""Where to measure before anything is known."""
+"""Seeding: pixels that are measured before anything is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pixels may still be proposed, and how the learner's choice among them is asked for."""
+"""Selection of pixels: those that may still be proposed, and the learner's choice among them."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ class Selection:
             if isinstance(learner, PendingAware):
                 indices = map(self._patches.index, self._pending)
                 known = [index for index in indices if index is not None]
-                learner.suppose(np.array(known, dtype=np.intp))
+                learner.set_pending(np.array(known, dtype=np.intp))
             if isinstance(learner, CostAware) and self._strategy.per_second is not None:
-                learner.charge(self._seconds(*self._strategy.per_second))
+                learner.set_cost(self._seconds(*self._strategy.per_second))
             chosen = learner.choose(scores, self.available, n if together else 1, rng)
             for index, _ in chosen:
                 self.claim(self._patches.pixel(index))
@@ -105,12 +105,12 @@ class Selection:
 
     @property
     def _tip(self) -> NDArray | None:
-        """Where the tip will be when what is under way is done: by the record alone, um."""
+        """Position of the tip when what is under way is done, by the record alone, um."""
         pixel = self._pending[-1] if self._pending else self._last
         return None if pixel is None else np.array(self._patches.survey.position(pixel))
 
     def _seconds(self, dwell: float, speed: float) -> NDArray | None:
-        """How long each candidate would take, ``(candidates,)``, s."""
+        """Return the time that each candidate would take, ``(candidates,)``, s."""
         if (tip := self._tip) is None:
             return None
         survey = self._patches.survey

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import importlib
 import json
 import math
 import types
@@ -15,22 +14,22 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import registry
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.survey import Survey
 from curiosity_bluesky.utils.validation import LARGEST
 
-_REGISTRY: dict[str, type[Strategy]] = {}
-_Class = TypeVar("_Class", bound="type[Strategy]")
 _Kind = TypeVar("_Kind", bound="Strategy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """How to seed, learn, weigh and stop; its fields are the parameters.
+    """Rules of seeding, learning, choosing and stopping; its fields are the parameters.
 
     A strategy of your own is a frozen dataclass that inherits from this one, sets `name`
-    and builds a learner::
+    and builds a learner; in a notebook `register` makes it known, in a package an entry point
+    of the group ``curiosity_bluesky.strategies``::
 
         @register
         @dataclass(frozen=True, kw_only=True)
@@ -53,8 +52,8 @@ class Strategy:
     min_quality
         Spectra of a lower quality, 0 to 1, are kept in the record and not learned from.
     max_per_area
-        Safety: at most so many spectra, useless ones too, within so many um of each other.
-        None: no limit.
+        Safety: most spectra, useless ones too, within a distance in um of each other. None: no
+        limit.
     per_second
         Choose by the acquisition per second instead of the acquisition: seconds that a
         spectrum takes, settling included, and the speed of the tip in um/s. None: time does
@@ -103,7 +102,7 @@ class Strategy:
 
     @property
     def limits(self) -> dict[str, Any]:
-        """Parameters that say what may be measured, and how much of it, whoever chooses.
+        """Parameters that say what may be measured, and how much of it, by any strategy.
 
         Those of all strategies but `per_second`, by which not every one can choose.
         """
@@ -133,19 +132,21 @@ class Strategy:
         ------
         InputError
             If there is no such strategy or parameter; the message lists those there are.
+            If an installed package brings it and cannot be imported.
         """
-        known = _all()
-        if not isinstance(name, str) or name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
+        cls = registry.find(name) if isinstance(name, str) else None
+        if cls is None:
+            there = registry.names()
+            near = difflib.get_close_matches(str(name), there, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"no strategy named {name!r}; there are {', '.join(known)}.{hint}")
-        _known(known[name], parameters)
-        return known[name](**parameters)
+            raise InputError(f"no strategy named {name!r}; there are {', '.join(there)}.{hint}")
+        _known(cls, parameters)
+        return cls(**parameters)
 
     @staticmethod
     def names() -> list[str]:
-        """Names of all strategies."""
-        return list(_all())
+        """Names of all strategies, sorted."""
+        return registry.names()
 
     @property
     def supports_warm_start(self) -> bool:
@@ -236,20 +237,6 @@ class Strategy:
             To be called after every epoch of a training.
         """
         raise TypeError(f"{type(self).__name__} has no build method; see Strategy")
-
-
-def _all() -> dict[str, type[Strategy]]:
-    """Return all strategies by name; those of this package are loaded now, which takes torch."""
-    own = dict(_REGISTRY)
-    importlib.import_module("curiosity_bluesky.learning.strategies")  # each makes itself known
-    _REGISTRY.update(own)  # whoever took a name of ours meant it
-    return dict(sorted(_REGISTRY.items()))
-
-
-def register(cls: _Class) -> _Class:
-    """Make a strategy available by its name (class decorator)."""
-    _REGISTRY[cls.name] = cls
-    return cls
 
 
 def _known(cls: type[Strategy], parameters: Mapping[str, Any]) -> None:

@@ -1,15 +1,18 @@
-"""One thread for the learning, so that a replay is the same to the last bit, and its memory."""
+"""Threads and memory of the learning: one thread, so that a replay is the same bit for bit."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 
 from threadpoolctl import ThreadpoolController
+
+from curiosity_bluesky.learning.registry import load_built_in
 
 _NATIVE = (
     "scipy.linalg",
@@ -48,12 +51,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@cache
 def _controller() -> ThreadpoolController:
-    # Looking for the loaded libraries takes milliseconds; they do not change once these are
-    # there, with whatever strategies of others bring along.
-    for name in ("curiosity_bluesky.learning.strategies", *_NATIVE):
+    # An installed package's strategy may bring another library later.
+    load_built_in()
+    for name in _NATIVE:
         importlib.import_module(name)
+    return _controller_of(len(sys.modules))
+
+
+@lru_cache(maxsize=1)
+def _controller_of(modules: int) -> ThreadpoolController:
+    # Looking for the loaded libraries takes milliseconds; they change only with an import.
     return ThreadpoolController()
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def travel(places: NDArray, start: NDArray) -> NDArray:
-    """How far the tip travels from `start` to each place, um.
+    """Return the way of the tip from `start` to each place, um.
 
     Both axes move at the same time, so the longer way counts: the Chebyshev distance.
 

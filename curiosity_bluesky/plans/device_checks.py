@@ -108,7 +108,8 @@ def check_devices(
     check_stream(documents.SURVEY, described[-1:], [_recorded("limits", mask)])
     described_keys = [dict(device.data_keys) for device in described]
     check_described(detectors, described_keys[:-3], imager, described_keys[-1])
-    check_units(*described[-3:], [x, y], say=not imaged)
+    x_described, y_described, imager_described = described[-3:]
+    check_units(x_described, y_described, imager_described, [x, y], say=not imaged)
 
 
 def _check_answers(

@@ -21,7 +21,7 @@ from bluesky.utils import (
     short_uid,
 )
 
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 
 NOT_OURS = (RunEngineControlException, FailedPause, IllegalMessageSequence, InputError)
 """Exceptions that are no fault of an instrument: somebody wants the plan to end, or must."""
@@ -70,7 +70,7 @@ class _Outcome:
             raise error if self._status is None else FailedStatus(self._status) from error
 
 
-class PositionRefused(Exception):
+class PositionRefused(CuriosityError):
     """Somebody said not to go there."""
 
 

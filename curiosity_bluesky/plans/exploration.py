@@ -218,7 +218,9 @@ def warm_start_of(strategy: Strategy, options: RunOptions) -> WarmStart | None:
     """
     if options.warm_start is None:
         if options.warm_gate is not None:
-            raise InputError("warm_gate is given without warm_start; give warm_start='similar'")
+            raise InputError(
+                "warm_gate is given without warm_start; give warm_start, too: 'similar'"
+            )
         return None
     from curiosity_bluesky.plans.warm_start import WarmStart  # slow to import, and seldom needed
 

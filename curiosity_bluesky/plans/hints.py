@@ -36,7 +36,8 @@ def say_before(explorer: Explorer) -> None:
             if smaller is None
             else (
                 f". A smaller one leaves less out, {smaller} only {_rim(rows, cols, smaller):.0%}: "
-                f"parameters={{'patch_size': {smaller}}} (command: --set patch_size={smaller})"
+                f"options={{'parameters': {{'patch_size': {smaller}}}}} "
+                f"(command: --set patch_size={smaller})"
             )
         )
         logger.log(
@@ -50,7 +51,7 @@ def say_before(explorer: Explorer) -> None:
         logger.warning(
             "all %d points are seeds, which lie spread over the map (n_seeds is %d), so nothing "
             "is explored: ask for more than %d points (num_points; command: --points), or for "
-            "fewer seeds, parameters={'n_seeds': %d} (command: --set n_seeds=%d)",
+            "fewer seeds, options={'parameters': {'n_seeds': %d}} (command: --set n_seeds=%d)",
             *(explorer.budget, n_seeds, n_seeds, fewer, fewer),
         )
 

@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: pydantic and the Queue Server read these as they are.
 
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
@@ -95,7 +96,7 @@ def _option(default: Any, help_line: str, unit: str = "", expected: str = "", **
         ``ge``, ``gt``, ``le`` and ``lt``.
     """
     extra = {"unit": unit, "expected": expected}
-    found = {key: text for key, text in extra.items() if text}
+    found: dict[str, Any] = {key: text for key, text in extra.items() if text}
     more: Any = {"default_factory": dict} if default == {} else {"default": default}
     return Field(description=help_line, json_schema_extra=found, **more, **bounds)
 
@@ -294,7 +295,9 @@ def _in_words(model: type[_Options], error: ValidationError, given: Mapping[str,
         if each["type"] == "extra_forbidden":
             seen[name] = _unknown(model, name)
         else:  # the whole value, where only a part of it is wrong
-            seen[name] = f"{name} is {shown(given[name])}; expected {expected_of(model, name)}"
+            value = given[name]
+            endless = isinstance(value, float) and math.isinf(value)
+            seen[name] = f"{name} is {shown(value)}; expected {expected_of(model, name, endless)}"
     return "; ".join(seen.values())
 
 
@@ -307,8 +310,16 @@ def _unknown(model: type[_Options], name: str) -> str:
     return f"{model.group} has no field {name!r}; it has {', '.join(fields(model))}.{hint}"
 
 
-def expected_of(model: type[_Options], name: str) -> str:
-    """Return what a field takes, from its own schema."""
+def expected_of(model: type[_Options], name: str, bounded: bool = False) -> str:
+    """Return what a field takes, from its own schema.
+
+    Parameters
+    ----------
+    model, name
+        The field.
+    bounded
+        Whether to say an upper bound that only a mistake goes beyond.
+    """
     about = model.model_json_schema()["properties"][name]
     if "expected" in about:
         return about["expected"]
@@ -325,5 +336,6 @@ def expected_of(model: type[_Options], name: str) -> str:
     if "exclusiveMaximum" in kind:
         return f"{what}, {low} and less than {kind['exclusiveMaximum']:g}"
     high = kind.get("maximum", LONGEST)
-    # One that only a mistake goes beyond is left out.
-    return f"{what}, {low}" + ("" if high >= PROCESSES else f" and at most {high:g}")
+    if high >= PROCESSES and not bounded:
+        return f"{what}, {low}"
+    return f"{what}, {low} and at most {high:g}"

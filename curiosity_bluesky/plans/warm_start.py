@@ -11,6 +11,7 @@ from bluesky.protocols import Readable
 from bluesky.utils import MsgGenerator
 
 from curiosity_bluesky import documents
+from curiosity_bluesky.agent.prior_runs import prior_run_of
 from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy, Survey
@@ -22,7 +23,6 @@ from curiosity_bluesky.similarity.prior_run_search import (
     GATE,
     WarmStartSource,
     find_prior_run,
-    recorded,
 )
 
 
@@ -113,7 +113,7 @@ def fetch_interrupted(catalog: Catalog, uid: str) -> InterruptedRun:
         If there is no such run, it cannot be resumed, or what it started from is gone.
     """
     past = InterruptedRun.of(catalog.lineage(uid))
-    return InterruptedRun(past.runs, recorded(catalog, past.start))
+    return InterruptedRun(past.runs, prior_run_of(catalog, past.start))
 
 
 def _described(devices: Sequence[Readable]) -> MsgGenerator[dict[str, Any]]:

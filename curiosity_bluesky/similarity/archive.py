@@ -1,4 +1,4 @@
-"""An old archive comes in: image files become runs like any others."""
+"""Import of an archive: image files become runs like any others."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ DEVICE = "file"
 PLAN = "import"
 
 TAKEN = ("uid", "time", "plan_name", "file", "file_sha256", "file_time")
-"""Keys of the start document that are not for whoever imports to give."""
+"""Keys of the start document that an import must not set."""
 
 
 @dataclass(frozen=True)
 class ImportedFile:
-    """What became of a file.
+    """Result of the import of one file.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class ImportedFile:
 def import_files(
     catalog: Catalog, files: Sequence[str | Path], metadata: Mapping[str, Any] | None = None
 ) -> Iterator[ImportedFile]:
-    """Make a run of each file, and say what became of it.
+    """Import each file as a run, and yield the result.
 
     One that was imported already, under any name, is noticed by its checksum. One that holds no
     image is refused, and keeps no other waiting. A channel that cannot be described, such as one

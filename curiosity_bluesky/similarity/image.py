@@ -1,4 +1,4 @@
-"""An image as the descriptors want it: numbers on a grid, with its scale and its kind."""
+"""Image for descriptors: values on a grid, with scale and kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from curiosity_bluesky.errors import InputError
 
 SMALLEST = 16
-"""Pixels along the shorter side that an image needs."""
+"""Minimum pixels along the shorter side."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Image:
     values
         (rows, cols), NaN where nothing was measured.
     um_per_pixel
-        Size of a pixel along y and x, um; None if nobody knows.
+        Size of a pixel along y and x, um; None if it is not known.
     period
         Of values that go round in a circle (360 for a phase in degrees); None for others.
     """
@@ -40,7 +40,7 @@ class Image:
         *,
         what: str = "the image",
     ) -> Image:
-        """Return an image that can be described.
+        """Return an image after checks.
 
         Parameters
         ----------

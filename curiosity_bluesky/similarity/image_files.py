@@ -1,4 +1,4 @@
-"""Images in files: pictures, arrays, and what microscopes write."""
+"""Images in files: pictures, arrays, and formats of microscopes."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _of_arrays(path: Path) -> list[FileImage]:
             return [FileImage("image", _grey(opened, path))]
         with opened:
             arrays = {name: opened[name] for name in opened.files}
-    except Exception as error:  # whatever numpy and zipfile stumble over
+    except Exception as error:  # of numpy or zipfile, on a damaged file
         raise InputError(f"{path} cannot be read as numpy arrays ({error})") from None
     extent = np.asarray(arrays.pop("extent_um", ()), float).reshape(-1)
     found = []

@@ -29,7 +29,7 @@ class CleanedImage:
         (rows, cols), float32, or complex64 for a circular channel; square pixels, mean 0,
         mean square 1.
     um_per_pixel
-        Size of these pixels, um; None if nobody knows.
+        Size of these pixels, um; None if it is not known.
     """
 
     values: NDArray

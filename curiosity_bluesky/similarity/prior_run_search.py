@@ -40,7 +40,7 @@ SIMILAR = "similar"
 
 GATE = 53.5
 """Texture distance above which no earlier run is taken: the 95th percentile of the distances
-between two tiles of one map. `benchmarks/warm_start.py` measures it, anew for each version of the
+between two tiles of one map. `benchmarks/warm_start.py` measures it, for each version of the
 descriptor."""
 
 TRIED = 20
@@ -181,41 +181,6 @@ def nearest_runs(collection: Collection, images: Mapping[str, Image]) -> list[tu
     means = {uid: float(np.mean(list(d.values()))) for uid, d in apart.items()
              if len(d) == len(wanted)}  # fmt: skip
     return sorted(means.items(), key=lambda pair: (pair[1], pair[0]))
-
-
-def recorded(catalog: Catalog, start: Mapping[str, Any]) -> PriorRun | None:
-    """Fetch the run that another one started from, by its start document.
-
-    Parameters
-    ----------
-    catalog
-        Where runs are.
-    start
-        Of the run that is to go on.
-
-    Raises
-    ------
-    InputError
-        If it is gone, or lacks spectra that it had.
-    """
-    uid = start.get(WARM_START)
-    if uid is None:
-        return None
-    spectra = int(start[WARM_SPECTRA])
-    try:
-        earlier = prior_run_from(doc for run in catalog.lineage(uid) for doc in run)
-    except InputError as error:
-        raise InputError(
-            f"run {start['uid']} started from run {uid}, which {catalog.where} does not have any "
-            f"more, so it cannot go on as it would have ({error}); put that run back, or begin a "
-            "new run"
-        ) from error
-    if len(earlier) < spectra:
-        raise InputError(
-            f"run {start['uid']} started from {spectra} spectra of run {uid}, of which "
-            f"{catalog.where} has {len(earlier)} left; put them back, or begin a new run"
-        )
-    return earlier.first(spectra)
 
 
 def _check_axes(catalog: Catalog, uid: str, channels: Sequence[Channel]) -> None:

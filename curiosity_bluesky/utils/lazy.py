@@ -64,8 +64,8 @@ def without_other_arrays() -> Iterator[None]:
     installed; after it, xarray looks again.
     """
     hidden = [name for name in _OTHER_ARRAYS if name not in sys.modules]
-    missing: Any = dict.fromkeys(hidden)  # what None stands for there
-    sys.modules.update(missing)
+    for name in hidden:
+        sys.modules[name] = None  # pyright: ignore[reportArgumentType]
     try:
         yield
     finally:

@@ -24,7 +24,7 @@ def filled_with_nan(value: Any) -> Any:
     if not has_masked(value) or value.dtype.kind not in "biufc":
         return value.data
     wide = value if value.dtype.kind in "fc" else value.astype(float)
-    return wide.filled(np.nan)
+    return np.ma.filled(wide, np.nan)
 
 
 def hidden(value: Any) -> NDArray[np.bool_]:

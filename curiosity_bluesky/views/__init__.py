@@ -1,4 +1,4 @@
-"""Pictures of runs."""
+"""Pictures of runs, and what a command shows of one."""
 
 from typing import TYPE_CHECKING
 
@@ -6,11 +6,19 @@ from curiosity_bluesky.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from curiosity_bluesky.views.figure import RunPicture as RunPicture
+    from curiosity_bluesky.views.hits import save_hits as save_hits
     from curiosity_bluesky.views.live import LiveView as LiveView
+    from curiosity_bluesky.views.report import RunReport as RunReport
+    from curiosity_bluesky.views.report import check_picture as check_picture
+    from curiosity_bluesky.views.report import show_run as show_run
 
 _MODULES = {
     "LiveView": "live",
     "RunPicture": "figure",
+    "RunReport": "report",
+    "check_picture": "report",
+    "save_hits": "hits",
+    "show_run": "report",
 }
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

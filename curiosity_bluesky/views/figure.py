@@ -1,4 +1,4 @@
-"""One picture of a run: where was measured, what is expected, how good it gets."""
+"""Figure of a run: measured points, predictions and errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MAPS = {
 
 @dataclass
 class RunPicture:
-    """What the picture shows, gathered from documents one by one.
+    """Picture of a run, built from its documents.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a search found, as a picture: the image that was searched for and its hits."""
+"""Figure of a search: the query image and its hits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The live view: the picture of a run, drawn anew while documents come in."""
+"""The live view: the picture of a run, redrawn while documents come in."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from curiosity_bluesky.views.mouse import MouseSteering, SteeringTarget
 logger = logging.getLogger(__name__)
 
 SIZE = (10.5, 8.6)
-"""Inches."""
+"""Size of the figure, inches."""
 
 
 class LiveView:
-    """A document callback that shows a run while it goes on.
+    """Document callback that draws a run while it goes on.
 
     With a Qt backend of matplotlib a window opens and follows the run. Otherwise the
     picture is written to a PNG file, at most every `interval` seconds, from a thread of its
@@ -43,7 +43,7 @@ class LiveView:
         Whether to open a window; default: where the matplotlib backend is a Qt one.
     status
         Asked at each drawing what is amiss, such as ``writer.status``; it is the red line at
-        the bottom, none for "". The picture is drawn anew when it changes, too.
+        the bottom, none for "". The picture is redrawn when it changes, too.
 
     steering
         What takes the acts of the mouse in the window (see `MouseSteering`), such as
@@ -178,7 +178,7 @@ class LiveView:
         FigureCanvasAgg(figure)
         self._draw(figure)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Under another name first: whoever looks at the file always sees a whole picture.
+        # Under another name first: a viewer of the file always sees a whole picture.
         unfinished = target.with_name(f".{target.stem}-{threading.get_ident()}.png")
         figure.savefig(unfinished, dpi=110)
         unfinished.replace(target)

@@ -1,4 +1,4 @@
-"""The mouse on the live figure: what is clicked there is asked of the run."""
+"""Steering by mouse clicks on the live figure."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from curiosity_bluesky.views.figure import SURVEY_AXES, RunPicture
 logger = logging.getLogger(__name__)
 
 STILL = 4
-"""Pixels of the screen that a click may move."""
+"""Maximum screen pixels between press and release of a click."""
 
 HELP = "click: add a point · shift and drag: do not go there · right click: veto what is proposed"
 
 
 class SteeringTarget(Protocol):
-    """What `curiosity_bluesky.plans.steering.Steering` is to the figure."""
+    """Protocol of `curiosity_bluesky.plans.steering.Steering`, as far as the figure uses it."""
 
     def add(self, *, x: float, y: float) -> None:
         """Measure at a position, um."""
@@ -40,7 +40,7 @@ class SteeringTarget(Protocol):
 
 
 class MouseSteering:
-    """Turns mouse events in the survey into acts.
+    """Mouse handler that turns events in the survey into steering requests.
 
     A click adds the pixel there, dragging with shift held masks what is inside the line, a
     click with the right button vetoes what is proposed.

@@ -1,4 +1,4 @@
-"""What ``curiosity show`` says of a run, and how figures are put in words."""
+"""Report of a run for ``curiosity show``, and numbers in words."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from curiosity_bluesky.learning import Anomaly
 
 DEMO = "demo"
-"""Key of the start document: the `Setting` of a demo."""
+"""Key of the start document: the `DemoSample` of a demo."""
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """One run, for people.
+    """Report of one run.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class RunReport:
         return out | {"start": dict(self.start), "points": decisions, "flags": flags}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what one wants to know of the run."""
+        """Return the rows of the summary: name and value."""
         start = self.start
         streams = ", ".join(f"{plain(name)} {events}" for name, events in self.streams.items())
         rows = [
@@ -108,7 +108,7 @@ class RunReport:
 
 
 def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
-    """Read back one run.
+    """Read the report of one run.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def decision_seconds(measured: xr.Dataset) -> float:
 
 
 def drift_in_words(run: Any) -> str:
-    """Say what the re-surveys of a run found, "" if there was none."""
+    """Return the drift that re-surveys found in words; "" without one."""
     if documents.DRIFT not in run or not _events(run[documents.DRIFT]):
         return ""
     drift = documents.read_stream(run, documents.DRIFT)
@@ -212,7 +212,7 @@ def _speed(demo: Any) -> float:
 
 
 def flag_in_words(flag: Anomaly) -> str:
-    """Say where to look closer, and why."""
+    """Return an anomaly in words: where, and why."""
     return (
         f"x = {flag.x:.3g}, y = {flag.y:.3g} µm, radius {flag.radius:.2g} µm, "
         f"{flag.n_observed} spectra: {flag.remark}"
@@ -220,7 +220,7 @@ def flag_in_words(flag: Anomaly) -> str:
 
 
 def check_picture(picture: Path) -> None:
-    """Make sure that a picture can be written there, before anything is measured for it."""
+    """Check that a picture can be written, before anything is measured for it."""
     if picture.suffix != ".png":
         raise InputError(f"the picture is {picture}; expected a file ending in .png")
     if not picture.parent.is_dir() or not os.access(picture.parent, os.W_OK):

@@ -24,7 +24,7 @@ from sim_devices.ioc.settings import LOOPBACK, server_environment
 from sim_devices.microscope import SimMicroscope
 
 
-class _Server(Context):
+class _IOCContext(Context):
     """caproto's server, without its pause of 40 ms for each answer to a put.
 
     Its sockets leave Nagle's algorithm on (asyncio switches it off only for sockets that name
@@ -129,7 +129,7 @@ async def _served(
         ready()
 
     loop = asyncio.get_running_loop()
-    context = _Server(pvdb, [host])  # pyright: ignore[reportArgumentType] (it wants a list)
+    context = _IOCContext(pvdb, [host])  # pyright: ignore[reportArgumentType] (it wants a list)
     server = asyncio.ensure_future(context.run(startup_hook=started))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.cancel)

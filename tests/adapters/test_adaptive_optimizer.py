@@ -114,7 +114,7 @@ def test_without_a_pixel_left_it_says_so():
     suggestions = asked.suggest(3)
     assert len(asked.suggest(3)) == 1  # all there are
     asked.ingest(measured(suggestions))
-    with pytest.raises(InputError, match="no pixel is left.*of 1 suggestions nobody said"):
+    with pytest.raises(InputError, match="no pixel is left.*of 1 suggestions the outcome"):
         asked.suggest()
 
 
@@ -150,7 +150,7 @@ def test_a_spectrum_that_nobody_suggested_counts_at_its_pixel():
     ("point", "said"),
     [
         ({"_id": 0, "quality": 1.0}, "outcome of _id 0 has no spectrum, only _id, quality"),
-        ({"_id": 9, "spectrum": np.zeros(16)}, "_id 9 was not suggested here, and where it is"),
+        ({"_id": 9, "spectrum": np.zeros(16)}, "_id 9 was not suggested here, and its position"),
         ({"stage_x": 9.0, "stage_y": 0.1, "spectrum": np.zeros(16)}, "stage_x = 9 um is outside"),
         ({"_id": [1], "spectrum": np.zeros(16)}, r"_id \[1\] was not suggested here"),
     ],

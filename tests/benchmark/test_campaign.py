@@ -125,7 +125,7 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 from curiosity_bluesky.learning.strategies.lcmd import LCMD
-from curiosity_bluesky.learning.strategy import register
+from curiosity_bluesky.learning import register
 
 
 @register

@@ -531,7 +531,7 @@ def test_documents_about_files_are_journalled_with_their_run(RE, tmp_path, monke
         lines = map(json.loads, journals[emitted[0][1]["uid"]].read_text().splitlines())
         expected = [(name, normal(doc)) for name, doc in emitted]
         assert [(line["name"], normal(line["doc"])) for line in lines] == expected
-    assert not writer._parents  # a long session does not gather what ended
+    assert not writer._run_of._parents  # a long session does not gather what ended
 
 
 def test_what_cannot_be_opened_is_said_in_one_line(tmp_path):

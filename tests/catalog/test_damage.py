@@ -187,7 +187,7 @@ def test_a_journal_that_is_damaged_while_it_is_written_stays(tmp_path, how, monk
     with connect(tmp_path / "runs") as catalog:
         writer = catalog.writer(retry=(0.01, 0.05))
         emitted = documents_of("run-alive")
-        monkeypatch.setattr(writer, "_turn", lambda: None)  # it lags behind
+        monkeypatch.setattr(writer, "_advance_all", lambda: None)  # it lags behind
         for document in emitted[:4]:
             writer(*document)
         path = catalog.journal / "run-alive.jsonl"
@@ -365,7 +365,7 @@ def test_the_backlog_never_counts_what_was_not_handed_over_yet(tmp_path, monkeyp
 
         def slow(journal: RunJournal, *document: Any) -> None:
             append(journal, *document)
-            writer._news.set()
+            writer._wake.set()
             until(lambda: writer._runs["run-one"].position == journal.end)
             seen.append((writer.backlog, writer.status))
 

@@ -126,7 +126,7 @@ def test_the_plan_pauses_while_documents_wait_and_goes_on_when_there_is_room(
 ):
     writer = on_disk(catalog._connection.open, disk, may_wait=3)
     # Tiled lags behind, so that the journal is all there is.
-    writer._turn = lambda: [run.journal.retry() for run in list(writer._runs.values())]
+    writer._advance_all = lambda: [run.journal.retry() for run in list(writer._runs.values())]
     emitted: list[tuple[str, dict[str, Any]]] = []
 
     def fill(name: str, doc: dict[str, Any]) -> None:
@@ -166,8 +166,8 @@ def test_the_plan_pauses_while_documents_wait_and_goes_on_when_there_is_room(
     assert len(told) == 4 and "nothing is missing" in told[-1]
     [path] = (disk.folder / "journal").glob("*.jsonl")
     assert [(n, d["uid"]) for n, d in documents(path)] == [(n, d["uid"]) for n, d in emitted]
-    del writer._turn
-    writer._news.set()
+    del writer._advance_all
+    writer._wake.set()
     until(lambda: writer.backlog == 0 and not writer._runs)
     writer.close()
     same(emitted, catalog.documents(emitted[0][1]["uid"]))
@@ -210,7 +210,7 @@ def test_where_nobody_can_make_room_the_run_ends_and_says_so(
 ):
     RE, found = RunEngine({}), []
     writer = on_disk(lambda: None, injected, may_wait=0)
-    writer._turn = lambda: None
+    writer._advance_all = lambda: None
 
     def fill(name: str, doc: dict[str, Any]) -> None:
         found.append((name, doc))

@@ -240,9 +240,9 @@ def test_a_journal_that_nobody_can_read_keeps_no_other_waiting(catalog, run, by)
     else:
         writer = catalog.writer(retry=(0.05, 0.05))
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and writer._collector._kept != {"odd-run", "other"}:
+        while time.monotonic() < deadline and writer._recovery._kept != {"odd-run", "other"}:
             time.sleep(0.05)
-        assert writer._collector._tries == {"odd-run": 3}  # and not for ever
+        assert writer._recovery._tries == {"odd-run": 3}  # and not for ever
     assert not path.exists() and other.path.exists() and odd.path.exists()
     same(emitted, catalog.documents(uid))
 

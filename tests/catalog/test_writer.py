@@ -29,7 +29,7 @@ from curiosity_bluesky import connect, read
 from curiosity_bluesky.catalog.connection import alive
 from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
 from curiosity_bluesky.catalog.journal import RunJournal
-from curiosity_bluesky.catalog.writer import LARGE_EVENT, JournaledWriter, _Run
+from curiosity_bluesky.catalog.writer import LARGE_EVENT, JournaledWriter, OpenRun
 from curiosity_bluesky.cli import app, main
 from curiosity_bluesky.errors import InputError
 
@@ -283,7 +283,7 @@ def test_nothing_is_deleted_in_tiled_without_the_lock_of_the_journal(tmp_path, m
     monkeypatch.setattr(RunJournal, "is_locked", False)
     writer._client = {"run-one": "of somebody else"}
     with pytest.raises(Exception, match="could not be locked"):
-        writer._write_anew("run-one", _Run(journal, journal.begins))
+        writer._rewrite("run-one", OpenRun(journal, journal.begins))
     assert writer._client == {"run-one": "of somebody else"}
     writer._client = None
     writer.close()

@@ -181,12 +181,12 @@ def test_a_driver_that_measures_something_else_is_refused(RE, tmp_path):
     with pytest.raises(InputError, match="measured phase; expected its channels height"):
         awaited(RE, ended(awaited(RE, begun(imager.trigger))))
     lab.spectrum_settings = {"gain": "high"}
-    with pytest.raises(InputError, match="make the device anew"):
+    with pytest.raises(InputError, match="make the device again"):
         awaited(RE, ended(awaited(RE, begun(spectrometer.stage))))
     lab.spectrum_axis = ("bias", "V", np.arange(5.0))
     lab.image_axes = (np.arange(4.0), np.arange(2.0))
     for made in (spectrometer, imager):
-        with pytest.raises(InputError, match="make the device anew"):
+        with pytest.raises(InputError, match="make the device again"):
             awaited(RE, ended(awaited(RE, begun(made.stage))))
 
 
@@ -231,7 +231,7 @@ def test_a_device_whose_driver_has_another_spectrogram_is_to_be_made_anew(RE, in
     with_band_excitation(instrument)
     spectrometer = with_async(RE, instrument, "spectrometer").spectrometer
     spectrometer.driver.driver = SimBandExcitation(instrument.microscope, bins=20)
-    with pytest.raises(InputError, match="make the device anew"):
+    with pytest.raises(InputError, match="make the device again"):
         awaited(RE, ended(awaited(RE, begun(spectrometer.stage))))
 
 

@@ -15,9 +15,9 @@ from curiosity_bluesky.documents import Translator, channel_keys, spectrum_of
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Observation, Strategy, Survey
 from curiosity_bluesky.plans import explore
+from curiosity_bluesky.plans.measuring import quality_problem
 from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.steering import Steering
-from curiosity_bluesky.plans.stubs import quality_problem
 
 
 @pytest.fixture(autouse=True)

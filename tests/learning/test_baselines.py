@@ -187,7 +187,7 @@ def test_lcmd_is_the_farthest_point_of_the_largest_cluster(film, seed, batch):
     rule = LargestCluster(predictor)
     scores = rule.scores(TrainingData(measured, np.zeros((9, 3))))
     found = rule(scores.acquisition, available, batch, np.random.default_rng(0))
-    covariance = predictor.posterior.prior(np.arange(n))
+    covariance = predictor.posterior.prior_covariance(np.arange(n))
     own = np.diag(covariance)
     squared = own[:, None] + own[None] - 2 * covariance
     expected = plain_lcmd(squared, measured, np.flatnonzero(available), batch)

@@ -8,7 +8,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Observation, Patches, Strategy, Survey
 from curiosity_bluesky.learning.gp.calibration import ErrorInflation, NeighbourErrors
 from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs
-from curiosity_bluesky.learning.gp.posterior import Posterior
+from curiosity_bluesky.learning.gp.posterior import GPPosterior
 from curiosity_bluesky.learning.gp.variance_reduction import VarianceReduction
 from sim_devices import SyntheticSample, list_samples, open_sample
 
@@ -27,7 +27,11 @@ def inputs():
 
 @pytest.fixture
 def posterior(inputs):
-    return Posterior.after(KERNEL, inputs, np.arange(0, 324, 17))
+    return after_some(inputs)
+
+
+def after_some(inputs):
+    return GPPosterior.after(KERNEL, inputs, np.arange(0, 324, 17))
 
 
 def drawn(inputs, seed, columns=6):
@@ -39,47 +43,49 @@ def drawn(inputs, seed, columns=6):
     return signal + np.sqrt(KERNEL.noise) * rng.normal(size=signal.shape)
 
 
-# ---- coverage
+# ---- reduction of the variance
 
 
-def test_the_drop_is_what_the_variance_really_falls_by(posterior):
+def test_the_total_is_what_the_variance_really_falls_by(inputs, posterior):
     pool, references = np.arange(324), np.arange(5, 324, 40)
     weights = np.linspace(1, 3, len(references))
-    coverage = VarianceReduction(posterior, pool, references)
-    np.testing.assert_allclose(coverage.variance, posterior.variance, atol=1e-9)
-    drop = coverage.drop(weights)
+    reduction = VarianceReduction(posterior, pool, references)
+    np.testing.assert_allclose(reduction.variance, posterior.variance, atol=1e-9)
+    total = reduction.total(weights)
     for candidate in (0, 100, 17, 323):  # 17 is measured already
-        after = posterior.condition_on(candidate).variance[references]
+        after = after_some(inputs).condition_on(candidate).variance[references]
         fall = posterior.variance[references] - after
-        assert drop[candidate] == pytest.approx(weights @ fall, abs=1e-9)
+        assert total[candidate] == pytest.approx(weights @ fall, abs=1e-9)
 
 
-def test_growing_is_starting_anew_and_supposing_changes_nothing(posterior):
+def test_growing_is_starting_over_and_fantasies_change_nothing(posterior):
     pool, references = np.arange(0, 324, 2), np.arange(5, 324, 40)
     weights = np.ones(len(references))
     grown = VarianceReduction(posterior, pool, references)
-    before = grown.drop(weights)
-    supposed = grown.fantasize(50).fantasize(51)
-    np.testing.assert_array_equal(grown.drop(weights), before)
+    before = grown.total(weights)
+    fantasy = grown.fantasize(50).fantasize(51)
+    np.testing.assert_array_equal(grown.total(weights), before)
     for index in (50, 51):
         posterior = posterior.condition_on(index)
         grown.grow(posterior)
-    anew = VarianceReduction(posterior, pool, references)
-    for other in (grown, supposed):
-        np.testing.assert_allclose(other.drop(weights), anew.drop(weights), atol=1e-9)
-        np.testing.assert_allclose(other.variance, anew.variance, atol=1e-9)
-        np.testing.assert_allclose(other.reference_variance, anew.reference_variance, atol=1e-9)
+    fresh = VarianceReduction(posterior, pool, references)
+    for other in (grown, fantasy):
+        np.testing.assert_allclose(other.total(weights), fresh.total(weights), atol=1e-9)
+        np.testing.assert_allclose(other.variance, fresh.variance, atol=1e-9)
+        np.testing.assert_allclose(other.reference_variance, fresh.reference_variance, atol=1e-9)
     errors = np.linspace(-1, 1, len(posterior.indices))
-    for one, two in zip(grown.correlated(errors), anew.correlated(errors), strict=True):
+    for one, two in zip(
+        grown.weighted_correlations(errors), fresh.weighted_correlations(errors), strict=True
+    ):
         np.testing.assert_allclose(one, two, atol=1e-12)
 
 
-def test_coverage_grows_beyond_the_room_that_it_began_with(posterior):
-    coverage = VarianceReduction(posterior, np.arange(324), np.arange(8))
+def test_it_grows_beyond_the_memory_that_it_began_with(posterior):
+    reduction = VarianceReduction(posterior, np.arange(324), np.arange(8))
     for index in range(70):
         posterior = posterior.condition_on(3 * index + 1)
-        coverage.grow(posterior)
-    np.testing.assert_allclose(coverage.variance, posterior.variance, atol=1e-8)
+        reduction.grow(posterior)
+    np.testing.assert_allclose(reduction.variance, posterior.variance, atol=1e-8)
 
 
 # ---- errors out of sample
@@ -87,7 +93,7 @@ def test_coverage_grows_beyond_the_room_that_it_began_with(posterior):
 
 def test_errors_of_noise_have_no_structure_and_larger_errors_of_a_region_are_found(inputs):
     measured = np.arange(0, 324, 2)
-    posterior = Posterior.after(KERNEL, inputs, measured)
+    posterior = GPPosterior.after(KERNEL, inputs, measured)
     everywhere = np.arange(324)
     own = KERNEL.variance(inputs, measured)
     correlation = KERNEL.covariance(inputs, measured, everywhere) / np.sqrt(own)[:, None]
@@ -115,7 +121,7 @@ def test_neighbours_help_where_there_is_something_to_learn_and_not_in_noise(inpu
     for seed in range(3):
         outputs = drawn(inputs, seed)
         spoilt = np.where(noisy[:, None], rng.normal(size=outputs.shape) * 2, outputs)
-        posterior = Posterior.after(KERNEL, inputs, measured)
+        posterior = GPPosterior.after(KERNEL, inputs, measured)
         good = NeighbourErrors.of(posterior, outputs[measured], outputs.shape[1])
         assert 0.8 < np.median(good.learnable(inputs.position)) < 1.2
         bad = NeighbourErrors.of(posterior, spoilt[measured], outputs.shape[1])

@@ -13,7 +13,7 @@ from curiosity_bluesky.learning.gp.kernel import (
     KernelInputs,
     principal_components,
 )
-from curiosity_bluesky.learning.gp.posterior import Posterior
+from curiosity_bluesky.learning.gp.posterior import GPPosterior
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.records import TrainingData
 
@@ -82,7 +82,7 @@ def plain_objective(logs, survey, indices, outputs):
 
 def test_mean_and_variance_are_those_of_a_plain_dense_computation(inputs, survey, rng):
     outputs = rng.normal(size=(len(MEASURED), 2))
-    posterior = Posterior.after(KERNEL, inputs, MEASURED)
+    posterior = GPPosterior.after(KERNEL, inputs, MEASURED)
     everyone = np.arange(60)
     noise = (np.exp(LOGS[4]) + 1e-6) * np.eye(len(MEASURED))
     inverse = np.linalg.inv(plain_covariance(LOGS, survey, MEASURED, MEASURED) + noise)
@@ -99,10 +99,10 @@ def test_leave_one_out_in_closed_form_is_leaving_out(inputs, rng):
     outputs = rng.normal(size=(len(MEASURED), 3))
     expected = []
     for k, index in enumerate(MEASURED):
-        others = Posterior.after(KERNEL, inputs, np.delete(MEASURED, k))
+        others = GPPosterior.after(KERNEL, inputs, np.delete(MEASURED, k))
         predicted = others.mean(np.delete(outputs, k, axis=0), np.array([index]))[0]
         expected.append(outputs[k] - predicted)
-    closed = Posterior.after(KERNEL, inputs, MEASURED).leave_one_out(outputs)
+    closed = GPPosterior.after(KERNEL, inputs, MEASURED).leave_one_out(outputs)
     np.testing.assert_allclose(closed, expected, rtol=1e-7)
 
 
@@ -115,7 +115,7 @@ def test_errors_of_the_predictor_are_those_of_leaving_each_spectrum_out(inputs, 
     scores, axes = principal_components(spectra - mean, 4)
     expected = []
     for k, index in enumerate(MEASURED):
-        others = Posterior.after(predictor.posterior.kernel, inputs, np.delete(MEASURED, k))
+        others = GPPosterior.after(predictor.posterior.kernel, inputs, np.delete(MEASURED, k))
         score = others.mean(np.delete(scores, k, axis=0), np.array([index]))[0]
         expected.append(np.mean((mean + score @ axes - spectra[k]) ** 2))
     np.testing.assert_allclose(predictor.errors(observed), expected, rtol=1e-7)
@@ -175,7 +175,7 @@ def test_the_search_tells_image_from_position_and_signal_from_noise(film, rng):
     assert position_share[1] > 5 * position_share[0]
     errors = []
     for y in (by_patch, noise):
-        posterior = Posterior.after(Kernel.start(2).fitted(inputs, many, y), inputs, many)
+        posterior = GPPosterior.after(Kernel.start(2).fitted(inputs, many, y), inputs, many)
         errors.append(np.mean(posterior.leave_one_out(y) ** 2) / np.mean(y**2))
     assert errors[0] < 0.05
     assert 0.9 < errors[1] < 1.15  # of noise it says no more than the mean, and no less
@@ -203,30 +203,48 @@ def test_the_level_carries_over_what_was_never_seen():
     errors = []
     for level in (True, False):
         kernel = Kernel.start(1, level=level).fitted(inputs, dark, truth[dark])
-        predicted = Posterior.after(kernel, inputs, dark).mean(truth[dark], everyone)
+        predicted = GPPosterior.after(kernel, inputs, dark).mean(truth[dark], everyone)
         errors.append(np.mean((predicted - truth) ** 2) / truth.var())
     assert errors[0] < 0.01 < 0.1 < errors[1]
 
 
-def test_extending_a_posterior_is_conditioning_anew(inputs, rng):
+def test_one_observation_more_is_all_of_them_at_once(inputs, rng):
     outputs = rng.normal(size=(len(MEASURED) + 1, 2))
-    anew = Posterior.after(KERNEL, inputs, np.append(MEASURED, 7))
-    grown = Posterior.after(KERNEL, inputs, MEASURED).condition_on(7)
-    np.testing.assert_array_equal(grown.indices, anew.indices)
-    np.testing.assert_allclose(grown.factor, anew.factor, atol=1e-10)
-    np.testing.assert_allclose(grown.leave_one_out(outputs), anew.leave_one_out(outputs))
+    whole = GPPosterior.after(KERNEL, inputs, np.append(MEASURED, 7))
+    grown = GPPosterior.after(KERNEL, inputs, MEASURED).condition_on(7)
+    np.testing.assert_array_equal(grown.indices, whole.indices)
+    np.testing.assert_allclose(grown.precision, whole.precision, atol=1e-10)
+    np.testing.assert_allclose(grown.leave_one_out(outputs), whole.leave_one_out(outputs))
+    before = grown.variance[7]
     again = grown.condition_on(7)  # the same pixel once more
-    assert np.isfinite(again.variance).all() and again.variance[7] < grown.variance[7]
+    assert np.isfinite(again.variance).all() and again.variance[7] < before
+
+
+def test_a_posterior_that_has_grown_says_that_its_matrix_has_gone_on(inputs, rng):
+    outputs = rng.normal(size=(len(MEASURED), 2))
+    posterior = GPPosterior.after(KERNEL, inputs, MEASURED)
+    grown = posterior.condition_on(7)
+    for ask in (
+        lambda: posterior.precision,
+        lambda: posterior.variance,
+        lambda: posterior.condition_on(8),
+        lambda: posterior.mean(outputs, np.arange(3)),
+    ):
+        with pytest.raises(RuntimeError, match="one observation more"):
+            ask()
+    for index in range(80):  # beyond the memory that it began with
+        grown = grown.condition_on(index % 60)
+    assert len(grown.precision) == len(MEASURED) + 81
 
 
 def test_leaving_groups_out_is_leaving_them_out(inputs, rng):
     outputs = rng.normal(size=(len(MEASURED), 3))
-    posterior = Posterior.after(KERNEL, inputs, MEASURED)
+    posterior = GPPosterior.after(KERNEL, inputs, MEASURED)
     groups = np.array([[k, (k + 1) % 15, (k + 7) % 15] for k in range(15)])
     errors, variances = posterior.leave_groups_out(outputs, groups)
     for k, group in enumerate(groups):
         rest = np.delete(np.arange(15), group)
-        others = Posterior.after(KERNEL, inputs, MEASURED[rest])
+        others = GPPosterior.after(KERNEL, inputs, MEASURED[rest])
         expected = outputs[k] - others.mean(outputs[rest], MEASURED[[k]])[0]
         np.testing.assert_allclose(errors[k], expected, rtol=1e-7)
         variance = others.variance[MEASURED[k]] + KERNEL.noise

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Explorer, Strategy, register
-from curiosity_bluesky.learning import strategy as strategy_module
+from curiosity_bluesky.learning import Explorer, Strategy, register, registry
 from curiosity_bluesky.learning.acquisition import RandomPixel
 from curiosity_bluesky.learning.records import Scores
 
@@ -179,9 +178,7 @@ class FromTheTop:
 
 
 def test_a_strategy_of_ones_own_runs_in_an_explorer(monkeypatch, survey, drive, spectra):
-    # A registry that the other tests do not see.
-    registry = {known: type(Strategy.named(known)) for known in Strategy.names()}
-    monkeypatch.setattr(strategy_module, "_REGISTRY", registry)
+    monkeypatch.setattr(registry, "_REGISTERED", {})  # one that the other tests do not see
 
     @register
     @dataclass(frozen=True, kw_only=True)

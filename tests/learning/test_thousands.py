@@ -1,4 +1,4 @@
-"""After thousands of spectra: the same Gaussian process, by matrices that grow in place."""
+"""After thousands of spectra: the Gaussian process, by matrices that grow in place."""
 
 import numpy as np
 import pytest
@@ -12,9 +12,7 @@ from curiosity_bluesky.learning.gp.calibration import (
     nearest_neighbours,
 )
 from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs, principal_components
-from curiosity_bluesky.learning.gp.large_posterior import LargePosterior
-from curiosity_bluesky.learning.gp.large_variance_reduction import LargeVarianceReduction
-from curiosity_bluesky.learning.gp.posterior import Posterior
+from curiosity_bluesky.learning.gp.posterior import GPPosterior
 from curiosity_bluesky.learning.gp.variance_reduction import GrowingMatrix, VarianceReduction
 from sim_devices import SyntheticSample
 
@@ -38,34 +36,37 @@ def outputs():
 
 @pytest.fixture
 def both(inputs):
-    """The same observations, some at once and some one after the other: exact, and large."""
-    doubt = np.linspace(1, 3, len(MEASURED))
-    grown = LargePosterior.after(KERNEL, inputs, MEASURED, doubt)
-    exact = Posterior.after(KERNEL, inputs, MEASURED, doubt)
-    for index in range(1, CANDIDATES, 3):  # more than there was room for
-        grown, exact = grown.condition_on(index), exact.condition_on(index)
-    return exact, grown
+    """The same observations, all at once, and some of them one after the other."""
+    doubt, more = np.linspace(1, 3, len(MEASURED)), np.arange(1, CANDIDATES, 3)
+    grown = GPPosterior.after(KERNEL, inputs, MEASURED, doubt)
+    for index in more:  # more than there was memory for
+        grown = grown.condition_on(index)
+    indices, noise_scale = np.r_[MEASURED, more], np.r_[doubt, np.ones(len(more))]
+    return GPPosterior.after(KERNEL, inputs, indices, noise_scale), grown
 
 
-def test_it_knows_what_the_exact_one_knows(both, outputs):
-    exact, grown = both
-    y = outputs[exact.indices]
-    np.testing.assert_array_equal(grown.indices, exact.indices)
-    np.testing.assert_allclose(grown.precision, exact.precision, atol=1e-9)
-    np.testing.assert_allclose(grown.variance, exact.variance, atol=1e-9)
+def test_it_knows_the_same_grown_and_at_once(both, outputs):
+    whole, grown = both
+    y = outputs[whole.indices]
+    np.testing.assert_array_equal(grown.indices, whole.indices)
+    np.testing.assert_allclose(grown.precision, whole.precision, atol=1e-9)
+    np.testing.assert_allclose(grown.variance, whole.variance, atol=1e-9)
     everyone = np.arange(CANDIDATES)
-    np.testing.assert_allclose(grown.mean(y, everyone), exact.mean(y, everyone), atol=1e-8)
-    np.testing.assert_allclose(grown.leave_one_out(y), exact.leave_one_out(y), atol=1e-8)
-    for k in (np.arange(len(y)), np.arange(0, len(y), 3)):
-        np.testing.assert_allclose(grown.between(k), exact.between(k), atol=1e-10)
+    np.testing.assert_allclose(grown.mean(y, everyone), whole.mean(y, everyone), atol=1e-8)
+    np.testing.assert_allclose(grown.leave_one_out(y), whole.leave_one_out(y), atol=1e-8)
 
 
-def test_its_precision_is_an_inverse(inputs):
-    doubt = np.linspace(1, 3, len(MEASURED))
-    covariance = KERNEL.covariance(inputs, MEASURED, MEASURED) + np.diag(KERNEL.noise * doubt)
-    precision = LargePosterior.after(KERNEL, inputs, MEASURED, doubt).precision
-    np.testing.assert_allclose(precision @ covariance, np.eye(len(MEASURED)), atol=1e-9)
-    np.testing.assert_array_equal(precision, precision.T)
+@pytest.mark.parametrize("rows", [7, 128])
+def test_its_precision_is_an_inverse(inputs, monkeypatch, rows):
+    monkeypatch.setattr("curiosity_bluesky.learning.gp.posterior.ROWS", rows)
+    noise_scale = np.linspace(1, 3, len(MEASURED))
+    prior = KERNEL.covariance(inputs, MEASURED, MEASURED)
+    posterior = GPPosterior.after(KERNEL, inputs, MEASURED, noise_scale)
+    covariance = prior + np.diag(KERNEL.noise * noise_scale)
+    np.testing.assert_allclose(posterior.precision @ covariance, np.eye(len(MEASURED)), atol=1e-9)
+    np.testing.assert_array_equal(posterior.precision, posterior.precision.T)
+    some = np.arange(0, len(MEASURED), 3)
+    np.testing.assert_allclose(posterior.observed_covariance(some), prior[np.ix_(some, some)])
 
 
 def test_a_covariance_does_not_depend_on_what_is_computed_at_once(inputs, monkeypatch):
@@ -91,46 +92,44 @@ def test_the_evidence_of_many_is_that_of_few(inputs, outputs, monkeypatch):
     np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-8)
 
 
-def test_doubt_goes_on_from_where_it_was(inputs, outputs):
+def test_the_noise_of_a_spoilt_spectrum_goes_on_from_where_it_was(inputs, outputs):
     y = 0.3 * outputs[MEASURED]
     y[7] += 30  # spoilt
-    exact = Posterior.after(KERNEL, inputs, MEASURED).doubted(y)
-    large = LargePosterior.after(KERNEL, inputs, MEASURED)
+    at_once = GPPosterior.after(KERNEL, inputs, MEASURED).with_robust_noise(y, steps=5)
+    stepwise = GPPosterior.after(KERNEL, inputs, MEASURED)
     for _ in range(5):
-        large = large.doubted(y)
-    np.testing.assert_allclose(large.noise, exact.noise, rtol=1e-7)
-    assert np.argmax(large.noise) == 7
+        stepwise = stepwise.with_robust_noise(y, steps=1)
+    np.testing.assert_allclose(stepwise.noise, at_once.noise, rtol=1e-7)
+    assert np.argmax(at_once.noise) == 7
 
 
-def test_coverage_is_the_same_grown_and_supposed(both, outputs):
-    exact, grown = both
+def test_the_variance_falls_alike_grown_and_fantasized(both, outputs):
+    whole, grown = both
     pool, references = np.arange(0, CANDIDATES, 2), np.arange(5, CANDIDATES, 20)
     weights = np.linspace(1, 2, len(references))
-    one, two = (
-        VarianceReduction(exact, pool, references),
-        LargeVarianceReduction(grown, pool, references),
-    )
+    reduction = VarianceReduction(grown, pool, references)
 
-    def compared(one, two, supposed=False):
+    def compared(one, two):
         np.testing.assert_allclose(two.variance, one.variance, atol=1e-9)
         np.testing.assert_allclose(two.reference_variance, one.reference_variance, atol=1e-9)
-        np.testing.assert_allclose(two.drop(weights), one.drop(weights), atol=1e-9)
-        errors = np.linspace(-1, 1, len(one.posterior.indices))
-        both = () if supposed else zip(two.correlated(errors), one.correlated(errors), strict=True)
-        for a, b in both:
-            np.testing.assert_allclose(a, b, atol=1e-12)
+        np.testing.assert_allclose(two.total(weights), one.total(weights), atol=1e-9)
 
-    compared(one, two)
-    before = two.drop(weights)
-    # 5 is not in the pool, as a pixel that somebody asked for.
-    supposed = [known.fantasize(2).fantasize(5).fantasize(8) for known in (one, two)]
-    compared(*supposed, supposed=True)
-    np.testing.assert_array_equal(two.drop(weights), before)
+    compared(VarianceReduction(whole, pool, references), reduction)
+    before = reduction.total(weights)
+    # 5 is not in the pool, as a pixel that a scientist asked for.
+    fantasy = reduction.fantasize(2).fantasize(5).fantasize(8)
+    np.testing.assert_array_equal(reduction.total(weights), before)
     for index in (2, 5, 8):
-        exact, grown = exact.condition_on(index), grown.condition_on(index)
-        one.grow(exact)
-        two.grow(grown)
-    compared(one, two)
+        whole, grown = whole.condition_on(index), grown.condition_on(index)
+        reduction.grow(grown)
+    fresh = VarianceReduction(whole, pool, references)
+    compared(fresh, fantasy)
+    compared(fresh, reduction)
+    errors = np.linspace(-1, 1, len(grown.indices))
+    for a, b in zip(
+        reduction.weighted_correlations(errors), fresh.weighted_correlations(errors), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-12)
 
 
 def test_errors_out_of_sample_are_the_same(both, outputs):
@@ -178,24 +177,6 @@ def test_rows_grow_by_many_at_once():
     for n in (1, 5, 2, 70):
         rows.append(np.full((n, 3), n))
     np.testing.assert_array_equal(rows.rows[:, 0], np.repeat([1, 5, 2, 70], [1, 5, 2, 70]))
-
-
-def test_a_fork_grows_into_the_same_memory_and_says_when_it_was_written_over():
-    rows = GrowingMatrix.of(np.zeros((2, 3)))
-    one = rows.fork()
-    one.append(np.ones(3))
-    further = one.fork()
-    further.append(np.full(3, 2.0))
-    np.testing.assert_array_equal(further.rows[:, 0], [0, 0, 1, 2])
-    assert np.shares_memory(further.rows, rows.rows) and len(rows.rows) == 2
-    other = rows.fork()
-    other.append(np.full(3, 5.0))
-    np.testing.assert_array_equal(other.rows[:, 0], [0, 0, 5])
-    with pytest.raises(RuntimeError, match="written over"):
-        further.rows  # noqa: B018
-    rows.append(np.full((70, 3), 7.0))  # more than there is room for
-    assert len(rows.rows) == 72
-    np.testing.assert_array_equal(other.rows[:, 0], [0, 0, 5])
 
 
 # ---- the explorer, with what is large made small

@@ -17,7 +17,7 @@ from curiosity_bluesky.demo.run import DemoSample
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import explore
+from curiosity_bluesky.plans import DriftCorrection, explore
 from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.steering import Steering
 from curiosity_bluesky.views.report import show_run
@@ -580,4 +580,4 @@ def test_a_first_survey_that_fails_still_says_how():
 @pytest.mark.parametrize("wrong", [{"resurvey_every": -1}, {"resurvey_minutes": math.nan}])
 def test_settings_that_cannot_be(wrong):
     with pytest.raises(InputError, match=f"{next(iter(wrong))} is .*expected .*0 or more"):
-        grouped(**wrong)
+        DriftCorrection(**wrong)

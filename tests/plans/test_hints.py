@@ -34,11 +34,12 @@ def test_a_run_says_once_what_it_leaves_out(instrument, caplog):
     ((level, rim),) = said(caplog, RIM)
     assert level == logging.WARNING
     assert rim.startswith("60% of the map, 12 x 10 pixels,") and "no patch of 5 x 5" in rim
-    assert "3 only 33%: parameters={'patch_size': 3} (command: --set patch_size=3)" in rim
+    advice = "3 only 33%: options={'parameters': {'patch_size': 3}} (command: --set patch_size=3)"
+    assert advice in rim
     ((level, seeds),) = said(caplog, SEEDS)
     assert level == logging.WARNING and seeds.startswith("all 6 points are seeds")
     assert "n_seeds is 9" in seeds and "more than 9 points (num_points; command: --points)" in seeds
-    assert "parameters={'n_seeds': 2} (command: --set n_seeds=2)" in seeds
+    assert "options={'parameters': {'n_seeds': 2}} (command: --set n_seeds=2)" in seeds
 
 
 def test_a_dry_run_says_it_too(instrument, caplog, capsys):

@@ -1,4 +1,4 @@
-"""The file that a `CuriosityOptimizer` is restored from: what happened, in its order, as data."""
+"""Checkpoint of a `CuriosityOptimizer`: its history as data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Item = Proposal | Observation | Failure | SteeringRequest
 
 
 class ExplorerLog:
-    """What an explorer was told and what it decided, in the order in which it happened."""
+    """Log of an explorer: observations, failures and decisions, in order."""
 
     def __init__(self) -> None:
         self._items: list[Item] = []
@@ -37,7 +37,7 @@ class ExplorerLog:
     @property
     def items(self) -> list[Item]:
         """All of it; what was expected of a decision only while its spectrum is not there."""
-        # A spectrum for each decision would double the file, and nobody asks for it any more.
+        # A spectrum for each decision would double the file, and none is needed any more.
         return [
             dataclasses.replace(item, predicted_spectrum=None)
             if isinstance(item, Proposal) and item.decision_id in self._measured
@@ -60,13 +60,13 @@ class ExplorerLog:
         self._items.append(failure)
 
     def act(self, act: SteeringRequest) -> None:
-        """Remember what somebody asked for."""
+        """Record a request."""
         self._items.append(act)
 
 
 @dataclass(frozen=True, eq=False)
 class OptimizerState:
-    """All that an optimiser is made of.
+    """State of an optimiser.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class OptimizerState:
 
 
 def write(path: Path, saved: OptimizerState) -> None:
-    """Write a checkpoint; whoever reads meanwhile, or after a crash, finds the one before.
+    """Write a checkpoint; a reader meanwhile, or after a crash, finds the one before.
 
     Raises
     ------

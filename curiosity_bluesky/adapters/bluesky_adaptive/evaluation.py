@@ -29,7 +29,7 @@ ORDER = "blop_acquisition_order"
 """Key of the start document: ids of the suggestions in the order in which they were measured."""
 
 _KEPT = 16
-"""Runs of which nobody asked yet that are remembered."""
+"""Maximum number of runs remembered before their outcomes are asked for."""
 _POLL = 0.05
 """Seconds between two looks into the catalogue."""
 
@@ -148,7 +148,7 @@ class _Evaluation:
 
 
 @dataclass
-class _Run:
+class _MeasuredRun:
     """A run as far as its documents have come in."""
 
     start: Mapping[str, Any]
@@ -163,7 +163,7 @@ class _Run:
 class FromDocuments(_Evaluation):
     """Knows what was measured from the documents themselves; no catalogue is asked.
 
-    Subscribe its method `receive` to whoever emits them: ``RE.subscribe(evaluation.receive)``,
+    Subscribe its method `receive` to what emits them: ``RE.subscribe(evaluation.receive)``,
     ``RE(plan, evaluation.receive)`` or ``dispatcher.subscribe(evaluation.receive)``. The
     parameters are ``channels`` and ``figures``: data keys of the spectrum (default: all 1-D arrays
     of the primary stream), and numbers to be made of each, by name.
@@ -184,17 +184,17 @@ class FromDocuments(_Evaluation):
         figures: Mapping[str, Figure] | None = None,
     ) -> None:
         super().__init__(channels, figures)
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, _MeasuredRun] = {}
 
     def receive(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take in one document."""
         if name == "start":
             for uid in list(self._runs)[: 1 - _KEPT]:
                 del self._runs[uid]
-            self._runs[doc["uid"]] = _Run(doc)
+            self._runs[doc["uid"]] = _MeasuredRun(doc)
         elif name == "descriptor" and doc["name"] == PRIMARY:
             # It may have been subscribed in the middle of the run.
-            run = self._runs.setdefault(doc["run_start"], _Run({}))
+            run = self._runs.setdefault(doc["run_start"], _MeasuredRun({}))
             run.descriptors[doc["uid"]] = doc
         elif name == "event":
             for run in self._runs.values():
@@ -314,7 +314,7 @@ def _matched(
     if not shared:
         raise InputError(
             f"{len(readings)} events were written for {len(suggestions)} suggestions, and what "
-            f"belongs to which nobody knows: the events hold no position "
+            f"belongs to which is not known: the events hold no position "
             f"({', '.join(readings[0].data)}); have the plan read the actuators"
         )
     wanted = np.array([[float(s[key]) for key in shared] for s in suggestions])

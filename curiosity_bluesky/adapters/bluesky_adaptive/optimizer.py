@@ -74,7 +74,7 @@ class CuriosityOptimizer:
         self._log = checkpoint.ExplorerLog()
         self._proposals: dict[int, Proposal] = {}
         self._ahead: list[Proposal] = []
-        """Decided while nobody waited, and not handed out yet."""
+        """Suggestions decided ahead, and not handed out yet."""
         for proposal in explorer.decisions:
             self._decided(proposal)
         for observation in explorer.observations:
@@ -131,9 +131,7 @@ class CuriosityOptimizer:
             chosen, self._ahead = self._ahead[:wanted], self._ahead[wanted:]
             if not chosen:
                 unknown = len(self.explorer.pending)
-                waiting = (
-                    f"; of {unknown} suggestions nobody said what came of them" if unknown else ""
-                )
+                waiting = f"; of {unknown} suggestions the outcome is not known" if unknown else ""
                 raise InputError(f"no pixel is left to measure{waiting}: end the run here")
             return [self._suggestion(proposal) for proposal in chosen]
 
@@ -160,7 +158,7 @@ class CuriosityOptimizer:
         Raises
         ------
         InputError
-            If one has no spectrum, or nobody knows where it belongs: none is taken in then. If
+            If one has no spectrum, or its position is not known: none is taken in then. If
             one does not fit those before, see `Explorer.observe`.
         """
         with self._busy:
@@ -318,7 +316,7 @@ class CuriosityOptimizer:
     # ---- besides
 
     def pending(self) -> list[Suggestion]:
-        """Return what was suggested, and of which nobody said yet what came of it.
+        """Return the suggestions without an outcome.
 
         After `from_checkpoint` these are the points that the interruption cost: measure them
         with ``sample_suggestions(problem, optimizer.pending())``, or give them up with
@@ -385,7 +383,7 @@ class CuriosityOptimizer:
         missing = [name for name in self.actuators if name not in point]
         if missing:
             raise InputError(
-                f"{ID} {point.get(ID)!r} was not suggested here, and where it is nobody knows: "
+                f"{ID} {point.get(ID)!r} was not suggested here, and its position is not known: "
                 f"expected the position (um) as {' and '.join(self.actuators)}, got "
                 f"{', '.join(point)}"
             )

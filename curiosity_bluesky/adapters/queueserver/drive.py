@@ -67,7 +67,7 @@ class _Heard:
         with self._news:
             if name == "start":
                 self._latest = doc["uid"]
-                # One at a time: a RunEngine that nobody interrupts has no two runs open here.
+                # One at a time: a RunEngine without interruptions has no two runs open here.
                 self._runs = {self._latest: []}
             if self._latest in self._runs:
                 self._runs[self._latest].append((name, doc))

@@ -83,7 +83,7 @@ class FacilityPaths:
 class Facility:
     """Redis, a Tiled server, a 0MQ proxy, an agent, a Queue Server with its environment open.
 
-    Use it in a ``with`` statement: all of them end with it, whatever ended it.
+    Use it in a ``with`` statement: all processes end when it ends, also on an error.
 
     Parameters
     ----------
@@ -359,7 +359,7 @@ Ctrl-C ends all of it.
 
 
 def _ended(child: ManagedProcess) -> None:
-    """End a process; whoever presses Ctrl-C again wants it at once, and gets no fewer."""
+    """End a process; a second Ctrl-C kills it at once, and the others still end."""
     try:
         child.end()
     except KeyboardInterrupt:

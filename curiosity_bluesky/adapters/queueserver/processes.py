@@ -103,7 +103,7 @@ class ManagedProcess:
         return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
     def end(self, timeout: float = 15.0) -> None:
-        """Ask it to end, then end whatever is left of its group; more than once is fine."""
+        """Terminate it, then kill what is left of its process group; idempotent."""
         self._signal(signal.SIGTERM)
         until = time.monotonic() + timeout
         while self._group_lives() and time.monotonic() < until:
@@ -126,7 +126,7 @@ class ManagedProcess:
 
 
 def free_port() -> int:
-    """Return a TCP port on 127.0.0.1 that nobody listens on at this moment."""
+    """Return a TCP port on 127.0.0.1 that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -138,7 +138,7 @@ def usable_port(port: int, what: str) -> int:
     Raises
     ------
     InputError
-        If somebody listens there.
+        If the port is in use.
     """
     if port == 0:
         return free_port()
@@ -155,6 +155,6 @@ def usable_port(port: int, what: str) -> int:
 
 
 def is_listening(port: int) -> bool:
-    """Whether somebody accepts connections on a port of 127.0.0.1."""
+    """Whether a process accepts connections on a port of 127.0.0.1."""
     with socket.create_connection(("127.0.0.1", port), timeout=1.0):
         return True

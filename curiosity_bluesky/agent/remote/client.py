@@ -19,11 +19,11 @@ from curiosity_bluesky.agent.remote.protocol import HEARTBEAT, PROTOCOL, REFUSED
 from curiosity_bluesky.errors import InputError
 
 _AGAIN = 2.5 * HEARTBEAT
-"""After so many seconds without a word a request is sent again: the agent may be a new one."""
+"""Seconds without a word until a request is sent again: the agent may be a new one."""
 _SLOWEST = 2**20
 """Bytes a second at which a message is taken to be under way still."""
 _LOOK_MS = 50
-"""Milliseconds between two looks whether somebody has cancelled."""
+"""Milliseconds between two checks for a cancellation."""
 
 
 class AgentClient:
@@ -68,7 +68,7 @@ class AgentClient:
         patience
             Seconds without a word from the agent until it is away.
         cancelled
-            Set when nobody waits for the answer any more.
+            Set when the answer is not needed any more.
         heard
             Told what the agent works at, and for how many seconds.
         first
@@ -76,13 +76,13 @@ class AgentClient:
 
         Raises
         ------
-        AgentAway
+        AgentUnreachable
             If it says nothing, or cannot answer.
-        Refused
+        AgentRefused
             If it does not know the token, or speaks another protocol.
         InputError
             If there is no token, or the agent cannot use what it was given.
-        Cancelled
+        TrainingCancelled
             If it was cancelled.
         """
         number = secrets.token_hex(8)
@@ -102,7 +102,7 @@ class AgentClient:
                 if line is None or monitor is None or token != sealed_with:
                     line, monitor, ready = self._connected(token, stack)
                     sealed_with = token
-                # Again over the same connection: a slow one need not begin anew.
+                # Again over the same connection: a slow one need not begin again.
                 line.send_multipart(split_message(sign(body, token)))
                 again = time.monotonic() + min(left, _AGAIN + len(body) / _SLOWEST)
                 while time.monotonic() < again:
@@ -200,7 +200,7 @@ class AgentClient:
 def _wait(cancelled: threading.Event | None, seconds: float = _LOOK_MS / 1000) -> None:
     """Wait a moment, or raise Cancelled."""
     if cancelled is not None and cancelled.wait(seconds):
-        raise TrainingCancelled("nobody waits for the agent any more")
+        raise TrainingCancelled("the question to the agent was cancelled")
     if cancelled is None:
         time.sleep(seconds)
 
@@ -236,7 +236,7 @@ def ask_agent(
 
     Raises
     ------
-    AgentAway
+    AgentUnreachable
         If it does not answer.
     InputError
         If it answers that it cannot.

@@ -1,4 +1,4 @@
-"""What travels between processes: msgpack, sealed with a token; never pickle.
+"""Messages between processes: msgpack, signed with a token; never pickle.
 
 What comes over a network must not be able to run code here, so nothing is unpacked but
 numbers, words, lists, mappings and arrays of numbers. A seal (HMAC-SHA256, as Jupyter's
@@ -18,14 +18,14 @@ import numpy as np
 from curiosity_bluesky.errors import InputError
 
 _ARRAY = 1
-"""Type of msgpack's extension that an array travels as."""
+"""Type of msgpack's extension for arrays."""
 _SEAL = hashlib.sha256().digest_size
 _KINDS = "biufcSU"
 """Kinds of dtypes that arrays may have: those that hold no objects."""
 
 
 def encode(value: Any) -> bytes:
-    """Pack what documents hold: JSON's types, bytes, numpy's scalars and arrays.
+    """Encode values of documents: JSON's types, bytes, numpy's scalars and arrays.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def encode(value: Any) -> bytes:
 
 
 def decode(data: bytes) -> Any:
-    """Return what `encode` packed; a tuple comes back as a list.
+    """Decode the bytes of `encode`; a tuple comes back as a list.
 
     Raises
     ------
@@ -50,12 +50,12 @@ def decode(data: bytes) -> Any:
 
 
 def sign(data: bytes, token: str) -> bytes:
-    """Put the seal of a token before some bytes."""
+    """Prepend the signature of a token to bytes."""
     return _seal(data, token) + data
 
 
 def verify(data: bytes, token: str) -> bytes:
-    """Return the bytes behind a seal.
+    """Return the bytes after the signature.
 
     Raises
     ------
@@ -69,12 +69,12 @@ def verify(data: bytes, token: str) -> bytes:
 
 
 def serializer(token: str) -> Callable[[Mapping[str, Any]], bytes]:
-    """Return what bluesky's ``Publisher(serializer=...)`` wants."""
+    """Return the function for bluesky's ``Publisher(serializer=...)``."""
     return lambda doc: sign(encode(doc), token)
 
 
 def deserializer(token: str) -> Callable[[bytes], Any]:
-    """Return what bluesky's ``RemoteDispatcher(deserializer=...)`` wants.
+    """Return the function for bluesky's ``RemoteDispatcher(deserializer=...)``.
 
     The dispatcher drops a document whose seal is not right, and says so.
     """
@@ -110,5 +110,5 @@ def _array(code: int, data: bytes) -> Any:
     kind = np.dtype(dtype)
     if kind.kind not in _KINDS:
         raise ValueError(f"an array of {kind} is not taken")
-    # A copy, so that whoever has it may write to it, as to any other.
+    # A copy, which is writable as any other array is.
     return np.frombuffer(data[unpacker.tell() :], kind).reshape(shape).copy()

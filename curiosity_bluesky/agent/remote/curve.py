@@ -1,4 +1,4 @@
-"""Admission to a 0MQ socket: a stranger is refused in the handshake, before the first message.
+"""Authentication on 0MQ sockets by CURVE, in the handshake before the first message.
 
 0MQ keeps the parts of a message until the last one has come, and counts no bytes meanwhile. So a
 socket that listens must know who sends before it takes anything: CURVE, 0MQ's own handshake, in
@@ -19,14 +19,14 @@ from zmq.utils import z85
 from curiosity_bluesky.errors import InputError
 
 PART = 2**20
-"""Bytes of a part of a message: so much, and no more, is held of somebody who is not known yet."""
+"""Maximum bytes of a part of a message from a peer that is not authenticated yet."""
 
 _OVERHEAD = 1024
-"""Bytes that encryption adds to a part, and some."""
+"""Upper bound of the bytes that encryption adds to a part."""
 
 _HANDSHAKE_MS = 5000
 _ZAP = "inproc://zeromq.zap.01"
-"""Where 0MQ asks whether a client may come in (RFC 27)."""
+"""Address of 0MQ's authentication protocol (RFC 27)."""
 
 _SERVER = z85.encode(hashlib.sha256(b"curiosity_bluesky: server of every socket").digest())
 
@@ -41,13 +41,13 @@ def check_available() -> None:
 
 
 def _keys(token: str) -> tuple[bytes, bytes]:
-    """Return the public and the secret key of who knows a token."""
+    """Return the public and the secret key of a token."""
     secret = z85.encode(hmac.digest(token.encode(), b"curiosity_bluesky: client", "sha256"))
     return zmq.curve_public(secret), secret
 
 
 def authenticate(socket: zmq.Socket, token: str) -> None:
-    """Let a socket that will connect prove that it knows a token.
+    """Set the keys of a token on a client socket, before it connects.
 
     Parameters
     ----------
@@ -62,14 +62,14 @@ def authenticate(socket: zmq.Socket, token: str) -> None:
 
 
 def split_message(data: bytes) -> list[bytes]:
-    """Return a message in parts that a guarded socket takes."""
+    """Split a message into parts that a guarded socket accepts."""
     return [data[k : k + PART] for k in range(0, len(data), PART)] or [b""]
 
 
 class Authenticator:
-    """Lets those who know a token in to sockets of one context.
+    """Authenticator of the sockets of one context: admits clients with the token.
 
-    Nobody comes in before `answer` is called; it does not wait.
+    No peer is let in before `answer` is called; it does not wait.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class Authenticator:
         socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
 
     def answer(self) -> None:
-        """Say of those who have asked whether they may come in."""
+        """Answer the authentication requests that are waiting."""
         while True:
             try:
                 asked = self.socket.recv_multipart(zmq.NOBLOCK)
@@ -122,7 +122,7 @@ class Authenticator:
 
 
 class Monitor:
-    """Hears whether the other side refuses a socket that connects.
+    """Monitor of refused connections of a client socket.
 
     Parameters
     ----------

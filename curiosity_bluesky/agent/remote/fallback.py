@@ -1,4 +1,4 @@
-"""Who decides while the agent is away: a strategy that needs no training, in this process."""
+"""Fallback while the agent is away: a strategy without training, in this process."""
 
 from __future__ import annotations
 

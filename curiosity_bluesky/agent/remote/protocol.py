@@ -1,4 +1,4 @@
-"""What a plan and an agent elsewhere say to each other, in plain mappings.
+"""Protocol between a plan and a remote agent, in plain mappings.
 
 Which documents an agent learns from, and the key by which each counts once, whichever way and
 however often it comes; and the explorer's records as mappings and back.
@@ -29,16 +29,16 @@ from curiosity_bluesky.learning import (
 from curiosity_bluesky.utils.run_end import RunEnd
 
 PROTOCOL = 1
-"""Number of the protocol; both sides have to have the same."""
+"""Version of the protocol; both sides must have the same."""
 
 HEARTBEAT = 1.0
-"""Seconds between two words of an agent that is at work."""
+"""Seconds between two heartbeats of an agent at work."""
 
 CHUNK = 2**20
-"""Documents of about so many bytes go into one message."""
+"""Approximate bytes of documents in one message."""
 
 LARGEST = 256 * 2**20
-"""Bytes of the largest message that an agent takes; a larger one is turned away."""
+"""Maximum bytes of a message; larger ones are refused."""
 
 REFUSED = b"curiosity-agent: the seal of this message is not that of my token"
 """What is said of a message without the right seal; a stranger's connection does not get so far."""
@@ -50,11 +50,11 @@ LEARNED = (
 """The streams that an agent learns from; the others are not sent."""
 
 ASKED = ("decide", "suggest", "outstanding", "maps", "flags", "should_stop", "take_trainings")
-"""What a plan asks; `predict` is for people."""
+"""Questions to an agent; `predict` is for people."""
 
 Record = TypeVar("Record", Proposal, Training, Anomaly)
 
-_SHAPES = {  # by what one document is told from another, whatever name it travels under
+_SHAPES = {  # what identifies a document, under any name that it travels by
     "start": ("uid", "time"),
     "descriptor": ("uid", "run_start", "data_keys", "configuration", "name"),
     "event": ("descriptor", "seq_num", "data"),
@@ -65,7 +65,7 @@ _SHAPES = {  # by what one document is told from another, whatever name it trave
 
 
 class AgentRefused(InputError):
-    """An agent answers, and does not want to talk: another token, another protocol."""
+    """The agent refuses: another token or protocol."""
 
 
 # ---- documents
@@ -81,7 +81,7 @@ def single_events(name: str, doc: Mapping[str, Any]) -> Iterator[tuple[str, Mapp
 
 
 def key_of(name: str, doc: Mapping[str, Any]) -> str | None:
-    """Return by what a document counts once; None for kinds that nobody learns from.
+    """Return the key of a document, which counts once; None for kinds that teach nothing.
 
     An event is known by its stream and number, since Tiled makes up uids of events.
 
@@ -109,7 +109,7 @@ def plain(record: Proposal | Training | Anomaly) -> dict[str, Any]:
 
 
 def record_of(kind: type[Record], values: Mapping[str, Any]) -> Record:
-    """Return the record that `plain` took apart."""
+    """Return the record of a mapping of `plain`."""
     values = dict(values)
     if "pixel" in values:
         values["pixel"] = tuple(values["pixel"])

@@ -1,14 +1,11 @@
-"""The agent of a plan where the agent is another process."""
+"""Client side of a remote agent, for a plan."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import secrets
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,22 +15,18 @@ from curiosity_bluesky import documents
 from curiosity_bluesky.agent.curiosity_agent import AgentUnreachable, CuriosityAgent, DecisionResult
 from curiosity_bluesky.agent.remote import tokens
 from curiosity_bluesky.agent.remote.client import AgentClient
-from curiosity_bluesky.agent.remote.codec import decode, encode
+from curiosity_bluesky.agent.remote.codec import decode
 from curiosity_bluesky.agent.remote.fallback import FallbackAgent, fallback_strategy
 from curiosity_bluesky.agent.remote.protocol import (
     CHUNK,
-    LARGEST,
-    LEARNED,
     AgentRefused,
     decided_of,
-    key_of,
     plain_earlier,
     plain_strategy,
     record_of,
     single_events,
 )
-from curiosity_bluesky.documents import training_values
-from curiosity_bluesky.documents.files import external_keys
+from curiosity_bluesky.agent.remote.run_log import RunLog
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.learning import Anomaly, Explorer, PriorRun, Proposal, Strategy, Training
 
@@ -42,44 +35,19 @@ logger = logging.getLogger(__name__)
 PATIENCE = 15.0
 FALLBACK = "farthest"
 PROBE = 1.0
-"""Seconds that an agent which was away has for its first word, each time that it is asked."""
+"""Seconds to the first word of an agent that was away, each time that it is asked."""
 _HELLO = 3.0
-"""Seconds that it has before the run begins."""
+"""Seconds to the first word before the run begins."""
 _TRIES = 6
-"""An agent that is restarted so often within one decision is away."""
+"""Restarts of the agent within one decision until it counts as away."""
 _SAY_EVERY = 5.0
 
 AWAY = (AgentUnreachable, AgentRefused, tokens.NoToken)
-"""What it comes to in the middle of a run that there is no answer."""
-
-
-@dataclass
-class _Run:
-    """What one run has had of documents, and how far the agent knows them."""
-
-    uids: list[str] = field(default_factory=list)
-    keys: dict[str, None] = field(default_factory=dict)
-    log: list[tuple[str, bytes]] = field(default_factory=list)
-    descriptors: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    files: documents.ExternalFiles = field(default_factory=documents.ExternalFiles)
-    client: str = field(default_factory=lambda: secrets.token_hex(8))
-    warm: bool = False
-    """Whether it started from an earlier run."""
-    number: int = 0
-    sent: int = 0
-    given: set[int] = field(default_factory=set)
-    """Decisions that the agent was heard to make, and that are not written yet."""
-    instance: str = ""
-    anew: bool = False
-    """The agent has learned everything anew since it last told of trainings."""
-    told: set[str] = field(default_factory=set)
-    stand_in: FallbackAgent | None = None
-    busy: threading.Lock = field(default_factory=threading.Lock)
-    cancelled: threading.Event = field(default_factory=threading.Event)
+"""Errors in the middle of a run that mean: there is no answer."""
 
 
 class RemoteAgent:
-    """Asks an agent elsewhere, such as ``curiosity agent`` starts, where to measure next.
+    """Client of an agent in another process, such as ``curiosity agent`` starts.
 
     It is to a plan what `CuriosityAgent` is, and a document callback like it: what the agent has
     not got yet of the documents goes along with each question. An agent that was restarted is
@@ -93,7 +61,7 @@ class RemoteAgent:
         As for `CuriosityAgent`.
     fallback
         Name of the strategy that decides here while the agent is away; it should be one that
-        needs no training. None: nobody does, and `decide` raises `AgentUnreachable`.
+        needs no training. None: no strategy does, and `decide` raises `AgentUnreachable`.
     patience
         Seconds without a word from the agent until it is away. While it trains, it says so.
     token
@@ -108,7 +76,7 @@ class RemoteAgent:
     --------
     ::
 
-        agent = RemoteExplorer("tcp://127.0.0.1:5577", "curious", seed=0)
+        agent = RemoteAgent("tcp://127.0.0.1:5577", "curious", seed=0)
         RE(explore(agent, [spectrometer], stage.x, stage.y, imager))
     """
 
@@ -135,7 +103,7 @@ class RemoteAgent:
         self.fallback = fallback
         self.patience = patience
         self._line = AgentClient(address, token)
-        self._run = _Run()
+        self._run = RunLog()
         self._away = False
         self._said = 0.0
 
@@ -147,42 +115,11 @@ class RemoteAgent:
         if name == "start":
             run = self._run
             if not run.uids or doc.get(documents.RESUMES) != run.uids[-1]:
-                run = self._run = _Run()
+                run = self._run = RunLog()
                 run.warm = documents.WARM_START in doc
             run.uids.append(doc["uid"])
         for one, content in single_events(name, doc):
-            self._take(self._run, one, content)
-
-    def _take(self, run: _Run, name: str, doc: Mapping[str, Any]) -> None:
-        """Keep a document for the agent, if it learns from such."""
-        if name in ("stream_resource", "stream_datum"):
-            run.files(name, doc)  # files are read here: the agent may have other disks
-            return
-        if name == "descriptor":
-            if doc["run_start"] not in run.uids or doc["name"] not in LEARNED:
-                return
-            run.descriptors[doc["uid"]] = doc
-            if doc["name"] == documents.SURVEY and external_keys(doc["data_keys"]):
-                keys = _without_files(doc["data_keys"])
-                doc = {**doc, "uid": _filled(doc["uid"]), "data_keys": keys}
-        elif name == "event":
-            if doc["descriptor"] not in run.descriptors:
-                return
-            descriptor = run.descriptors[doc["descriptor"]]
-            if descriptor["name"] == documents.SURVEY:
-                if filed := run.files.data(descriptor, doc["seq_num"]):
-                    whole, data = _filled(doc["descriptor"]), {**doc["data"], **filed}
-                    doc = {**doc, "descriptor": whole, "data": data}
-            elif descriptor["name"] == documents.DECISIONS:
-                run.given.discard(int(doc["data"]["decision_id"]))
-        elif name != "start":
-            return
-        key = key_of(name, doc)
-        if key is None or key in run.keys:
-            return
-        data = _packed(name, doc)
-        run.keys[key] = None
-        run.log.append((name, data))
+            self._run.add(one, content)
 
     def remember(self, earlier: PriorRun) -> None:
         """Keep the spectra of an earlier run, for a run whose start document names it."""
@@ -190,11 +127,11 @@ class RemoteAgent:
         self._local.remember(earlier)
 
     def cancel(self) -> None:
-        """Break off a training under way, here and there: nobody waits for it any more."""
+        """Cancel the training under way, here and at the agent."""
         run = self._run
         run.cancelled.set()
         if run.number and not self._away:
-            self._line.tell({"what": "cancel", "run": _root(run), "client": run.client})
+            self._line.tell({"what": "cancel", "run": run.root, "client": run.client})
 
     @property
     def resumable(self) -> bool:
@@ -224,7 +161,7 @@ class RemoteAgent:
         ------
         InputError
             If it does not know the token or the strategy, or speaks another protocol; if it is
-            away and nobody is to take its place.
+            away and no fallback strategy is set.
         """
         try:
             message = {"what": "hello", "strategy": plain_strategy(strategy or self.strategy)}
@@ -234,7 +171,7 @@ class RemoteAgent:
             if self.fallback is None:
                 raise Unreachable(
                     f"{error}; start it (`curiosity agent --bind {self.address}`), or have a "
-                    f"strategy take its place: agent_lost={FALLBACK!r}"
+                    f"strategy take its place: options={{'agent_lost': {FALLBACK!r}}}"
                 ) from None
             logger.error(
                 "%s; until it does, %s decides in its place, the seeds too", error, self.fallback
@@ -259,9 +196,9 @@ class RemoteAgent:
 
         Raises
         ------
-        AgentAway
-            If the agent is, and nobody takes its place.
-        InputError, Cancelled
+        AgentUnreachable
+            If the agent is away and no strategy takes its place.
+        InputError, TrainingCancelled
             As `CuriosityAgent.decide`.
         """
         run = self._run
@@ -276,7 +213,7 @@ class RemoteAgent:
                 return DecisionResult(proposals, decided.end, [], None)
             decided = decided_of(reply["decided"])
             self._given(run, decided.proposals)
-            return dataclasses.replace(decided, trainings=_untold(run, decided.trainings))
+            return dataclasses.replace(decided, trainings=run.new_trainings(decided.trainings))
 
     def outstanding(self) -> list[tuple[Proposal, int, float | None]]:
         """Return what a run that was broken off still has to measure, and in which attempt.
@@ -314,7 +251,7 @@ class RemoteAgent:
     def take_trainings(self) -> list[Training]:
         """Return the trainings since the last call, for the record."""
         found = self._asked_or("take_trainings", "trainings", [])
-        return _untold(self._run, [record_of(Training, training) for training in found])
+        return self._run.new_trainings(record_of(Training, training) for training in found)
 
     def _asked_or(self, what: str, key: str, otherwise: Any) -> Any:
         run = self._run
@@ -327,7 +264,7 @@ class RemoteAgent:
 
     # ---- asking
 
-    def _ask(self, run: _Run, what: str, **args: Any) -> dict[str, Any]:
+    def _ask(self, run: RunLog, what: str, **args: Any) -> dict[str, Any]:
         """Ask about all documents so far, and send those that the agent lacks."""
         total = len(run.log)
         for _ in range(_TRIES):
@@ -356,7 +293,7 @@ class RemoteAgent:
             if not reply.get("behind"):
                 run.sent = total
                 if reply["instance"] != run.instance:
-                    run.anew = bool(run.instance)
+                    run.relearned = bool(run.instance)
                     run.instance = reply["instance"]
                 return reply
             self._open(run, total)
@@ -364,8 +301,8 @@ class RemoteAgent:
             f"the agent at {self.address} loses what it is told, again and again"
         )
 
-    def _open(self, run: _Run, total: int) -> None:
-        """Have the agent begin anew with all documents: it says which of them it lacks."""
+    def _open(self, run: RunLog, total: int) -> None:
+        """Have the agent begin again with all documents: it says which of them it lacks."""
         message = {
             "what": "open",
             "keys": list(run.keys)[:total],
@@ -377,7 +314,7 @@ class RemoteAgent:
         self._send(run, [run.log[k] for k in missing])
         run.sent = total
 
-    def _send(self, run: _Run, log: Sequence[tuple[str, bytes]]) -> None:
+    def _send(self, run: RunLog, log: Sequence[tuple[str, bytes]]) -> None:
         """Send documents, a part at a time."""
         part, size = [], 0
         for name, data in log:
@@ -389,9 +326,9 @@ class RemoteAgent:
         if part:
             self._say(run, {"what": "documents", "documents": part})
 
-    def _say(self, run: _Run, message: Mapping[str, Any]) -> dict[str, Any]:
+    def _say(self, run: RunLog, message: Mapping[str, Any]) -> dict[str, Any]:
         run.number += 1
-        message = {"run": _root(run), "runs": run.uids, "client": run.client, **message}
+        message = {"run": run.root, "runs": run.uids, "client": run.client, **message}
         first = min(PROBE, self.patience) if self._away else self.patience
         reply = self._line.ask(
             {"n": run.number, **message},
@@ -416,7 +353,7 @@ class RemoteAgent:
     def _name(self) -> str:
         return self._local.explorer.strategy.name
 
-    def _given(self, run: _Run, proposals: list[Proposal]) -> list[Proposal]:
+    def _given(self, run: RunLog, proposals: list[Proposal]) -> list[Proposal]:
         run.given |= {proposal.decision_id for proposal in proposals}
         return proposals
 
@@ -425,7 +362,7 @@ class RemoteAgent:
             logger.error("%s; %s", error, so)
         self._away = True
 
-    def _stand_in(self, run: _Run, error: Exception) -> CuriosityAgent:
+    def _stand_in(self, run: RunLog, error: Exception) -> CuriosityAgent:
         """Return who decides in place of the agent, knowing all documents."""
         first = not self._away
         if self.fallback is None:
@@ -439,65 +376,3 @@ class RemoteAgent:
         for name, data in run.log[run.stand_in.learned :]:
             run.stand_in(name, decode(data))
         return run.stand_in.agent
-
-
-def _root(run: _Run) -> str:
-    return run.uids[0] if run.uids else ""
-
-
-def _filled(descriptor: str) -> str:
-    """Return the uid of a stream whose images are in its events.
-
-    By its own uid the agent may know the stream already, from a proxy or a catalogue, without them.
-    """
-    return f"{descriptor} filled"
-
-
-def _without_files(data_keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Return data keys as those of arrays that are in the event."""
-    return {
-        key: {k: v for k, v in about.items() if k != "external"} for key, about in data_keys.items()
-    }
-
-
-def _packed(name: str, doc: Mapping[str, Any]) -> bytes:
-    """Pack a document; of an event, what cannot be sent is left out: nothing is learned from it.
-
-    Raises
-    ------
-    InputError
-        If that is not enough, or if it is too large.
-    """
-    try:
-        data = encode(doc)
-    except InputError:
-        if name != "event":
-            raise
-        data = encode({**doc, "data": {k: v for k, v in doc["data"].items() if _sendable(v)}})
-    if len(data) > LARGEST // 2:
-        raise InputError(
-            f"a document ({name}) of {len(data) / 2**20:.0f} MiB is more than an agent elsewhere "
-            f"takes ({LARGEST // 2**21} MiB); take a smaller survey, or leave out agent="
-        )
-    return data
-
-
-def _sendable(value: Any) -> bool:
-    try:
-        encode(value)
-    except InputError:
-        return False
-    return True
-
-
-def _untold(run: _Run, trainings: list[Training]) -> list[Training]:
-    """Leave out what an agent that learned everything anew tells a second time."""
-    keys = []
-    for training in trainings:
-        values = training_values(training)
-        values.pop("seconds")
-        keys.append(repr(values))
-    new = [t for t, key in zip(trainings, keys, strict=True) if not (run.anew and key in run.told)]
-    run.told |= set(keys)
-    run.anew = False
-    return new

@@ -1,4 +1,4 @@
-"""The agent as a process: it hears of runs, and answers plans that ask where to measure next."""
+"""The agent as a process: it receives documents and answers plans."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import zmq
 
@@ -31,46 +30,27 @@ from curiosity_bluesky.agent.remote.protocol import (
     earlier_of,
     strategy_of,
 )
+from curiosity_bluesky.agent.remote.requests import (
+    FetchRuns,
+    Request,
+    RequestError,
+    failure_reply,
+)
 from curiosity_bluesky.agent.remote.session import Session, SessionBehind
 from curiosity_bluesky.agent.remote.store import DocumentStore
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import PriorRun
 from curiosity_bluesky.learning.threads import use_one_thread
 
 logger = logging.getLogger(__name__)
 
+VERSION = version("curiosity-bluesky")
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5577"
 _RUNS_FOR_EACH = 4
-"""Documents are kept of so many times more runs than there are agents."""
-
-
-class FetchRuns(Protocol):
-    """Reads in a catalogue, see `sources.Reader`."""
-
-    def __call__(self, uids: Sequence[str], /) -> None:
-        """Put what it has of some runs into the store."""
-        ...
-
-    def earlier(self, start: Mapping[str, Any], /) -> PriorRun | None:
-        """Return the run that one started from."""
-        ...
-
-
-@dataclass
-class _Work:
-    """A request that is being worked on."""
-
-    client: tuple[str, str]
-    number: int
-    id: str
-    identity: bytes
-    session: Session | None = None
-    cancelled: bool = False
-    since: float = field(default_factory=time.monotonic)
+"""Runs whose documents are kept, per agent."""
 
 
 class AgentServer:
-    """Answers over 0MQ; it has one agent for each plan that asks.
+    """Server of agents over 0MQ, one agent for each plan that asks.
 
     `serve` does it all in the thread that calls it, but for the learning, which has a thread for
     each request: so it says every second that it is at work, and can be told to stop.
@@ -80,7 +60,7 @@ class AgentServer:
     bind
         ``tcp://HOST:PORT``; port 0 takes one that is free.
     token
-        What everybody who asks has to know. None: one is made, and left in a file that its owner
+        Token that clients must have. None: one is made, and left in a file that its owner
         alone can read (`tokens.note_of`).
     keep
         So many agents at most; the one that was longest not asked goes.
@@ -120,7 +100,7 @@ class AgentServer:
                 "what others can still do"
             )
         check_available()
-        use_one_thread()  # loads the strategies: whoever asks first need not wait for torch
+        use_one_thread()  # loads the strategies: the first question need not wait for torch
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -146,9 +126,9 @@ class AgentServer:
         self._keep = keep
         self._since = time.time()
         self._sessions: dict[tuple[str, str], Session] = {}
-        self._works: dict[tuple[str, str], _Work] = {}
+        self._works: dict[tuple[str, str], Request] = {}
         self._last: dict[tuple[str, str], tuple[int, str, bytes]] = {}
-        self._done: queue.SimpleQueue[tuple[_Work, dict[str, Any]]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[Request, dict[str, Any]]] = queue.SimpleQueue()
         self._awake, self._alarm = socket.socketpair()
         self._alarm.setblocking(False)
         self._awake.setblocking(False)
@@ -157,7 +137,7 @@ class AgentServer:
 
     @property
     def token(self) -> str:
-        """What everybody who asks has to know."""
+        """Token that clients must have."""
         return self._token
 
     @property
@@ -242,23 +222,23 @@ class AgentServer:
         reply: dict[str, Any] | None
         try:
             if message.get("protocol") != PROTOCOL:
-                raise _Error(
+                raise RequestError(
                     "protocol",
-                    f"the agent speaks protocol {PROTOCOL} (version {_version()}), whoever asks "
-                    f"protocol {message.get('protocol')!r}; install the same version on both sides",
+                    f"the agent speaks protocol {PROTOCOL} (version {VERSION}), the plan protocol "
+                    f"{message.get('protocol')!r}; install the same version on both sides",
                 )
             reply = self._taken(identity, message)
-        except Exception as error:  # whatever is asked, the next one is to be answered
-            reply = _failure(error)
+        except Exception as error:  # any request may fail, and the next one is still answered
+            reply = failure_reply(error)
         if reply is not None:
             self._reply(identity, number, reply)
 
     def _taken(self, identity: bytes, message: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Answer what takes no time; begin what does."""
+        """Answer quick requests at once; begin the others."""
         what = message["what"]
         if what == "hello":
             strategy_of(message.get("strategy"))
-            return {"result": {"version": _version(), "pid": os.getpid()}}
+            return {"result": {"version": VERSION, "pid": os.getpid()}}
         if what == "status":
             return {"result": self.status()}
         client = str(message["run"]), str(message["client"])
@@ -284,15 +264,15 @@ class AgentServer:
             self._say_working(before)
             return
         if number < max(last[0] if last else 0, before.number if before else 0):
-            return  # it was under way for long: nobody waits for it any more
+            return  # it was under way for long: its answer is not needed any more
         if before is not None and not client[1]:
-            raise _Error("full", "somebody else asks about this run just now; ask again")
+            raise RequestError("full", "another plan asks about this run just now; ask again")
         if before is not None:
             self._cancel(client)
         held = {*self._sessions, *self._works}
         if client not in held and len(held) >= self._keep:
             self._let_go()
-        work = _Work(client, number, about, identity, self._sessions.get(client))
+        work = Request(client, number, about, identity, self._sessions.get(client))
         self._works[client] = work
         self._say_working(work)
         threading.Thread(
@@ -300,10 +280,12 @@ class AgentServer:
         ).start()
 
     def _let_go(self) -> None:
-        """Forget the agent that was longest not asked."""
+        """Drop the least recently used agent."""
         idle = [key for key in self._sessions if key not in self._works]
         if not idle:
-            raise _Error("full", f"the agent works for {len(self._works)} plans already (--keep)")
+            raise RequestError(
+                "full", f"the agent works for {len(self._works)} plans already (--keep)"
+            )
         oldest = min(idle, key=lambda key: self._sessions[key].used)
         del self._sessions[oldest]
         self._last.pop(oldest, None)
@@ -323,7 +305,7 @@ class AgentServer:
                 continue
             del self._works[work.client]
             self._sessions.pop(work.client, None)
-            # One that failed in the middle of a document may have missed it: it is made anew.
+            # One that failed in the middle of a document may have missed it: it is made again.
             if work.session is not None and "result" in reply:
                 work.session.used = time.monotonic()
                 work.session.doing = ""
@@ -335,7 +317,7 @@ class AgentServer:
         while len(self._last) > 4 * self._keep:
             del self._last[next(iter(self._last))]
 
-    def _say_working(self, work: _Work) -> None:
+    def _say_working(self, work: Request) -> None:
         doing = (work.session.doing if work.session else "") or "reading documents"
         seconds = time.monotonic() - work.since
         self._reply(work.identity, work.id, {"working": doing, "seconds": seconds})
@@ -352,15 +334,15 @@ class AgentServer:
 
     # ---- a thread for each request
 
-    def _work(self, work: _Work, message: Mapping[str, Any]) -> None:
+    def _work(self, work: Request, message: Mapping[str, Any]) -> None:
         try:
             reply = {"result": self._done_for(work, message)}
         except Exception as error:
-            reply = _failure(error)
+            reply = failure_reply(error)
         self._done.put((work, reply))
         self._wake()
 
-    def _done_for(self, work: _Work, message: Mapping[str, Any]) -> dict[str, Any]:
+    def _done_for(self, work: Request, message: Mapping[str, Any]) -> dict[str, Any]:
         runs, what = [str(uid) for uid in message["runs"]], str(message["what"])
         if what == "open":
             keys = [str(key) for key in message["keys"]]
@@ -382,7 +364,7 @@ class AgentServer:
             work.session.extend(int(message["first"]), [str(key) for key in message["keys"]])
         assert work.session is not None
         if work.cancelled:
-            raise TrainingCancelled("nobody waits for it any more")
+            raise TrainingCancelled("the question was cancelled")
         return work.session.answer(self.store, runs, what, message["given"], message["args"])
 
     def _missing(self, runs: Sequence[str], keys: Sequence[str]) -> list[int]:
@@ -393,8 +375,8 @@ class AgentServer:
             found = self.store.have(runs, keys)
         return [k for k, key in enumerate(keys) if key not in found]
 
-    def _looked_up(self, work: _Work, runs: list[str]) -> list[str]:
-        """Give somebody who sends no documents an agent that has learned from what is known."""
+    def _looked_up(self, work: Request, runs: list[str]) -> list[str]:
+        """Give a client that sends no documents an agent that has learned from the store's."""
         if not runs:
             newest = self.store.newest()
             if newest is None:
@@ -437,7 +419,7 @@ class AgentServer:
             )
         return {
             "address": self.address,
-            "version": _version(),
+            "version": VERSION,
             "protocol": PROTOCOL,
             "pid": os.getpid(),
             "since": self._since,
@@ -445,29 +427,3 @@ class AgentServer:
             "agents": agents,
             "runs": self.store.counts(),
         }
-
-
-class _Error(Exception):
-    """What is answered to somebody: a kind, and words."""
-
-    def __init__(self, kind: str, words: str) -> None:
-        super().__init__(words)
-        self.kind = kind
-
-
-def _failure(error: Exception) -> dict[str, Any]:
-    """Return the answer where something went wrong."""
-    if isinstance(error, SessionBehind):
-        return {"behind": True}
-    if isinstance(error, _Error):
-        return {"error": error.kind, "text": str(error)}
-    if isinstance(error, InputError):
-        return {"error": "input", "text": str(error)}
-    if isinstance(error, TrainingCancelled):
-        return {"error": "cancelled", "text": str(error)}
-    logger.error("a request failed", exc_info=error)
-    return {"error": "failed", "text": f"{type(error).__name__}: {' '.join(str(error).split())}"}
-
-
-def _version() -> str:
-    return version("curiosity-bluesky")

@@ -1,4 +1,4 @@
-"""The agent of one plan elsewhere: which documents it has learned from, and what it promised."""
+"""Session of one remote plan: the documents that its agent has learned from."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from curiosity_bluesky.agent.remote.protocol import (
     plain_prediction,
 )
 from curiosity_bluesky.agent.remote.store import Document, DocumentStore
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 from curiosity_bluesky.learning import PriorRun, Proposal, Strategy
 from curiosity_bluesky.learning.survey import Pixel
 
 
-class SessionBehind(Exception):
-    """It lacks documents; whoever asks is to open the session anew and to send them."""
+class SessionBehind(CuriosityError):
+    """The session lacks documents; the client is to open it again and to send them."""
 
 
 class Session:
     """One `CuriosityAgent`, fed with documents in the order in which its plan had them.
 
     What it answers depends on these documents alone, and not on what was asked before: a
-    proposal that never became a decision (nobody got it, or somebody else decided meanwhile) is
-    forgotten, by learning everything anew.
+    proposal that never became a decision (not delivered, or another agent decided meanwhile)
+    is forgotten, by learning everything again.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Session:
         strategy, seed, earlier = self._given
         self.agent = CuriosityAgent(strategy, seed, earlier=earlier, on_epoch=self._on_epoch)
         self.instance = secrets.token_hex(8)
-        """Another one learned everything anew, and says so of trainings that were told before."""
+        """Identifier of this agent: another one learned all again, and repeats trainings."""
         self._fed = 0
         self._streams: dict[str, str] = {}
         self._promised: dict[int, Pixel] = {}
@@ -69,7 +69,7 @@ class Session:
 
     @property
     def learned(self) -> int:
-        """How many documents it has learned from."""
+        """Number of documents that it has learned from."""
         return self._fed
 
     def begins_with(self, keys: Sequence[str]) -> bool:
@@ -77,7 +77,7 @@ class Session:
         return self._order == list(keys[: len(self._order)])
 
     def extend(self, first: int, keys: Sequence[str]) -> None:
-        """Know which documents come next.
+        """Append the keys of the next documents.
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ class Session:
         self._order.extend(keys[len(self._order) - first :])
 
     def cancel(self) -> None:
-        """Break off a training, for good."""
+        """Cancel a training for good."""
         self._cancelled = True
         self.agent.cancel()
 

@@ -1,4 +1,4 @@
-"""How an agent hears of runs that nobody asks it about: over 0MQ, and from Tiled."""
+"""Sources of documents for an agent besides its clients: 0MQ and Tiled."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from bluesky.callbacks.zmq import RemoteDispatcher
 from bluesky_tiled_plugins import subscribe_to_streams
 
 from curiosity_bluesky import documents
+from curiosity_bluesky.agent.prior_runs import prior_run_of
 from curiosity_bluesky.agent.remote import tokens
 from curiosity_bluesky.agent.remote.codec import deserializer
 from curiosity_bluesky.agent.remote.store import DocumentStore
 from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import PriorRun
-from curiosity_bluesky.similarity.prior_run_search import recorded
 
 logger = logging.getLogger(__name__)
 
 _AGAIN = 2.0
-"""Seconds until what broke off is tried again."""
+"""Seconds between two retries."""
 _LOOK = 10.0
-"""Seconds without news until the catalogue is looked at all the same."""
+"""Maximum seconds between two readings of the catalogue."""
 _REST = 0.3
-"""Seconds at least between two readings of a run, and four times as long as one took."""
+"""Minimum seconds between two readings of a run, and four times as long as one took."""
 _BELLS = {
     documents.DECISIONS: ("decision_id",),
     documents.PRIMARY: ("decision_id",),
@@ -40,7 +40,7 @@ _BELLS = {
 
 
 class Subscriber:
-    """Hears what RunEngines publish to a 0MQ proxy, from a thread of its own.
+    """Subscriber to the documents of a 0MQ proxy, in a thread of its own.
 
     Parameters
     ----------
@@ -73,12 +73,12 @@ class Subscriber:
     def _heard(self, name: str, doc: Mapping[str, Any]) -> None:
         try:
             self._store("0MQ", name, doc)
-        except Exception as error:  # of whoever has the token, and another version
+        except Exception as error:  # of a sender with the token and another version
             logger.warning("a document over 0MQ is passed over: %s", error)
 
 
 class CatalogReader:
-    """Puts what a catalogue has of runs into the store, when it is asked to.
+    """Reader of runs in a catalogue into the store, on request.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class CatalogReader:
         with ExitStack() as stack:
             catalog = self._open
             try:
-                # Opened for this alone: whoever has a directory open serves it to others.
+                # Opened for this alone: a process that has a directory open serves it to others.
                 catalog = catalog or stack.enter_context(connect(self._where, create=False))
             except Exception as error:
                 logger.warning("the catalogue %s cannot be read: %s", self._where, error)
@@ -121,7 +121,7 @@ class CatalogReader:
             return None
         with ExitStack() as stack:
             catalog = self._open or stack.enter_context(connect(self._where, create=False))
-            return recorded(catalog, start)
+            return prior_run_of(catalog, start)
 
     def _read(self, catalog: Catalog, uid: str, source: str) -> None:
         for name, doc in catalog.documents(uid):
@@ -129,7 +129,7 @@ class CatalogReader:
 
 
 class CatalogFollower(CatalogReader):
-    """Follows the newest runs of a catalogue, by Tiled's streaming subscription.
+    """Follower of the newest runs of a catalogue, by Tiled's streaming subscription.
 
     Tiled tells of each array and each table by itself, in no common order: it is taken as a bell,
     and the documents of the run are read.
@@ -191,7 +191,7 @@ class CatalogFollower(CatalogReader):
             ended.set()
 
     def _subscribe(self, client: Any, since: float, ended: threading.Event) -> None:
-        """Ring the bell until it is over; a server that does not stream keeps nobody waiting."""
+        """Ring the bell until the end; a server that does not stream delays nothing."""
 
         def ours(start: Mapping[str, Any]) -> bool:
             wanted = "curiosity_strategy" in start and start["time"] >= since

@@ -1,4 +1,4 @@
-"""What an agent has heard of runs, whichever way: each document once."""
+"""Store of the documents that an agent has received, each once."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class RunDocuments:
 
 
 class DocumentStore:
-    """Documents of the runs that an agent heard of last.
+    """Documents of the latest runs, the oldest dropped first.
 
     Safe to use from several threads. A document of a run whose start it has not heard, or an
-    event of a stream without a descriptor, is passed over: whoever asks about the run says then
-    that it is missing.
+    event of a stream without a descriptor, is passed over: a client that asks about the run
+    says then that it is missing.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The token that an agent and those who ask it share, and where it is found."""
+"""Tokens that an agent shares with its clients, and their files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import platformdirs
 from curiosity_bluesky.errors import InputError
 
 ENVIRONMENT = "CURIOSITY_AGENT_TOKEN"
-"""Where both sides look for a token that nobody gives them otherwise."""
+"""Environment variable of the token, for both sides."""
 
 _SHORTEST = 16
 
@@ -80,7 +80,7 @@ def check_token(token: str, source: str) -> str:
 
 
 def token_for(address: str, token: str | None = None) -> str:
-    """Return the token to ask an agent with.
+    """Return the token for an agent.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def token_for(address: str, token: str | None = None) -> str:
 
 
 class NoToken(InputError):
-    """Nobody said which token an agent has."""
+    """The token of an agent is not known."""
 
 
 def token_file(port: int) -> Path:
@@ -119,7 +119,7 @@ def token_file(port: int) -> Path:
 
 
 def write_token_file(port: int, token: str) -> str:
-    """Leave a token in a file that its owner alone can read; return it."""
+    """Write a token into a file that only its owner can read; return the file."""
     write_secret(token_file(port), token)
     return token
 
@@ -142,7 +142,7 @@ def write_secret(path: Path, secret: str) -> None:
     new.unlink(missing_ok=True)
     with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
         file.write(secret)
-    new.replace(path)  # whoever reads it reads the old one or this one, and not half of it
+    new.replace(path)  # a reader gets the old one or this one, not half of it
 
 
 def remove_secret(path: Path, secret: str) -> None:

@@ -1,4 +1,4 @@
-"""Documents on their way to other processes, over 0MQ, sealed with a token."""
+"""Transport of documents over 0MQ, signed with a token."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from curiosity_bluesky.errors import InputError
 logger = logging.getLogger(__name__)
 
 _LINGER_MS = 1000
-"""How long a process that ends waits for the proxy to take the last documents."""
+"""Maximum seconds at the end of a process for the last documents."""
 
 
 class SealedPublisher(Publisher):
-    """A document callback that sends to a 0MQ proxy; it neither waits nor raises.
+    """Document callback that publishes to a 0MQ proxy; it neither waits nor raises.
 
-    It is bluesky's own `Publisher`, with msgpack under a seal in place of pickle. Nobody need
+    It is bluesky's own `Publisher`, with msgpack under a seal in place of pickle. No one need
     listen. What cannot be sent is said once and is no trouble of the run: the catalogue has it.
 
     Parameters
@@ -59,7 +59,7 @@ class SealedPublisher(Publisher):
         """Send one document."""
         try:
             super().__call__(name, doc)
-        except Exception as error:  # whatever is in a document, and whatever 0MQ says
+        except Exception as error:  # of any document, and of 0MQ
             if not self._said:
                 self._said = True
                 logger.warning("a %s document could not be published: %s", name, error)
@@ -121,7 +121,7 @@ def document_listener(
 
 
 def run_proxy(incoming: str, outgoing: str) -> None:
-    """Pass on what publishers send to all who listen, until the process ends.
+    """Forward documents of publishers to subscribers, until the process ends.
 
     Parameters
     ----------

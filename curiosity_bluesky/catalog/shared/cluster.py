@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own in a directory, for those who have none to use."""
+"""PostgreSQL cluster in a directory, to try a shared catalogue with."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def programs() -> Path | None:
 class Cluster:
     """A PostgreSQL server with the three databases, on 127.0.0.1, until it is closed.
 
-    It is for trying and for testing: one disk, nobody to keep it. PostgreSQL refuses to run
+    It is for trying and for testing: one disk, no backup. PostgreSQL refuses to run
     as root; started by root it runs as the user ``postgres``, who must be able to reach the
     directory.
 
@@ -225,7 +225,7 @@ class Cluster:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody has at this moment."""
+    """Return a port of 127.0.0.1 that is free at this moment."""
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -238,5 +238,5 @@ def _user() -> str | None:
     with contextlib.suppress(KeyError):
         return pwd.getpwnam("postgres").pw_name
     raise InputError(
-        "PostgreSQL does not run as root, and there is no user `postgres`; be somebody else"
+        "PostgreSQL does not run as root, and there is no user `postgres`; start it as another user"
     )

@@ -1,4 +1,4 @@
-"""A shared catalogue set up and served: databases, the Tiled process, keys."""
+"""Server of a shared catalogue: its databases, the Tiled process, keys."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from typing import Any
 import httpx
 from sqlalchemy.engine import URL
 
+from curiosity_bluesky.catalog._tiled_compat import (
+    build_app,
+    logging_configuration,
+    parse_configuration,
+)
 from curiosity_bluesky.catalog.shared.cluster import Cluster, free_port
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.utils.hosts import HostCheck, Hosts
@@ -24,12 +29,12 @@ from curiosity_bluesky.utils.permissions import owner_only, private_directory
 _READ = ("read:metadata", "read:data")
 _WRITE = (
     *(*_READ, "create:node", "write:metadata", "write:data"),
-    *("delete:node", "delete:revision"),  # a run that went in by halves is written anew
+    *("delete:node", "delete:revision"),  # a run that went in by halves is written again
     "register",  # detectors may write files of their own
 )
 _SUBSCRIBE = ("create:apikeys", "revoke:apikeys")
 # Tiled's client makes itself a key for each subscription. It may allow all that the role of
-# the service does, whatever the key that it was made with allowed: hence roles of our own.
+# the service does, not only what the key that made it allows: hence roles of our own.
 
 ROLES = {"reader": _READ, "writer": _WRITE}
 """What services of each role may do; besides, to subscribe to what is being written."""
@@ -85,7 +90,8 @@ def prepare(environment: Mapping[str, str]) -> None:
 async def _make_roles(environment: Mapping[str, str]) -> None:
     from sqlalchemy import select
     from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-    from tiled.authn_database.orm import Role
+
+    from curiosity_bluesky.catalog._tiled_compat import Role
 
     where = URL.create(
         "postgresql+asyncpg",
@@ -127,19 +133,17 @@ def serve_configuration(path: Path, port: int | None = None, extra: Sequence[str
         If the configuration cannot be read.
     """
     import uvicorn
-    from tiled.config import parse_configs
-    from tiled.server.app import build_app_from_config
-    from tiled.server.logging_config import LOGGING_CONFIG
 
     try:
-        config = parse_configs(path)
+        config = parse_configuration(path)
     except Exception as error:  # of the file, of YAML, of what Tiled expects
         raise InputError(f"{path} is no configuration of Tiled: {error}") from error
-    options: dict[str, Any] = {"host": "127.0.0.1", "log_config": LOGGING_CONFIG, **config.uvicorn}
+    options: dict[str, Any] = {"host": "127.0.0.1", "log_config": logging_configuration()}
+    options |= config.uvicorn
     if port is not None:
         options["port"] = port
     hosts = Hosts.of(options["host"], extra)
-    uvicorn.run(HostCheck(build_app_from_config(config), hosts), **options)
+    uvicorn.run(HostCheck(build_app(config), hosts), **options)
 
 
 class TiledServer:
@@ -251,7 +255,7 @@ def make_key(
     note
         What it is for.
     expires_in
-        Seconds until it is worth nothing; default: never. With one that ends nobody can
+        Seconds until it is worth nothing; default: never. A key that ends cannot
         subscribe to what is being written.
 
     Raises

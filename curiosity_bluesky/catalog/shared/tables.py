@@ -6,10 +6,16 @@ import threading
 from contextlib import closing
 from typing import Any
 
-from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
-from tiled.adapters.sql import SQLAdapter
-from tiled.storage import RemoteSQLStorage, SQLStorage
+
+from curiosity_bluesky.catalog._tiled_compat import (
+    DATASET,
+    PARTITION,
+    RemoteSQLStorage,
+    SQLAdapter,
+    SQLStorage,
+    at_checkout,
+)
 
 _ORDER = "_order"
 """Column that says in which order rows came; what SQLite and DuckDB call ``rowid``."""
@@ -29,7 +35,7 @@ class Tables(SQLAdapter):
 
     Tiled also gives the index of every table the same name, so that only the first table of
     a database has one; here each has. And it drops a table that it finds empty when it has
-    deleted a run, with the rows that somebody else wrote since it looked; here none is ever
+    deleted a run, with the rows that another client wrote since it looked; here none is ever
     empty.
     """
 
@@ -70,12 +76,12 @@ def _see_to(storage: RemoteSQLStorage, table: str) -> None:
                 cursor.execute(f'ALTER TABLE "{table}" ADD COLUMN "{_ORDER}" bigserial')
             cursor.execute(
                 f'CREATE INDEX IF NOT EXISTS "{table[:50]}_in_order" '
-                f'ON "{table}" (_dataset_id, "{_ORDER}")'
+                f'ON "{table}" ({DATASET}, "{_ORDER}")'
             )
             # Data sets count from 1. (No column of a stream's table has to have a value.)
             cursor.execute(
-                f'INSERT INTO "{table}" (_dataset_id, _partition_id) SELECT 0, 0 '
-                f'WHERE NOT EXISTS (SELECT FROM "{table}" WHERE _dataset_id = 0) '
+                f'INSERT INTO "{table}" ({DATASET}, {PARTITION}) SELECT 0, 0 '
+                f'WHERE NOT EXISTS (SELECT FROM "{table}" WHERE {DATASET} = 0) '
                 f"AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = {name} "
                 f"AND attnum > 0 AND attnotnull AND attname <> '{_ORDER}')"
             )
@@ -95,7 +101,7 @@ def check_connections(storage: RemoteSQLStorage) -> None:
                 cursor.execute("SELECT 1")
                 cursor.fetchone()
             connection.rollback()
-        except Exception as error:  # whatever the driver calls it
+        except Exception as error:  # each driver has its own
             raise DisconnectionError(str(error)) from error
 
-    event.listen(storage._connection_pool, "checkout", ask)
+    at_checkout(storage, ask)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Sequence
 from typing import Any
 
-from tiled.catalog.adapter import from_uri
-from tiled.config import StreamingCacheConfig
-from tiled.mimetypes import TILED_SQL_TABLE_MIMETYPE
-from tiled.server.connection_pool import get_database_engine
-from tiled.storage import RemoteSQLStorage
-
-from curiosity_bluesky.catalog.embedded_server import allow_leftover_arrays
+from curiosity_bluesky.catalog._tiled_compat import (
+    TILED_SQL_TABLE_MIMETYPE,
+    RemoteSQLStorage,
+    StreamingCacheConfig,
+    allow_leftover_arrays,
+    from_uri,
+    parse_json_by,
+    ping_before_use,
+)
 from curiosity_bluesky.catalog.listing import RunsOnlyContainer
 from curiosity_bluesky.catalog.shared.tables import Tables, check_connections
 from curiosity_bluesky.errors import InputError
@@ -55,10 +56,8 @@ def shared_runs(
     plain = from_uri(uri, cache_config=cache, adapters_by_mimetype=adapters, **kwargs)
     context = plain.context
     # As for the tables: no request is to fail because PostgreSQL was restarted before it.
-    context.database_settings = dataclasses.replace(context.database_settings, pool_pre_ping=True)
-    context.engine = get_database_engine(context.database_settings)
-    dialect: Any = context.engine.sync_engine.dialect
-    dialect._json_deserializer = from_json
+    ping_before_use(context)
+    parse_json_by(context, from_json)
     for storage in context.writable_storage.values():
         if isinstance(storage, RemoteSQLStorage):
             check_connections(storage)
@@ -70,7 +69,7 @@ def from_json(text: str) -> Any:
 
     PostgreSQL writes out 1e300 with all its zeros, and Python takes that for an integer, which
     no answer of Tiled can hold: one run with such a number, as which Tiled's writer puts down
-    infinity, and nobody could list the runs any more.
+    infinity, and no client could list the runs any more.
     """
     return json.loads(text, parse_int=_number)
 

@@ -122,7 +122,7 @@ class AEImager:
 
         Raises
         ------
-        Aborted
+        CallAborted
             If `abort` was called.
         RuntimeError
             If BEPyAE returned no complete image.

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import CuriosityError, InputError
 
 T = TypeVar("T")
 Kind = Literal["move", "measurement"]
@@ -37,7 +37,7 @@ FLAGS = {
 _POLL_SECONDS = 0.05
 
 
-class CallAborted(RuntimeError):
+class CallAborted(CuriosityError, RuntimeError):
     """A move, scan or spectrum was given up."""
 
 
@@ -138,7 +138,7 @@ class AEThread:
     TimeoutError
         If BEPyAE does not start in time.
     Exception
-        Whatever `connect` raises.
+        As raised by `connect`.
     """
 
     gate: AbortableVI
@@ -186,7 +186,7 @@ class AEThread:
 
         Raises
         ------
-        Aborted
+        CallAborted
             If `abort` was called.
         TimeoutError
             If it takes too long.
@@ -196,7 +196,7 @@ class AEThread:
         job = _Job(kind, work, timeout_s)
         with self._lock:
             if self._closed:
-                raise ConnectionError("the connection to BEPyAE was closed: connect anew.")
+                raise ConnectionError("the connection to BEPyAE was closed: connect again.")
             self._open.append(job)
             self._jobs.put(job)
         # In short waits: one without an end does not let Ctrl-C through on Windows.

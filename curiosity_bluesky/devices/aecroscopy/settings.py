@@ -91,7 +91,7 @@ class BEPulse:
         finite("phase_variation", self.phase_variation, 0.0, 1e3, "")
 
     def in_aebe(self) -> dict[str, float]:
-        """Return what ``AEBE.define_be_parms`` takes: kHz and ms, whatever the names say."""
+        """Return what ``AEBE.define_be_parms`` takes: kHz and ms, against the names."""
         return {
             "center_frequency_Hz_00": float(self.center_hz) / 1e3,
             "band_width_Hz_01": float(self.bandwidth_hz) / 1e3,

@@ -231,10 +231,10 @@ class AESpectrogram:
 
         Raises
         ------
-        Aborted
+        CallAborted
             If `abort` was called; BEPyAE finishes the loop by itself.
         InputError
-            If somebody changed the panel since: no bias is applied.
+            If the panel was changed since: no bias is applied.
         RuntimeError
             If what came back is not a new loop of the declared shape and waveform; it is kept in
             `folder`. If the waveform is another one, no more bias is applied until `refresh`: what
@@ -330,7 +330,7 @@ class AESpectrogram:
         else:
             self._upload(aebe)
         began = time.monotonic()
-        # Not do_beps_specific: it uploads anew and writes a file for each point, and cannot
+        # Not do_beps_specific: it uploads again and writes a file for each point, and cannot
         # shape the data of two-sided or several cycles, which it then loses.
         told, measured, _, _ = aebe.define_BEPS_parameters(do_VS_waveform=True, feedbackon=False)
         self._took = time.monotonic() - began
@@ -345,7 +345,7 @@ class AESpectrogram:
         if measured.shape != expected:
             raise RuntimeError(
                 f"BEPyAE returned a spectrogram of {measured.shape}; expected {expected} (steps, "
-                "frequencies, real and imaginary part): connect again, so that it is asked anew."
+                "frequencies, real and imaginary part): connect again, so that it is asked again."
             )
         bias, _ = steps(self._waveform, told)
         if not np.allclose(bias, self._bias, atol=1e-3 * self._waveform.highest_v + 1e-9):

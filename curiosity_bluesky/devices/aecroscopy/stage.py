@@ -112,7 +112,7 @@ class AEStage:
         ------
         InputError
             If the position is outside the scan.
-        Aborted
+        CallAborted
             If `stop` was called.
         """
         low, high = self.limits(axis)

@@ -1,4 +1,4 @@
-"""What the EPICS devices share: reading, putting, and knowing when nobody answers."""
+"""Access to process variables: reading, putting, and lost connections."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import ophyd
 from ophyd import Device, EpicsSignal
 
+from curiosity_bluesky.devices.epics._pyepics_compat import has_value, pv_of
 from curiosity_bluesky.errors import InputError
 
 CONNECT_SECONDS = 10.0
@@ -50,7 +51,7 @@ def check_pyepics() -> None:
 
 
 def connection_lost(pv: str) -> ConnectionError:
-    """Return what is raised when nobody answers any more."""
+    """Return the error for a lost connection."""
     return ConnectionError(f"the Channel Access connection to {pv} is lost; is its IOC running?")
 
 
@@ -112,25 +113,26 @@ def _connected(pv: Any) -> Iterator[None]:
 
 
 def read_now(signal: Any) -> Mapping[str, Any]:
-    """Ask the IOC for value, alarm and time of a number, whatever was told before."""
+    """Read value, alarm and time of a number from the IOC, past the cache."""
     return _asked(signal, "time")
 
 
 def read_array(signal: Any, count: int | None = None) -> Any:
-    """Ask the IOC for the value of an array, in its full length or so many values of it.
+    """Ask the IOC for the value of an array, in its full length or the first values.
 
     It is asked for without alarm and time. pyepics lets requests of one type for one PV share an
     answer, whatever length each asked for; ophyd asks for one value with alarm and time, in a
     thread of its own, after the first connection: an array asked for in the same way at that
     time is one value long.
     """
-    with _connected(signal._read_pv):
-        length = signal._read_pv.nelm if count is None else count
+    pv = pv_of(signal)
+    with _connected(pv):
+        length = pv.nelm if count is None else count
     return _asked(signal, "native", length)["value"]
 
 
 def _asked(signal: Any, form: str, count: int | None = None) -> Mapping[str, Any]:
-    pv = signal._read_pv
+    pv = pv_of(signal)
     info = None
     if signal.connected:
         with _connected(pv):
@@ -152,8 +154,8 @@ def last_value(signal: Any) -> Any:
 
     Before the first update of an array pyepics would ask for it; see `read_array`.
     """
-    pv = signal._read_pv
-    if signal.connected and pv._args["value"] is None:
+    pv = pv_of(signal)
+    if signal.connected and not has_value(pv):
         return read_array(signal)
     with _connected(pv):
         return signal.get(as_string=False)

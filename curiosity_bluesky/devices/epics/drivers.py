@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from ophyd import Component, Device, EpicsSignal, EpicsSignalRO
 
+from curiosity_bluesky.devices.epics._pyepics_compat import pv_of
 from curiosity_bluesky.devices.epics.access import (
     CONNECT_SECONDS,
     as_error,
@@ -93,7 +94,7 @@ class RecordsDriver:
         return {f"Data{number}" for number, _ in enumerate(read_texts(self.records.channels), 1)}
 
     def lacking(self) -> list[EpicsSignalRO]:
-        """Return the signals in use, beyond the records, that nobody answers for.
+        """Return the signals in use, beyond the records, without a connection.
 
         An IOC that is back is found again for one process variable after the other.
         """
@@ -227,7 +228,7 @@ class EpicsSpectrumDriver(RecordsDriver):
 
     def _setting(self, name: str) -> float | str:
         signal = self._setting_signal(name)
-        is_text = any(kind in cast(Any, signal._read_pv).type for kind in ("char", "string"))
+        is_text = any(kind in pv_of(signal).type for kind in ("char", "string"))
         return read_text(signal) if is_text else last_value(signal)
 
     @property

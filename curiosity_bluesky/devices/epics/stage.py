@@ -37,7 +37,7 @@ class EpicsAxis(ThreadedMoves, EpicsMotor):
     (MAJOR or INVALID), with the words of ``<record>:Message`` where there is one.
     """
 
-    # Not monitored: nobody asks for them, and each update costs both sides time.
+    # Not monitored: they are seldom read, and each update costs both sides time.
     user_setpoint = Component(EpicsSignal, ".VAL", kind="omitted")
     motor_is_moving = Component(EpicsSignalRO, ".MOVN", kind="omitted")
     direction_of_travel = Component(EpicsSignal, ".TDIR", kind="omitted")

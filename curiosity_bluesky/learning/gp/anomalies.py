@@ -1,4 +1,4 @@
-"""Regions that structure does not explain: where a scientist should look closer."""
+"""Anomalies: regions whose spectra structure does not explain."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.gp.calibration import NeighbourErrors, nearest_neighbours
 from curiosity_bluesky.learning.gp.kernel import evenly_spread
-from curiosity_bluesky.learning.gp.posterior import GPPosterior, Posterior
+from curiosity_bluesky.learning.gp.posterior import GPPosterior
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.records import Anomaly
 
 FACTOR = 6.0
-"""How many times larger than typical an error has to be."""
+"""Least ratio of a striking error to a typical one."""
 TOGETHER = 3
-"""How many such spectra near each other make a region."""
+"""Fewest such spectra near each other that make a region."""
 LEFT_OUT = 0.25
 """Share of the observations, the nearest ones, without which each is predicted."""
 
@@ -27,7 +27,7 @@ def find_anomalies(
     """Find the regions where spectra are not what the same structure gives elsewhere.
 
     Each spectrum is predicted without a quarter of all others, the nearest: by its structure,
-    hardly by its place. Of very many, evenly spread ones stand for all. Those whose squared
+    hardly by its place. Of thousands, evenly spread ones stand for all. Those whose squared
     error, relative to its expected variance, is many times the median of all are clustered by
     position (DBSCAN, Ester et al. 1996). They have to be so with the most striking one of all
     left out for good, too: a single spoilt
@@ -40,13 +40,13 @@ def find_anomalies(
     outputs
         ``(n, outputs)`` that were observed.
     neighbours
-        What they are good for.
+        Errors with and without the observations nearby.
     patches
         The candidates.
 
     Returns
     -------
-    list of Flag
+    list of Anomaly
         The most striking first.
     """
     known = evenly_spread(len(posterior.indices))
@@ -90,12 +90,12 @@ def find_anomalies(
 
 def _by_structure(posterior: GPPosterior, outputs: NDArray, kept: NDArray[np.intp]) -> NDArray:
     """Squared errors without the nearest others, relative to what is typical, ``(kept,)``."""
-    doubt = posterior.noise[kept] / posterior.kernel.noise
+    noise_scale = posterior.noise[kept] / posterior.kernel.noise
     indices, outputs = posterior.indices[kept], outputs[kept] - outputs[kept].mean(axis=0)
     kernel = posterior.kernel
     if len(kept) < len(posterior.indices):  # the old one was fitted to what is left out, too
         kernel = kernel.fitted(posterior.inputs, indices, outputs)
-    rest = Posterior.after(kernel, posterior.inputs, indices, doubt)
+    rest = GPPosterior.after(kernel, posterior.inputs, indices, noise_scale)
     groups = nearest_neighbours(posterior.inputs.position[indices], math.ceil(LEFT_OUT * len(kept)))
     error, variance = rest.leave_groups_out(outputs, groups)
     relative = (error**2).sum(axis=1) / variance

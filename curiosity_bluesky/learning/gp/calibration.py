@@ -1,4 +1,4 @@
-"""Where the Gaussian process is wrong out of sample, and where it is so in vain."""
+"""Calibration of the Gaussian process by its errors out of sample."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from curiosity_bluesky.learning.gp.posterior import GPPosterior
 
 SHARES = np.linspace(0.0, 0.9, 10)
 NEIGHBOURS = 5
-"""How many observations nearby are left out with an observation."""
+"""Observations nearby that are left out with an observation."""
 REACH = 8
-"""The local averages reach about as far as so many observations do."""
+"""Observations that the local averages reach about as far as."""
 
 
 @dataclass(frozen=True, eq=False)
 class ErrorInflation:
-    r"""How much larger the leave-one-out errors are than the Gaussian process expects.
+    r"""Ratio of the leave-one-out errors to what the Gaussian process expects.
 
     The logarithm of the ratio of the squared error to its expected variance is smoothed by
     the kernel's own correlation R: a Gaussian process with covariance
     :math:`\sigma^2 (\rho R + (1 - \rho) 1)`. The share rho that depends on structure and
     position is the mean of its posterior over a grid, with the scale profiled out; where
-    the errors are noise it is small, and every candidate has the same excess.
+    the errors are noise it is small, and every candidate has the same ratio.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class ErrorInflation:
         floor = max(1e-12 * float(squared_errors.max()), 1e-300)
         squared_errors = np.maximum(squared_errors, floor)
         logs = np.log(squared_errors / expected)
-        prior = posterior.between(some)
+        prior = posterior.observed_covariance(some)
         deviation = np.sqrt(np.diag(prior))
         correlation = prior / np.outer(deviation, deviation)
         if share is None:
@@ -90,7 +90,7 @@ class ErrorInflation:
         return ErrorInflation(mean, share, share * pull, float((((1 - share) * pull) ** 2).mean()))
 
     def factor(self, correlated: NDArray) -> NDArray:
-        """Return the excess of candidates from ``weights @ correlation``, ``(candidates,)``."""
+        """Ratio at candidates, from ``weights @ correlation``, ``(candidates,)``."""
         return np.exp(self.mean + correlated)
 
 
@@ -109,11 +109,11 @@ def _share(correlation: NDArray, logs: NDArray) -> float:
 
 
 def nearest_neighbours(position: NDArray, others: int) -> NDArray[np.intp]:
-    """Return each of some places ``(n, 2)``, then the others nearest to it, ``(n, 1 + others)``."""
+    """Each of some places ``(n, 2)``, then the others nearest to it, ``(n, 1 + others)``."""
     if len(position) > LARGE:
         found = np.asarray(KDTree(position).query(position, 1 + others)[1])
         itself = np.arange(len(position))[:, None]
-        crowded = ~(found == itself).any(axis=1)  # so many at the same place
+        crowded = ~(found == itself).any(axis=1)  # too many at the same place
         found[crowded, -1] = itself[crowded, 0]
         first = np.argsort(found != itself, axis=1, kind="stable")
         return np.take_along_axis(found, first, axis=1)
@@ -124,7 +124,7 @@ def nearest_neighbours(position: NDArray, others: int) -> NDArray[np.intp]:
 
 @dataclass(frozen=True, eq=False)
 class NeighbourErrors:
-    """What the observations nearby are good for: errors without them beside errors with them.
+    """Squared errors with and without the observations nearby.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class NeighbourErrors:
         )
 
     def learnable(self, position: NDArray) -> NDArray:
-        """Share of the expected use of neighbours that they are of, around some places.
+        """Share of what the neighbours are expected to explain that they do explain.
 
         Local averages; about 1 where the Gaussian process is right, 0 where neighbours do not
         help: noise, or a structure finer than what can be measured.

@@ -1,8 +1,8 @@
-"""The curiosity of ``curious``: how much less wrong the next spectrum would make the whole map."""
+"""Expected reduction of the error over the whole map by the next spectrum: ``curious``."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.random import Generator
@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from curiosity_bluesky.learning.acquisition import AcquisitionChoice, RandomPixel
 from curiosity_bluesky.learning.gp.anomalies import find_anomalies
 from curiosity_bluesky.learning.gp.calibration import ErrorInflation, NeighbourErrors
-from curiosity_bluesky.learning.gp.large_posterior import LargePosterior
-from curiosity_bluesky.learning.gp.large_variance_reduction import LargeVarianceReduction
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
 from curiosity_bluesky.learning.gp.variance_reduction import VarianceReduction
 from curiosity_bluesky.learning.patches import Patches
@@ -20,7 +18,7 @@ from curiosity_bluesky.learning.records import Anomaly, Reason, Scores, Training
 
 Weights = Literal["learnable", "error", "none"]
 LEAST = 0.05
-"""What is left of the weight of a place where nothing can be learned."""
+"""Least weight of a place, where nothing can be learned."""
 
 
 class ExpectedErrorReduction(AcquisitionChoice):
@@ -31,7 +29,7 @@ class ExpectedErrorReduction(AcquisitionChoice):
 
     with the posterior covariance c between reference i and candidate j, the variance v, the
     noise s and the scale :math:`\sigma^2` of the Gaussian process (ALC, see `VarianceReduction`),
-    the excess e of its out-of-sample errors (`ErrorInflation`) and their learnable share l
+    the inflation e of its out-of-sample errors (`ErrorInflation`) and their learnable share l
     (`NeighbourErrors.learnable`).
 
     Parameters
@@ -47,8 +45,8 @@ class ExpectedErrorReduction(AcquisitionChoice):
     weights
         ``learnable`` as above; ``error`` without l; ``none``: all references alike.
     target_error, least_gain
-        When it is enough: an expected error over the area of less than this share of the
-        variance of the spectra; an expected drop of it by less than this share. None: never.
+        When to stop: at an expected error over the area of less than this share of the
+        variance of the spectra; at an expected drop of it by less than this share. None: never.
     """
 
     follows: ClassVar[bool] = True
@@ -75,16 +73,14 @@ class ExpectedErrorReduction(AcquisitionChoice):
     def start(self, observed: TrainingData) -> float:
         """Learn the errors from the start; return the loss of the error model."""
         posterior = self._predictor.posterior
-        large = isinstance(posterior, LargePosterior)
-        kind: Any = LargeVarianceReduction if large else VarianceReduction
         # The one before goes first: each is most of the memory that learning takes.
-        vars(self).pop("_coverage", None)
-        self._coverage: VarianceReduction = kind(posterior, self._pool, self._references)
+        vars(self).pop("_reduction", None)
+        self._reduction = VarianceReduction(posterior, self._pool, self._references)
         return self._learn_errors(None)
 
     def update(self, observed: TrainingData) -> float:
         """Learn the errors as they are now; return the loss of the error model."""
-        known, posterior = self._coverage.posterior, self._predictor.posterior
+        known, posterior = self._reduction.posterior, self._predictor.posterior
         n = len(known.indices)
         if (
             posterior.kernel is not known.kernel
@@ -92,20 +88,20 @@ class ExpectedErrorReduction(AcquisitionChoice):
             or not np.array_equal(posterior.noise[:n], known.noise)
         ):
             return self.start(observed)
-        self._coverage.grow(posterior)
-        return self._learn_errors(self.excess.share)
+        self._reduction.grow(posterior)
+        return self._learn_errors(self.inflation.share)
 
     def _learn_errors(self, share: float | None) -> float:
         posterior = self._predictor.posterior
         scale = self._predictor.scale * self._predictor.points
         self.neighbours = NeighbourErrors.of(posterior, self._predictor.scores, scale)
-        self.excess = ErrorInflation.of(posterior, self.neighbours.with_, share)
-        return self.excess.loss
+        self.inflation = ErrorInflation.of(posterior, self.neighbours.with_, share)
+        return self.inflation.loss
 
     def _weights(self, correlated: NDArray) -> NDArray:
         if self._kind == "none":
             return np.ones(len(self._references))
-        weights = self.excess.factor(correlated)
+        weights = self.inflation.factor(correlated)
         if self._kind == "learnable":
             place = self._predictor.inputs.position[self._references]
             weights = weights * np.clip(self.neighbours.learnable(place), LEAST, 1.0)
@@ -117,31 +113,31 @@ class ExpectedErrorReduction(AcquisitionChoice):
         The acquisition is the expected drop of the mean squared error over the area, the
         error that of a new spectrum, both in the units of the spectra squared.
         """
-        coverage, scale = self._coverage, self._predictor.scale
-        in_pool, at_references = coverage.correlated(self.excess.weights)
-        self._drop_weights = self._weights(at_references) * scale / len(self._references)
-        expected = self._expected(at_references, coverage.reference_variance)
+        reduction, scale = self._reduction, self._predictor.scale
+        in_pool, at_references = reduction.weighted_correlations(self.inflation.weights)
+        self._reference_weights = self._weights(at_references) * scale / len(self._references)
+        expected = self._expected(at_references, reduction.reference_variance)
         self.expected_error = float(expected.mean())
-        acquisition = coverage.drop(self._drop_weights)
+        acquisition = reduction.total(self._reference_weights)
         ahead = self._patches.allowed[self._pool] & ~np.isin(self._pool, observed.indices)
         self.expected_gain = float(
             acquisition[ahead].max(initial=0.0) / max(self.expected_error, 1e-300)
         )
-        error = self._expected(in_pool, coverage.variance)
+        error = self._expected(in_pool, reduction.variance)
         return Scores(
             self._everywhere(acquisition),
             self._everywhere(error),
-            uncertainty=self._everywhere(np.sqrt(coverage.variance * scale)),
+            uncertainty=self._everywhere(np.sqrt(reduction.variance * scale)),
         )
 
     def _expected(self, correlated: NDArray, variance: NDArray) -> NDArray:
         """Return the mean squared error that a spectrum is expected to show, ``(places,)``."""
-        noisy = variance + self._coverage.posterior.kernel.noise
-        modelled = self.excess.factor(correlated) * noisy * self._predictor.scale
+        noisy = variance + self._reduction.posterior.kernel.noise
+        modelled = self.inflation.factor(correlated) * noisy * self._predictor.scale
         return modelled + self._predictor.left_over
 
-    def enough(self, observed: TrainingData) -> str | None:
-        """Say why no further spectrum is worth its time; None if one is."""
+    def stop_reason(self, observed: TrainingData) -> str | None:
+        """Return why no further spectrum is worth its time; None if one is."""
         # By the seeds alone the Gaussian process may think too well of itself.
         if self._predictor.searches < 2:
             return None
@@ -171,12 +167,12 @@ class ExpectedErrorReduction(AcquisitionChoice):
         out[self._pool] = values
         return out
 
-    def suppose(self, pending: NDArray[np.intp]) -> None:
-        """Take these candidates as measured, whatever is found there, in the next choice."""
+    def set_pending(self, pending: NDArray[np.intp]) -> None:
+        """Count these candidates as measured, whatever their spectra, in the next choice."""
         self._pending = pending
 
-    def _worth_in_pool(self, drop: NDArray) -> NDArray:
-        return drop if self._seconds is None else drop / self._seconds[self._pool]
+    def _worth_in_pool(self, total: NDArray) -> NDArray:
+        return total if self._seconds is None else total / self._seconds[self._pool]
 
     def __call__(
         self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator
@@ -186,18 +182,19 @@ class ExpectedErrorReduction(AcquisitionChoice):
         What is under way, and each that is chosen, counts as measured for the next.
         """
         left = available[self._pool].copy()
-        coverage = self._coverage
+        reduction = self._reduction
         for index in self._pending:
-            coverage = coverage.fantasize(int(index))
-        drop = coverage.drop(self._drop_weights) if len(self._pending) else values[self._pool]
+            reduction = reduction.fantasize(int(index))
+        pending = len(self._pending) > 0
+        total = reduction.total(self._reference_weights) if pending else values[self._pool]
         chosen: list[tuple[int, Reason]] = []
         while len(chosen) < n and left.any():
-            k = int(np.argmax(np.where(left, self._worth_in_pool(drop), -np.inf)))
+            k = int(np.argmax(np.where(left, self._worth_in_pool(total), -np.inf)))
             chosen.append((int(self._pool[k]), "curious"))
             left[k] = False
             if len(chosen) < n:
-                coverage = coverage.fantasize(int(self._pool[k]))
-                drop = coverage.drop(self._drop_weights)
+                reduction = reduction.fantasize(int(self._pool[k]))
+                total = reduction.total(self._reference_weights)
         if len(chosen) == n:
             return chosen
         rest = available.copy()

@@ -73,7 +73,7 @@ COPIED = 2**22
 
 
 LARGE = 500
-"""More observations than these are learned from without what takes too long for so many."""
+"""Most observations of which all are used where the cost grows with their cube."""
 
 
 def evenly_spread(n: int) -> NDArray[np.intp]:
@@ -82,19 +82,19 @@ def evenly_spread(n: int) -> NDArray[np.intp]:
 
 
 def blocks(indices: NDArray[np.intp], width: int) -> list[NDArray[np.intp]]:
-    """Cut candidates so that a covariance with so many others does not take much memory."""
+    """Cut candidates so that a covariance with `width` others does not take much memory."""
     rows = max(1, BLOCK // max(1, width))
     return [indices[k : k + rows] for k in range(0, len(indices), rows)]
 
 
 def column_blocks(n: int, width: int) -> list[slice]:
-    """Cut `n` columns of so many rows so that a copy of one part does not take much memory."""
+    """Cut `n` columns of `width` rows so that a copy of one part does not take much memory."""
     columns = max(1, COPIED // max(1, width))
     return [slice(k, min(n, k + columns)) for k in range(0, n, columns)]
 
 
 class KernelInputs:
-    """What the kernel knows of every candidate, before any measurement.
+    """Inputs of the kernel: patch, position and level of every candidate.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class KernelInputs:
 
     @property
     def channels(self) -> int:
-        """How many channels the survey has."""
+        """Number of channels of the survey."""
         return self.level.shape[1]
 
     def windows(self, indices: NDArray[np.intp]) -> NDArray:

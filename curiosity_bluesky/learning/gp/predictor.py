@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +16,23 @@ from curiosity_bluesky.learning.gp.kernel import (
     evenly_spread,
     principal_components,
 )
-from curiosity_bluesky.learning.gp.large_posterior import LargePosterior
-from curiosity_bluesky.learning.gp.posterior import GPPosterior, Posterior
+from curiosity_bluesky.learning.gp.posterior import GPPosterior
+from curiosity_bluesky.learning.gp.transfer import PriorMean
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Training, TrainingData
 
-DOUBT = 2.0
-"""So many standard errors of the share of what an earlier run lets expect count as chance."""
+STEPS = 5
+"""Steps in which the noise of spectra that the others contradict is found, of a few spectra."""
 
 
 class GaussianProcessPredictor:
     """Spectra by a Gaussian process on patch, position and level.
 
     The outputs are the leading principal components of the measured spectra. The
-    hyper-parameters are those of the largest marginal likelihood, found anew after so many
-    further spectra; in between the posterior grows by one observation at a time. After `LARGE`
-    spectra they are searched whenever there are a tenth more, by spectra that stand for all.
+    hyper-parameters are those of the largest marginal likelihood, searched again after every
+    `refit_every` further spectra; in between the posterior grows by one observation at a time.
+    After `LARGE` spectra they are searched whenever there are a tenth more, by spectra that stand
+    for all.
 
     Parameters
     ----------
@@ -48,18 +48,17 @@ class GaussianProcessPredictor:
         Whether the kernel has its soft window and its linear part, see `Kernel.start`.
     on_epoch
         Called while hyper-parameters are searched; what it raises ends the search.
-    expected
-        Returns what an earlier run makes one expect, ``(candidates, points)``: asked once, when
-        there is something to learn. A share of it, found with the hyper-parameters, is taken
+    prior_mean
+        What an earlier run predicts: a share of it, found with the hyper-parameters, is taken
         off the spectra, and the Gaussian process learns the rest. None: all of them.
 
     Attributes
     ----------
-    posterior : Conditioned
+    posterior : GPPosterior
         What is known where.
-    anew : int
-        With so many spectra it will learn from all of them, whatever it knew before but the
-        hyper-parameters: who replays a run need not stop in between.
+    next_refit : int
+        Number of spectra at which all of them are learned again, whatever was known before but
+        the hyper-parameters: a replay need not stop in between.
     scores : (n, outputs)
         Principal components of the spectra.
     points : int
@@ -68,8 +67,6 @@ class GaussianProcessPredictor:
         How often hyper-parameters were searched.
     left_over : float
         Mean square of what the outputs leave of a spectrum's point.
-    share : float
-        How much of what is expected is taken off, 0 for nothing.
     """
 
     def __init__(
@@ -82,51 +79,42 @@ class GaussianProcessPredictor:
         window: bool = True,
         level: bool = True,
         on_epoch: EpochHook = lambda model, epoch, epochs: None,
-        expected: Callable[[], NDArray] | None = None,
+        prior_mean: PriorMean | None = None,
     ) -> None:
         self.inputs = inputs
         self._outputs = outputs
         self._refit_every = refit_every
         self._robust = robust
         self._on_epoch = on_epoch
-        self._ask = expected
-        self._expected: NDArray | None = None
+        self._prior_mean = prior_mean
         self._first_kernel = Kernel.start(inputs.channels, window=window, level=level)
 
     def start(self, observed: TrainingData) -> Training:
         """Forget everything and learn from these observations."""
         self._kernel = self._first_kernel
         self.searches = 0
-        self.anew = len(observed)
-        self._doubt = np.ones(0)
-        self.share = 0.0
-        if self._ask is not None and self._expected is None:
-            self._expected = self._ask()
+        self.next_refit = len(observed)
+        self._noise_scale = np.ones(0)
+        if self._prior_mean is not None:
+            self._prior_mean.start()
         return self.update(observed)
 
     def update(self, observed: TrainingData) -> Training:
-        """Take in all observations; now and then look for better hyper-parameters."""
+        """Learn from all observations; now and then search the hyper-parameters again."""
         started = time.perf_counter()
         n = len(observed)
-        refits = n == self.anew
+        refits = n == self.next_refit
         if refits:
             few = n + self._refit_every
-            self.anew = max(few, n + n // 10) if n > LARGE else min(few, max(n, LARGE) + 1)
+            self.next_refit = max(few, n + n // 10) if n > LARGE else min(few, max(n, LARGE) + 1)
             self.searches += 1
-            self.share = 0.0
-            self._centre(observed)
-            self._search(observed)
-            if self._expected is not None:
-                self.share = self._found_share(observed)
-            if self.share:
-                self._centre(observed)
-                self._search(observed)
+            self._refit(observed)
         else:
             self._centre(observed)
             self.posterior = self.posterior.condition_on(int(observed.indices[-1]))
         recorded = np.isfinite(observed.spectra)
         # What the prediction leaves of each spectrum.
-        residual = self.posterior.noise[:, None] * self.posterior.pulled(self.scores)
+        residual = self.posterior.noise[:, None] * self.posterior.representer_weights(self.scores)
         return Training(
             model="gp",
             architecture=f"kernel on patch, position and level, {self.scores.shape[1]} outputs",
@@ -136,11 +124,25 @@ class GaussianProcessPredictor:
             n_observed=len(observed),
         )
 
+    def _refit(self, observed: TrainingData) -> None:
+        """Find the hyper-parameters and, with an earlier run, the share of it that is borne out."""
+        if self._prior_mean is None:
+            self._centre(observed)
+            self._search(observed)
+            return
+        self._prior_mean.share = 0.0
+        self._centre(observed)
+        self._search(observed)
+        self._prior_mean.fit(observed.indices, self.posterior.precision, self.scores, self._axes)
+        if self._prior_mean.share:
+            self._centre(observed)
+            self._search(observed)
+
     def _rest(self, observed: TrainingData) -> NDArray:
         """Spectra less the share of them that an earlier run explains, ``(n, points)``."""
-        if not self.share or self._expected is None:
+        if self._prior_mean is None or not self._prior_mean.share:
             return observed.spectra
-        return observed.spectra - self.share * self._expected[observed.indices]
+        return observed.spectra - self._prior_mean(observed.indices)
 
     def _centre(self, observed: TrainingData) -> None:
         """Find mean and principal components of what is to be learned."""
@@ -164,37 +166,15 @@ class GaussianProcessPredictor:
         self._kernel = self._kernel.fitted(
             self.inputs, observed.indices[some], self.scores[some], self._on_epoch
         )
+        scale, steps = np.ones(n), STEPS
         if n > LARGE:
-            doubt = np.append(self._doubt, np.ones(n - len(self._doubt)))
-            posterior = LargePosterior.after(self._kernel, self.inputs, observed.indices, doubt)
-        else:
-            posterior = Posterior.after(self._kernel, self.inputs, observed.indices)
-        self.posterior: GPPosterior = posterior.doubted(self.scores) if self._robust else posterior
-        self._doubt = self.posterior.noise / self._kernel.noise
-
-    def _found_share(self, observed: TrainingData) -> float:
-        r"""Return the share of what is expected that the spectra bear out.
-
-        Generalised least squares with the mean as a nuisance (Rasmussen and Williams 2006,
-        section 2.7), :math:`\hat\rho = \sum_k g_k^T C y_k / \sum_k g_k^T C g_k` with the
-        precision C of the spectra, drawn towards 0 by what chance alone would bring: what is
-        not larger than `DOUBT` standard errors is 0.
-        """
-        assert self._expected is not None
-        g = self._expected[observed.indices]
-        precision = self.posterior.precision
-        weight = precision.sum(axis=0)
-        precision = precision - np.outer(weight, weight) / weight.sum()
-        size = float((g * (precision @ g)).sum())
-        if not size > 0:
-            return 0.0
-        g_k = g @ self._axes.T
-        found = float((g_k * (precision @ self.scores)).sum()) / size
-        each = (self.scores * (precision @ self.scores)).sum(axis=0) / len(observed)
-        variance = float(each @ (g_k * (precision @ g_k)).sum(axis=0)) / size**2
-        if not found > 0:
-            return 0.0
-        return min(2.0, found * max(0.0, 1.0 - DOUBT**2 * variance / found**2))
+            # Each step inverts a large matrix: one a search, from where those before have led.
+            scale[: len(self._noise_scale)], steps = self._noise_scale, 1
+        posterior = GPPosterior.after(self._kernel, self.inputs, observed.indices, scale)
+        if self._robust:
+            posterior = posterior.with_robust_noise(self.scores, steps=steps)
+        self.posterior = posterior
+        self._noise_scale = posterior.noise / self._kernel.noise
 
     @property
     def scale(self) -> float:
@@ -203,7 +183,7 @@ class GaussianProcessPredictor:
         The outputs' own, by the marginal likelihood: :math:`y^T K^{-1} y / n`, summed over
         the outputs and divided by the points of a spectrum; never quite 0.
         """
-        energy = (self.scores * self.posterior.pulled(self.scores)).sum()
+        energy = (self.scores * self.posterior.representer_weights(self.scores)).sum()
         return max(float(energy / len(self.scores) / self.points), 1e-300)
 
     def predict(self, indices: NDArray[np.intp] | None = None) -> NDArray:
@@ -213,8 +193,8 @@ class GaussianProcessPredictor:
         for some in blocks(asked, len(self.scores)):
             scores.append(self.posterior.mean(self.scores, some))
         found = self._mean + np.concatenate(scores) @ self._axes + self._gaps
-        if self.share and self._expected is not None:
-            found += self.share * self._expected[asked]
+        if self._prior_mean is not None and self._prior_mean.share:
+            found += self._prior_mean(asked)
         return found
 
     def errors(self, observed: TrainingData) -> NDArray:

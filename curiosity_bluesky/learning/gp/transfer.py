@@ -1,19 +1,108 @@
-"""What an earlier run lets expect of a new survey."""
+"""Warm start: an earlier run as the prior mean of the Gaussian process on a new survey.
+
+Strategies ask for it by `prior_mean`; the predictor takes it off the spectra that it learns. All
+else of a strategy is the same with and without it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs, principal_components
-from curiosity_bluesky.learning.gp.posterior import Posterior
+from curiosity_bluesky.learning.gp.posterior import GPPosterior
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.prior_run import PriorRun
 from curiosity_bluesky.learning.protocols import EpochHook
 
 MOST = 300
-"""So many of its spectra are used at most, the first ones: learning takes their cube."""
+"""Most spectra of an earlier run that are used, the first ones: learning takes their cube."""
+CHANCE = 2.0
+"""Standard errors of the share of an earlier run that count as chance."""
+
+
+class PriorMean:
+    """A share of what an earlier run predicts, as the mean of the Gaussian process.
+
+    Parameters
+    ----------
+    predict
+        Predicts the spectrum of every candidate, ``(candidates, points)``; it is called once,
+        when there is something to learn.
+
+    Attributes
+    ----------
+    share : float
+        How much of the prediction the spectra bear out, from 0 for nothing.
+    """
+
+    def __init__(self, predict: Callable[[], NDArray]) -> None:
+        self._predict = predict
+        self._predicted: NDArray | None = None
+        self.share = 0.0
+
+    def start(self) -> None:
+        """Forget the share, and predict where that was not done yet."""
+        self.share = 0.0
+        if self._predicted is None:
+            self._predicted = self._predict()
+
+    def __call__(self, indices: NDArray[np.intp]) -> NDArray:
+        """Prior mean of the spectra of some candidates, ``(candidates, points)``."""
+        assert self._predicted is not None
+        return self.share * self._predicted[indices]
+
+    def fit(
+        self, indices: NDArray[np.intp], precision: NDArray, scores: NDArray, axes: NDArray
+    ) -> None:
+        r"""Find the share that the spectra bear out.
+
+        Generalised least squares with the mean as a nuisance (Rasmussen and Williams 2006,
+        section 2.7), :math:`\hat\rho = \sum_k g_k^T C y_k / \sum_k g_k^T C g_k` with the
+        precision C of the spectra, drawn towards 0 by what chance alone would bring: what is
+        not larger than `CHANCE` standard errors is 0.
+
+        Parameters
+        ----------
+        indices
+            ``(n,)`` observed candidates.
+        precision
+            ``(n, n)``, of their spectra, by a Gaussian process without a prior mean.
+        scores, axes
+            ``(n, outputs)`` and ``(outputs, points)``, principal components of the spectra.
+        """
+        assert self._predicted is not None
+        g = self._predicted[indices]
+        weight = precision.sum(axis=0)
+        precision = precision - np.outer(weight, weight) / weight.sum()
+        size = float((g * (precision @ g)).sum())
+        if not size > 0:
+            return
+        g_k = g @ axes.T
+        found = float((g_k * (precision @ scores)).sum()) / size
+        each = (scores * (precision @ scores)).sum(axis=0) / len(indices)
+        variance = float(each @ (g_k * (precision @ g_k)).sum(axis=0)) / size**2
+        if found > 0:
+            self.share = min(2.0, found * max(0.0, 1.0 - CHANCE**2 * variance / found**2))
+
+
+def prior_mean(
+    patches: Patches,
+    outputs: int,
+    kernel: Kernel,
+    on_epoch: EpochHook = lambda model, epoch, epochs: None,
+) -> PriorMean | None:
+    """Return the prior mean by the run that a survey starts from; None for a cold start.
+
+    The parameters are those of `predict_from_prior`.
+    """
+    earlier = patches.earlier
+    if earlier is None:
+        return None
+    return PriorMean(lambda: predict_from_prior(earlier, patches, outputs, kernel, on_epoch))
 
 
 def predict_from_prior(
@@ -55,12 +144,12 @@ def predict_from_prior(
     mean = spectra.sum(axis=0) / np.maximum(recorded.sum(axis=0), 1)
     scores, axes = principal_components(np.where(recorded, spectra - mean, 0.0), outputs)
     found = kernel.fitted(inputs, indices, scores, on_epoch)
-    posterior = Posterior.after(found, inputs, indices).doubted(scores)
+    posterior = GPPosterior.after(found, inputs, indices).with_robust_noise(scores)
     return mean + posterior.mean(scores, np.arange(len(patches))) @ axes
 
 
 class JointInputs(KernelInputs):
-    """What the kernel knows of the candidates and, after them, of the earlier spectra.
+    """Inputs of the kernel: the candidates and, after them, the earlier spectra.
 
     Patches of the earlier survey are sampled at the pixel size of this one, so that both show
     the same um. Each survey is scaled by its own mean and spread: another tip, another gain.

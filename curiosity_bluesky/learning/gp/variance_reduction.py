@@ -1,15 +1,27 @@
-"""What the next spectrum would teach about the whole area."""
+"""Reduction of the posterior variance over the whole area by the next spectrum."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 from curiosity_bluesky.learning.gp.kernel import blocks, column_blocks, evenly_spread
-from curiosity_bluesky.learning.gp.posterior import GPPosterior, Posterior
+from curiosity_bluesky.learning.gp.posterior import GPPosterior
+
+
+@dataclass(frozen=True)
+class _Fantasy:
+    """A candidate that counts as measured: what it takes from the covariances of all others."""
+
+    index: NDArray[np.intp]
+    weights: NDArray
+    before: NDArray
+    own: float
+    pool: NDArray
+    references: NDArray
 
 
 class VarianceReduction:
@@ -31,67 +43,102 @@ class VarianceReduction:
         ``(candidates,)`` that may be chosen.
     references
         ``(references,)`` candidates that stand for the area.
+
+    Attributes
+    ----------
+    variance, reference_variance : (candidates,), (references,)
+        Posterior variance of pool and references, before the noise.
     """
 
     def __init__(
-        self, posterior: Posterior, pool: NDArray[np.intp], references: NDArray[np.intp]
+        self, posterior: GPPosterior, pool: NDArray[np.intp], references: NDArray[np.intp]
     ) -> None:
         kernel, inputs = posterior.kernel, posterior.inputs
-        self.pool = pool
-        self.references = references
-        self.posterior = posterior
-        # A row for each observation; whatever grows has room for some more. The two over the
-        # pool are most of the memory that learning takes: they are filled where they stay.
-        n = len(posterior.indices)
-        self._cross, self._whitened = GrowingMatrix(len(pool)), GrowingMatrix(len(pool))
-        cross, whitened = self._cross.more(n), self._whitened.more(n)
-        kernel.covariance(inputs, posterior.indices, pool, out=cross)
-        for some in column_blocks(len(pool), n):
-            whitened[:, some] = solve_triangular(posterior.factor, cross[:, some], lower=True)
+        self.pool, self.references, self.posterior = pool, references, posterior
+        # A row for each observation. That over the pool is most of the memory that learning
+        # takes: it is filled where it stays, and is never copied.
+        self._pool_rows = GrowingMatrix(len(pool))
+        rows = self._pool_rows.more(len(posterior.indices))
+        kernel.covariance(inputs, posterior.indices, pool, out=rows)
         at_references = kernel.covariance(inputs, posterior.indices, references)
-        self._reference_cross = GrowingMatrix.of(at_references)
-        known = solve_triangular(posterior.factor, at_references, lower=True)
-        self._known = GrowingMatrix.of(known)
+        self._reference_rows = GrowingMatrix.of(at_references)
         self._prior = kernel.variance(inputs, pool)
         self._reference_prior = kernel.variance(inputs, references)
-        squares = np.einsum("nj,nj->j", whitened, whitened)
-        self.variance = np.maximum(self._prior - squares, 0.0)
-        self.reference_variance = np.maximum(self._reference_prior - (known**2).sum(axis=0), 0.0)
-        self._between = kernel.covariance(inputs, references, pool)
-        self._between -= known.T @ whitened
+        weights = posterior.precision @ at_references
+        self.variance = posterior.variance_at(pool, rows)
+        left = self._reference_prior - np.einsum("ij,ij->j", at_references, weights)
+        self.reference_variance = np.maximum(left, 0.0)
+        self._covariance = kernel.covariance(inputs, references, pool)
+        self._covariance -= weights.T @ rows
+        self._fantasies: tuple[_Fantasy, ...] = ()
 
     def grow(self, posterior: GPPosterior) -> None:
-        """Follow a posterior that was extended by one observation, in O(n candidates)."""
-        assert isinstance(posterior, Posterior)
+        """Follow a posterior that was conditioned on one observation more.
+
+        In O(n candidates).
+        """
+        assert posterior.newest is not None and not self._fantasies
+        weights, own = posterior.newest
         kernel, inputs, new = posterior.kernel, posterior.inputs, posterior.indices[-1:]
-        row, own = posterior.factor[-1, :-1], posterior.factor[-1, -1]
         column = kernel.covariance(inputs, self.pool, new)[:, 0]
-        whitened = (column - row @ self._whitened.rows) / own
         reference = kernel.covariance(inputs, self.references, new)[:, 0]
-        known = (reference - row @ self._known.rows) / own
-        self._cross.append(column)
-        self._reference_cross.append(reference)
-        self._whitened.append(whitened)
-        self._known.append(known)
-        self.variance = np.maximum(self.variance - whitened**2, 0.0)
-        self.reference_variance = np.maximum(self.reference_variance - known**2, 0.0)
-        subtract_outer(self._between, known, whitened)
+        in_pool = column - weights @ self._pool_rows.rows
+        at_references = reference - weights @ self._reference_rows.rows
+        self._pool_rows.append(column)
+        self._reference_rows.append(reference)
         self.posterior = posterior
+        self._subtract(in_pool, at_references, own)
+
+    def _subtract(self, in_pool: NDArray, at_references: NDArray, own: float) -> None:
+        """Subtract what a measurement explains.
+
+        Parameters
+        ----------
+        in_pool, at_references
+            ``(candidates,)`` and ``(references,)``, posterior covariance with it.
+        own
+            Its variance with the noise.
+        """
+        self.variance = np.maximum(self.variance - in_pool**2 / own, 0.0)
+        left = self.reference_variance - at_references**2 / own
+        self.reference_variance = np.maximum(left, 0.0)
+        in_pool = in_pool / own
+        for some in blocks(np.arange(len(at_references)), len(in_pool)):
+            self._covariance[some[0] : some[-1] + 1] -= at_references[some, None] * in_pool
 
     def fantasize(self, index: int) -> VarianceReduction:
-        """Return what it would be with a candidate measured, whatever is found there.
+        """Return it with a candidate counted as measured, whatever its spectrum.
 
-        The covariances stay where they are: until this one grows or supposes another.
+        The variance of a Gaussian process does not depend on what is observed. Nothing that
+        grows with the observations is copied: what is returned is of use until this one grows.
         """
-        other = copy.copy(self)
-        other._cross, other._whitened = self._cross.fork(), self._whitened.fork()
-        other._known, other._between = self._known.fork(), self._between.copy()
-        other._reference_cross = self._reference_cross.fork()
-        other.grow(self.posterior.condition_on(index))
-        return other
+        posterior, new = self.posterior, np.array([index], dtype=np.intp)
+        kernel, inputs = posterior.kernel, posterior.inputs
+        column = kernel.covariance(inputs, posterior.indices, new)[:, 0]
+        weights = posterior.precision @ column
+        in_pool = kernel.covariance(inputs, self.pool, new)[:, 0] - weights @ self._pool_rows.rows
+        at_references = kernel.covariance(inputs, self.references, new)[:, 0]
+        at_references -= weights @ self._reference_rows.rows
+        own = float(kernel.variance(inputs, new)[0] - weights @ column)
+        before = np.zeros(len(self._fantasies))
+        for k, other in enumerate(self._fantasies):
+            shared = kernel.covariance(inputs, new, other.index)[0, 0] - other.weights @ column
+            for m, earlier in enumerate(self._fantasies[:k]):
+                shared -= before[m] * other.before[m] / earlier.own
+            before[k] = shared
+            in_pool -= other.pool * (shared / other.own)
+            at_references -= other.references * (shared / other.own)
+            own -= shared**2 / other.own
+        own = max(own + kernel.noise, 1e-9)
+        there = copy.copy(self)
+        there._covariance = self._covariance.copy()
+        there._subtract(in_pool, at_references, own)
+        added = _Fantasy(new, weights, before, own, in_pool, at_references)
+        there._fantasies = (*self._fantasies, added)
+        return there
 
-    def drop(self, weights: NDArray) -> NDArray:
-        """Return the expected fall of the variance, summed over the references by their weights.
+    def total(self, weights: NDArray) -> NDArray:
+        """Sum the expected fall of the variance over the references by their weights.
 
         Parameters
         ----------
@@ -103,11 +150,11 @@ class VarianceReduction:
         NDArray
             ``(candidates,)`` of the pool.
         """
-        total = np.einsum("i,ij,ij->j", weights, self._between, self._between)
+        total = np.einsum("i,ij,ij->j", weights, self._covariance, self._covariance)
         return total / (self.variance + self.posterior.kernel.noise)
 
-    def correlated(self, weights: NDArray) -> tuple[NDArray, NDArray]:
-        """Return weights of the observations times their prior correlation with all others.
+    def weighted_correlations(self, weights: NDArray) -> tuple[NDArray, NDArray]:
+        """Weights of the observations times their prior correlation with all others.
 
         Parameters
         ----------
@@ -124,8 +171,8 @@ class VarianceReduction:
         own = np.sqrt(kernel.variance(inputs, self.posterior.indices[some]))[:, None]
         found = []
         for grown, prior in (
-            (self._cross, self._prior),
-            (self._reference_cross, self._reference_prior),
+            (self._pool_rows, self._prior),
+            (self._reference_rows, self._reference_prior),
         ):
             sums, deviation = np.empty(len(prior)), np.sqrt(prior)
             for k in column_blocks(len(prior), len(some)):
@@ -137,27 +184,17 @@ class VarianceReduction:
         return found[0], found[1]
 
 
-def subtract_outer(between: NDArray, at_references: NDArray, in_pool: NDArray) -> None:
-    """Take an outer product off a covariance between references and pool, in place."""
-    for some in blocks(np.arange(len(between)), between.shape[1]):
-        between[some[0] : some[-1] + 1] -= at_references[some, None] * in_pool
-
-
 class GrowingMatrix:
     """A matrix that grows by rows without being copied each time.
 
     Parameters
     ----------
     columns
-        Of each row.
+        Columns of each row.
     """
 
     def __init__(self, columns: int) -> None:
-        self._n, self._room = 0, np.empty((0, columns))
-        self._shared: int | None = None
-        # Who wrote last below the rows that all have, and who it was when this one did.
-        self._last: list[object] = [None]
-        self._mine: object = None
+        self._n, self._buffer = 0, np.empty((0, columns))
 
     @staticmethod
     def of(rows: NDArray) -> GrowingMatrix:
@@ -169,33 +206,19 @@ class GrowingMatrix:
     @property
     def rows(self) -> NDArray:
         """The matrix."""
-        if self._shared is not None and self._n > self._shared and self._last[0] != self._mine:
-            raise RuntimeError("these rows were written over: another fork has grown")
-        return self._room[: self._n]
+        return self._buffer[: self._n]
 
     def more(self, n: int) -> NDArray:
         """Append `n` rows, and return them to be filled."""
         known = self.rows
-        if (total := self._n + n) > len(self._room):
+        if (total := self._n + n) > len(self._buffer):
             # What is not written to takes no memory yet.
-            self._room = np.empty((total + total // 8 + 32, known.shape[1]))
-            self._room[: self._n] = known
-            self._shared, self._last = None, [None]
-        self._last[0] = self._mine = object()
+            self._buffer = np.empty((total + total // 8 + 32, known.shape[1]))
+            self._buffer[: self._n] = known
         self._n = total
-        return self._room[total - n : total]
+        return self._buffer[total - n : total]
 
     def append(self, rows: NDArray) -> None:
         """Append one row, or some."""
         rows = np.atleast_2d(rows)
         self.more(len(rows))[:] = rows
-
-    def fork(self) -> GrowingMatrix:
-        """Return another one with the same rows, which grows into the same memory.
-
-        What it grows by is lost when this one grows, or another fork of it.
-        """
-        other = copy.copy(self)
-        if self._shared is None:
-            other._shared = self._n
-        return other

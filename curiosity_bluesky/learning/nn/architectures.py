@@ -19,7 +19,7 @@ SLOPE = 0.1
 
 @dataclass(frozen=True)
 class Encoder:
-    """What an Im2spec encoder is made of: a row of the paper's Table 1.
+    """Layers of an Im2spec encoder: a row of the paper's Table 1.
 
     Parameters
     ----------

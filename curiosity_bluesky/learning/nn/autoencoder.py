@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.nn import architectures, layers
+from curiosity_bluesky.learning.nn.training import train
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Training
 
 REMEMBERED = 8
-"""How many trained latent spaces a process keeps."""
+"""Trained latent spaces that a process keeps."""
 _TRAINED: dict[tuple, tuple[NDArray, Training]] = {}
 
 
@@ -70,24 +71,21 @@ class AutoencoderFeatures:
         )
         optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
         order = torch.Generator().manual_seed(self._seed)
-        mean_loss = np.nan
-        for epoch in range(self._epochs):
-            losses = []
-            for batch in layers.shuffled(len(images), 64, order):
-                optimiser.zero_grad()
-                loss = F.mse_loss(network(images[batch]), images[batch])
-                loss.backward()
-                optimiser.step()
-                losses.append(float(loss.detach()))
-            mean_loss = float(np.mean(losses))
-            self._on_epoch("autoencoder", epoch + 1, self._epochs)
-        network.eval()
+        losses = train(
+            network,
+            optimiser,
+            lambda batch: F.mse_loss(network(images[batch]), images[batch]),
+            self._epochs,
+            model="autoencoder",
+            on_epoch=self._on_epoch,
+            batches=lambda: layers.shuffled(len(images), 64, order),
+        )
         latent = layers.in_batches(network.encode, images).cpu().numpy().astype(float)
         training = Training(
             model="autoencoder",
             architecture=f"3 x {architectures.FILTERS} convolutions, latent {self._latent}",
             epochs=self._epochs,
-            loss=mean_loss,
+            loss=losses[-1],
             seconds=time.perf_counter() - started,
         )
         return latent, training

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import update_bn
 from curiosity_bluesky.learning.nn import architectures, layers
 from curiosity_bluesky.learning.nn.architectures import Encoder
 from curiosity_bluesky.learning.nn.im2spec import SpectrumScaler, squared_error
+from curiosity_bluesky.learning.nn.training import train
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Training, TrainingData
 
@@ -43,8 +44,8 @@ class EnsemblePredictor:
     latent, filters
         Size of the latent space; filters of each convolution.
     epochs, patience
-        Most epochs of a training; it ends earlier where the validation loss has not become
-        smaller for so many epochs in the second half.
+        Most epochs of a training; epochs of its second half without a smaller validation loss
+        after which it ends earlier.
     batches
         Portions that the training spectra are shown in.
     retrain_share
@@ -113,8 +114,8 @@ class EnsemblePredictor:
         n = len(observed)
         if (n - self._first) % self._batch:
             return self._training(observed, 0, np.nan, 0.0)
-        everyone = np.random.default_rng([self._seed, n, 2]).random() < self._retrain_share
-        return self._train(observed, range(len(self._networks)) if everyone else [self._best])
+        all_of_them = np.random.default_rng([self._seed, n, 2]).random() < self._retrain_share
+        return self._train(observed, range(len(self._networks)) if all_of_them else [self._best])
 
     def _train(self, observed: TrainingData, which: Sequence[int]) -> Training:
         started = time.perf_counter()
@@ -152,30 +153,34 @@ class EnsemblePredictor:
         images, wanted, recorded = sets["training"]
         # A handful of spectra is trained on without validation.
         judge = sets["validation" if len(sets["validation"][0]) else "training"]
-        losses: list[float] = []
         validation: list[float] = []
         best, since = np.inf, 0
-        for epoch in range(self._epochs):
-            network.train()
-            shown = []
-            parts = np.array_split(rng.permutation(len(images)), min(self._batches, len(images)))
-            for part in map(torch.as_tensor, parts):
-                optimiser.zero_grad()
-                loss = squared_error(network(images[part]), wanted[part], recorded[part])
-                loss.backward()
-                optimiser.step()
-                shown.append(float(loss.detach()))
-            losses.append(float(np.mean(shown)))
-            network.eval()
+
+        def parts() -> list[Tensor]:
+            some = np.array_split(rng.permutation(len(images)), min(self._batches, len(images)))
+            return [torch.as_tensor(part) for part in some]
+
+        def validate(epoch: int) -> bool:
+            nonlocal best, since
             with torch.inference_mode():
                 validation.append(float(squared_error(network(judge[0]), *judge[1:])))
-            self._on_epoch(self._encoders[k].name, epoch + 1, self._epochs)
-            if epoch >= self._epochs // 2:
-                weights.append({name: p.detach().clone() for name, p in network.named_parameters()})
-                since = 0 if validation[-1] < best else since + 1
-                best = min(best, validation[-1])
-                if since >= self._patience:
-                    break
+            if epoch < self._epochs // 2:
+                return False
+            weights.append({name: p.detach().clone() for name, p in network.named_parameters()})
+            since = 0 if validation[-1] < best else since + 1
+            best = min(best, validation[-1])
+            return since >= self._patience
+
+        losses = train(
+            network,
+            optimiser,
+            lambda part: squared_error(network(images[part]), wanted[part], recorded[part]),
+            self._epochs,
+            model=self._encoders[k].name,
+            on_epoch=self._on_epoch,
+            batches=parts,
+            after_epoch=validate,
+        )
         with torch.no_grad():
             for name, parameter in network.named_parameters():
                 parameter.copy_(torch.stack([each[name] for each in weights]).mean(dim=0))

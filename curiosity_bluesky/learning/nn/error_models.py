@@ -1,4 +1,4 @@
-"""How wrong the predictor is expected to be where nothing was measured."""
+"""Error models: how wrong the predictor is where nothing was measured."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.learning._numbers import over_mean, zero_to_one
 from curiosity_bluesky.learning.nn import architectures, layers
+from curiosity_bluesky.learning.nn.training import train
 from curiosity_bluesky.learning.protocols import Features
 
 
@@ -56,18 +57,11 @@ class ErrorNetwork:
     def _train(self, indices: NDArray[np.intp], errors: NDArray, epochs: int) -> float:
         x = self._features[torch.as_tensor(indices)]
         y = layers.tensor(over_mean(errors))
-        self._network.train()
-        loss = torch.tensor(np.nan)
-        for _ in range(epochs):
-            self._optimiser.zero_grad()
-            loss = F.mse_loss(self._network(x), y)
-            loss.backward()
-            self._optimiser.step()
-        return float(loss.detach())
+        network = self._network
+        return train(network, self._optimiser, lambda _: F.mse_loss(network(x), y), epochs)[-1]
 
     def predict(self) -> tuple[NDArray, NDArray]:
         """Mean and standard deviation over dropout, ``(candidates,)`` each, never negative."""
-        self._network.eval()
         with torch.inference_mode():
             mean, spread = self._network.moments(self._features)
         return mean.clamp(min=0).double().cpu().numpy(), spread.double().cpu().numpy()
@@ -79,7 +73,7 @@ class LatentErrorDecoder:
     First workflow of the paper: d-32-16-8-1 on the encoder of the best network, whose
     weights stay as they are; Adam with learning rate 1e-3, 100 epochs, full batch. The target
     is the error scaled to 0 ... 1 over the measured points. The latent space changes with
-    every training of the predictor, so each training starts anew.
+    every training of the predictor, so each training starts from new weights.
 
     Parameters
     ----------
@@ -99,20 +93,13 @@ class LatentErrorDecoder:
     def start(self, indices: NDArray[np.intp], errors: NDArray) -> float:
         """Learn from these errors ``(n,)`` alone; return the loss."""
         latent = layers.tensor(self._latent())
-        network = layers.build(
-            lambda: architectures.ErrorDecoder(latent.shape[1]), self._seed
-        ).train()
+        network = layers.build(lambda: architectures.ErrorDecoder(latent.shape[1]), self._seed)
         optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
         x, y = latent[torch.as_tensor(indices)], layers.tensor(zero_to_one(errors))
-        loss = torch.tensor(np.nan)
-        for _ in range(self._epochs):
-            optimiser.zero_grad()
-            loss = F.mse_loss(network(x), y)
-            loss.backward()
-            optimiser.step()
+        losses = train(network, optimiser, lambda _: F.mse_loss(network(x), y), self._epochs)
         with torch.inference_mode():
-            self._predicted = network.eval()(latent).double().cpu().numpy()
-        return float(loss.detach())
+            self._predicted = network(latent).double().cpu().numpy()
+        return losses[-1]
 
     update = start
 

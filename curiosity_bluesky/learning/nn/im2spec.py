@@ -1,4 +1,4 @@
-"""Predictors: from a patch to the spectrum that would be measured there."""
+"""Im2spec predictor: from a patch to the spectrum that would be measured there."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from torch import Tensor
 from curiosity_bluesky.learning._numbers import mean_square
 from curiosity_bluesky.learning.nn import architectures, layers
 from curiosity_bluesky.learning.nn.architectures import Encoder
+from curiosity_bluesky.learning.nn.training import train
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Training, TrainingData
 
 
 @dataclass(frozen=True)
 class SpectrumScaler:
-    """How spectra are scaled to -1 ... 1 for a network, and back.
+    """Scaling of spectra to -1 ... 1 for a network, and back.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ class Im2SpecPredictor:
     limits
         Values of the spectra that become -1 and 1. Default: the extremes of the spectra of
         the first training. (The published code takes those of the whole recording, which
-        nobody knows during a run.)
+        are not known during a run.)
     on_epoch
         Called after each epoch.
     """
@@ -122,20 +123,19 @@ class Im2SpecPredictor:
         self._latent = None
         x = self._images[torch.as_tensor(observed.indices)]
         y, recorded = self._scale(observed.spectra)
-        self._network.train()
-        loss = torch.tensor(np.nan)
-        for epoch in range(epochs):
-            self._optimiser.zero_grad()
-            loss = squared_error(self._network(x), y, recorded)
-            loss.backward()
-            self._optimiser.step()
-            self._on_epoch("im2spec", epoch + 1, epochs)
-        self._network.eval()
+        losses = train(
+            self._network,
+            self._optimiser,
+            lambda _: squared_error(self._network(x), y, recorded),
+            epochs,
+            model="im2spec",
+            on_epoch=self._on_epoch,
+        )
         return Training(
             model="im2spec",
             architecture=f"{self._encoder}, latent {self._latent_size}",
             epochs=epochs,
-            loss=float(loss.detach()),
+            loss=losses[-1],
             seconds=time.perf_counter() - started,
             n_observed=len(observed),
         )
@@ -172,7 +172,7 @@ class Im2SpecPredictor:
     def predict(self, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Spectra of some candidates (default all), ``(candidates, points)``."""
         # Some candidates are encoded by themselves even where all are known already: in other
-        # company the last bits differ, and a replay may not depend on who looked at a map.
+        # company the last bits differ, and a replay may not depend on whether a map was looked at.
         with torch.inference_mode():
             if indices is None:
                 latent = self._encode_all()

@@ -1,4 +1,4 @@
-"""What networks are built and run with, seeded through generators of their own.
+"""Layers, construction and evaluation of networks, seeded through generators of their own.
 
 PyTorch's layers draw from one global generator. Here every network is given its own, so
 that what it learns depends on its seed and its data and on nothing else that runs in the

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.nn import architectures, layers
 from curiosity_bluesky.learning.nn.im2spec import Im2SpecPredictor, SpectrumScaler
+from curiosity_bluesky.learning.nn.training import train
 from curiosity_bluesky.learning.protocols import EpochHook, Features
 from curiosity_bluesky.learning.records import Training, TrainingData
 
@@ -86,20 +87,19 @@ class Spec2ImPredictor:
         started = time.perf_counter()
         x, _ = self._scale(observed.spectra)
         y = self._images[torch.as_tensor(observed.indices)]
-        self._network.train()
-        loss = torch.tensor(np.nan)
-        for epoch in range(epochs):
-            self._optimiser.zero_grad()
-            loss = F.mse_loss(self._network(x), y)
-            loss.backward()
-            self._optimiser.step()
-            self._on_epoch("spec2im", epoch + 1, epochs)
-        self._network.eval()
+        losses = train(
+            self._network,
+            self._optimiser,
+            lambda _: F.mse_loss(self._network(x), y),
+            epochs,
+            model="spec2im",
+            on_epoch=self._on_epoch,
+        )
         return Training(
             model="spec2im",
             architecture=f"4 convolutions, latent {self._latent}",
             epochs=epochs,
-            loss=float(loss.detach()),
+            loss=losses[-1],
             seconds=time.perf_counter() - started,
             n_observed=len(observed),
         )

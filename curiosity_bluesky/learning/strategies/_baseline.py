@@ -1,17 +1,14 @@
-"""What the baselines share: a predictor that has nothing to do with the choice."""
+"""Base classes of the baselines: a predictor that has nothing to do with the choice."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from numpy.typing import NDArray
-
 from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs
 from curiosity_bluesky.learning.gp.predictor import GaussianProcessPredictor
-from curiosity_bluesky.learning.gp.transfer import predict_from_prior
+from curiosity_bluesky.learning.gp.transfer import prior_mean
 from curiosity_bluesky.learning.learner import ModelLearner
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice, EpochHook, Learner, Predictor
@@ -67,26 +64,20 @@ class GaussianProcessStrategy(Strategy):
         kind: type[GaussianProcessPredictor] = GaussianProcessPredictor,
     ) -> GaussianProcessPredictor:
         """Return the Gaussian process for a survey, or a predictor that is built on one."""
+        start = Kernel.start(len(patches.survey.channels), window=self.window, level=self.level)
+        warm = self.supports_warm_start
         return kind(
             KernelInputs(patches), self.outputs, self.refit_every, robust=self.robust,
             window=self.window, level=self.level, on_epoch=on_epoch,
-            expected=self._expected(patches, on_epoch),
+            prior_mean=prior_mean(patches, self.outputs, start, on_epoch) if warm else None,
         )  # fmt: skip
-
-    def _expected(self, patches: Patches, on_epoch: EpochHook) -> Callable[[], NDArray] | None:
-        """Return what finds out what an earlier run makes one expect, if there is one."""
-        earlier = patches.earlier if self.supports_warm_start else None
-        if earlier is None:
-            return None
-        start = Kernel.start(len(patches.survey.channels), window=self.window, level=self.level)
-        return lambda: predict_from_prior(earlier, patches, self.outputs, start, on_epoch)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline(GaussianProcessStrategy, Im2SpecStrategy):
     """A blind choice, and a predictor that learns from what it finds.
 
-    Choosing costs nothing; the predictor is trained when somebody asks for a prediction. The
+    Choosing costs nothing; the predictor is trained when a prediction is asked for. The
     seeds are chosen by the same rule as all other pixels.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What the strategies with an Im2spec network share."""
+"""Base classes of the strategies with an Im2spec network."""
 
 from __future__ import annotations
 

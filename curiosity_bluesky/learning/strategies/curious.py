@@ -15,10 +15,8 @@ from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.seeding import RandomSeeding, RepresentativeSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
 from curiosity_bluesky.learning.strategies._design import plan_points
-from curiosity_bluesky.learning.strategy import register
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Curious(GaussianProcessStrategy):
     """The default: a Gaussian process, its out-of-sample errors, and what they teach.
@@ -42,8 +40,8 @@ class Curious(GaussianProcessStrategy):
     references
         Pixels that stand for the whole area.
     pool
-        Pixels to choose from at most, and to have maps of; of a larger area so many are drawn
-        at random.
+        Most pixels to choose from, and to have maps of; they are drawn at random from a larger
+        area.
     """
 
     name: ClassVar[str] = "curious"

@@ -18,16 +18,17 @@ from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.records import Scores, TrainingData
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
-from curiosity_bluesky.learning.strategy import register
 from curiosity_bluesky.utils.lazy import lazy_module
 
 if TYPE_CHECKING:
     import torch
 
     from curiosity_bluesky.learning.nn import layers as networks
+    from curiosity_bluesky.learning.nn import training
 else:  # strategies are listed and checked without them
     torch = lazy_module("torch")
     networks = lazy_module("curiosity_bluesky.learning.nn.layers")
+    training = lazy_module("curiosity_bluesky.learning.nn.training")
 
 Scalariser = Literal["range", "mean", "component"]
 Rule = Literal["ei", "ucb", "variance"]
@@ -35,7 +36,6 @@ HIDDEN = (1000, 500, 50)
 """Layers of the feature extractor, as AtomAI's dklGPR has them by default."""
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class DeepKernelLearning(GaussianProcessStrategy):
     """A scalar of each spectrum, a Gaussian process on features learned from the patch.
@@ -155,16 +155,23 @@ class ScalarKernel:
         x = self._images[torch.as_tensor(observed.indices)]
         y = networks.tensor((values - values.mean()) / width if width > 0 else 0 * values)
         model = self._model = _exact_gp(self._gpytorch, x, y, self._likelihood, self)
-        for part in (model, self._likelihood, self._bounds):
-            part.train()
+        objective = self._gpytorch.mlls.ExactMarginalLogLikelihood(self._likelihood, model)
+        parts = torch.nn.ModuleList([model, self._likelihood, self._bounds])
         with self._exactly():
-            return self._descend(model, x, y, cycles)
+            return training.train(
+                parts,
+                self._optimiser,
+                lambda _: -objective(model(x), y),
+                cycles,
+                model="dkl",
+                on_epoch=self._on_epoch,
+            )[-1]
 
     def _exactly(self) -> ExitStack:
-        """Compute as gpytorch does by itself, whatever others in this process have set for all.
+        """Compute by the defaults of gpytorch, whatever else in this process has set for all.
 
         Its settings are global, and botorch, for one, changes them when it is imported: a process
-        in which somebody did decided otherwise than one in which nobody had.
+        that had imported it decided otherwise than one that had not.
         """
         settings, stack = self._gpytorch.settings, ExitStack()
         for pinned in (
@@ -181,17 +188,6 @@ class ScalarKernel:
             stack.enter_context(pinned)
         return stack
 
-    def _descend(self, model: Any, x: torch.Tensor, y: torch.Tensor, cycles: int) -> float:
-        objective = self._gpytorch.mlls.ExactMarginalLogLikelihood(self._likelihood, model)
-        loss = torch.tensor(np.nan)
-        for cycle in range(cycles):
-            self._optimiser.zero_grad()
-            loss = -objective(model(x), y)
-            loss.backward()
-            self._optimiser.step()
-            self._on_epoch("dkl", cycle + 1, cycles)
-        return float(loss.detach())
-
     def forward(self, x: torch.Tensor) -> Any:
         """Prior over the patches, as gpytorch wants it."""
         z = self._bounds(self._features(x))
@@ -199,8 +195,6 @@ class ScalarKernel:
 
     def scores(self, observed: TrainingData) -> Scores:
         """Score every candidate by the rule."""
-        for part in (self._model, self._likelihood, self._bounds):
-            part.eval()
         # Where every candidate is measured gpytorch suspects a mistake.
         with torch.no_grad(), self._exactly(), self._gpytorch.settings.debug(False):
             posterior = self._model(self._images)

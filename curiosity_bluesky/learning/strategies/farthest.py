@@ -15,10 +15,8 @@ from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice
 from curiosity_bluesky.learning.records import Reason
 from curiosity_bluesky.learning.strategies._baseline import Baseline
-from curiosity_bluesky.learning.strategy import register
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Farthest(Baseline):
     """The pixel farthest from its nearest measured one (Gonzalez 1985).

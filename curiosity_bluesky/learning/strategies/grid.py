@@ -14,10 +14,8 @@ from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice
 from curiosity_bluesky.learning.strategies._baseline import Baseline
 from curiosity_bluesky.learning.strategies._design import extent, plan_points
-from curiosity_bluesky.learning.strategy import register
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Grid(Baseline):
     """A regular grid with one node for each point of the budget, coarse to fine.

@@ -16,10 +16,8 @@ from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.records import Reason, Scores, TrainingData
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
-from curiosity_bluesky.learning.strategy import register
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class LCMD(GaussianProcessStrategy):
     """The pixel farthest from its centre in the cluster with the largest sum of squares.
@@ -81,9 +79,11 @@ class LargestCluster:
         """In feature space, ``(candidates, centres)``: k(x, x) + k(y, y) - 2 k(x, y)."""
         posterior, inputs = self._predictor.posterior, self._predictor.inputs
         own = posterior.kernel.variance(inputs, np.arange(len(inputs)))
-        return np.maximum(own[:, None] + own[centres] - 2 * posterior.prior(centres), 0.0)
+        return np.maximum(
+            own[:, None] + own[centres] - 2 * posterior.prior_covariance(centres), 0.0
+        )
 
-    def suppose(self, pending: NDArray[np.intp]) -> None:
+    def set_pending(self, pending: NDArray[np.intp]) -> None:
         """Take what is decided on and not measured yet as a centre too."""
         self._pending = pending
 

@@ -19,10 +19,8 @@ from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.records import Scores, TrainingData
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._baseline import GaussianProcessStrategy
-from curiosity_bluesky.learning.strategy import register
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Oracle(GaussianProcessStrategy):
     """The true error, smoothed, times the variance of the Gaussian process.
@@ -50,7 +48,7 @@ class Oracle(GaussianProcessStrategy):
         """Put the parts together for one survey."""
         if patches.truth is None:
             raise InputError(
-                f"the strategy {self.name!r} goes by the true spectra, which nobody knows during "
+                f"the strategy {self.name!r} goes by the true spectra, which are not known during "
                 "a measurement; use it in `curiosity benchmark`"
             )
         predictor = self.gp(patches, on_epoch)

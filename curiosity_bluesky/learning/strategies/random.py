@@ -9,10 +9,8 @@ from curiosity_bluesky.learning.acquisition import RandomPixel
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice
 from curiosity_bluesky.learning.strategies._baseline import Baseline
-from curiosity_bluesky.learning.strategy import register
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Random(Baseline):
     """Distinct random pixels from the first to the last.

@@ -10,10 +10,8 @@ from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice
 from curiosity_bluesky.learning.strategies._baseline import Baseline
 from curiosity_bluesky.learning.strategies._design import plan_points
-from curiosity_bluesky.learning.strategy import register
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Sobol(Baseline):
     """A scrambled Sobol sequence over the area (Owen 1998; `scipy.stats.qmc.Sobol`).

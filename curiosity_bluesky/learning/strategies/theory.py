@@ -18,10 +18,9 @@ from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.records import Training, TrainingData
 from curiosity_bluesky.learning.strategies.curious import Curious
-from curiosity_bluesky.learning.strategy import Strategy, register
+from curiosity_bluesky.learning.strategy import Strategy
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Theory(Curious):
     """Theory in place of the network: a hysteresis loop is fitted to each spectrum.
@@ -106,12 +105,12 @@ class ExpectedMisfit(ExpectedErrorReduction):
         scale = predictor.scale * predictor.points
         self.neighbours = NeighbourErrors.of(predictor.posterior, predictor.scores, scale)
         ones = np.ones(len(predictor.misfit))
-        self.excess = ErrorInflation.of(predictor.posterior, predictor.misfit, share, ones)
-        return self.excess.loss
+        self.inflation = ErrorInflation.of(predictor.posterior, predictor.misfit, share, ones)
+        return self.inflation.loss
 
     def _weights(self, correlated: NDArray) -> NDArray:
-        return self.excess.factor(correlated)
+        return self.inflation.factor(correlated)
 
     def _expected(self, correlated: NDArray, variance: NDArray) -> NDArray:
         """Return the misfit that is expected, ``(places,)``."""
-        return self.excess.factor(correlated)
+        return self.inflation.factor(correlated)

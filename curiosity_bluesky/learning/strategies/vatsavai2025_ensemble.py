@@ -11,10 +11,9 @@ from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._im2spec import LimitsStrategy
-from curiosity_bluesky.learning.strategy import Strategy, register
+from curiosity_bluesky.learning.strategy import Strategy
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Vatsavai2025Ensemble(LimitsStrategy):
     """Five Im2spec networks, the best of which predicts, and an error model on its encoder.

@@ -12,14 +12,13 @@ from curiosity_bluesky.learning.protocols import EpochHook, Features, LatentPred
 from curiosity_bluesky.learning.seeding import KMeansSeeding, RandomSeeding
 from curiosity_bluesky.learning.strategies._im2spec import Im2SpecStrategy
 from curiosity_bluesky.learning.strategies.random import Random
-from curiosity_bluesky.learning.strategy import Strategy, register
+from curiosity_bluesky.learning.strategy import Strategy
 
 if TYPE_CHECKING:
     from curiosity_bluesky.learning.nn.curiosity import LearnedError
     from curiosity_bluesky.learning.nn.error_models import ErrorNetwork
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Vatsavai2025Latent(Im2SpecStrategy):
     """Im2spec with an error model in an autoencoder's latent space.
@@ -38,7 +37,8 @@ class Vatsavai2025Latent(Im2SpecStrategy):
     rate
         The paper's lambda: how fast novelty gives way to predicted error.
     best, random_share
-        The choice: one of so many best pixels, with this probability any pixel instead.
+        The choice: number of best pixels that one is drawn from; probability of any pixel
+        instead.
     seeding
         ``kmeans`` as the paper says, ``random`` as its code does.
     """

@@ -9,13 +9,11 @@ from curiosity_bluesky.learning.acquisition import ErrorAndNovelty
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Features, LatentPredictor
 from curiosity_bluesky.learning.strategies.vatsavai2025_latent import Vatsavai2025Latent
-from curiosity_bluesky.learning.strategy import register
 
 if TYPE_CHECKING:
     from curiosity_bluesky.learning.nn.curiosity import LearnedError
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
 class Vatsavai2025Spec2Im(Vatsavai2025Latent):
     """As ``vatsavai2025-latent``, but curious about which spectra do not tell their structure.

@@ -1,4 +1,4 @@
-"""The histogram of a field, whatever its contrast and its sign."""
+"""Histogram of a field, invariant to contrast and sign."""
 
 from __future__ import annotations
 

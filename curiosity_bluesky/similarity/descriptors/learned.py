@@ -33,13 +33,13 @@ LONGEST = 128
 """Pixels along the longer side that the wavelength is looked for in."""
 
 LARGEST = 1024
-"""Pixels along the longer side at most, whatever the wavelength."""
+"""Maximum pixels along the longer side, at any wavelength."""
 
 SPIKES = 0.005
-"""Share of the values at either end that are clipped."""
+"""Fraction of the values that is clipped at either end."""
 
 NAMES = CLASSES
-"""What it can name; the last is: no periodic symmetry."""
+"""Classes of the network; the last is: no periodic symmetry."""
 
 _BELLS = np.arange(-10.0, 7.5, 0.5)  # octaves: 1 nm to 128 um
 
@@ -136,7 +136,7 @@ def _pooled(x: Tensor) -> Tensor:
 
 
 class Network(nn.Module):
-    """Names the group of windows, and places them so that like is near like."""
+    """Network that classifies windows by group, and embeds similar windows near each other."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -287,13 +287,13 @@ def windows(image: Image) -> tuple[Tensor, float | None]:
 
 
 class Learned:
-    """The descriptor: where the network places an image, and how large its structure is.
+    """Descriptor of the embedding of an image, and the scale of its structure.
 
     The first 64 numbers are the mean place of its windows, of length 1: turns by 90 degrees and
     mirrors of the image leave it alone to rounding, other turns, shifts, magnification, contrast
     and noise as far as was learned. The others are the logarithm of its wavelength in um, spread
     over bells half an octave wide and of length 1 together: two scales an octave apart count as
-    much as ten. They are 0 where nobody knows the scale, which is equally far from all.
+    much as ten. They are 0 where the scale is not known, which is equally far from all.
 
     Parameters
     ----------
@@ -322,7 +322,7 @@ class Learned:
         return np.concatenate([place, _scale(wave)]).astype(np.float32)
 
     def names(self, image: Image) -> dict[str, float]:
-        """Return how sure the network is of each group, and of "none"; they add up to 1.
+        """Return the probability of each group and of "none"; the sum is 1.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""A linear map after which plain Euclidean distance tells structures apart."""
+"""Linear map after which Euclidean distance separates structures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LIMIT = 3.0
 
 @dataclass(frozen=True)
 class Metric:
-    """Learned from views of the same and of other structures.
+    """Linear map that is learned from pairs of views of the same structure.
 
     Parameters
     ----------
@@ -90,5 +90,5 @@ class Metric:
 
 
 def _limited(scaled: NDArray) -> NDArray:
-    """Keep a number that is far out from deciding alone."""
+    """Limit outliers."""
     return _LIMIT * np.tanh(scaled / _LIMIT)

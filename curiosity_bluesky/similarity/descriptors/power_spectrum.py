@@ -1,4 +1,4 @@
-"""Power spectrum and autocorrelation in polar coordinates: what does not depend on where or how.
+"""Power spectrum and autocorrelation in polar coordinates, invariant to place and rotation.
 
 Translations drop out with the phase of the spectrum. On rings around the centre, a rotation
 shifts the phase of the angular harmonics and a reflection conjugates it: moduli stay.
@@ -22,7 +22,7 @@ HARMONICS = (0, 2, 4, 6)
 """Angular harmonics; odd ones are 0, since a spectrum is the same at k and -k."""
 
 STEP = 0.25
-"""Distance of two rings, octaves."""
+"""Distance of two neighbouring rings, octaves."""
 
 _LOWEST, _HIGHEST = -8.0, -1.0  # log2 of cycles per pixel
 _RINGS = np.arange(_LOWEST, _HIGHEST + 1e-9, STEP)
@@ -33,7 +33,7 @@ _REACH = 0.4
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class RadialSpectrum:
     """Power spectrum of a field, on rings, and its autocorrelation.
 
     Parameters
@@ -103,13 +103,13 @@ def _polar(padded: tuple[int, int]) -> tuple[csr_array, NDArray, NDArray, NDArra
     return matrix, turns, matrix.sum(axis=0), matrix.sum(axis=1)
 
 
-def spectrum(values: NDArray, *, periodic: bool = False) -> Spectrum:
+def spectrum(values: NDArray, *, periodic: bool = False) -> RadialSpectrum:
     """Return the spectrum of a field.
 
     Parameters
     ----------
     values
-        (rows, cols), real or complex, mean 0 and mean square 1, as `preprocess.prepared` makes it.
+        (rows, cols), real or complex, mean 0 and mean square 1, as `preprocess` makes it.
     periodic
         Whether the field goes on at the other side: then nothing is tapered or padded, and
         every translation gives the same.
@@ -142,7 +142,7 @@ def spectrum(values: NDArray, *, periodic: bool = False) -> Spectrum:
     correlation = irfft2(np.maximum(power - floor, 0) if floor else power, padded)
     correlation = correlation / np.maximum(overlap, 0.05)
     correlation = (correlation / max(float(correlation[0, 0]), 1e-30)).astype(np.float32)
-    return Spectrum(rings, signal, 1 - left, log_length, correlation, _REACH * min(shape))
+    return RadialSpectrum(rings, signal, 1 - left, log_length, correlation, _REACH * min(shape))
 
 
 def _white(power: NDArray, count: NDArray) -> float:
@@ -151,7 +151,9 @@ def _white(power: NDArray, count: NDArray) -> float:
     return float(np.min(power[known] / count[known])) if known.any() else 0.0
 
 
-def spectral_block(found: Spectrum, log_length: float, places: NDArray) -> NDArray[np.float64]:
+def spectral_block(
+    found: RadialSpectrum, log_length: float, places: NDArray
+) -> NDArray[np.float64]:
     """Return power and anisotropy of rings, at frequencies relative to a length.
 
     Parameters
@@ -175,7 +177,9 @@ def spectral_block(found: Spectrum, log_length: float, places: NDArray) -> NDArr
     return np.concatenate([np.log(power + _FLOOR), shares.ravel()])
 
 
-def correlation_block(found: Spectrum, log_length: float, places: NDArray) -> NDArray[np.float64]:
+def correlation_block(
+    found: RadialSpectrum, log_length: float, places: NDArray
+) -> NDArray[np.float64]:
     """Return harmonics of the autocorrelation, at lags relative to a length.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What a descriptor is: an image in, a vector out, and vectors compare by Euclidean distance."""
+"""Protocol of descriptors: an image in, a vector out, compared by Euclidean distance."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from curiosity_bluesky.similarity.image import Image
 
 
 class Descriptor(Protocol):
-    """Turns an image into a vector of fixed length.
+    """Map from an image to a vector of fixed length.
 
-    Vectors are finite float32, and compare by plain Euclidean distance: whatever constants
-    normalise them belong to the version. Whoever changes what comes out raises the version.
+    Vectors are finite float32, and compare by plain Euclidean distance: constants that
+    normalise them belong to the version. A change of the vectors raises the version.
     """
 
     @property
     def name(self) -> str:
-        """What it is called in the index, such as ``texture``."""
+        """Name in the index, such as ``texture``."""
         ...
 
     @property
     def version(self) -> int:
-        """Raised with every change of what comes out."""
+        """Version, raised with every change of the vectors."""
         ...
 
     @property

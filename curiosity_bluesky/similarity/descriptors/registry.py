@@ -1,4 +1,4 @@
-"""Which descriptors there are, by name."""
+"""Registry of the descriptors, by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.descriptors.protocol import Descriptor
 
 DEFAULT = "texture"
-"""What is compared by unless somebody asks for another."""
+"""Default descriptor."""
 
 # A name, the module and the class: one line each. A module is imported when it is asked for,
 # since a network brings torch along.

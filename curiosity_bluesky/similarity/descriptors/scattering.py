@@ -29,7 +29,7 @@ _SLANT = 0.5  # how much wider it is across
 _TINY = 1e-12
 
 OCTAVES = (1, 2, 3)
-"""How much coarser the second wavelet is than the first."""
+"""Octaves by which the second wavelet is coarser than the first."""
 
 _SECOND = 2  # the finest scale of a second wavelet
 _COARSE = SCALES - 1
@@ -136,7 +136,7 @@ def scattered(values: NDArray) -> Scattered:
     Parameters
     ----------
     values
-        (rows, cols), real or complex, mean 0 and mean square 1, as `preprocess.prepared` makes
+        (rows, cols), real or complex, mean 0 and mean square 1, as `preprocess` makes
         it. Those of more than 160 pixels are averaged over 2 x 2 first.
     """
     halved = 0

@@ -27,7 +27,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "texture.npz"
 """Made by ``benchmarks/texture_weights.py``."""
 
 SIZE = 64
-"""Numbers that say what the structure is like; those that follow say how large it is."""
+"""Number of components of the structure; those that follow are the scale."""
 
 # Octaves relative to the characteristic length: as far as images of 128 pixels know them.
 _FREQUENCIES = np.arange(-2.75, 2.76, 0.25)
@@ -42,14 +42,14 @@ _SCALE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class FeatureBlocks:
-    """What is known of an image before it is weighed.
+    """Blocks of features of an image, before the metric.
 
     Parameters
     ----------
     parts
         By name: ``spectrum``, ``correlation``, ``scattering``, ``histogram``.
     log_um
-        log2 of the characteristic length, um; None if nobody knows.
+        log2 of the characteristic length, um; None if it is not known.
     """
 
     parts: dict[str, NDArray[np.float64]]
@@ -57,7 +57,7 @@ class FeatureBlocks:
 
     @property
     def raw(self) -> NDArray[np.float64]:
-        """All parts in one vector."""
+        """All blocks in one vector."""
         return np.concatenate(list(self.parts.values()))
 
 
@@ -83,7 +83,7 @@ def blocks(image: Image) -> FeatureBlocks:
 
 
 class Texture:
-    """What a structure is like, wherever and however it lies, and how large it is.
+    """Descriptor of texture and scale, invariant to place, rotation and reflection.
 
     The first 64 numbers do not depend on the scale. The last 12 lie on a curve along which
     the characteristic length grows: two structures are the further apart the more their lengths
@@ -97,7 +97,7 @@ class Texture:
 
     @cached_property
     def metric(self) -> Metric:
-        """What the blocks are weighed with."""
+        """Metric of the blocks."""
         return Metric.load(WEIGHTS)
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
@@ -129,7 +129,7 @@ def scale_axes(log_um: float | None) -> NDArray[np.float64]:
 
 
 def without_scale(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a vector of `Texture` that says nothing of the scale.
+    """Return a vector of `Texture` without the scale.
 
     All stored vectors with a scale then have one and the same distance more, so that they are
     ranked by structure alone.

@@ -1,4 +1,4 @@
-"""The index: what every image in a catalogue looks like, kept beside the runs."""
+"""Index of the descriptors of all images in a catalogue, stored beside the runs."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Everything that is indexed, in memory: who is near whom, and who is who."""
+"""Collection of indexed images in memory, with search of nearest neighbours."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class Entry:
 
     @property
     def source(self) -> tuple[str, str, str, int]:
-        """What makes it itself: uid, stream, key, event."""
+        """Identity of the image: uid, stream, key, event."""
         return self.uid, self.stream, self.key, self.event
 
 
 @dataclass(frozen=True)
 class Hit:
-    """What a search found.
+    """Result of a search: one image and its distance.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class Collection:
 
     @cached_property
     def columns(self) -> list[str]:
-        """What entries can be filtered and coloured by: fields, labels, properties, metadata."""
+        """Names of the columns: fields, labels, properties, metadata."""
         names: dict[str, None] = {"channel": None, "uid": None}
         for kind in ("labels", "properties", "metadata"):
             # Images of one run share theirs.

@@ -1,4 +1,4 @@
-"""Which images are meant: conditions on metadata, and on what was derived."""
+"""Filters of images: conditions on metadata and derived properties."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAMES = {">=": "ge", "<=": "le"}
 
 @dataclass(frozen=True)
 class Condition:
-    """Something that has to hold of an image.
+    """Condition on one column of an image.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Condition:
 
 
 def conditions(where: Mapping[str, Any] | Sequence[str]) -> list[Condition]:
-    """Return what was asked for.
+    """Return the parsed conditions.
 
     Parameters
     ----------

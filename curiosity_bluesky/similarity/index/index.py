@@ -1,4 +1,4 @@
-"""The index: what every image in a catalogue looks like, kept beside the runs."""
+"""Index of the descriptors of all images in a catalogue, stored beside the runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Index:
-    """What the images in a catalogue look like.
+    """Index of the images in a catalogue.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Index:
         rebuild: bool = False,
         progress: Any = None,
     ) -> UpdateResult:
-        """Index what is missing; interrupted at any time, the next one goes on.
+        """Index the images that are missing; after an interruption the next call goes on.
 
         Parameters
         ----------
@@ -167,9 +167,10 @@ class Index:
                 self._say_what_is_missing(batches, usable)
                 self._last = state, found
                 return found
-            # Damaged, or somebody merged batches meanwhile, and those that were seen are gone.
+            # Damaged, or another process merged the batches meanwhile, and they are gone.
         raise InputError(
-            f"the index in {self.catalog.where} changes all the time; try again when nobody indexes"
+            f"the index in {self.catalog.where} changes all the time; try again when no process "
+            "indexes"
         )
 
     def _wanted(self) -> dict[str, str]:
@@ -279,7 +280,7 @@ class Index:
         where = self.catalog.where
         if not batches and self._store.lost():
             raise InputError(
-                f"arrays of the index in {where} cannot be read; `curiosity index` makes them anew"
+                f"arrays of the index in {where} cannot be read; `curiosity index` makes them again"
             )
         if not batches:
             raise InputError(f"nothing in {where} is indexed yet; `curiosity index` does it")

@@ -1,8 +1,7 @@
-"""Runs are indexed as they close: a callback for the RunEngine that never makes it wait."""
+"""Indexing of runs as they close: a callback that never delays the RunEngine."""
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import time
@@ -30,17 +29,18 @@ from curiosity_bluesky.similarity.index.run_properties import (
 from curiosity_bluesky.similarity.index.schema import Row, RunRow
 from curiosity_bluesky.similarity.index.update import row_of
 from curiosity_bluesky.similarity.index.workers import Task
+from curiosity_bluesky.utils.at_exit import call_at_exit
 
 RUNS_WAITING = 16
-"""Runs that may wait to be indexed; of others ``curiosity index`` takes care."""
+"""Maximum runs that wait to be indexed; ``curiosity index`` adds the others."""
 
 BYTES = 256_000_000
-"""Images and spectra of all runs that are open or wait; the rest is left to ``curiosity index``."""
+"""Maximum bytes of runs that are open or wait; ``curiosity index`` adds the rest."""
 
 LATER = "`curiosity index` indexes it later"
 
 AT_END = 10.0
-"""So long, s, the end of the process waits for runs that have closed."""
+"""Maximum seconds that the end of the process waits for closed runs."""
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Indexer:
                 close(AT_END)
 
         # As the catalogue does, and since it came later before it: see there.
-        getattr(threading, "_register_atexit", atexit.register)(at_end)
+        call_at_exit(at_end)
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take a document."""
@@ -145,7 +145,7 @@ class Indexer:
             run.loops[doc["uid"]] = loop_channels(doc) if stream == PRIMARY else {}
         elif name == "event" and doc["descriptor"] in self._descriptors:
             run = self._runs[self._descriptors[doc["descriptor"]][0]]
-            # One that a pause repeated: Tiled has the first, see `journal.Tally`.
+            # One that a pause repeated: Tiled has the first, see `DocumentCounts`.
             if doc["seq_num"] > run.last.get(doc["descriptor"], 0):
                 run.last[doc["descriptor"]] = doc["seq_num"]
                 self._event(run, doc["descriptor"], doc["data"])
@@ -199,7 +199,7 @@ class Indexer:
             )
 
     def _fits(self, run: _Open, size: int) -> bool:
-        """Take so many bytes for a run, if there are as many left."""
+        """Reserve bytes for a run, if as many are left."""
         with self._idle:
             fits = self._bytes + size <= BYTES
             if fits:

@@ -1,4 +1,4 @@
-"""Which data keys of a run are images, and what its start document says about them."""
+"""Images of a run: their data keys and the metadata of its start document."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_SCANS = (MAPS, DRIFT, DECISIONS, LEARNING)
 """Streams whose arrays were computed, not measured."""
 
 AT_ONCE = 32_000_000
-"""Bytes of one data key that are read at once, unless one image is larger."""
+"""Maximum bytes of one data key in one read, unless one image is larger."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def image_of(client: Any, entry: Entry) -> Image:
         )
     raise InputError(
         f"run {entry.uid[:8]} has no image {entry.key}[{entry.event}] in {entry.stream} any more; "
-        "`curiosity index --rebuild` makes the index anew"
+        "`curiosity index --rebuild` makes the index again"
     )
 
 

@@ -93,7 +93,7 @@ class Batch:
 
 
 def merge_batches(batches: Sequence[Batch], size: int) -> list[list[Batch]]:
-    """Put batches together up to so many images; what stays alone is left out."""
+    """Group batches up to a number of images; single batches are left out."""
     groups: list[list[Batch]] = [[]]
     for batch in batches:
         if groups[-1] and sum(len(b.rows) for b in groups[-1]) + len(batch.rows) > size:

@@ -198,7 +198,7 @@ class IndexStorage:
         self._merge_runs()
 
     def tidy(self) -> None:
-        """Remove what nobody needs, and what processes that died have left."""
+        """Remove merged batches, and what processes that died have left."""
         self.remove_dominated()
         kinds = [k for k in self._root() or () if k not in (IMAGES, RUNS, SELECTIONS)]
         for kind in kinds:
@@ -377,7 +377,7 @@ class IndexStorage:
             try:
                 folder.delete_contents([key], recursive=True, external_only=False)
             except httpx.HTTPStatusError as error:
-                # Somebody else who tidies up was quicker.
+                # Another process that tidies up was quicker.
                 if error.response.status_code != httpx.codes.NOT_FOUND:
                     raise
 

@@ -81,7 +81,7 @@ class Task(Generic[T]):
     Parameters
     ----------
     item
-        Whatever the asker wants back with the answer.
+        Returned with the answer as it is.
     values, um_per_pixel, period, what
         As for `Image.checked`.
     kinds
@@ -193,7 +193,7 @@ def describe(
                 held -= sum(map(size_of, asked))
                 for task, answer in zip(asked, future.result(), strict=True):
                     yield (task.item, *answer)
-        except BaseException:  # nobody asks for the rest any more, or the terminal's Ctrl-C
+        except BaseException:  # the rest is not needed any more, or Ctrl-C of the terminal
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -229,7 +229,7 @@ def _alone(descriptors: Mapping[str, Descriptor]) -> None:
 
 
 def _end_with_parent() -> None:
-    # One that is killed takes leave of nobody, and this process would wait for work for ever.
+    # A killed parent says no goodbye, and this process would wait for work for ever.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""Which wallpaper group an image has, with calibrated probabilities, or that it has none.
+"""Classifier of wallpaper groups, or none, with calibrated probabilities.
 
 The scores of all groups (`scores`) go through a small network that was trained on images of the
 generator: ``benchmarks/train_symmetry.py``; its card and figures are in docs/symmetry.md.
@@ -34,7 +34,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "symmetry.npz"
 
 @dataclass(frozen=True)
 class Symmetry:
-    """What wallpaper group an image has.
+    """Wallpaper group of an image.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Symmetry:
         Primitive lattice vectors as columns, (2, 2), rows x and y, pixels of the image; None if
         the group is ``none``.
     cell_um
-        The same in micrometres; None if nobody knows the size of a pixel.
+        The same in micrometres; None if the size of a pixel is not known.
     periodicity
         Mean autocorrelation at the lattice points of the best lattice, relative to no lag: 1 for
         a perfect repetition at any noise, about 0 for a texture.
@@ -77,7 +77,7 @@ def _probabilities(features: NDArray) -> NDArray[np.float64]:
 
 
 def classify(image: Image) -> Symmetry:
-    """Name the wallpaper group of an image.
+    """Classify an image by its wallpaper group.
 
     Parameters
     ----------

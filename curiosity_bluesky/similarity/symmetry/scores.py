@@ -1,4 +1,4 @@
-"""How well an image agrees with each wallpaper group, and other numbers to decide by.
+"""Scores of an image for each wallpaper group, and other features of the classifier.
 
 Crystallographic image processing as in electron crystallography [1]_ [2]_: the lattice from the
 autocorrelation, refined by least squares; structure factors; for each group the share of their

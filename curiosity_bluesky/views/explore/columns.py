@@ -1,4 +1,4 @@
-"""What images are coloured and filtered by: words, numbers and dates."""
+"""Columns for the colours and filters of images: words, numbers and dates."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from curiosity_bluesky.utils.display import moment, plain
 
 Kind = Literal["words", "number", "date"]
 NONE = "(none)"
-"""What stands for a missing value among words."""
+"""Placeholder of a missing value among words."""
 
 OTHER = "(other)"
 MANY = 200
-"""Different words above which one types a part of them instead of choosing."""
+"""Maximum distinct words for a menu; above, a part of a word is typed."""
 
-# Tableau's ten, then ten more for whoever insists.
+# Tableau's ten, then ten more.
 _DISTINCT: tuple[str, ...] = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948",
     "#9c755f", "#ff9da7", "#3b6e3b", "#a0cbe8", "#ffbe7d", "#8cd17d", "#d37295",
@@ -34,7 +34,7 @@ _PLAIN = "#4e79a7"
 
 
 class Column:
-    """One thing that is known of each image.
+    """One property of each image.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def format_value(kind: Kind, value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1e5 or value % 1 else f"{value:.0f}"
 
 
-class Table:
+class RunTable:
     """The columns of a collection, each made when it is first asked for.
 
     Parameters
@@ -207,7 +207,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Colours:
-    """How a column is drawn: a number an image, and what the numbers look like.
+    """Colours of a column: a number per image, and the palette.
 
     Parameters
     ----------

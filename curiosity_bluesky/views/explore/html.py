@@ -1,4 +1,4 @@
-"""The page's own HTML; whatever came from a run is escaped as `display.html` does it."""
+"""HTML of the page; values from runs are escaped by `display.html`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands where on the page."""
+"""Layout of the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ bk: Any = bokeh.models
 _METHODS = {"pca": "PCA", "pacmap": "PaCMAP"}
 _SIDE, _RIGHT = 264, 412
 NOTHING = "—"
-"""What stands for no column in a menu."""
+"""Placeholder of no column in a menu."""
 
 
 # The page's own HTML says what is meant in data-action: one listener for all of it, since each

@@ -1,4 +1,4 @@
-"""The map itself: a scatter of images, drawn by the graphics card."""
+"""Scatter plot of images, drawn by WebGL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ` +
 
 
 class Map:
-    """A Bokeh figure with what passes, what does not, and marks.
+    """Bokeh figure of the images that pass the filters, the others, and marks.
 
     Only what the page needs of an image is sent: two coordinates, a number for its colour, and
     one for each line of what is shown on hover; words are sent once each.
@@ -83,7 +83,7 @@ class Map:
             selection_alpha=0.95,
             nonselection_alpha=0.12,
             nonselection_line_color=None,
-            # No glyph of its own for hovering: with one, each move of the mouse draws all anew.
+            # No glyph of its own for hovering: with one, each move of the mouse redraws all.
         )
         self.marks.data = {name: np.zeros(0) for name in ("x", "y", "x0", "y0")}
         self.spot.data = {"x": [], "y": [], "marker": []}

@@ -1,4 +1,4 @@
-"""What one visitor sees, and what happens when something is pressed."""
+"""Page of one user and its event handlers."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from curiosity_bluesky.views.explore.widgets import Editor
 
 _PER_PAGE = 30
 _SHORT = 0.15
-"""Seconds that the page waits for a map before it says that one is being made."""
+"""Seconds until the page shows that a map is being made."""
 
 _log = logging.getLogger(__name__)
 
 
 class Page:
-    """The page of one visitor.
+    """Page of one user.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class Page:
         parts.save.on_click(lambda: self._do(self._save))
 
     def _file_changed(self, attr: str, old: Any, new: Any) -> None:
-        # It is emptied after each use, which is nobody's doing and leaves what was said alone.
+        # It is emptied after each use, which is no action of the user and leaves the notice alone.
         if new:
             self._react(self._upload, attr, old, new)
 
@@ -109,7 +109,7 @@ class Page:
             self._do(lambda: react(new))
 
     def _do(self, act: Callable[[], None]) -> None:
-        """Act; what cannot be done is said on the page, which stays where it was."""
+        """Run an action; on an InputError show it, and leave the page as it was."""
         self.say("")
         before = self.visit.copy()
         try:
@@ -125,7 +125,7 @@ class Page:
     def _undo(self, before: ViewState) -> None:
         self.visit = before
         try:
-            # Whatever fails does so before the map is drawn; the widgets have changed already.
+            # A failure comes before the map is drawn; the widgets have changed already.
             self._show_rest()
         except Exception:
             _log.exception("the explorer page cannot go back")
@@ -200,7 +200,7 @@ class Page:
 
     def _when(self, future: Future[Points], asked: int, last: bool = False) -> None:
         def show() -> None:
-            # Whoever has gone elsewhere meanwhile does not want this map any more.
+            # A user who has gone elsewhere meanwhile does not want this map.
             superseded = asked != self._asked or (self._waiting is None and not last)
             if superseded or future.cancelled():
                 return

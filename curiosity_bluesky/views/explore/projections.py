@@ -1,4 +1,4 @@
-"""Maps made in the background, and kept."""
+"""Projections computed in the background, with a cache."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from curiosity_bluesky.similarity.projection import check_method, key_of, projec
 
 _IN_MEMORY = 32
 _ON_DISK = 200
-"""Maps that are kept; the oldest go. One of 25,133 images has 200 kB."""
+"""Maximum maps in the cache. One of 25,133 images has 200 kB."""
 
 Points = NDArray[np.float32]
 
 
 class Projections:
-    """Makes maps without holding anybody up: PCA in a thread, PaCMAP in a process of its own.
+    """Cache of projections: PCA in a thread, PaCMAP in a process of its own.
 
     The process takes PaCMAP's import and compilation (20 s and more the first time), and a
     few hundred MB, away from the one that serves pages. It starts with the first map that
@@ -54,7 +54,7 @@ class Projections:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        # A file that is damaged is as good as none; it is written anew.
+        # A file that is damaged is as good as none; it is written again.
         with contextlib.suppress(OSError, ValueError, EOFError):
             points = np.load(self.directory / f"{key}.npy", allow_pickle=False)
             if points.ndim == 2 and points.shape[1] == 2:
@@ -63,7 +63,7 @@ class Projections:
         return None
 
     def ask(self, vectors: NDArray[np.float32], method: str, seed: int = 0) -> Future[Points]:
-        """Return a map that is made, or will be; cancel it when nobody waits for it any more.
+        """Return a map that is made, or will be; cancel it when it is not needed any more.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Selections with where they come from: written down, and gone back to."""
+"""Saved selections, with the view that they come from."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def saved(visit: ViewState, name: str, note: str = "") -> dict[str, Any]:
 
 
 def restore(visit: ViewState, saved: Mapping[str, Any]) -> list[str]:
-    """Go to where somebody saved a selection; return what is not as it was then.
+    """Restore a saved selection; return what is not as it was then.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Searching by a file that somebody drops on the page."""
+"""Search by a file that is dropped on the page."""
 
 from __future__ import annotations
 

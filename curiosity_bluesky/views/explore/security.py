@@ -36,7 +36,7 @@ class CheckedTornado(BokehTornado):
     """Bokeh's application for one server; it answers to the server's own names alone.
 
     Tornado takes a WebSocket for one of its own if its origin is the host that was asked for,
-    whatever host that is: so the host is looked at first, of every request.
+    under any host name: so the host of every request is checked first.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class _Missing(RequestHandler):
 
 
 class _Headers(OutputTransform):
-    """Adds the headers to every answer; of a page's own scripts those that are in it may run."""
+    """Security headers of every answer; only the page's own inline scripts may run."""
 
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool

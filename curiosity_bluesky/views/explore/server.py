@@ -34,7 +34,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class PageServer:
-    """Serves the page of a room.
+    """Server of the page.
 
     Bokeh's server, with thumbnails beside it. To be used in one thread, which runs it.
 
@@ -116,7 +116,7 @@ class PageServer:
             # A page whose connection broke for a moment finds what it showed again.
             unused_session_lifetime_milliseconds=60_000,
         )
-        # Files come over the WebSocket, of who has the page: nobody need send more than this.
+        # Files come over the WebSocket, of a user with the page: no upload needs more than this.
         served = HTTPServer(app, max_body_size=2**16)
         served.add_sockets(sockets)
         self._server = BaseServer(loop, app, served)

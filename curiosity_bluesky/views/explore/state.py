@@ -1,4 +1,4 @@
-"""Where somebody is on the explorer page, without the page."""
+"""State of a user on the explorer page, without the page."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.index.collection import Collection, Hit
 from curiosity_bluesky.similarity.projection import FEWEST, check_method
-from curiosity_bluesky.views.explore.columns import Filter, Table
+from curiosity_bluesky.views.explore.columns import Filter, RunTable
 
 NEIGHBOURS = 12
 Rows = NDArray[np.int64]
 
 
 class DescriptorView(Protocol):
-    """What the page needs of a descriptor."""
+    """Descriptor, as far as the page uses it."""
 
     @property
     def name(self) -> str:
-        """What it is called in the index."""
+        """Name in the index."""
         ...
 
     @property
     def version(self) -> int:
-        """Raised with every change of what comes out."""
+        """Version, raised with every change of the vectors."""
         ...
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
@@ -40,7 +40,7 @@ class DescriptorView(Protocol):
 
 
 class Selections(Protocol):
-    """Where selections are kept: the index."""
+    """Store of selections: the index."""
 
     def save_selection(self, selection: dict[str, Any]) -> str:
         """Keep a selection; return what it is found by again."""
@@ -53,7 +53,7 @@ class Selections(Protocol):
 
 @dataclass(frozen=True)
 class SharedState:
-    """What all visitors of the page share.
+    """State that all users of the page share.
 
     Parameters
     ----------
@@ -77,10 +77,10 @@ class SharedState:
     where: str = ""
     run_link: Callable[[str], str] | None = None
     remark: str = ""
-    table: Table = field(init=False)
+    table: RunTable = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "table", Table(self.collection))
+        object.__setattr__(self, "table", RunTable(self.collection))
 
     @property
     def digest(self) -> str:
@@ -91,7 +91,7 @@ class SharedState:
 
 @dataclass(frozen=True)
 class MapLevel:
-    """One map: which images, described and projected how.
+    """One map: images, descriptor and projection.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class MapLevel:
 
 @dataclass(frozen=True)
 class NearbyImages:
-    """What lies near something.
+    """Nearest images of a query.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class NearbyImages:
 
 
 class ViewState:
-    """What somebody looks at: the maps one in another, filters, a selection, neighbours.
+    """View of one user: nested maps, filters, a selection, neighbours.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class ViewState:
     def copy(self) -> ViewState:
         """Return the same place, which stays as it is when this one changes."""
         other = copy.copy(self)
-        # Whatever else it holds is replaced and never changed.
+        # All else that it holds is replaced and never changed.
         other.levels, other.filters = list(self.levels), dict(self.filters)
         return other
 
@@ -321,7 +321,7 @@ class ViewState:
         self.found = NearbyImages(what, near, self.level.descriptor, vector=vector)
 
     def _refind(self) -> None:
-        """Look for neighbours anew: other images are on the map, or pass, or compare otherwise."""
+        """Search neighbours again: the images, the filters or the descriptor changed."""
         found = self.found
         if found is None:
             return
@@ -337,7 +337,7 @@ class ViewState:
         return self.room.collection.nearest(vector, self.level.descriptor, top, among)
 
     def forget(self) -> None:
-        """Look for nobody's neighbours any more."""
+        """Clear the neighbours."""
         self.found = None
 
 

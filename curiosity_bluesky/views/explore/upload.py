@@ -1,4 +1,4 @@
-"""Files that somebody drops on the page: never trusted, and never larger than is said."""
+"""Files dropped on the page: never trusted, and of limited size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.image import Image
 
 LARGEST = 16 * 2**20
-"""Bytes of a file."""
+"""Maximum bytes of a file."""
 
 PIXELS = 4096 * 4096
 SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".jpg", ".jpeg")
@@ -43,14 +43,14 @@ def image_of(name: str, content: bytes) -> Image:
         values = _npy(content) if suffix == ".npy" else _picture(content)
     except InputError:
         raise
-    except Exception as error:  # a damaged file ends in whatever its reader trips over
+    except Exception as error:  # readers raise any error on a damaged file
         why = re.sub(r"\s*<.*?>", "", str(error)) or type(error).__name__
         raise InputError(f"{name} cannot be read as {suffix[1:]} ({why})") from None
     return Image.checked(values, what=name)
 
 
 def too_large(name: str, size: int) -> str:
-    """Return what is said of a file of so many bytes."""
+    """Return the message for a file of a size, bytes."""
     return f"{name} has {size / 2**20:.0f} MB; at most {LARGEST / 2**20:.0f} MB can be searched by"
 
 

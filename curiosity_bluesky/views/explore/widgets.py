@@ -1,4 +1,4 @@
-"""The widgets that filters are made with."""
+"""Widgets of the filters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from bokeh.models import DatetimeRangeSlider
 
 from curiosity_bluesky.utils.display import html as escape
-from curiosity_bluesky.views.explore.columns import MANY, Column, Filter, Table
+from curiosity_bluesky.views.explore.columns import MANY, Column, Filter, RunTable
 from curiosity_bluesky.views.explore.layout import NOTHING, PageWidgets
 
 _STEPS = 200
@@ -16,7 +16,7 @@ _STEPS = 200
 
 
 class Editor:
-    """Shows the filter of one column at a time, and makes filters of what widgets hold.
+    """Editor of the filter of one column at a time.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Editor:
         The columns.
     """
 
-    def __init__(self, parts: PageWidgets, table: Table) -> None:
+    def __init__(self, parts: PageWidgets, table: RunTable) -> None:
         self._parts, self._table = parts, table
 
     @property

@@ -33,7 +33,7 @@ def gated_here():
     """The strategy of gated.py, in this process and for this test alone."""
     import gated
 
-    from curiosity_bluesky.learning import register, strategy
+    from curiosity_bluesky.learning import register, registry
 
     yield register(gated.Gated)
-    strategy._REGISTRY.pop("gated", None)
+    registry._REGISTERED.pop("gated", None)
