@@ -336,9 +336,9 @@ def test_a_part_that_is_too_large_is_not_taken_from_who_is_known_either(agent):
 
 
 def test_a_document_that_is_too_large_is_said_where_it_is_made(monkeypatch):
-    from curiosity_bluesky.agent.remote import remote_agent
+    from curiosity_bluesky.agent.remote import run_log
 
-    monkeypatch.setattr(remote_agent, "LARGEST", 2000)
+    monkeypatch.setattr(run_log, "LARGEST", 2000)
     explorer = RemoteAgent("tcp://127.0.0.1:5577", "random", 0)
     with pytest.raises(InputError, match="more than an agent elsewhere takes"):
         explorer("start", {"uid": "a", "time": 0.0, "note": "x" * 2000})
