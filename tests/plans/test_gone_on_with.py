@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from typing import Any
 
 import pytest
 from plain import Bench
@@ -28,7 +29,7 @@ def run(runs, n, stop=None, **given):
     if "resume" not in given:
         [uid] = bench.run(n, steering=steering)
         return uid
-    devices = bench.detectors, bench.x, bench.y, bench.camera
+    devices: Any = bench.detectors, bench.x, bench.y, bench.camera
     more = {"catalog": runs.where, "steering": steering, "retries": 0, "num_points": n}
     [uid] = bench.RE(curiosity_plan(*devices, **grouped(**more, **given)))
     return uid
