@@ -28,6 +28,8 @@ from curiosity_bluesky.catalog.journal_lines import Document, first_document
 from curiosity_bluesky.catalog.local_files import NotUnderstood
 from curiosity_bluesky.catalog.local_reader import LocalRuns
 from curiosity_bluesky.catalog.places import place_of
+from curiosity_bluesky.catalog.reading import read_run
+from curiosity_bluesky.catalog.successors import successor_of
 from curiosity_bluesky.catalog.summaries import RunFilter, status_of, summary_of, summary_of_journal
 from curiosity_bluesky.catalog.summaries import RunSummary as RunSummary
 from curiosity_bluesky.documents import RESUMES, in_order
@@ -392,6 +394,14 @@ class Catalog:
             start = first_document(path)
             if start is not None and wanted.is_met_by(start):
                 yield path, start
+
+    def read(self, uid: str | int, ask: Callable[[Any], T]) -> T:
+        """Return what is asked of a run; see `read_run`."""
+        return read_run(self, uid, ask)
+
+    def successor(self, uid: str) -> RunSummary | None:
+        """Return the newest run that went on with a run; see `successor_of`."""
+        return successor_of(self, uid)
 
     def status(self, run: Any) -> str:
         """Return how a run ended, or ``open`` or ``interrupted``; see `RunSummary`."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curiosity_bluesky import documents
-from curiosity_bluesky.catalog import read_run, successor_of
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import WHOLE, Table, moment, plain
 from curiosity_bluesky.utils.lazy import without_other_arrays
@@ -126,7 +125,7 @@ def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:
     """
     if picture is not None:
         check_picture(picture)
-    return read_run(runs, uid, lambda run: _with_picture(runs, run, picture))
+    return runs.read(uid, lambda run: _with_picture(runs, run, picture))
 
 
 def _with_picture(runs: Catalog, run: Any, picture: Path | None) -> RunReport:
@@ -147,7 +146,7 @@ def _report(runs: Catalog, run: Any) -> RunReport:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         measured = _measured(run)
-    later = successor_of(runs, run.start["uid"])
+    later = runs.successor(run.start["uid"])
     return RunReport(
         start=run.metadata["start"],
         status=runs.status(run),

@@ -45,7 +45,7 @@ def test_a_server_of_this_process_that_is_slow_is_not_said_to_be_away(own, monke
         patience.append(timeout)
         raise httpx.ReadTimeout("timed out")
 
-    monkeypatch.setattr(connection.httpx, "get", get)
+    monkeypatch.setattr(httpx, "get", get)
     said = "this process is slow" if own else "no Tiled server answers at http://x"
     with pytest.raises(Unreachable, match=said):
         connection._answers("http://x", own=own)

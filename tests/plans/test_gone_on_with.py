@@ -2,11 +2,13 @@
 
 import json
 import warnings
+from typing import Any
 
 import pytest
 from plain import Bench
+from support import grouped
 
-from curiosity_bluesky import connect
+from curiosity_bluesky import connect, curiosity_plan
 from curiosity_bluesky.catalog.successors import in_list, successor_of
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.errors import InputError
@@ -24,9 +26,12 @@ def run(runs, n, stop=None, **given):
             steering.stop("enough for today")
 
     bench.RE.subscribe(hear)
-    if "resume" in given:
-        given |= {"strategy": None, "parameters": None, "catalog": runs.where}
-    [uid] = bench.run(n, steering=steering, **given)
+    if "resume" not in given:
+        [uid] = bench.run(n, steering=steering)
+        return uid
+    devices: Any = bench.detectors, bench.x, bench.y, bench.camera
+    more = {"catalog": runs.where, "steering": steering, "retries": 0, "num_points": n}
+    [uid] = bench.RE(curiosity_plan(*devices, **grouped(**more, **given)))
     return uid
 
 
