@@ -17,7 +17,7 @@ from curiosity_bluesky.catalog import check_place
 from curiosity_bluesky.demo.survey import SPEED, survey_of
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans.options import DriftCorrection, RunOptions
+from curiosity_bluesky.plans.options import DriftCorrection, PlanParameters, RunOptions
 from curiosity_bluesky.utils.validation import LONGEST, number
 from curiosity_bluesky.views.report import DEMO, check_picture
 from sim_devices import Faults, Sample, open_sample
@@ -181,6 +181,7 @@ class DemoOptions:
         InputError
             If something cannot be used.
         """
+        PlanParameters(seed=self.seed)
         chosen = Strategy.named(self.strategy, **{"budget": self.points, **self.parameters})
         if self.picture is not None:
             check_picture(self.picture)

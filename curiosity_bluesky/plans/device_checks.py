@@ -52,6 +52,7 @@ def check_devices(
     imager: Readable,
     *,
     imaged: bool = False,
+    resumed: bool = False,
 ) -> MsgGenerator[None]:
     """Make sure that what devices read can be learned, recorded and read again.
 
@@ -63,7 +64,9 @@ def check_devices(
     detectors, x, y, imager
         The devices.
     imaged
-        Whether the imager has taken the survey, and everything was asked before.
+        Whether there is a survey, and everything was asked before.
+    resumed
+        Whether the survey is that of an interrupted run: the imager may have taken no image yet.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def check_devices(
     questions += [d.read if isinstance(d, Triggerable) else dict for d in detectors]
     answers = yield from ask_devices(questions)
     n = len(devices)
-    _check_answers(devices if imaged else devices[:-1], devices, answers)
+    _check_answers(devices if imaged and not resumed else devices[:-1], devices, answers)
     found = [None if isinstance(answer, Exception) else answer for answer in answers]
     for detector, keys, reading in zip(detectors, found, found[3 * n :], strict=False):
         check_real(detector, keys or {}, values(reading))

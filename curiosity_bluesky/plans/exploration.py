@@ -138,7 +138,8 @@ def explore(
             run.steering.budget(num_points)
         start = start_document(run, explorer.survey, asked, {**md_warm, **(md or {})}, past)
         device_checks.check_start(start)
-        yield from device_checks.check_devices(*devices, imaged=True)
+        resumed = past is not None
+        yield from device_checks.check_devices(*devices, imaged=True, resumed=resumed)
         points = run_points(run, explorer.survey, past)
         inner = in_a_run(points, start, lambda: run.trouble, run.opened)
         return (yield from _heard_by(agent, inner))

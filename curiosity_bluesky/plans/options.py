@@ -138,6 +138,17 @@ class _Options(BaseModel):
             )
         return cls(**given)
 
+    def changed(self) -> set[str]:
+        """Return the names of the fields that were given, and not with their defaults."""
+        model = type(self).model_fields
+        return {
+            name
+            for name in self.model_fields_set
+            if not np.array_equal(
+                getattr(self, name), model[name].get_default(call_default_factory=True)
+            )
+        }
+
     def replace(self, **given: Any) -> Self:
         """Return the same options with some of them changed."""
         known = {name: getattr(self, name) for name in self.model_fields_set}

@@ -149,7 +149,7 @@ def curiosity_plan(
     past = None
     answered = yield from readings.is_executed()
     if resume is not None:
-        given = options.model_fields_set | safety.model_fields_set | drift.model_fields_set
+        given = options.changed() | safety.changed() | drift.changed()
         refused = sorted(given & _AS_IT_BEGAN)
         refused += [n for n, v in (("strategy", strategy), ("seed", seed)) if v is not None]
         if refused:

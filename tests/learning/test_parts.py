@@ -4,11 +4,11 @@ import types
 
 import numpy as np
 import pytest
+import sklearn.cluster
 import torch
 from scipy.stats import hmean
 from threadpoolctl import threadpool_limits
 
-from curiosity_bluesky.learning import seeding as seeding_module
 from curiosity_bluesky.learning.acquisition import (
     ErrorAndNovelty,
     RandomPixel,
@@ -168,13 +168,13 @@ def test_seeding_with_as_many_seeds_as_pixels_takes_them_all(rng, n):
 def test_kmeans_does_not_depend_on_which_thread_is_first(monkeypatch, rng):
     centres = []
 
-    class Noted(seeding_module.KMeans):
+    class Noted(sklearn.cluster.KMeans):
         def fit(self, *args):
             super().fit(*args)
             centres.append(self.cluster_centers_.tobytes())
             return self
 
-    monkeypatch.setattr(seeding_module, "KMeans", Noted)
+    monkeypatch.setattr(sklearn.cluster, "KMeans", Noted)
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     seeding = KMeansSeeding(Known(rng.normal(size=(5000, 3))))
     with threadpool_limits(8):  # as on a machine with eight cores

@@ -387,9 +387,14 @@ def short_run(where=lambda i, msg: False, meanwhile=None, spoil=None):
     instrument = simulated_instrument(SAMPLE, speed=math.inf)
     stage = instrument.stage
     plan = curiosity_plan(
-        *([instrument.spectrometer], stage.x, stage.y, instrument.imager),
-        *(3, "random", 0, few("random")),
-        options={"maps_every": 0, "retry_wait": 0.0, "timeout": 0.25 if spoil else PATIENCE},
+        *([instrument.spectrometer], stage.x, stage.y, instrument.imager, 3),
+        strategy="random",
+        options={
+            "parameters": few("random"),
+            "maps_every": 0,
+            "retry_wait": 0.0,
+            "timeout": 0.25 if spoil else PATIENCE,
+        },
     )
 
     def callback(name, doc):

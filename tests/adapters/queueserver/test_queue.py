@@ -177,8 +177,11 @@ def test_a_run_is_paused_steered_and_resumed_through_the_queue(queue, catalog, c
     result = finished(queue)
     assert (result["exit_status"], result["run_uids"]) == ("completed", [uid])
     documents = catalog.documents(uid)
-    assert len(events(documents, "primary")) == before + 6
     assert [event["kind"] for event in events(documents, "steering")] == ["add", "set"]
+    last = max(k for k, (_, doc) in enumerate(documents) if "kind" in doc.get("data", {}))
+    # A slow machine may have measured more than that when it is heard.
+    heard_at = len(events(documents[:last], "primary"))
+    assert len(events(documents, "primary")) == max(before + 6, heard_at)
     manual = [d for d in events(documents, "decisions") if d["reason"] == "manual"]
     assert [(d["row"], d["col"]) for d in manual] == [pixel]
     # The deferred pause comes after an event, and stop keeps all that there is.
