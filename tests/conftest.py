@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +52,29 @@ def instrument(film: SyntheticSample) -> SimulatedInstrument:
 @pytest.fixture
 def RE() -> RunEngine:
     return RunEngine({})
+
+
+@pytest.fixture(autouse=True)
+def _loops_that_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End the loop of each RunEngine that a test makes.
+
+    A RunEngine has none of its own accord: its thread and three open files stay until the process
+    ends, and after some hundred of them ``select`` takes no file any more.
+    """
+    made: list[RunEngine] = []
+    begin = RunEngine.__init__
+
+    def noted(self: RunEngine, *args: Any, **kwargs: Any) -> None:
+        begin(self, *args, **kwargs)
+        made.append(self)
+
+    monkeypatch.setattr(RunEngine, "__init__", noted)
+    yield
+    for engine in made:
+        engine.loop.call_soon_threadsafe(engine.loop.stop)
+        engine._th.join(10)  # one that still waits for a device goes on
+        if not engine._th.is_alive():
+            engine.loop.close()
 
 
 @pytest.fixture
