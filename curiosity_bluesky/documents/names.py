@@ -31,6 +31,9 @@ RESERVED = ("time", "seq_num", "event", "point", "internal")
 _FORBIDDEN = re.compile(r"""--|['"`;\\%()=+./#?]""")
 _ADVICE = "give the device or its signal another name"
 
+RESERVED = "curiosity_"
+"""Beginning of the keys of a start document that the plan writes."""
+
 
 @dataclass(frozen=True)
 class DeviceDescription:
@@ -139,11 +142,34 @@ def check_metadata(md: Any) -> None:
         raise InputError(
             f"md has {', '.join(map(repr, given))}, which the RunEngine sets itself; leave it out"
         )
+    check_reserved(md)
     for key in ("tiled_specs", "tiled_access_tags"):
         texts = md.get(key) or []
         if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
             raise InputError(f"md[{key!r}] is {texts!r:.60}; expected a list of text")
     check_start(md)
+
+
+def check_reserved(md: Mapping[str, Any], name: str = "md") -> None:
+    """Make sure that metadata has no key of the plan's own: an agent learns by these.
+
+    Parameters
+    ----------
+    md
+        Keys and values for the start document.
+    name
+        What the user calls them, for the error.
+
+    Raises
+    ------
+    InputError
+        If a key begins with ``curiosity_``.
+    """
+    if ours := sorted(key for key in md if key.startswith(RESERVED)):
+        raise InputError(
+            f"{name} has {', '.join(map(repr, ours))}; keys that begin with {RESERVED!r} are "
+            "written by the plan, and the agent follows them: choose another name"
+        )
 
 
 def check_start(document: Mapping[str, Any], name: str = "md") -> None:

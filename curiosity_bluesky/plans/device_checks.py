@@ -13,6 +13,7 @@ from curiosity_bluesky import documents
 from curiosity_bluesky.documents import PlanReadable
 from curiosity_bluesky.documents.names import (
     DeviceDescription,
+    check_reserved,
     check_start,
     check_stream,
 )
@@ -39,9 +40,11 @@ def check_engine(md: Mapping[str, Any]) -> MsgGenerator[None]:
     Raises
     ------
     InputError
-        If event-model refuses what is in ``RE.md``, or was given with the plan.
+        If event-model refuses what is in ``RE.md``, or was given with the plan, or a key is one of
+        the plan's own.
     """
     always, this_time = yield from metadata_of_engine()
+    check_reserved({**always, **this_time}, "RE.md (or RE(plan, ...))")
     check_start({**always, **md, **this_time}, "RE.md (or RE(plan, ...))")
 
 

@@ -326,6 +326,7 @@ BAD = {
     "an owner that is a number": {"owner": 3},
     "hints that are none": {"hints": 5},
     "a uid": {"uid": "x"},
+    "a key of the plan's own": {"curiosity_strategy": "random"},
     "a time": {"time": 1.0},
     "specs that are none": {"tiled_specs": 3},
     "a list": [1],
@@ -358,7 +359,9 @@ def test_metadata_that_can_be_recorded_is():
 
 
 @pytest.mark.parametrize(
-    "engine", [{"owner": 5}, {"a.b": 1}, {"sample": {"b/c": 1}}], ids=["type", "dot", "slash"]
+    "engine",
+    [{"owner": 5}, {"a.b": 1}, {"sample": {"b/c": 1}}, {"curiosity_seed": 1}],
+    ids=["type", "dot", "slash", "the plan's own"],
 )
 @pytest.mark.parametrize("dry_run", [False, True])
 @pytest.mark.parametrize("with_the_plan", [False, True])
@@ -368,7 +371,8 @@ def test_what_the_run_engine_adds_is_refused_before_anything_moves(engine, dry_r
         bench.RE.md.update(engine)
     plan = bench.plan(4, dry_run=dry_run)
     with pytest.raises(
-        InputError, match=r"RE\.md \(or RE\(plan, \.\.\.\)\).* cannot be in a start"
+        InputError,
+        match=r"RE\.md \(or RE\(plan, \.\.\.\)\).* (cannot be in a start|has 'curiosity_)",
     ):
         bench.RE(plan, **(engine if with_the_plan else {}))
     assert bench.is_untouched() and not bench.RE.suspenders
