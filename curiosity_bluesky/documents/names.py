@@ -31,7 +31,7 @@ RESERVED = ("time", "seq_num", "event", "point", "internal")
 _FORBIDDEN = re.compile(r"""--|['"`;\\%()=+./#?]""")
 _ADVICE = "give the device or its signal another name"
 
-RESERVED = "curiosity_"
+_OURS = "curiosity_"
 """Beginning of the keys of a start document that the plan writes."""
 
 
@@ -165,9 +165,9 @@ def check_reserved(md: Mapping[str, Any], name: str = "md") -> None:
     InputError
         If a key begins with ``curiosity_``.
     """
-    if ours := sorted(key for key in md if key.startswith(RESERVED)):
+    if ours := sorted(key for key in md if key.startswith(_OURS)):
         raise InputError(
-            f"{name} has {', '.join(map(repr, ours))}; keys that begin with {RESERVED!r} are "
+            f"{name} has {', '.join(map(repr, ours))}; keys that begin with {_OURS!r} are "
             "written by the plan, and the agent follows them: choose another name"
         )
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from importlib.metadata import version
 
 import bluesky.plans as bp
 import event_model
@@ -56,7 +57,7 @@ def run(request):
         simulated_instrument(sample, speed=math.inf),
         request.param,
         maps_every=3,
-        md={"sample": "film", "curiosity_version": "mine", "operator": "me"},
+        md={"sample": "film", "plan_name": "mine", "operator": "me"},
     )
     return request.param, sample, collect(plan)
 
@@ -85,7 +86,7 @@ def test_start_document(run):
     kind, start = documents[0]
     strategy = Strategy.named(name, **few(name, budget=POINTS))
     expected = {
-        "plan_name": "curiosity_plan",
+        "plan_name": "mine",  # the user's md comes last
         "detectors": ["spectrometer"],
         "motors": ["stage_x", "stage_y"],
         "num_points": POINTS,
@@ -96,7 +97,7 @@ def test_start_document(run):
         "curiosity_strategy": name,
         "curiosity_parameters": strategy.parameters,
         "curiosity_seed": 0,
-        "curiosity_version": "mine",  # the user's md comes last
+        "curiosity_version": version("curiosity-bluesky"),
     }
     assert kind == "start"
     assert {key: start[key] for key in expected} == expected
