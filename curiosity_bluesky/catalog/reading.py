@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from curiosity_bluesky.errors import InputError
+
 if TYPE_CHECKING:
     from curiosity_bluesky.catalog.catalog import Catalog
 
@@ -31,13 +33,14 @@ def read_run(catalog: Catalog, uid: str | int, ask: Callable[[Any], T]) -> T:
     InputError
         If there is no such run, or no server takes the place of the one that ended.
     """
-    import httpx  # slow to import, and a run that is read from its files needs none of it
-
-    from curiosity_bluesky.catalog.connection import is_unreachable
-
     try:
         return ask(catalog[uid])
-    except (httpx.TransportError, httpx.HTTPStatusError) as error:
+    except InputError:
+        raise
+    except Exception as error:
+        # Slow to import, and a run that is read from its files needs none of it.
+        from curiosity_bluesky.catalog.connection import is_unreachable
+
         if not is_unreachable(error):
             raise
         return ask(catalog[uid])

@@ -270,7 +270,7 @@ def test_a_process_that_ends_while_the_disk_is_full_says_what_is_lost(injected, 
     writer.close()
     assert writer.in_memory == 3
     [text] = [text for text in said(caplog) if "are not in Tiled" in text]
-    assert text.startswith("7 documents of 1 runs") and f"4 are in {folder}" in text
+    assert text.startswith("7 documents of 1 run are") and f"4 are in {folder}" in text
     assert "the last 3 are in memory alone (No space left" in text
     assert "are lost when this process ends" in text
     assert not [text for text in said(caplog) if "all its documents" in text]

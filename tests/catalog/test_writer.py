@@ -199,7 +199,7 @@ def test_a_close_does_not_wait_for_a_server_that_is_gone(RE, instrument, proxy, 
     catalog.close()
     assert not writer._thread.is_alive()
     [said] = [r.getMessage() for r in caplog.records if "curiosity recover" in r.getMessage()]
-    assert f"{len(emitted)} documents of 1 runs are not in Tiled" in said and proxy.uri in said
+    assert f"{len(emitted)} documents of 1 run are not in Tiled" in said and proxy.uri in said
     proxy.mend()
     with connect(proxy.uri) as catalog:
         [recovered] = catalog.recover()

@@ -43,7 +43,7 @@ class Tip(Signal):
         print("tip", value, flush=True)
         return super().set(value)
 
-film = simulated_instrument(SyntheticSample((16, 14), seed=1, points=16), speed=20)
+film = simulated_instrument(SyntheticSample((16, 14), seed=1, points=16), speed=4)
 stopped = film.stage.x.stop
 film.stage.x.stop = lambda *, success=False: (print("stopped x", flush=True), stopped())
 RE = RunEngine({})
