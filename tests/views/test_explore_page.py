@@ -109,7 +109,11 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Ca
 @pytest.fixture(scope="module")
 def browser(chromium: tuple[str, Callable[[], None]]) -> Iterator[Any]:
     with sync_api.sync_playwright() as driver:
-        yield driver.chromium.connect_over_cdp(chromium[0])
+        try:
+            connected = driver.chromium.connect_over_cdp(chromium[0])
+        except sync_api.TimeoutError:  # once in a while it does not answer the first that asks
+            connected = driver.chromium.connect_over_cdp(chromium[0], timeout=120_000)
+        yield connected
         chromium[1]()
 
 
