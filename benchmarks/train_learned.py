@@ -1,7 +1,7 @@
 """Teach the network of the descriptor ``learned``.
 
 ``python benchmarks/train_learned.py OUT.npz --steps N``. Nothing but
-generated images goes in: a stock of motifs of all 17 groups, drawn anew for each step at another
+generated images goes in: a stock of motifs of all 17 groups, drawn again for each step at another
 place, rotation, size, contrast and noise, and random textures, which have no group. The same seed
 and number of steps give the same weights, bit for bit, on one machine with one thread.
 """

@@ -9,16 +9,12 @@ if TYPE_CHECKING:
     from curiosity_bluesky.catalog.catalog import connect as connect
     from curiosity_bluesky.catalog.places import DEFAULT as DEFAULT
     from curiosity_bluesky.catalog.places import check_place as check_place
-    from curiosity_bluesky.catalog.reading import read_run as read_run
-    from curiosity_bluesky.catalog.successors import successor_of as successor_of
 
 _MODULES = {
     "Catalog": "catalog",
     "DEFAULT": "places",
     "check_place": "places",
     "connect": "catalog",
-    "read_run": "reading",
-    "successor_of": "successors",
 }
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -28,7 +28,6 @@ from curiosity_bluesky.catalog.journal_lines import Document, first_document
 from curiosity_bluesky.catalog.local_files import NotUnderstood
 from curiosity_bluesky.catalog.local_reader import LocalRuns
 from curiosity_bluesky.catalog.places import place_of
-from curiosity_bluesky.catalog.reading import read_run
 from curiosity_bluesky.catalog.successors import successor_of
 from curiosity_bluesky.catalog.summaries import RunFilter, status_of, summary_of, summary_of_journal
 from curiosity_bluesky.catalog.summaries import RunSummary as RunSummary
@@ -146,12 +145,7 @@ class Catalog:
     def _asked(self, ask: Callable[[Any], T]) -> T:
         """Ask the server about its runs, once more if it went away in between."""
         self.flush()
-        try:
-            return ask(_runs(self.client))
-        except Exception as error:
-            if not is_unreachable(error):
-                raise
-            return ask(_runs(self.client))  # raises Unreachable if no other took its place
+        return _once_more(lambda: ask(_runs(self.client)))
 
     def writer(
         self,
@@ -396,8 +390,24 @@ class Catalog:
                 yield path, start
 
     def read(self, uid: str | int, ask: Callable[[Any], T]) -> T:
-        """Return what is asked of a run; see `read_run`."""
-        return read_run(self, uid, ask)
+        """Return what is asked of a run, asked once more if its server went away in between.
+
+        Where several processes have one directory, the first of them serves it; when that one ends,
+        the run is there again at the next server.
+
+        Parameters
+        ----------
+        uid
+            Its uid, the first characters of it, or its number.
+        ask
+            Called with the run.
+
+        Raises
+        ------
+        InputError
+            If there is no such run, or no server takes the place of the one that ended.
+        """
+        return _once_more(lambda: ask(self[uid]))
 
     def successor(self, uid: str) -> RunSummary | None:
         """Return the newest run that went on with a run; see `successor_of`."""
@@ -471,6 +481,19 @@ def connect(
     if not serve and (files := connection.read_files()) is not None:
         return Catalog(connection, files=files)
     return Catalog(connection, connection.open())
+
+
+def _once_more(ask: Callable[[], T]) -> T:
+    """Return what is asked, asked a second time if the server went away in between."""
+    try:
+        return ask()
+    except InputError:
+        raise
+    except Exception as error:
+        # To tell which errors these are takes an import that is slow, and that files do not need.
+        if not is_unreachable(error):
+            raise
+        return ask()  # raises Unreachable if no other took its place
 
 
 def _runs(client: Any) -> Any:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent import CuriosityAgent
-from curiosity_bluesky.catalog import Catalog, connect, read_run
+from curiosity_bluesky.catalog import Catalog, connect
 from curiosity_bluesky.demo.instrument import Instrument
 from curiosity_bluesky.demo.settings import DemoOptions, DemoRun, DemoSample, demo_options
 from curiosity_bluesky.errors import InputError
@@ -270,8 +270,7 @@ def _explored(
     path = _saved(view, picture) if plot else None
     start = _back(runs, uid).start
     # The server may be that of another process, which ends at any moment.
-    measured, flags, drift = read_run(
-        runs,
+    measured, flags, drift = runs.read(
         uid,
         lambda run: (documents.read(run), documents.flags_of(run), drift_in_words(run)),
     )

@@ -32,7 +32,7 @@ class BackgroundCall(Generic[T]):
         def run() -> None:
             try:
                 self._future.set_result(func(*args))
-            except BaseException as error:  # handed to whoever waits for the future
+            except BaseException as error:  # handed to what waits for the future
                 self._future.set_exception(error)
 
         # A daemon: an interpreter that exits does not wait for a training.

@@ -40,7 +40,7 @@ def write_decision(run: RunState) -> MsgGenerator[None]:
     """Wait for the decision under way and write it, before the tip moves.
 
     There is none where the agent is away and the scientist asks for something meanwhile: that
-    comes first, and then the agent is asked anew.
+    comes first, and then the agent is asked again.
     """
     assert run.ahead is not None
     while True:
@@ -88,7 +88,7 @@ def _more_time(run: RunState, end: RunEnd | None) -> bool:
 
 
 def _given_up(run: RunState) -> MsgGenerator[None]:
-    """Give up what the explorer waits for and nobody measures any more, or it waits for ever.
+    """Give up what the explorer waits for and the plan measures no more, or it waits for ever.
 
     So it is where somebody asks for a better quality than a spectrum has, and where a pause
     had a spectrum repeated that is not as good as the one that the plan saw.

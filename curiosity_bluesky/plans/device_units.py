@@ -8,6 +8,7 @@ from typing import Any
 
 from curiosity_bluesky.documents.names import DeviceDescription
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.plans.measuring import position_keys
 from curiosity_bluesky.utils.lengths import micrometres_in
 
 logger = logging.getLogger(__name__)
@@ -75,8 +76,8 @@ def _check(units: Mapping[str, Any]) -> None:
 def _unit_of_motor(described: DeviceDescription, motor: Any) -> Any:
     """Return the units of the data key that says where a motor is, None if it says none."""
     keys = described.data_keys
-    fields = list(getattr(motor, "hints", {}).get("fields") or [described.name])
-    key = fields[0] if fields[0] in keys else next(iter(keys), None) if len(keys) == 1 else None
+    first = position_keys(motor)[0]
+    key = first if first in keys else next(iter(keys), None) if len(keys) == 1 else None
     units = None if key is None else keys[key].get("units")
     if units:
         return units

@@ -1,4 +1,4 @@
-"""Drift of a real tip: the survey is taken anew, and targets follow the sample."""
+"""Drift of a real tip: the survey is taken again, and targets follow the sample."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ class DriftTracker:
                 return target, PointFailure(FailureKind.OUT_OF_REACH, text)
         return target, None
 
-    # ---- taking the survey anew
+    # ---- taking the survey again
 
     def due(self) -> bool:
         """Say whether it is time for a re-survey."""
@@ -242,7 +242,7 @@ class DriftTracker:
     def resurvey(
         self, survey: Survey, n_decisions: int, timeout: float, retries: int, retry_wait: float
     ) -> MsgGenerator[None]:
-        """Take the survey anew, register it, and write one event of the ``drift`` stream.
+        """Take the survey again, register it, and write one event of the ``drift`` stream.
 
         What fails is tried again `retries` times; then the run goes on with the drift
         extrapolated, unless that is `blind`.
@@ -311,7 +311,7 @@ class DriftTracker:
         except device_faults.NOT_OURS:
             raise
         except Exception as error:  # whatever an instrument raises when it is read
-            yield from bps.checkpoint()  # nobody is to read it again after a pause
+            yield from bps.checkpoint()  # it is not to be read again after a pause
             return None, device_faults.in_words(error)
         shapes = {np.shape(channel) for channel in image.values()}
         if shapes != {survey.shape} or not all(

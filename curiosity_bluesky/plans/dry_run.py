@@ -70,7 +70,7 @@ class DryRunReport:
         detectors, x, y, imager, tip
             The devices; where they have ``seconds`` (see `docs/devices.md`), it is used.
         resurvey
-            After how many points, and minutes, the survey is taken anew; 0: never.
+            After how many points, and minutes, the survey is taken again; 0: never.
         time_budget
             Seconds that the run may take; None: any time.
         resumed

@@ -57,7 +57,6 @@ def explore(
     tip: Movable | None = None,
     md: dict | None = None,
     past: InterruptedRun | None = None,
-    warm: WarmStart | None = None,
     steering: Steering | None = None,
     clock: Callable[[], float] = time.time,
 ) -> MsgGenerator[str]:
@@ -138,8 +137,7 @@ def explore(
             run.steering.budget(num_points)
         start = start_document(run, explorer.survey, asked, {**md_warm, **(md or {})}, past)
         device_checks.check_start(start)
-        resumed = past is not None
-        yield from device_checks.check_devices(*devices, imaged=True, resumed=resumed)
+        yield from device_checks.check_devices(*devices, imaged=True, resumed=past is not None)
         points = run_points(run, explorer.survey, past)
         inner = in_a_run(points, start, lambda: run.trouble, run.opened)
         return (yield from _heard_by(agent, inner))

@@ -30,7 +30,7 @@ def visit_point(run: RunState, proposal: Proposal) -> MsgGenerator[None]:
     last, count = False, run.count
     first, quality = run.attempts.get(proposal.decision_id, (0, None))
     if quality is not None:  # the run before ended between a bad spectrum and saying so
-        failed = quality_problem(quality, run.count.strategy.min_quality)
+        failed = quality_problem(quality, count.strategy.min_quality)
         last = first > run.options.retries or run.crowded(proposal) is not None
         doses = run.broken_off.pop(proposal.decision_id, 1)
         # A lower quality may be asked for by now: then it failed all the same.
@@ -56,29 +56,28 @@ def visit_point(run: RunState, proposal: Proposal) -> MsgGenerator[None]:
             yield from save_failure(proposal, attempt, away, given_up=True)
             return
         prior = run.broken_off.pop(proposal.decision_id, 0)
-        if (
-            run.count.strategy.max_per_area is not None
-        ):  # that it counts if the process is killed in it
+        if count.strategy.max_per_area is not None:
+            # Written before, so that it counts if the process is killed in it.
             yield from save_failure(
                 proposal, attempt, PointFailure(FailureKind.BEGUN), False, doses=prior + 1
             )
-        started, taken = time.monotonic(), len(run.count.doses)
+        started, taken = time.monotonic(), len(count.doses)
         failed = yield from measure_point(
             proposal, run.detectors, run.x, run.y,
-            attempt=attempt, min_quality=run.count.strategy.min_quality,
+            attempt=attempt, min_quality=count.strategy.min_quality,
             timeout=run.options.timeout, tolerance=run.tolerance,
             refusal=functools.partial(run.steering.refusal, proposal), target=target,
             dose=functools.partial(run.dose, proposal), tip=run.tip,
             remaining=run.remaining, spectra=run.spectra, doses=prior,
         )  # fmt: skip
-        if len(run.count.doses) > taken:
+        if len(count.doses) > taken:
             count.visited.add((proposal.decision_id, attempt))
-        seconds, wasted = time.monotonic() - started, len(run.count.doses) - taken + prior
+        seconds, wasted = time.monotonic() - started, len(count.doses) - taken + prior
         run.pace.point(proposal)
         yield from safety.lift_tip(run.tip, run.options.timeout)
         if failed is None:
             count.in_a_row = 0
-            run.count.measured += 1
+            count.measured += 1
             return
         why = run.steering.refusal(proposal)
         if (yield from _refused(run, proposal, attempt, why, wasted)):

@@ -259,7 +259,7 @@ def check_real(detector: Any, described: Mapping[str, Any], held: Mapping[str, A
     described
         What it describes, {} if it does not yet.
     held
-        What it holds from the last time, data key to value; {} if nobody knows.
+        What it holds from the last time, data key to value; {} if that is not known.
 
     Raises
     ------
@@ -344,6 +344,7 @@ def check_described(
         reads no image.
     """
     found: list[str] = []
+    spectra = False  # whether there may be one: described, or not described yet
     for detector, keys in zip(detectors, described, strict=True):
         why = {key: why_no_spectrum(about) for key, about in keys.items()}
         wanted = getattr(detector, "learned", None)
@@ -354,27 +355,20 @@ def check_described(
                     "array of real numbers: correct its `learned`, or its describe()"
                 )
         found += [f"{key}: {problem}" for key, problem in why.items() if problem]
-    if (
-        found
-        and all(described)
-        and all(why_no_spectrum(about) for keys in described for about in keys.values())
-    ):
+        spectra |= not why or not all(why.values())
+    if found and not spectra:
         names = ", ".join(detector.name for detector in detectors)
+        then = (
+            f"give a detector that reads a 1-D array of {LEAST} or more real numbers, or there is "
+            "nothing to learn"
+        )
         images = any(may_be_image(about) for keys in described for about in keys.values())
-        spectra = any(not why_no_spectrum(about) for about in described_image.values())
-        swapped = (
-            f"are detectors and imager swapped? {imager.name} describes a spectrum: give it as a "
-            "detector"
-        )
-        raise InputError(
-            f"{names} reads no spectrum ({', '.join(found)}); "
-            + (
-                swapped
-                if images and spectra
-                else f"give a detector that reads a 1-D array of {LEAST} or more real numbers, or "
-                "there is nothing to learn"
+        if images and not all(map(why_no_spectrum, described_image.values())):
+            then = (
+                f"are detectors and imager swapped? {imager.name} describes a spectrum: give it as "
+                "a detector"
             )
-        )
+        raise InputError(f"{names} reads no spectrum ({', '.join(found)}); {then}")
     if described_image and not any(may_be_image(about) for about in described_image.values()):
         shapes = ", ".join(
             f"{key}: shape {list(about['shape'])}" for key, about in described_image.items()

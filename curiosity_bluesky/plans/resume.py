@@ -103,7 +103,7 @@ class InterruptedRun:
 
     @property
     def resurvey(self) -> tuple[int, float]:
-        """After how many points and after how many minutes it took the survey anew."""
+        """After how many points and after how many minutes it took the survey again."""
         start = self.start
         every = whole_number(documents.RESURVEY_EVERY, start.get(documents.RESURVEY_EVERY, 0))
         minutes = start.get(documents.RESURVEY_MINUTES, 0.0)

@@ -72,9 +72,10 @@ def _journalled(run: RunState) -> MsgGenerator[None]:
 
 
 def _resurveyed(run: RunState, survey: Survey) -> MsgGenerator[None]:
-    """Take the survey anew if it is time to; the tip comes back with the next point.
+    """Take the survey again if it is due; the tip comes back with the next point.
 
-    While nobody knows where the sample is, the plan pauses before each attempt but the first.
+    While the position of the sample is not known, the plan pauses before each attempt but the
+    first.
     """
     options = run.options
     while run.ended is None and run.tracker.due():

@@ -145,7 +145,7 @@ class TimeEstimate:
     began
         When the run began, as `time.monotonic` counts.
     every, minutes
-        When the survey is taken anew, as in `drift.Tracker`; 0: never.
+        When the survey is taken again, as in `DriftTracker`; 0: never.
     """
 
     costs: DeviceTimes
@@ -220,7 +220,7 @@ class TimeEstimate:
         """How many re-surveys come in the next `n` points, which take so many seconds.
 
         So it is where the drift is steady, see `drift.Tracker`; as there, points or minutes,
-        what is over first begins both anew.
+        what is over first begins both again.
         """
         points = [0, self._done, self._done + n]
         times = [0.0, self.elapsed, self.elapsed + seconds]
@@ -229,7 +229,7 @@ class TimeEstimate:
             ends = [at + points_between(self.every, share)] if self.every else []
             if self.minutes:
                 then = np.interp(at, points, times) + 60 * self.minutes * share
-                # The survey is not taken anew in the middle of a point.
+                # The survey is not taken again in the middle of a point.
                 ends.append(max(at + 1, np.ceil(np.interp(then, times, points, right=np.inf))))
             at = min(ends, default=np.inf)
             if at > points[-1]:
@@ -245,7 +245,7 @@ def spectra_in(
     strategy: Strategy,
     resurvey: tuple[int, float] = (0, 0.0),
 ) -> int:
-    """How many spectra there is time for, surveys included; all pixels where nobody knows.
+    """How many spectra there is time for, surveys included; all pixels where that is not known.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def spectra_in(
     costs, survey, strategy
         What is to be measured, and what it costs.
     resurvey
-        After how many points, and minutes, the survey is taken anew; 0: never.
+        After how many points, and minutes, the survey is taken again; 0: never.
     """
     pace = TimeEstimate(costs, survey, strategy.batch, time.monotonic(), *resurvey)
     most = int(Patches(survey, strategy.patch_size).allowed.sum())

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def pause_for(run: RunState, kind: EndKind, what: str, then: str) -> MsgGenerator[None]:
-    """Pause, so that somebody sees to it; where nobody can, end the run.
+    """Pause, so that the operator sees to it; end the run if it is unattended.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class EndKind(Enum):
 TROUBLE = frozenset(
     {EndKind.FAILURES, EndKind.DISK, EndKind.VISITS, EndKind.DRIFT, EndKind.AGENT, EndKind.ERROR}
 )
-"""Ends that nobody asked for."""
+"""Ends without a request."""
 
 _SIGNALS = (EndKind.SIGTERM, EndKind.SIGHUP)
 

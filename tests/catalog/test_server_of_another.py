@@ -6,7 +6,6 @@ from plain import Bench
 
 from curiosity_bluesky import connect, read
 from curiosity_bluesky.catalog import connection
-from curiosity_bluesky.catalog.reading import read_run
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.views.report import show_run
 
@@ -27,10 +26,10 @@ def test_a_run_is_read_on_where_the_server_ends_meanwhile(tmp_path):
         return read(run)
 
     with connect(tmp_path / "runs") as second:
-        assert read_run(second, uid, ask).sizes["point"] == 3
+        assert second.read(uid, ask).sizes["point"] == 3
         assert len(asked) == 2 and show_run(second, uid).status == "success"
         with pytest.raises(InputError, match="no spectrum"):
-            read_run(second, uid, refuse)
+            second.read(uid, refuse)
 
 
 def refuse(run):
