@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from curiosity_bluesky.cli.options import JsonOption, LoadOption, TokenOption, load_strategies
-from curiosity_bluesky.cli.output import console, interrupt_on
+from curiosity_bluesky.cli.output import console
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import Table
 
@@ -58,8 +58,10 @@ def serve(
     from curiosity_bluesky.agent.remote.server import AgentServer
     from curiosity_bluesky.agent.remote.sources import CatalogFollower, CatalogReader, Subscriber
 
-    interrupt_on(signal.SIGTERM)
     server = AgentServer(bind, tokens.given_token(token_file), keep=keep, public=public)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # An exception would be lost where it is raised in a destructor or a callback.
+        signal.signal(number, lambda *_: server.end())
     try:
         if catalog is not None:
             server.fetch = (CatalogFollower if follow else CatalogReader)(catalog, server.store)
@@ -70,8 +72,6 @@ def serve(
         if server.note is not None:
             _say(f"its token is in {server.note}, where plans of this user find it")
         server.serve()
-    except KeyboardInterrupt:
-        pass
     finally:
         server.close()
 

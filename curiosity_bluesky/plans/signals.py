@@ -10,6 +10,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -153,7 +154,8 @@ class SignalHandler:
         if self._signum is not None and RE.state == "idle":  # SystemExit was caught; begin nothing
             self._end()
         try:
-            yield
+            with _interrupting_main_thread(set(self._before)):
+                yield
         finally:
             if self._signum is not None:
                 if RE.state == "paused":
@@ -175,6 +177,43 @@ class SignalHandler:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
             os._exit(128 + self._signum)  # an exception would be caught, and the process live on
+
+
+@contextlib.contextmanager
+def _interrupting_main_thread(signums: set[int]) -> Iterator[None]:
+    """Have some signals interrupt the main thread, whichever thread the kernel gives them to.
+
+    Python calls a handler in the main thread, and that waits, in a RunEngine, without a timeout
+    for the end of the run. A signal that another thread receives would be noticed only then.
+    SIGURG, of which nothing else is made here, interrupts the wait.
+    """
+    if not hasattr(signal, "pthread_kill"):  # Windows, where no signal goes to a thread
+        yield
+        return
+    main = threading.get_ident()
+    received, sent = socket.socketpair()
+    sent.setblocking(False)
+    urgent = signal.signal(signal.SIGURG, lambda *_: None)
+    others = signal.set_wakeup_fd(sent.fileno(), warn_on_full_buffer=False)
+
+    def interrupt() -> None:
+        while numbers := received.recv(64):
+            if others >= 0:  # such as that of an event loop in the main thread
+                with contextlib.suppress(OSError):
+                    os.write(others, numbers)
+            if signums.intersection(numbers):
+                signal.pthread_kill(main, signal.SIGURG)
+
+    thread = threading.Thread(target=interrupt, name="signals to the main thread", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(others)
+        sent.close()
+        thread.join()
+        received.close()
+        signal.signal(signal.SIGURG, urgent)
 
 
 def _let_go_of_closed() -> None:

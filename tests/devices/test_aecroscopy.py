@@ -215,13 +215,13 @@ def test_the_plan_lifts_the_tip_by_its_setpoint_and_holds_to_the_largest_bias(tm
             *([rigged.spectrometer], rigged.stage.x, rigged.stage.y, rigged.imager),
             num_points=2,
             strategy="random",
-            parameters=few("random"),
+            options={"parameters": few("random")},
             tip=rigged.stage.tip,
         )
         with pytest.raises(InputError, match="goes to 8 V, and max_bias allows 7 V"):
-            RunEngine({})(plan(max_bias=7.0))
+            RunEngine({})(plan(safety={"max_bias": 7.0}))
         rigged.panel.set = watched
-        RunEngine({})(plan(max_bias=8.0))
+        RunEngine({})(plan(safety={"max_bias": 8.0}))
         steps = [step for step, _ in groupby(told)]  # told twice, it is up all the same
         assert steps[-9:] == [*["up", "move", "down", "loop"] * 2, "up"]
         assert rigged.panel.controls["set_setpoint_control_cluster"][0] == -4.0

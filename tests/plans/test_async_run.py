@@ -319,7 +319,7 @@ class Foreign:
     def __init__(self, directory):
         with init_devices():
             pattern = PatternGenerator()
-            mx, my = SimMotor(), SimMotor()
+            mx, my = SimMotor(units="um"), SimMotor(units="um")
             blob = SimBlobDetector(StaticPathProvider(UUIDFilenameProvider(), directory), pattern)
         self.x, self.y, self.blob, self.pattern = mx, my, blob, pattern
 

@@ -8,10 +8,11 @@ import sys
 import threading
 from pathlib import Path
 
+import bluesky.plan_stubs as bps
 import pytest
 from bluesky import RunEngine
 from bluesky.plans import count
-from bluesky.utils import RunEngineInterrupted
+from bluesky.utils import RequestAbort, RunEngineInterrupted
 from ophyd import Signal
 from ophyd.status import Status
 from support import QUICK, WAIT, events, grouped, slowly
@@ -73,7 +74,7 @@ PAUSED = SCRIPT.replace(
     "    try:\n",
     """
     import threading
-    from bluesky.utils import RunEngineInterrupted
+    from bluesky.utils import RequestAbort, RunEngineInterrupted
     def pause(name, doc):
         if "doses" in doc.get("data", {}):
             RE.unsubscribe(token)
@@ -97,6 +98,26 @@ PAUSED = SCRIPT.replace(
 @pytest.fixture
 def instrument():
     return simulated_instrument(SyntheticSample((16, 14), seed=1, points=16), speed=math.inf)
+
+
+def test_a_signal_that_another_thread_receives_ends_a_run_too(instrument):
+    """The kernel gives a signal of the process to any thread; here to that of the plan."""
+    RE, noticed = RunEngine({}), []
+
+    def plan():
+        yield from bps.open_run()
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        try:
+            yield from bps.sleep(WAIT)
+        except RequestAbort:
+            noticed.append(True)
+            raise
+        yield from bps.close_run()
+
+    with SignalHandler(RE), pytest.raises(TerminatedBySignal):
+        RE(plan())
+    assert noticed and RE.state == "idle"
+    assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL and signal.set_wakeup_fd(-1) == -1
 
 
 class Tip(Signal):

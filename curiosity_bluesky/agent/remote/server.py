@@ -132,7 +132,7 @@ class AgentServer:
         self._awake, self._alarm = socket.socketpair()
         self._alarm.setblocking(False)
         self._awake.setblocking(False)
-        self._ending = threading.Event()
+        self._ending = False  # no Event: a signal handler may set it
         self._refused = 0
 
     @property
@@ -148,14 +148,14 @@ class AgentServer:
     # ---- one thread: what comes in and goes out
 
     def serve(self) -> None:
-        """Answer until `end` is called, or an exception such as KeyboardInterrupt comes."""
+        """Answer until `end` is called, or an exception comes."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._guard.socket, zmq.POLLIN)
         poller.register(self._awake.fileno(), zmq.POLLIN)
         spoken = time.monotonic()
         try:
-            while not self._ending.is_set():
+            while not self._ending:
                 wait = max(0.0, spoken + HEARTBEAT - time.monotonic())
                 ready = dict(poller.poll(int(1000 * wait) + 1))
                 if self._awake.fileno() in ready:
@@ -174,13 +174,13 @@ class AgentServer:
             self.close()
 
     def end(self) -> None:
-        """Have `serve` return; from any thread."""
-        self._ending.set()
+        """Have `serve` return; from any thread, or from a signal handler."""
+        self._ending = True
         self._wake()
 
     def close(self) -> None:
         """Stop all trainings and let go of the address; more than once does no harm."""
-        self._ending.set()
+        self._ending = True
         for session in list(self._sessions.values()):
             session.cancel()
         for work in list(self._works.values()):
