@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import filelock
+import platformdirs
 
 from curiosity_bluesky.catalog.summaries import RunSummary
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.utils.permissions import private_directory
 
 if TYPE_CHECKING:
     from curiosity_bluesky.catalog.catalog import Catalog
@@ -48,6 +54,37 @@ def check_newest(catalog: Catalog, uid: str) -> None:
             f"{newest.points} more spectra{of} in all), and would measure the same pixels again; "
             f"resume that one: {newest.uid[:8]}"
         )
+
+
+def lock_to_resume(uid: str) -> filelock.FileLock:
+    """Return the lock of a run that this process resumes, held until it is released or dropped.
+
+    It is one of this user on this machine, whatever the catalogue; two machines may resume a run
+    of one server at the same moment, and measure the same pixels.
+
+    Parameters
+    ----------
+    uid
+        Of the run, in full.
+
+    Raises
+    ------
+    InputError
+        If another process resumes the run.
+    """
+    data = Path(platformdirs.user_data_dir("curiosity-bluesky"))
+    path = private_directory(data / "resuming") / f"{uid}.lock"
+    lock = filelock.FileLock(path, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        holder = path.read_text().strip()
+        raise InputError(
+            f"run {uid} is being resumed by another process{f' ({holder})' if holder else ''}, and "
+            "would measure the same pixels twice; wait for it, or end it and resume again"
+        ) from None
+    path.write_text(f"process {os.getpid()}")
+    return lock
 
 
 def in_list(runs: Iterable[RunSummary]) -> dict[str, tuple[str, str]]:

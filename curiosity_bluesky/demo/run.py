@@ -204,8 +204,9 @@ def resume_demo(
     """
     if picture is not None:
         check_picture(picture)
-    with connect(catalog, create=False) as runs:
+    with contextlib.ExitStack() as held, connect(catalog, create=False) as runs:
         past = fetch_interrupted(runs, uid)
+        held.callback(past.release)
         setting = DemoSample.of(past)
         with setting.instrument(past.seed) as instrument:
             options = demo_options(instrument, withhold=past.withhold, lookahead=past.lookahead)

@@ -158,55 +158,61 @@ def curiosity_plan(
                 "change it in the middle of the run with curiosity_bluesky.steer"
             )
         past = yield from call_in_thread(_fetched, resume, options.catalog)
-        if past.tip is not None and tip is None:
-            raise InputError(
-                f"run {past.uid} lifted its tip ({past.tip}) between two points; give tip= again"
+    try:
+        if past is not None:
+            if past.tip is not None and tip is None:
+                raise InputError(
+                    f"run {past.uid} lifted its tip ({past.tip}) between two points; "
+                    "give tip= again"
+                )
+            chosen, seed = past.strategy, past.seed
+            options, safety, drift = _as_it_began(past, options, safety)
+        else:
+            if num_points is None and time_budget is None:
+                num_points = DEFAULT_POINTS
+            named = Strategy.named(strategy or DEFAULT_STRATEGY)
+            devices = detectors, x, y, imager, tip
+            chosen = strategy_of_run(named, num_points, options, safety, devices)
+            warm_start_of(chosen, options)  # says what cannot be
+        seed = seed or 0
+        one: Agent = CuriosityAgent()
+        if dry_run:
+            run = RunState(
+                one,
+                chosen,
+                seed,
+                detectors,
+                x,
+                y,
+                imager,
+                tip,
+                options,
+                safety,
+                drift,
+                time_budget,
+                steer,
             )
-        chosen, seed = past.strategy, past.seed
-        options, safety, drift = _as_it_began(past, options, safety)
-    else:
-        if num_points is None and time_budget is None:
-            num_points = DEFAULT_POINTS
-        named = Strategy.named(strategy or DEFAULT_STRATEGY)
-        devices = detectors, x, y, imager, tip
-        chosen = strategy_of_run(named, num_points, options, safety, devices)
-        warm_start_of(chosen, options)  # says what cannot be
-    seed = seed or 0
-    one: Agent = CuriosityAgent()
-    if dry_run:
-        run = RunState(
-            one,
-            chosen,
-            seed,
-            detectors,
-            x,
-            y,
-            imager,
-            tip,
-            options,
-            safety,
-            drift,
-            time_budget,
-            steer,
-        )
-        if answered:
-            yield from device_checks.check_engine(md or {})
-        outlined = outline_run(run, past, num_points)
-        outline = (yield from outlined) if answered else run_inquiry(outlined)
-        print(format_report(outline))
-        if waiting := (options.steering or steer).in_words:
-            print(f"asked for, and done in the next run: {waiting}")
-        return outline
-    if agent is not None and answered:  # what a run would do is worked out here
-        one = remote = _remote(agent, options)
-        yield from call_in_thread(remote.hello, chosen)
-    return (
-        yield from explore(
-            one, detectors, x, y, imager, None if past is None else num_points,
-            strategy=chosen, seed=seed, options=options, safety=safety, drift=drift,
-            time_budget=time_budget, tip=tip, md=md, past=past,
-        )
-    )  # fmt: skip
+            if answered:
+                yield from device_checks.check_engine(md or {})
+            outlined = outline_run(run, past, num_points)
+            outline = (yield from outlined) if answered else run_inquiry(outlined)
+            print(format_report(outline))
+            if waiting := (options.steering or steer).in_words:
+                print(f"asked for, and done in the next run: {waiting}")
+            return outline
+        if agent is not None and answered:  # what a run would do is worked out here
+            one = remote = _remote(agent, options)
+            yield from call_in_thread(remote.hello, chosen)
+        return (
+            yield from explore(
+                one, detectors, x, y, imager, None if past is None else num_points,
+                strategy=chosen, seed=seed, options=options, safety=safety, drift=drift,
+                time_budget=time_budget, tip=tip, md=md, past=past,
+            )
+        )  # fmt: skip
+    finally:
+        if past is not None:
+            past.release()
 
 
 def _as_it_began(

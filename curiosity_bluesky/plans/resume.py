@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from filelock import BaseFileLock
+
 from curiosity_bluesky import documents
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import PriorRun, Strategy
@@ -24,10 +26,18 @@ class InterruptedRun:
         The documents of each run, from its start document on.
     earlier
         The run that the oldest of them started from, if any.
+    lock
+        Held, so that no other process resumes the run.
     """
 
     runs: Sequence[Sequence[Document]]
     earlier: PriorRun | None = None
+    lock: BaseFileLock | None = None
+
+    def release(self) -> None:
+        """Let other processes resume the run; more than once does no harm."""
+        if self.lock is not None:
+            self.lock.release()
 
     @staticmethod
     def of(runs: Iterable[Sequence[Document]]) -> InterruptedRun:

@@ -13,7 +13,7 @@ from bluesky.utils import MsgGenerator
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent.prior_runs import prior_run_of
 from curiosity_bluesky.catalog import Catalog, connect
-from curiosity_bluesky.catalog.successors import check_newest
+from curiosity_bluesky.catalog.successors import check_newest, lock_to_resume
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy, Survey
 from curiosity_bluesky.plans import stubs
@@ -108,15 +108,22 @@ class WarmStart:
 def fetch_interrupted(catalog: Catalog, uid: str) -> InterruptedRun:
     """Fetch a run to go on with, and the one that it started from.
 
+    Its lock is held: `InterruptedRun.release` is to be called when the run has ended.
+
     Raises
     ------
     InputError
-        If there is no such run, it cannot be resumed, another one went on with it already, or what
-        it started from is gone.
+        If there is no such run, it cannot be resumed, another one went on with it already, another
+        process does so now, or what it started from is gone.
     """
     past = InterruptedRun.of(catalog.lineage(uid))
-    check_newest(catalog, past.uid)
-    return InterruptedRun(past.runs, prior_run_of(catalog, past.start))
+    lock = lock_to_resume(past.uid)
+    try:
+        check_newest(catalog, past.uid)
+        return InterruptedRun(past.runs, prior_run_of(catalog, past.start), lock)
+    except BaseException:
+        lock.release()
+        raise
 
 
 def _described(devices: Sequence[Readable]) -> MsgGenerator[dict[str, Any]]:

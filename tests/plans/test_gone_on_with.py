@@ -1,6 +1,9 @@
 """A run that another run went on with is not gone on with a second time."""
 
 import json
+import os
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -57,6 +60,35 @@ def test_a_run_is_gone_on_with_once(three):
                 run(runs, 8, resume=uid, dry_run=dry_run)
             assert str(error.value).endswith(f"resume that one: {third[:8]}")
     assert successor_of(runs, third) is None
+
+
+HOLDING = """
+import sys
+from curiosity_bluesky.catalog.successors import lock_to_resume
+
+lock = lock_to_resume(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_run_that_another_process_resumes_is_not_resumed_until_that_has_ended(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    with connect(tmp_path / "runs") as runs:
+        first = run(runs, 6, 3)
+        command = [sys.executable, "-c", HOLDING, first]
+        with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=os.environ) as other:
+            try:
+                assert other.stdout is not None and other.stdout.readline() == "held\n"
+                for dry_run in (False, True):
+                    with pytest.raises(InputError, match=f"being resumed .*process {other.pid}"):
+                        run(runs, None, 5, resume=first[:8], dry_run=dry_run)
+            finally:
+                other.kill()  # what was killed holds nothing
+        second = run(runs, None, 5, resume=first[:8])
+        assert runs[second].start["curiosity_resumes"] == first
 
 
 def test_lists_and_reports_say_so(three, capsys):
