@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.exchange.datasets import to_sidpy
-from curiosity_bluesky.exchange.nsid import write_nsid
 
 SUFFIXES = (".hf5", ".h5", ".hdf5")
 """Suffixes of NSID files."""
@@ -57,6 +55,9 @@ def run_export(run: Any, file: Path, *, grid: bool = False, force: bool = False)
         exported.
     """
     check_export(file, force)  # before the run is read
+    from curiosity_bluesky.exchange.datasets import to_sidpy
+    from curiosity_bluesky.exchange.nsid import write_nsid
+
     datasets = to_sidpy(run, grid=grid)
     path = write_nsid(datasets, file, overwrite=force)
     return {

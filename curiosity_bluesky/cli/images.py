@@ -32,13 +32,13 @@ def index(
     as_json: JsonOption = False,
 ) -> None:
     """Index the images of all runs for `similar`; an interrupted index goes on."""
+    if workers is not None:
+        whole_number("--workers", workers, 1, PROCESSES)  # what follows takes seconds to import
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     from curiosity_bluesky.catalog import connect
     from curiosity_bluesky.similarity.index import Index
 
-    if workers is not None:
-        whole_number("--workers", workers, 1, PROCESSES)
     columns = (
         TextColumn("{task.description}", markup=False),
         TextColumn("{task.completed} images", markup=False),

@@ -13,6 +13,7 @@ from curiosity_bluesky.cli.options import CatalogOption, HostNameOption, JsonOpt
 from curiosity_bluesky.cli.output import console, interrupt_on, print_table
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import Table, plain
+from curiosity_bluesky.utils.validation import whole_number
 
 app = typer.Typer()
 LISTED = 50
@@ -130,10 +131,11 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a run as an NSID file, for pycroscopy."""
-    from curiosity_bluesky.catalog import connect
     from curiosity_bluesky.cli._export import check_export, run_export
 
-    check_export(file, force)  # before a catalogue is opened
+    check_export(file, force)  # what follows takes seconds to import
+    from curiosity_bluesky.catalog import connect
+
     with connect(catalog, create=False) as opened:
         exported = run_export(opened[uid], file, grid=grid, force=force)
     if as_json:
@@ -160,6 +162,7 @@ def serve(
     """Serve a catalogue directory to this machine, for Tiled and databroker clients."""
     import os
 
+    whole_number("--port", port, 0, 65535)  # what follows takes seconds to import
     from curiosity_bluesky.catalog import DEFAULT
     from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
 
