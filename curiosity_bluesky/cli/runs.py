@@ -137,7 +137,7 @@ def export(
     from curiosity_bluesky.catalog import connect
 
     with connect(catalog, create=False) as opened:
-        exported = run_export(opened[uid], file, grid=grid, force=force)
+        exported = opened.read(uid, lambda run: run_export(run, file, grid=grid, force=force))
     if as_json:
         print(json.dumps(exported))
         return

@@ -1,11 +1,14 @@
 """The server of a directory ends, or is slow, while somebody reads."""
 
+import json
+
 import httpx
 import pytest
 from plain import Bench
 
 from curiosity_bluesky import connect, read
 from curiosity_bluesky.catalog import connection
+from curiosity_bluesky.cli import main
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.views.report import show_run
 
@@ -30,6 +33,27 @@ def test_a_run_is_read_on_where_the_server_ends_meanwhile(tmp_path):
         assert len(asked) == 2 and show_run(second, uid).status == "success"
         with pytest.raises(InputError, match="no spectrum"):
             second.read(uid, refuse)
+
+
+def test_a_run_is_exported_where_the_server_ends_meanwhile(tmp_path, monkeypatch, capsys):
+    with connect(tmp_path / "runs") as catalog:
+        bench = Bench()
+        bench.RE.subscribe(catalog.writer())
+        [uid] = bench.run(3)
+    asked = []
+
+    def export(run, file, **_):
+        asked.append(run)
+        if len(asked) == 1:
+            raise httpx.ConnectError("refused", request=httpx.Request("GET", "http://x"))
+        return {"file": str(file), "uid": run.start["uid"], "bytes": 0, "datasets": []}
+
+    monkeypatch.setattr("curiosity_bluesky.cli._export.run_export", export)
+    where = ["--catalog", str(tmp_path / "runs"), "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main(["export", uid[:8], str(tmp_path / "run.h5"), *where])
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out)["uid"] == uid and len(asked) == 2
 
 
 def refuse(run):
