@@ -444,8 +444,8 @@ def test_an_interpreter_that_ends_during_a_training_ends_cleanly(held):
 import math, sys, threading, time
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
-from support import few
-from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
+from quickly import few
+from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import explore
 from curiosity_bluesky.demo import simulated_instrument

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fastapi
 import pytest
+from fastapi.testclient import TestClient
 
 from curiosity_bluesky.catalog import _tiled_compat as compat
 
@@ -57,6 +59,27 @@ def test_it_imports_nothing_of_tiled_by_itself():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_request_inspects_no_dependency_again_and_each_app_keeps_its_own(monkeypatch):
+    compat._inspect_dependencies_once()
+
+    def setting() -> str:
+        return "of nobody"
+
+    apps = []
+    for name in ("first", "second"):
+        app = fastapi.FastAPI()
+        app.get("/")(lambda found=fastapi.Depends(setting): found)
+        app.dependency_overrides[setting] = lambda name=name: name
+        apps.append(TestClient(app))
+    assert [app.get("/").json() for app in apps] == ["first", "second"]
+
+    def inspected(call):
+        raise AssertionError(f"{call} was inspected again")
+
+    monkeypatch.setattr("fastapi.dependencies.utils.get_typed_signature", inspected)
+    assert [app.get("/").json() for app in apps] == ["first", "second"]
 
 
 PUBLIC = {

@@ -50,7 +50,7 @@ def shared(tmp_path_factory):
         RE.subscribe(catalog.writer())
         film = SyntheticSample((20, 18), seed=1, points=16)
         instrument = simulated_instrument(film, speed=math.inf)
-        UIDS["film"], _ = collected_run(RE, instrument, num_points=8, sample="film")
+        UIDS["film"], _ = collected_run(RE, instrument, sample="film", strategy="random")
         RE(run_wrapper(null()))
         UIDS["two"] = put(catalog, scan(1), scan(2), sample="two", bias=2.5)
         UIDS["open"] = put(catalog, scan(3), sample="open", stop=False)
@@ -432,7 +432,8 @@ def test_a_run_is_indexed_as_it_closes(RE, tmp_path, instrument, monkeypatch):
         RE.subscribe(catalog.writer())
         RE.subscribe(indexer)
         big = SyntheticSample((20, 18), seed=1, points=16)
-        uid, _ = collected_run(RE, simulated_instrument(big, speed=math.inf), num_points=8)
+        devices = simulated_instrument(big, speed=math.inf)
+        uid, _ = collected_run(RE, devices, num_points=2, strategy="random", maps_every=0)
         assert indexer.flush(60)
         found = Index(catalog).collection()
         assert sources(found) == {(uid, "survey", "imager_amplitude", 0)}
