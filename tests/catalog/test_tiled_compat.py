@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import re
@@ -10,8 +11,8 @@ import sys
 from pathlib import Path
 
 import fastapi
+import httpx
 import pytest
-from fastapi.testclient import TestClient
 
 from curiosity_bluesky.catalog import _tiled_compat as compat
 
@@ -72,14 +73,20 @@ def test_a_request_inspects_no_dependency_again_and_each_app_keeps_its_own(monke
         app = fastapi.FastAPI()
         app.get("/")(lambda found=fastapi.Depends(setting): found)
         app.dependency_overrides[setting] = lambda name=name: name
-        apps.append(TestClient(app))
-    assert [app.get("/").json() for app in apps] == ["first", "second"]
+        apps.append(app)
+
+    async def answer(app: fastapi.FastAPI) -> str:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+            return (await client.get("/")).json()
+
+    assert [asyncio.run(answer(app)) for app in apps] == ["first", "second"]
 
     def inspected(call):
         raise AssertionError(f"{call} was inspected again")
 
     monkeypatch.setattr("fastapi.dependencies.utils.get_typed_signature", inspected)
-    assert [app.get("/").json() for app in apps] == ["first", "second"]
+    assert [asyncio.run(answer(app)) for app in apps] == ["first", "second"]
 
 
 PUBLIC = {

@@ -50,7 +50,7 @@ def shared(tmp_path_factory):
         RE.subscribe(catalog.writer())
         film = SyntheticSample((20, 18), seed=1, points=16)
         instrument = simulated_instrument(film, speed=math.inf)
-        UIDS["film"], _ = collected_run(RE, instrument, sample="film", strategy="random")
+        UIDS["film"], _ = collected_run(RE, instrument, sample="film", strategy="random", seed=3)
         RE(run_wrapper(null()))
         UIDS["two"] = put(catalog, scan(1), scan(2), sample="two", bias=2.5)
         UIDS["open"] = put(catalog, scan(3), sample="open", stop=False)
