@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import fastapi
 import httpx
@@ -62,16 +63,20 @@ def test_it_imports_nothing_of_tiled_by_itself():
     assert done.stdout.strip() == "[]"
 
 
+def setting() -> str:
+    return "of nobody"
+
+
+def asked(found: Annotated[str, fastapi.Depends(setting)]) -> str:
+    return found
+
+
 def test_a_request_inspects_no_dependency_again_and_each_app_keeps_its_own(monkeypatch):
     compat._inspect_dependencies_once()
-
-    def setting() -> str:
-        return "of nobody"
-
     apps = []
     for name in ("first", "second"):
         app = fastapi.FastAPI()
-        app.get("/")(lambda found=fastapi.Depends(setting): found)
+        app.get("/")(asked)
         app.dependency_overrides[setting] = lambda name=name: name
         apps.append(app)
 

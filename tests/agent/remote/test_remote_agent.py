@@ -32,9 +32,7 @@ from curiosity_bluesky.plans.resume import InterruptedRun
     [
         *(("curious", batch, lookahead) for batch in (1, 3) for lookahead in (0, 1)),
         ("random", 3, 1),
-        *(
-            pytest.param("random", *how, marks=pytest.mark.slow) for how in ((1, 0), (1, 1), (3, 0))
-        ),
+        *(pytest.param("random", *how, marks=pytest.mark.slow) for how in ((1, 0), (1, 1), (3, 0))),
     ],
 )
 def test_every_digit_is_that_of_a_local_agent(agent, name, batch, lookahead):
