@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 import event_model
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -87,6 +88,19 @@ def Image_of(values):
     from curiosity_bluesky.similarity.image import Image
 
     return Image.checked(values)
+
+
+def test_nobody_counts_what_is_in_the_folders_of_the_index(shared, monkeypatch):
+    asked, send = [], httpx.Client.send
+
+    def noted(self, request, **options):
+        asked.append(str(request.url))
+        return send(self, request, **options)
+
+    monkeypatch.setattr(httpx.Client, "send", noted)
+    Index(shared, [Crude()]).update()
+    there = [url for url in asked if "/similarity/" in url]
+    assert there and not [url for url in there if "fields=count" in url]
 
 
 def test_a_second_update_describes_nothing_and_what_was_refused_is_not_tried_again(shared):
