@@ -7,8 +7,10 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import bluesky.utils
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,11 @@ torch.set_num_threads(1)  # networks as small as those in the tests are quickest
 # certificates that there are, here and in the processes that tests start.
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
+
+
+# Bluesky notes the stack on which each plan is made, for the warning that one was never iterated.
+# With the stack of pytest below it that is a third of the time that a run takes; warned is anyway.
+bluesky.utils.traceback = SimpleNamespace(format_stack=list)
 
 
 def pytest_collection_finish() -> None:

@@ -73,6 +73,10 @@ def exactly(*proposals: Proposal) -> list[tuple]:
     return rows
 
 
+_DRIVEN: set[str] = set()
+"""Strategies that this process has driven."""
+
+
 def random_states() -> tuple[Any, bytes, bytes]:
     """Return the states of the generators that a whole process shares."""
     numpys = np.random.get_state()[1]  # noqa: NPY002
@@ -91,7 +95,9 @@ def with_random_seed(name: str, seed: int, n: int = 8) -> tuple[bool, list[tuple
     sample = SyntheticSample(SHAPE, points=16)
     survey = Survey(sample.images, sample.x, sample.y)
     # What is imported with the first one may draw: rich does, which scikit-learn imports.
-    drive(Explorer(survey, cheap(name)), sample.target(), n).predict()
+    if name not in _DRIVEN:
+        drive(Explorer(survey, cheap(name)), sample.target(), n).predict()
+        _DRIVEN.add(name)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)

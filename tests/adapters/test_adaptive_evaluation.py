@@ -224,54 +224,57 @@ def test_without_a_spectrum_it_says_what_was_read():
 # ---- from Tiled
 
 
-def test_from_tiled_it_is_the_same(tmp_path):
-    with connect(tmp_path) as catalog:
-        live, stored = FromDocuments(), FromTiled(catalog)
-        run = Run(catalog.writer(), live.receive, order=[2, 0, 1])
-        for number in (2, 0, 1):
-            run.at(number)
-        run.stop()
-        for outcome, other in zip(
-            live(run.uid, SUGGESTIONS), stored(run.uid, SUGGESTIONS), strict=True
-        ):
-            assert dict(outcome) == dict(other)
-            assert np.array_equal(outcome.measurement.spectrum, other.measurement.spectrum)
-            assert np.array_equal(outcome.measurement.axis, other.measurement.axis)
-        # A client of Tiled does as well.
-        assert numbers(FromTiled(catalog.client)(run.uid, SUGGESTIONS))[1] == [0, 1, 2]
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    with connect(tmp_path_factory.mktemp("runs")) as opened:
+        yield opened
 
 
-def test_from_tiled_it_waits_for_the_end_of_the_run(tmp_path):
-    with connect(tmp_path) as catalog:
-        stored = FromTiled(catalog)
-        run = Run(catalog.writer(), order=[0])
-        ready, found = threading.Event(), []
-
-        def ask():
-            ready.set()
-            found.append(stored(run.uid, SUGGESTIONS[:1]))
-
-        thread = threading.Thread(target=ask)
-        thread.start()
-        ready.wait()
-        run.at(0)
-        time.sleep(0.2)
-        assert not found
-        run.stop()
-        thread.join(20)
-        assert numbers(found[0]) == ([0], [0])
+def test_from_tiled_it_is_the_same(catalog):
+    live, stored = FromDocuments(), FromTiled(catalog)
+    run = Run(catalog.writer(), live.receive, order=[2, 0, 1])
+    for number in (2, 0, 1):
+        run.at(number)
+    run.stop()
+    for outcome, other in zip(
+        live(run.uid, SUGGESTIONS), stored(run.uid, SUGGESTIONS), strict=True
+    ):
+        assert dict(outcome) == dict(other)
+        assert np.array_equal(outcome.measurement.spectrum, other.measurement.spectrum)
+        assert np.array_equal(outcome.measurement.axis, other.measurement.axis)
+    # A client of Tiled does as well.
+    assert numbers(FromTiled(catalog.client)(run.uid, SUGGESTIONS))[1] == [0, 1, 2]
 
 
-def test_from_tiled_what_is_not_there_is_said(tmp_path):
-    with connect(tmp_path) as catalog:
-        with pytest.raises(InputError, match="is not in the catalogue, or not to its end, after"):
-            FromTiled(catalog, timeout=0.0)("0123456789", SUGGESTIONS)
-        with pytest.raises(InputError, match=r"\(0, 1\) is no uid of a run: optimize_in_run"):
-            FromTiled(catalog)((0, 1), SUGGESTIONS)
-        run = Run(catalog.writer())
-        run.stop()
-        with pytest.raises(InputError, match="holds no event of the stream 'primary'"):
-            FromTiled(catalog)(run.uid, SUGGESTIONS)
+def test_from_tiled_it_waits_for_the_end_of_the_run(catalog):
+    stored = FromTiled(catalog)
+    run = Run(catalog.writer(), order=[0])
+    ready, found = threading.Event(), []
+
+    def ask():
+        ready.set()
+        found.append(stored(run.uid, SUGGESTIONS[:1]))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    ready.wait()
+    run.at(0)
+    time.sleep(0.2)
+    assert not found
+    run.stop()
+    thread.join(20)
+    assert numbers(found[0]) == ([0], [0])
+
+
+def test_from_tiled_what_is_not_there_is_said(catalog):
+    with pytest.raises(InputError, match="is not in the catalogue, or not to its end, after"):
+        FromTiled(catalog, timeout=0.0)("0123456789", SUGGESTIONS)
+    with pytest.raises(InputError, match=r"\(0, 1\) is no uid of a run: optimize_in_run"):
+        FromTiled(catalog)((0, 1), SUGGESTIONS)
+    run = Run(catalog.writer())
+    run.stop()
+    with pytest.raises(InputError, match="holds no event of the stream 'primary'"):
+        FromTiled(catalog)(run.uid, SUGGESTIONS)
 
 
 def test_it_is_a_callback_of_a_run_engine(instrument):

@@ -202,13 +202,13 @@ def test_an_agent_without_a_survey_says_what_it_lacks(run):
         CuriosityAgent.from_documents([("start", start), *run[1:]]).suggest()
 
 
-def test_the_agent_of_a_finished_run_can_still_be_asked():
-    for name in measurable():
-        agent = CuriosityAgent(Strategy.named(name, **few(name, budget=5)), 0)
-        instrument = simulated_instrument(SAMPLE, speed=math.inf)
-        RunEngine({})(explore(agent, *devices(instrument)))
-        assert agent.should_stop()[0]
-        assert np.isfinite(agent.explorer.predict().spectra).any()
+@pytest.mark.parametrize("name", each(measurable()))
+def test_the_agent_of_a_finished_run_can_still_be_asked(name):
+    agent = CuriosityAgent(Strategy.named(name, **few(name, budget=5)), 0)
+    instrument = simulated_instrument(SAMPLE, speed=math.inf)
+    RunEngine({})(explore(agent, *devices(instrument)))
+    assert agent.should_stop()[0]
+    assert np.isfinite(agent.explorer.predict().spectra).any()
 
 
 # ---- pauses
@@ -444,8 +444,8 @@ def test_an_interpreter_that_ends_during_a_training_ends_cleanly(held):
 import math, sys, threading, time
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
-from support import few
-from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
+from quickly import few
+from curiosity_bluesky import CuriosityAgent, curiosity_plan
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import explore
 from curiosity_bluesky.demo import simulated_instrument

@@ -1,5 +1,6 @@
 """The strategy that the documentation shows, as a reader would try it."""
 
+import importlib
 import json
 import os
 import re
@@ -11,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from support import collected_run, events
 
+from curiosity_bluesky.learning import registry
 from sim_devices import SyntheticSample
 
 GUIDE = Path(__file__).parents[2] / "docs" / "your-own-strategy.md"
@@ -40,39 +43,19 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_it_runs_in_the_plan_once_imported(folder):
-    out = ran(
-        [
-            sys.executable,
-            "-c",
-            """
-import json, math
-from bluesky import RunEngine
-from curiosity_bluesky import curiosity_plan
-from curiosity_bluesky.demo import simulated_instrument
-from sim_devices import open_sample
-import edges
-
-made = simulated_instrument(open_sample("film.npz"), speed=math.inf)
-spectrometer, stage, imager = made.spectrometer, made.stage, made.imager
-documents = []
-RunEngine({})(
-    curiosity_plan([spectrometer], stage.x, stage.y, imager, num_points=8, strategy="edges",
-                   options={"parameters": {"patch_size": 3, "n_seeds": 4, "power": 0.5}}),
-    lambda name, doc: documents.append((name, doc)),
-)
-reasons = [v for n, d in documents if n == "event" for k, v in d["data"].items()
-           if k.endswith("reason")]
-start = documents[0][1]
-print(json.dumps([reasons, start["curiosity_strategy"], start["curiosity_parameters"]["power"],
-                  documents[-1][1]["exit_status"]]))
-""",
-        ],
-        folder,
-    )
-    assert json.loads(out.splitlines()[-1]) == [
-        ["seed"] * 4 + ["curious"] * 4, "edges", 0.5, "success",
-    ]  # fmt: skip
+def test_it_runs_in_the_plan_once_imported(folder, RE, instrument, monkeypatch):
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "edges", raising=False)
+    importlib.import_module("edges")
+    monkeypatch.delitem(sys.modules, "edges")
+    parameters = {"patch_size": 3, "n_seeds": 4, "power": 0.5}
+    _, documents = collected_run(RE, instrument, strategy="edges", parameters=parameters)
+    reasons = [data["reason"] for data in events(documents, "decisions")]
+    assert reasons == ["seed"] * 4 + ["curious"] * 4
+    start = documents[0][1]
+    assert start["curiosity_strategy"] == "edges" and start["curiosity_parameters"]["power"] == 0.5
+    assert documents[-1][1]["exit_status"] == "success"
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 from curiosity_bluesky.benchmark import (
     Campaign,
     Truth,
+    figures,
     published,
     run_campaign,
     run_trial,
@@ -63,12 +64,18 @@ def made_up(campaign, last, noise=0.01):
 
 
 @pytest.fixture
-def reported(truth, arms, tmp_path):
-    """Makes a report of made-up trials; returns verdicts and text."""
+def reported(truth, arms, tmp_path, monkeypatch):
+    """Makes a report of made-up trials; returns verdicts and text.
+
+    Its pictures are drawn, and only where they are `saved` made files of, which takes long.
+    """
 
     def report(
-        texts, last, name="film", protocols=("shared",), command="curiosity benchmark", noise=0.01
-    ):
+        texts, last, name="film", protocols=("shared",), command="curiosity benchmark", noise=0.01,
+        saved=False,
+    ):  # fmt: skip
+        if not saved:
+            monkeypatch.setattr(figures, "_save", lambda figure, file: None)
         sample = Truth(name, truth.channels, truth.x, truth.y, truth.spectra, truth.mask)
         campaign = Campaign(
             [sample], arms(*texts, points=20), seeds=SEEDS, protocols=protocols, every=5
@@ -166,7 +173,7 @@ def test_all_pictures_of_the_report_are_there(reported, tmp_path):
     labels = [*texts, "random", "random[predictor=im2spec]",
               "vatsavai2025-ensemble[random=true]",
               "vatsavai2025-ensemble[random=true]"]  # fmt: skip
-    _, text = reported(texts, dict.fromkeys(labels, 0.5), name="norm_polarization")
+    _, text = reported(texts, dict.fromkeys(labels, 0.5), name="norm_polarization", saved=True)
     shown = re.findall(r"!\[.*?\]\((.*?)\)", text)
     stem = "norm_polarization-shared"
     assert shown == [f"{stem}{which}.png" for which in ("", "-fig2", "-fig6", "-fig7")]

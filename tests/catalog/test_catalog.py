@@ -29,7 +29,16 @@ from bluesky import RunEngine
 from bluesky.plan_stubs import null
 from bluesky.preprocessors import run_wrapper
 from ophyd.sim import SynAxis, SynSignalWithRegistry
-from support import QUICK, collected_run, comparable, events, normal, paused_run, whole_events
+from support import (
+    QUICK,
+    collected_run,
+    comparable,
+    events,
+    normal,
+    paused_run,
+    slowly,
+    whole_events,
+)
 from tiled.queries import Key
 
 from curiosity_bluesky import CuriosityAgent, connect, curiosity_plan, read
@@ -353,20 +362,31 @@ def test_a_writer_alone_keeps_its_catalogue_alive(RE, instrument, tmp_path):
         assert read(catalog[-1]).sizes["point"] == 7
 
 
-def test_a_new_process_finds_the_run(RE, tmp_path, instrument):
-    with connect(tmp_path / "runs") as catalog:
-        RE.subscribe(catalog.writer())
-        uid, _ = collected_run(RE, instrument, num_points=7, sample="PTO", strategy="random")
-    code = """
-import sys, json
+FIND = """
+import json
 from curiosity_bluesky import connect, read
-with connect(sys.argv[1], create=False) as catalog:
+with connect(where, create=False) as catalog:
     [run] = catalog.runs(sample="PTO", strategy="random", plan_name="curiosity_plan")
     nothing = catalog.runs(sample="other") + catalog.runs(since="2999-01-01")
     points = read(catalog[-1]).sizes["point"]
-    print(json.dumps([run.uid, run.points, run.status, len(nothing), points]))
+    found = json.dumps([run.uid, run.points, run.status, len(nothing), points])
 """
-    assert json.loads(python(code, tmp_path / "runs")) == [uid, 7, "success", 0, 7]
+
+
+@pytest.mark.parametrize("where", ["here", *slowly("in a new process")])
+def test_a_catalogue_that_was_closed_is_opened_again_and_has_the_run(
+    RE, tmp_path, instrument, where
+):
+    with connect(tmp_path / "runs") as catalog:
+        RE.subscribe(catalog.writer())
+        uid, _ = collected_run(RE, instrument, num_points=3, sample="PTO", strategy="random")
+    names = {"where": str(tmp_path / "runs")}
+    if where == "here":
+        exec(FIND, names)
+    else:
+        code = f"import sys; where = sys.argv[1]\n{FIND}\nprint(found)"
+        names["found"] = python(code, names["where"])
+    assert json.loads(names["found"]) == [uid, 3, "success", 0, 3]
 
 
 @pytest.mark.slow

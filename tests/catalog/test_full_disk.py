@@ -141,7 +141,7 @@ def test_the_plan_pauses_while_documents_wait_and_goes_on_when_there_is_room(
         instrument.stage.x,
         instrument.stage.y,
         instrument.imager,
-        num_points=30,
+        num_points=12,
         strategy="random",
         options={"parameters": {**QUICK, "n_seeds": 3}},
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from sharing import made_run
 from support import QUICK, collected_run, events
 from typer.testing import CliRunner
 from uploads import same
@@ -55,6 +56,13 @@ def catalog(tmp_path):
 @pytest.fixture
 def run(RE, instrument):
     return collected_run(RE, instrument, num_points=6, strategy="random", parameters=QUICK)
+
+
+@pytest.fixture
+def small():
+    """Return a run of two streams, with little for a server to do."""
+    made = list(made_run(0, 0, 3))
+    return made[0][1]["uid"], made
 
 
 def journalled(catalog, run, until: int | None = None) -> Path:
@@ -106,9 +114,9 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(film_file, tmp_pat
     assert not list((tmp_path / "runs" / "journal").iterdir())
 
 
-def test_a_journal_of_a_whole_run_goes_in_and_once_only(catalog, run):
-    uid, emitted = run
-    kept = shutil.copy(journalled(catalog, run), catalog.journal.parent / "kept")
+def test_a_journal_of_a_whole_run_goes_in_and_once_only(catalog, small):
+    uid, emitted = small
+    kept = shutil.copy(journalled(catalog, small), catalog.journal.parent / "kept")
     [recovered] = catalog.recover()
     assert (recovered.uid, recovered.status, recovered.interrupted) == (uid, "written", False)
     same(emitted, catalog.documents(uid))
@@ -131,10 +139,10 @@ def test_what_was_broken_off_in_the_middle_is_written_anew(catalog, run):
     same(emitted, catalog.documents(uid))
 
 
-def test_a_journal_that_somebody_writes_is_left_alone(catalog, run):
-    uid, emitted = run
+def test_a_journal_that_somebody_writes_is_left_alone(catalog, small):
+    uid, emitted = small
     journal = RunJournal(catalog.journal, uid)
-    for document in emitted[:9]:
+    for document in emitted[:-2]:
         journal.append(*document)
     assert catalog.recover() == []
     assert [(run.uid, run.status) for run in catalog.runs()] == [(uid, "open")]
@@ -154,12 +162,12 @@ def test_two_at_once_take_in_each_journal_once(catalog, run, tmp_path):
     same(emitted, catalog.documents(uid))
 
 
-def test_nothing_is_taken_from_tiled_that_the_journal_does_not_hold(catalog, run):
-    uid, emitted = run
-    path = journalled(catalog, run)
+def test_nothing_is_taken_from_tiled_that_the_journal_does_not_hold(catalog, small):
+    uid, emitted = small
+    path = journalled(catalog, small)
     assert upload_journal(catalog.client, path) is not None
     # A journal whose end was lost with the memory of its process: Tiled has more.
-    shorter = journalled(catalog, run, until=-6)
+    shorter = journalled(catalog, small, until=-3)
     tally = count_documents(lines(shorter))
     with pytest.raises(Exception, match="Tiled holds more of run"):
         rewrite_run(catalog.client, uid, documents(shorter), tally)
@@ -167,8 +175,8 @@ def test_nothing_is_taken_from_tiled_that_the_journal_does_not_hold(catalog, run
     same(emitted, catalog.documents(uid))
     assert [run.status for run in catalog.runs()] == ["success"]
     # And one that differs both ways stays for somebody to look at.
-    catalog.client[uid]["decisions"].delete(recursive=True, external_only=False)
-    kept = journalled(catalog, run, until=-6)
+    catalog.client[uid]["survey"].delete(recursive=True, external_only=False)
+    kept = journalled(catalog, small, until=-3)
     [recovered] = catalog.recover()
     assert recovered.status == "kept" and "Tiled holds more" in recovered.detail
     assert kept.exists()

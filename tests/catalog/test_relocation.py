@@ -33,7 +33,7 @@ def measured(catalog) -> str:
     RE = RunEngine({})
     RE.subscribe(catalog.writer(100))
     instrument = simulated_instrument(SAMPLE, speed=math.inf)
-    uid, _ = collected_run(RE, instrument, num_points=7, strategy="random", parameters=QUICK)
+    uid, _ = collected_run(RE, instrument, num_points=3, strategy="random", maps_every=0)
     catalog.flush()
     return uid
 

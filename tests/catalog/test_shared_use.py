@@ -28,7 +28,7 @@ from sharing import (
     same,
     spectrum,
 )
-from support import collected_run, events, until, whole_events
+from support import collected_run, events, slowly, until, whole_events
 from tiled.client import from_uri
 from tiled.mimetypes import TILED_SQL_TABLE_MIMETYPE
 from tiled.storage import parse_storage, register_storage, unregister_storage
@@ -340,13 +340,14 @@ def tables(shared, monkeypatch):
     unregister_storage(storage)
 
 
-def test_rows_come_back_in_the_order_they_were_written_whoever_else_writes(shared, tables):
+@pytest.mark.parametrize("times", [2, *slowly(6)])
+def test_rows_come_back_in_the_order_they_were_written_whoever_else_writes(shared, tables, times):
     frame = pd.DataFrame({"seq_num": [1], **{f"value{k}": [0.0] for k in range(10)}})
     structure = TableStructure.from_pandas(frame)
     mixed = []
 
     def write():
-        for _ in range(5):
+        for _ in range(times):
             source = DataSource(
                 structure_family=StructureFamily.table,
                 structure=structure,

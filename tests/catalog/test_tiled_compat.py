@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
+import fastapi
+import httpx
 import pytest
 
 from curiosity_bluesky.catalog import _tiled_compat as compat
@@ -57,6 +61,37 @@ def test_it_imports_nothing_of_tiled_by_itself():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def setting() -> str:
+    return "of nobody"
+
+
+def asked(found: Annotated[str, fastapi.Depends(setting)]) -> str:
+    return found
+
+
+def test_a_request_inspects_no_dependency_again_and_each_app_keeps_its_own(monkeypatch):
+    compat._inspect_dependencies_once()
+    apps = []
+    for name in ("first", "second"):
+        app = fastapi.FastAPI()
+        app.get("/")(asked)
+        app.dependency_overrides[setting] = lambda name=name: name
+        apps.append(app)
+
+    async def answer(app: fastapi.FastAPI) -> str:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+            return (await client.get("/")).json()
+
+    assert [asyncio.run(answer(app)) for app in apps] == ["first", "second"]
+
+    def inspected(call):
+        raise AssertionError(f"{call} was inspected again")
+
+    monkeypatch.setattr("fastapi.dependencies.utils.get_typed_signature", inspected)
+    assert [asyncio.run(answer(app)) for app in apps] == ["first", "second"]
 
 
 PUBLIC = {

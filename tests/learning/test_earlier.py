@@ -1,6 +1,7 @@
 """A run that starts from an earlier one: state is data all the same, and it does no harm."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -48,19 +49,28 @@ def test_which_strategies_can_start_from_an_earlier_run():
     assert not Strategy.named("random", predictor="im2spec").supports_warm_start
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(survey, cheap, drive, earlier):
+    """Return the run of a strategy to its end, which nobody changes."""
+
+    @functools.cache
+    def run(name):
+        return drive(Explorer(survey, cheap(name), seed=5, earlier=earlier))
+
+    return run
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in GAUSSIAN]
 )
 @pytest.mark.parametrize("half", [2, 7])
 def test_a_run_rebuilt_half_way_goes_on_bit_for_bit(
-    name, half, survey, cheap, drive, exactly, earlier
+    name, half, uninterrupted, drive, exactly, earlier
 ):
-    def new():
-        return Explorer(survey, cheap(name), seed=5, earlier=earlier)
-
-    whole = drive(new())
-    before, after = drive(new(), half), new()
-    for item in [*before.observations, *before.decisions][::-1]:  # in another order
+    whole = uninterrupted(name)
+    after = Explorer(whole.survey, whole.strategy, seed=5, earlier=earlier)
+    before = [*whole.observations[:half], *whole.decisions[:half]]
+    for item in before[::-1]:  # in another order
         (after.record if isinstance(item, Proposal) else after.observe)(item)
     drive(after)
     assert exactly(*after.decisions) == exactly(*whole.decisions)

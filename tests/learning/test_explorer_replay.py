@@ -1,6 +1,7 @@
 """State is data: the same observations and decisions lead to the same next proposal."""
 
 import dataclasses
+import functools
 import threading
 
 import numpy as np
@@ -26,7 +27,7 @@ def replayed(explorer: Explorer, items, **kwargs) -> Explorer:
 
 @pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 @settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_any_order_leads_to_the_same_proposal(name, data, survey, cheap, drive, exactly):
@@ -71,14 +72,19 @@ def test_observing_is_idempotent(name, survey, cheap, drive, exactly):
     assert exactly(*told.propose()) == exactly(*explorer.propose())
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(survey, cheap, drive):
+    """Return the run of a strategy to its end, which nobody changes."""
+    return functools.cache(lambda name: drive(Explorer(survey, cheap(name), seed=5)))
+
+
 @pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 @pytest.mark.parametrize("half", [2, 7, *slowly(0, 4)])
 def test_a_run_thrown_away_half_way_and_rebuilt_goes_on_like_the_uninterrupted_one(
-    name, half, survey, cheap, drive, exactly
+    name, half, uninterrupted, drive, exactly
 ):
-    whole = drive(Explorer(survey, cheap(name), seed=5))
-    before = drive(Explorer(survey, cheap(name), seed=5), half)
-    after = drive(replayed(before, [*before.decisions, *before.observations]))
+    whole = uninterrupted(name)
+    after = drive(replayed(whole, [*whole.decisions[:half], *whole.observations[:half]]))
     assert exactly(*after.decisions) == exactly(*whole.decisions)
     assert np.array_equal(after.predict().spectra, whole.predict().spectra, equal_nan=True)
 

@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 import event_model
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -50,7 +51,7 @@ def shared(tmp_path_factory):
         RE.subscribe(catalog.writer())
         film = SyntheticSample((20, 18), seed=1, points=16)
         instrument = simulated_instrument(film, speed=math.inf)
-        UIDS["film"], _ = collected_run(RE, instrument, num_points=8, sample="film")
+        UIDS["film"], _ = collected_run(RE, instrument, sample="film", strategy="random", seed=3)
         RE(run_wrapper(null()))
         UIDS["two"] = put(catalog, scan(1), scan(2), sample="two", bias=2.5)
         UIDS["open"] = put(catalog, scan(3), sample="open", stop=False)
@@ -87,6 +88,19 @@ def Image_of(values):
     from curiosity_bluesky.similarity.image import Image
 
     return Image.checked(values)
+
+
+def test_nobody_counts_what_is_in_the_folders_of_the_index(shared, monkeypatch):
+    asked, send = [], httpx.Client.send
+
+    def noted(self, request, **options):
+        asked.append(str(request.url))
+        return send(self, request, **options)
+
+    monkeypatch.setattr(httpx.Client, "send", noted)
+    Index(shared, [Crude()]).update()
+    there = [url for url in asked if "/similarity/" in url]
+    assert there and not [url for url in there if "fields=count" in url]
 
 
 def test_a_second_update_describes_nothing_and_what_was_refused_is_not_tried_again(shared):
@@ -432,7 +446,8 @@ def test_a_run_is_indexed_as_it_closes(RE, tmp_path, instrument, monkeypatch):
         RE.subscribe(catalog.writer())
         RE.subscribe(indexer)
         big = SyntheticSample((20, 18), seed=1, points=16)
-        uid, _ = collected_run(RE, simulated_instrument(big, speed=math.inf), num_points=8)
+        devices = simulated_instrument(big, speed=math.inf)
+        uid, _ = collected_run(RE, devices, num_points=2, strategy="random", maps_every=0)
         assert indexer.flush(60)
         found = Index(catalog).collection()
         assert sources(found) == {(uid, "survey", "imager_amplitude", 0)}

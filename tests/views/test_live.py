@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from bluesky import RunEngine
 from matplotlib.figure import Figure
 from support import collected_run
 
+from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.views import LiveView, RunPicture
 from curiosity_bluesky.views.figure import running_median
+from sim_devices import SyntheticSample
 
 
 def wait_until(true) -> None:
@@ -28,8 +32,15 @@ def picture_of(documents) -> RunPicture:
     return picture
 
 
-def test_the_picture_shows_survey_path_error_map_and_the_last_loop(RE, instrument):
-    _, documents = collected_run(RE, instrument, num_points=14, sample="film")
+@pytest.fixture(scope="module")
+def documents():
+    """Documents of a run of 14 points, which nobody changes."""
+    film = SyntheticSample((16, 14), seed=1, points=16)
+    devices = simulated_instrument(film, speed=math.inf)
+    return collected_run(RunEngine({}), devices, num_points=14, sample="film")[1]
+
+
+def test_the_picture_shows_survey_path_error_map_and_the_last_loop(documents, instrument):
     picture = picture_of(documents)
     figure = Figure()
     picture.draw(figure)
@@ -49,21 +60,19 @@ def test_the_picture_shows_survey_path_error_map_and_the_last_loop(RE, instrumen
     assert len(curve.lines[0].get_xdata()) == 8  # predictions begin after the seeds
 
 
-def test_the_error_curve_is_that_of_the_predictions_made_beforehand(RE, instrument):
-    _, documents = collected_run(RE, instrument, num_points=10)
+def test_the_error_curve_is_that_of_the_predictions_made_beforehand(documents):
     n, errors = picture_of(documents).errors()
     events = [d["data"] for name, d in documents if name == "event" and "stage_x" in d["data"]]
     measured = np.array([e["spectrometer_response"] for e in events], float)
     expected = np.array([e["spectrometer_response_predicted"] for e in events], float)
     spread = np.mean((measured - measured.mean(axis=0)) ** 2)
-    np.testing.assert_array_equal(n, np.arange(6, 10))
+    np.testing.assert_array_equal(n, np.arange(6, 14))
     np.testing.assert_allclose(
         errors, np.mean((expected - measured)[6:] ** 2, axis=1) / spread, rtol=1e-6
     )
 
 
-def test_every_prefix_of_a_run_can_be_drawn(RE, instrument):
-    _, documents = collected_run(RE, instrument, num_points=8)
+def test_every_prefix_of_a_run_can_be_drawn(documents):
     picture = RunPicture()
     figure = Figure()
     picture.draw(figure)  # before there is anything
@@ -85,7 +94,7 @@ def test_a_strategy_without_an_error_model_is_drawn_too(RE, instrument, strategy
 def test_the_view_writes_a_file_that_is_whole_at_any_time(RE, instrument, tmp_path):
     view = LiveView(tmp_path / "pictures", interval=0.01, window=False)
     RE.subscribe(view)
-    uid, _ = collected_run(RE, instrument, num_points=9)
+    uid, _ = collected_run(RE, instrument, num_points=7, strategy="random")
     saved = view.save()
     assert saved == tmp_path / "pictures" / f"{uid[:8]}.png"
     assert saved.read_bytes().endswith(b"IEND\xaeB`\x82")
@@ -98,7 +107,7 @@ def test_the_view_writes_a_file_that_is_whole_at_any_time(RE, instrument, tmp_pa
 def test_a_picture_that_cannot_be_written_does_not_disturb_the_run(RE, instrument, tmp_path):
     (tmp_path / "file").touch()
     RE.subscribe(LiveView(tmp_path / "file" / "pictures", interval=0.01, window=False))
-    _, documents = collected_run(RE, instrument, num_points=7)
+    _, documents = collected_run(RE, instrument, num_points=7, strategy="random")
     assert documents[-1][1]["exit_status"] == "success"
 
 
@@ -112,13 +121,12 @@ def test_the_last_picture_of_a_run_does_not_wait(RE, instrument, tmp_path):
 
     view.save = save
     RE.subscribe(view)
-    collected_run(RE, instrument)
+    collected_run(RE, instrument, strategy="random")
     wait_until(lambda: any(ended))
 
 
-def test_what_is_not_drawn_yet_is_drawn_before_the_process_ends(RE, instrument, tmp_path):
+def test_what_is_not_drawn_yet_is_drawn_before_the_process_ends(documents, tmp_path):
     view = LiveView(tmp_path, window=False)
-    _, documents = collected_run(RE, instrument)
     for document in documents:
         view.picture(*document)
     view.path = tmp_path / "last.png"
@@ -139,8 +147,7 @@ def test_the_running_median_looks_back_only():
     np.testing.assert_array_equal(running_median(values), [5.0, 3.0, 3.0])
 
 
-def test_what_is_amiss_is_a_red_line_that_goes_when_it_is_mended(RE, instrument, tmp_path):
-    _, documents = collected_run(RE, instrument, num_points=8)
+def test_what_is_amiss_is_a_red_line_that_goes_when_it_is_mended(documents, tmp_path):
     amiss = ["Tiled does not answer since 14:02: 123 documents wait in runs/journal"]
     view = LiveView(tmp_path, interval=0.05, window=False, status=lambda: amiss[0])
 

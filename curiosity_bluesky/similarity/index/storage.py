@@ -200,8 +200,7 @@ class IndexStorage:
     def tidy(self) -> None:
         """Remove merged batches, and what processes that died have left."""
         self.remove_dominated()
-        kinds = [k for k in self._root() or () if k not in (IMAGES, RUNS, SELECTIONS)]
-        for kind in kinds:
+        for kind in self._kinds(IMAGES, RUNS, SELECTIONS):
             used = {b.arrays[kind][0] for b in self._known.values() if b and kind in b.arrays}
             there = self._there(kind)
             self._delete(kind, [k for k, node in there.items() if k not in used and _is_old(node)])
@@ -223,7 +222,7 @@ class IndexStorage:
 
     def clear(self) -> None:
         """Remove all but the selections."""
-        for kind in [k for k in self._root() or () if k != SELECTIONS]:
+        for kind in self._kinds(SELECTIONS):
             self._delete(kind, self._keys(kind))
         self._known, self._known_runs = {}, {}
 
@@ -328,7 +327,8 @@ class IndexStorage:
         root = self._root(make)
         if root is None:
             return None
-        return self._folders.get(kind) or self._kept(kind, root, make)
+        # Not by its truth, which is a request: how many are in it.
+        return self._folders[kind] if kind in self._folders else self._kept(kind, root, make)
 
     def _kept(self, key: str, parent: Any, make: bool, **about: Any) -> Any:
         """Return a container, and ask for it once; None if there is none and none is to be made."""
@@ -346,9 +346,13 @@ class IndexStorage:
         self._folders[key] = found
         return found
 
+    def _kinds(self, *but: str) -> list[str]:
+        root = self._root()
+        return [] if root is None else [kind for kind in root if kind not in but]
+
     def _keys(self, kind: str) -> list[str]:
         folder = self._folder(kind)
-        return [] if folder is None else list(folder)
+        return [] if folder is None else list(iter(folder))  # a list asks how many first
 
     def _there(self, kind: str) -> dict[str, Any]:
         folder = self._folder(kind)

@@ -27,9 +27,14 @@ from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.resume import InterruptedRun
 
 
-@pytest.mark.parametrize("lookahead", [0, 1])
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("name", ["curious", "random"])
+@pytest.mark.parametrize(
+    ("name", "batch", "lookahead"),
+    [
+        *(("curious", batch, lookahead) for batch in (1, 3) for lookahead in (0, 1)),
+        ("random", 3, 1),
+        *(pytest.param("random", *how, marks=pytest.mark.slow) for how in ((1, 0), (1, 1), (3, 0))),
+    ],
+)
 def test_every_digit_is_that_of_a_local_agent(agent, name, batch, lookahead):
     how = {"batch": batch, "lookahead": lookahead}
     local, remote = Plan(name, **how)(), Plan(name, agent.address, **how)()
