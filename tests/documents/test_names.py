@@ -150,7 +150,7 @@ def test_names_that_can_be_recorded_are_measured_and_read(tmp_path):
     bench.detector.learned = ["det", "µ", "n" * 50]
     bench.detector.configured = {"µ setting": 1.0, "time": 2.0, "A" * 300: 3.0, "a\n": 4.0}
     with connect(tmp_path / "runs") as runs:
-        bench.RE.subscribe(runs.writer())
+        bench.RE.subscribe(runs.writer(batch_size=1000))
         bench.run(2)
         points = read(runs[-1])
         assert points.sizes["point"] == 2
@@ -177,7 +177,7 @@ ANY_NAME = (
 @pytest.mark.timeout(900)
 def test_any_name_is_refused_before_anything_is_measured_or_measured_and_read(tmp_path):
     with connect(tmp_path / "runs") as runs:
-        writer = runs.writer()
+        writer = runs.writer(batch_size=1000)
 
         @settings(max_examples=40, deadline=None, derandomize=True, database=None)
         @given(role=st.sampled_from(sorted(ROLES)), name=ANY_NAME)
@@ -234,7 +234,7 @@ def test_axes_and_channels_that_could_not_be_told_apart_are_refused(bench, said)
 def test_axes_that_can_be_told_apart_are_measured_and_read(tmp_path):
     bench = along(["time"], {"det_time": POINTS}, image=["y", "x"])
     with connect(tmp_path / "runs") as runs:
-        bench.RE.subscribe(runs.writer())
+        bench.RE.subscribe(runs.writer(batch_size=1000))
         bench.run(2)
         points = read(runs[-1])
     assert points["image"].dims == ("point", "y_axis", "x_axis")

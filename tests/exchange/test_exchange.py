@@ -40,7 +40,7 @@ def catalog(tmp_path_factory):
 @pytest.fixture
 def RE(catalog):
     engine = RunEngine({})
-    engine.subscribe(catalog.writer())
+    engine.subscribe(catalog.writer(batch_size=1000))
     return engine
 
 
@@ -52,7 +52,7 @@ def film(shape: tuple[int, int] = (6, 5)):
 def run(catalog):
     """One finished run of eight points."""
     engine = RunEngine({})
-    engine.subscribe(catalog.writer())
+    engine.subscribe(catalog.writer(batch_size=1000))
     instrument = simulated_instrument(SyntheticSample((16, 14), seed=1, points=16), speed=math.inf)
     uid, _ = collected_run(engine, instrument, num_points=8, sample="film")
     return catalog[uid]
@@ -230,7 +230,7 @@ def test_names_that_differ_in_a_sign_alone_lie_side_by_side(RE, catalog, tmp_pat
     assert list(sample.spectra) == legal
     back = open_sample(write_nsid(sample_to_sidpy(sample), tmp_path / "sample.hf5"))
     collected_run(
-        RE, simulated_instrument(sample, speed=math.inf), num_points=3, strategy="random",
+        RE, simulated_instrument(sample, speed=math.inf), num_points=2, strategy="random",
         parameters={"patch_size": 3, "n_seeds": 2},
     )  # fmt: skip
     points = read(catalog[-1])

@@ -84,7 +84,7 @@ def test_a_run_holds_what_a_file_calls_otherwise(tmp_path, caplog):
     instrument = simulated_instrument(sample, speed=math.inf)
     engine = RunEngine({})
     with connect(tmp_path / "runs") as catalog:
-        writer = catalog.writer()
+        writer = catalog.writer(batch_size=1000)
         engine.subscribe(writer)
         stage = instrument.stage
         settings = {"n_seeds": 2, "patch_size": 3}
@@ -94,7 +94,7 @@ def test_a_run_holds_what_a_file_calls_otherwise(tmp_path, caplog):
                 stage.x,
                 stage.y,
                 instrument.imager,
-                num_points=3,
+                num_points=2,
                 strategy="random",
                 options={"parameters": settings},
             )

@@ -198,7 +198,7 @@ def catalog(tmp_path):
 
 def test_a_survey_in_a_file_is_in_tiled_and_rebuilds_the_agent(classic, catalog, tmp_path):
     RE, written = RunEngine({}), []
-    RE.subscribe(catalog.writer())
+    RE.subscribe(catalog.writer(batch_size=1000))
 
     def is_written(name, doc):
         if name == "stream_resource":
@@ -346,7 +346,7 @@ def test_any_detector_that_writes_hdf5_takes_the_survey(tmp_path, monkeypatch, r
         options={"parameters": few("random")},
     )
     with connect(tmp_path / "runs") as catalog:
-        RE.subscribe(catalog.writer())
+        RE.subscribe(catalog.writer(batch_size=1000))
         RE(plan, lambda *document: documents.append(document))
         valid(documents)
         survey = survey_of(documents)
@@ -374,7 +374,7 @@ def test_a_line_that_is_no_directory_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_what_tiled_does_not_know_of_a_file_is_written_again(catalog, RE):
-    RE.subscribe(catalog.writer())
+    RE.subscribe(catalog.writer(batch_size=1000))
     documents = run("imager", RE=RE, files=catalog.assets)
     uid = documents[0][1]["uid"]
     stored = catalog[uid]
@@ -394,7 +394,7 @@ def test_what_tiled_does_not_know_of_a_file_is_written_again(catalog, RE):
 @pytest.mark.slow
 def test_the_image_that_counts_is_the_last_one_before_the_event(catalog, RE):
     """As where a pause had it taken again, by a camera that writes on into one file."""
-    RE.subscribe(catalog.writer())
+    RE.subscribe(catalog.writer(batch_size=1000))
     foreign, looks, documents = Foreign(catalog.assets), [], []
 
     def plan():

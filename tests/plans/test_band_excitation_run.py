@@ -45,7 +45,7 @@ def test_the_record_holds_the_spectrogram_and_all_that_follows_from_it(
             measured.append(doc["data"])
 
     with connect(tmp_path / "runs") as catalog:
-        RE.subscribe(catalog.writer())
+        RE.subscribe(catalog.writer(batch_size=1000))
         x, y = ([float(axis[p]) for p in ps] for axis, ps in
                 ((film.x, [c for _, c in pixels]), (film.y, [r for r, _ in pixels])))  # fmt: skip
         RE(bp.list_scan([spectrometer], stage.x, x, stage.y, y), collect)
@@ -98,7 +98,7 @@ def test_the_curiosity_plan_runs_on_spectrograms(RE, microscope, tmp_path, monke
     spectrometer, stage = spectrometer_on(microscope), AFMStage(microscope, name="stage")
     imager = Imager(microscope, name="imager")
     with connect(tmp_path / "runs") as catalog:
-        RE.subscribe(catalog.writer())
+        RE.subscribe(catalog.writer(batch_size=1000))
         parameters = {"patch_size": 3, "n_seeds": 6}
         RE(
             curiosity_plan(

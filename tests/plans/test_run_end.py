@@ -156,7 +156,8 @@ def test_runs_figure_and_plan_count_alike(instrument, tmp_path):
     steering.budget(7)
     RE = RunEngine({})
     with connect(tmp_path) as catalog:
-        for callback in (catalog.writer(), picture.__call__, count, lambda *d: found.append(d)):
+        RE.subscribe(catalog.writer(batch_size=1000))
+        for callback in (picture.__call__, count, lambda *d: found.append(d)):
             RE.subscribe(callback)
         course = grouped(retries=3, retry_wait=0.0, max_failures=100)
         RE(plan(instrument, n=20, course=course, steering=steering))
@@ -171,7 +172,7 @@ def test_runs_figure_and_plan_count_alike(instrument, tmp_path):
 def test_a_journal_is_counted_alike(instrument, tmp_path):
     instrument.microscope.faults = Faults(nan=0.4, seed=2)
     with connect(tmp_path) as catalog:
-        writer = catalog.writer()
+        writer = catalog.writer(batch_size=1000)
         lines = tmp_path / "copy.jsonl"
 
         def copy(name, doc):

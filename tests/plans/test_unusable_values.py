@@ -110,7 +110,7 @@ def plain_image(dtype=float):
 def test_masked_pixels_of_a_survey_are_masked_pixels(dtype, tmp_path):
     bench = Patchy(hidden(plain_image(dtype), corner()))
     with connect(tmp_path / "runs") as runs:
-        bench.RE.subscribe(runs.writer())
+        bench.RE.subscribe(runs.writer(batch_size=1000))
         bench.run(8)
         recorded = read_stream(runs[-1], "survey")
         again = CuriosityAgent.from_documents(runs[-1].documents())
