@@ -1,26 +1,30 @@
-"""Implementation of ``curiosity benchmark``."""
+"""Implementation of ``curiosity benchmark``.
+
+Campaign and report take long to import: after the samples are open, and the strategies named.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from curiosity_bluesky.benchmark import campaign as campaigns
 from curiosity_bluesky.benchmark.arms import arms_from, parse, settings, split
-from curiosity_bluesky.benchmark.campaign import Campaign, TrialsFailed, run_campaign
-from curiosity_bluesky.benchmark.patch_sizes import patch_size_study
-from curiosity_bluesky.benchmark.report import write_report
 from curiosity_bluesky.benchmark.trial import Protocol, Truth
 from curiosity_bluesky.demo.samples import open_sample
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.validation import PROCESSES, whole_number
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.benchmark import campaign as campaigns
 
 
 def truth_of(text: str) -> Truth:
@@ -75,7 +79,7 @@ def run_benchmark(
     ------
     InputError
         If something cannot be used; nothing is computed then.
-    TrialsFailed
+    typer.Exit
         If some trials failed; the report is about the others.
     """
     if patch_size != "own" and not patch_size.isdecimal():
@@ -87,6 +91,10 @@ def run_benchmark(
                 f"there is no protocol {protocol!r}; expected shared, own or shared,own"
             )
         chosen.append(protocol)  # pyright: ignore[reportArgumentType]
+    if workers is not None:
+        whole_number("--workers", workers, 1, PROCESSES)
+    _check_directory(out)
+    truths = [truth_of(text) for text in split(samples)]
     arms = arms_from(
         split(strategies),
         points=points,
@@ -94,17 +102,17 @@ def run_benchmark(
         patch_size=None if patch_size == "own" else int(patch_size),
         common=settings(common),
     )
+    from curiosity_bluesky.benchmark.campaign import Campaign, TrialsFailed, run_campaign
+    from curiosity_bluesky.benchmark.report import write_report
+
     campaign = Campaign(
-        samples=[truth_of(text) for text in split(samples)],
+        samples=truths,
         arms=arms,
         seeds=seeds,
         protocols=chosen or ["shared"],
         every=every,
         withhold=withhold,
     )
-    if workers is not None:
-        whole_number("--workers", workers, 1, PROCESSES)
-    _check_directory(out)
     failure: TrialsFailed | None = None
     with _bar() as progress:
         try:
@@ -120,7 +128,9 @@ def run_benchmark(
             failure, table = error, error.table
     sentences = [] if table is None else write_report(table, campaign, out, command)
     if failure is not None:
-        raise failure
+        # The others are written and reported; the same command does the missing ones.
+        print(f"curiosity: {failure}; run it again for these alone", file=sys.stderr)
+        raise typer.Exit(1) from failure
     names = ("trials", "decisions", "timings")
     return {
         "report": str(out / "report.md"),
@@ -143,11 +153,14 @@ def run_patch_sizes(
     if not texts or not all(text.isdecimal() for text in texts):
         raise InputError(f"--sizes is {sizes!r}; expected numbers of pixels such as 3,5,9")
     _check_directory(out)
+    truth = truth_of(sample)
+    from curiosity_bluesky.benchmark.patch_sizes import patch_size_study
+
     numbers = [int(text) for text in texts]
     with _bar() as progress:
         done = iter(range(1, len(numbers) * seeds + 1))
         return patch_size_study(
-            truth_of(sample),
+            truth,
             numbers,
             out,
             points=points,

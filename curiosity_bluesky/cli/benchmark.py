@@ -96,32 +96,26 @@ def benchmark(
     as_json: JsonOption = False,
 ) -> None:
     """Compare strategies on recorded samples; an interrupted comparison goes on."""
-    from curiosity_bluesky.benchmark.campaign import TrialsFailed
     from curiosity_bluesky.cli._benchmark import run_benchmark
 
     load_strategies(load)
-    try:
-        summary = run_benchmark(
-            samples=samples,
-            strategies=strategies,
-            points=points,
-            seeds=seeds,
-            protocols=protocols,
-            n_seeds=n_seeds,
-            patch_size=patch_size,
-            every=every,
-            withhold=withhold,
-            common=settings or [],
-            out=out,
-            workers=workers,
-            scheduler=scheduler,
-            report_only=report_only,
-            command=shlex.join(["curiosity", *sys.argv[1:]]),
-        )
-    except TrialsFailed as failure:
-        # The others are written and reported; the same command does the missing ones.
-        print(f"curiosity: {failure}; run it again for these alone", file=sys.stderr)
-        raise typer.Exit(1) from failure
+    summary = run_benchmark(
+        samples=samples,
+        strategies=strategies,
+        points=points,
+        seeds=seeds,
+        protocols=protocols,
+        n_seeds=n_seeds,
+        patch_size=patch_size,
+        every=every,
+        withhold=withhold,
+        common=settings or [],
+        out=out,
+        workers=workers,
+        scheduler=scheduler,
+        report_only=report_only,
+        command=shlex.join(["curiosity", *sys.argv[1:]]),
+    )
     if as_json:
         print(json.dumps(summary))
         return

@@ -21,6 +21,7 @@ from curiosity_bluesky.cli.options import (
     SettingsOption,
     TimeBudgetOption,
     UidArgument,
+    check_run,
     load_strategies,
     parameters,
 )
@@ -148,6 +149,11 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Resume an interrupted demo, with the points that it had decided first."""
+    from curiosity_bluesky.views.report import check_picture
+
+    if picture is not None:
+        check_picture(picture)
+    check_run(uid, catalog)
     from curiosity_bluesky.demo.run import resume_demo
 
     load_strategies(load)

@@ -10,7 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from curiosity_bluesky.cli.options import CatalogOption, JsonOption, MetadataOption, parameters
+from curiosity_bluesky.cli.options import (
+    CatalogOption,
+    JsonOption,
+    MetadataOption,
+    check_run,
+    parameters,
+)
 from curiosity_bluesky.cli.output import console
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import WHOLE, Console, Table, lines, plain
@@ -107,14 +113,20 @@ def similar(
 ) -> None:
     """Find the images most similar to a run's or a file's."""
     from curiosity_bluesky.catalog import connect
-    from curiosity_bluesky.similarity.index import Index
-    from curiosity_bluesky.similarity.keypoints import available
-    from curiosity_bluesky.similarity.search import similar as search
+    from curiosity_bluesky.similarity import descriptors
 
+    descriptors.check(by)
+    whole_number("--top", top, 1)
     if picture is not None:
         from curiosity_bluesky.views.report import check_picture
 
         check_picture(picture)
+    if not (Path(what).suffix or Path(what).is_file()):
+        check_run(what, catalog)
+    from curiosity_bluesky.similarity.index import Index
+    from curiosity_bluesky.similarity.keypoints import available
+    from curiosity_bluesky.similarity.search import similar as search
+
     with connect(catalog, create=False) as opened:
         found = search(
             Index(opened, [by]), what, by=by, channel=channel, where=where or (), top=top, own=own,

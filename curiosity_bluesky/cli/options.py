@@ -141,3 +141,34 @@ def load_strategies(files: list[Path] | None) -> None:
             import cloudpickle
 
             cloudpickle.register_pickle_by_value(module)
+
+
+def check_run(uid: str, catalog: str | None) -> None:
+    """Refuse a run that a directory does not hold, before what would use it is imported.
+
+    The directory's files are read, which takes no server; another server is asked later.
+
+    Parameters
+    ----------
+    uid
+        Of the run, or its first characters.
+    catalog
+        As for `connect`.
+
+    Raises
+    ------
+    InputError
+        If there is no such run, or no catalogue.
+    """
+    from curiosity_bluesky.catalog import connect
+    from curiosity_bluesky.catalog.places import place_of
+
+    if place_of(catalog)[1]:
+        return
+    with connect(catalog, create=False, serve=False) as opened:
+        # One that was just interrupted may be in the journal alone.
+        waits = len(uid) >= 5 and any(
+            path.stem.startswith(uid) for path in opened.journal.glob("*.jsonl")
+        )
+        if opened.reads_files and not waits:
+            _ = opened[uid]

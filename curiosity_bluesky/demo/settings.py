@@ -182,12 +182,13 @@ class DemoOptions:
             If something cannot be used.
         """
         PlanParameters(seed=self.seed)
-        chosen = Strategy.named(self.strategy, **{"budget": self.points, **self.parameters})
         if self.picture is not None:
             check_picture(self.picture)
         check_place(self.catalog)
         self._run()
         setting.check(self.seed)
+        # Last: what a strategy learns by takes longest to import.
+        chosen = Strategy.named(self.strategy, **{"budget": self.points, **self.parameters})
         chosen.validate(survey_of(setting.opened, self.withhold))
         return chosen
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
+
+from curiosity_bluesky.utils.lazy import lazy_module
+
+if TYPE_CHECKING:
+    import torch
+else:  # seconds to import: with the first image, not with an index that is only opened
+    torch = lazy_module("torch")
 
 
 def _tensor(values: NDArray[Any]) -> torch.Tensor:

@@ -9,6 +9,8 @@ REFUSED = {
     "--port is -1": ["serve", "--port", "-1"],
     "--port is 65536": ["serve", "--port", "65536"],
     "expected a file ending in": ["export", "nopenope", "no.txt"],
+    "there is no descriptor": ["similar", "nopenope", "--by", "nope"],
+    "--top is 0": ["similar", "nopenope", "--top", "0"],
 }
 CODE = """
 import json, sys

@@ -1,5 +1,5 @@
 """Descriptors: an image in, a vector out."""
 
-from curiosity_bluesky.similarity.descriptors.registry import DEFAULT, known, named, names
+from curiosity_bluesky.similarity.descriptors.registry import DEFAULT, check, known, named, names
 
-__all__ = ["DEFAULT", "known", "named", "names"]
+__all__ = ["DEFAULT", "check", "known", "named", "names"]

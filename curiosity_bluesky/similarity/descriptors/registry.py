@@ -25,6 +25,12 @@ def names() -> tuple[str, ...]:
     return tuple(name for name, _, _ in _KNOWN)
 
 
+def check(name: str) -> None:
+    """Raise InputError if there is no descriptor of a name, importing none of them."""
+    if name not in names():
+        raise InputError(f"there is no descriptor {name!r}; there are {', '.join(names())}")
+
+
 @cache
 def named(name: str) -> Descriptor:
     """Return a descriptor, always the same one.
@@ -39,10 +45,9 @@ def named(name: str) -> Descriptor:
     InputError
         If there is none of that name.
     """
-    for known_name, module, kind in _KNOWN:
-        if known_name == name:
-            return getattr(import_module(module), kind)()
-    raise InputError(f"there is no descriptor {name!r}; there are {', '.join(names())}")
+    check(name)
+    [(module, kind)] = [where for known_name, *where in _KNOWN if known_name == name]
+    return getattr(import_module(module), kind)()
 
 
 def known() -> dict[str, Descriptor]:
