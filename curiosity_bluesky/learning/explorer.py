@@ -444,7 +444,12 @@ class Explorer:
         if not len(observed):
             raise InputError("nothing was observed yet, so nothing can be predicted")
         spectra = self.patches.unflatten(self._learner.predict(observed))
-        return Prediction(spectra, self.maps()["uncertainty"])
+        deviation = self._learner.deviation(observed)
+        return Prediction(
+            spectra,
+            self.maps()["uncertainty"],
+            None if deviation is None else self.patches.unflatten(deviation),
+        )
 
     @one_thread()
     def maps(self, *, lookahead: int = 0) -> dict[str, NDArray]:
