@@ -115,7 +115,7 @@ class Agent(Protocol):
         ...
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document, in next to no time."""
+        """Process one document, in next to no time."""
         ...
 
     def suggest(self, num_points: int = 1) -> list[Proposal]:
@@ -261,7 +261,7 @@ class CuriosityAgent:
         return agent
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document.
+        """Process one document.
 
         One that opens a new run makes the agent start afresh, unless the run goes on with
         the one before.
@@ -381,7 +381,7 @@ class CuriosityAgent:
             return self._updated()
 
     def cancel(self) -> None:
-        """Break off a training under way, in whatever thread: nobody waits for it."""
+        """Cancel a training that runs in any thread: its result is not needed."""
         self._cancelled.set()
 
     def _show(self, explorer: Explorer) -> None:

@@ -46,7 +46,7 @@ class Catalog:
 
     ``catalog[-1]``, ``catalog[uid]`` and ``catalog["first characters of a uid"]`` are runs,
     `runs` searches, `writer` makes a callback for a RunEngine. Before anything is read, what
-    its writers still have in hand is written. When the server has ended, the next request
+    its writers have not written yet is written. When the server has ended, the next request
     looks for the one that took its place. Close it, or use it in a ``with`` statement; at the
     latest it is closed when the process ends.
 
@@ -183,7 +183,7 @@ class Catalog:
         return sum(writer.in_memory for writer in self._writers)
 
     def flush(self) -> None:
-        """Wait until the writers have nothing in hand, but not for a server that is away."""
+        """Wait until the writers have written everything, but not for a server that is away."""
         for writer in self._writers:
             writer.flush()
 
@@ -279,7 +279,7 @@ class Catalog:
             Only runs started at or after this time, such as ``2026-11-21`` or
             ``2026-11-21 14:30``.
         last
-            Only so many, those started last. None: all.
+            Maximum number of runs, those started last. None: all.
         resumes
             Only runs that went on with the one of this uid.
 
@@ -359,7 +359,7 @@ class Catalog:
         return status_of(run, self.journal)
 
     def close(self) -> None:
-        """Write what is in hand and, if it is ours, stop the server; more than once is fine."""
+        """Write what is left and, if it is ours, stop the server; more than once is fine."""
         for writer in self._writers:
             writer.close()
         self._source.let_go_of_files()

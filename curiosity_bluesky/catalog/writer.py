@@ -113,7 +113,7 @@ class JournaledWriter:
         self._recovery = RecoveryThread(tiled, journal, retry, self._is_mine, durable)
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document."""
+        """Process one document."""
         if self._closing:
             raise RuntimeError("this writer is closed; take a new one from the catalogue")
         uid = self._run_of(name, doc)

@@ -149,7 +149,7 @@ class EpicsInstrument(Instrument):
         return self._sample
 
     def close(self) -> None:
-        """Let go of the process variables."""
+        """Disconnect from the process variables."""
         for device in (self.stage, self.imager, self.spectrometer):
             device.destroy()
 

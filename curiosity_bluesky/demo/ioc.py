@@ -90,7 +90,7 @@ def run_ioc(
 
 
 def _answers(host: str, port: int) -> bool:
-    """Whether somebody listens there already."""
+    """Whether another process listens there already."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as caller:
         caller.settimeout(1.0)
         return caller.connect_ex((host, port)) == 0

@@ -160,7 +160,7 @@ class Explorer:
 
     @property
     def doses(self) -> list[Pixel]:
-        """Pixels of all doses, useless and failed spectra included, each as often as it had one."""
+        """Pixels of all doses, useless and failed spectra included, once for each dose."""
         return self._history.doses
 
     def broken_off(self, decision_id: int) -> int:
@@ -189,7 +189,7 @@ class Explorer:
         return dataclasses.replace(self.survey, mask=~candidates)
 
     def observe(self, observation: Observation) -> None:
-        """Take in a measured spectrum.
+        """Record a measured spectrum.
 
         Any order, any pixel, and as often as one likes: an observation of the same decision
         and repeat (without a decision: of the same pixel and repeat) counts once, the first
@@ -208,7 +208,7 @@ class Explorer:
         self._history.observe(observation)
 
     def record(self, decision: Proposal) -> None:
-        """Take in a decision made elsewhere: by hand, or in a run that is replayed.
+        """Record a decision made elsewhere: by hand, or in a run that is replayed.
 
         Raises
         ------
@@ -234,7 +234,7 @@ class Explorer:
         self._history.fail(Failure(proposal.decision_id, reason, bar))
 
     def take_failure(self, failure: Failure) -> None:
-        """Take in that an attempt to measure failed; the last one is like `fail`."""
+        """Record that an attempt to measure failed; the last one is like `fail`."""
         self._history.fail(failure)
 
     def resume(self) -> None:

@@ -92,7 +92,7 @@ def channel_of(images: list[FileImage], channel: str | None, where: str) -> File
     Raises
     ------
     InputError
-        If there is none of this name.
+        If none has this name.
     """
     for image in images:
         if channel is None or image.channel == channel:

@@ -192,7 +192,7 @@ def _check_axes(catalog: Catalog, uid: str, channels: Sequence[Channel]) -> None
 
 
 def _said(error: Exception) -> str:
-    """Return an error in one line; whose it is where it is none of ours."""
+    """Return an error in one line, with its package where it is not ours."""
     said = " ".join(str(error).split())
     return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
 

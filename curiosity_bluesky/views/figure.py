@@ -88,7 +88,7 @@ class RunPicture:
         return self._translate.start
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document."""
+        """Process one document."""
         if name == "start" and not self._translate.goes_on(doc):
             self._clear()
         self.count(name, doc)

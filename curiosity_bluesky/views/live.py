@@ -81,7 +81,7 @@ class LiveView:
         self._thread: threading.Thread | None = None
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document."""
+        """Process one document."""
         with self._lock:
             self.picture(name, doc)
         if name == "start":

@@ -29,7 +29,7 @@ _LOOK_MS = 50
 class AgentClient:
     """Client of one agent, with a connection for each question.
 
-    One that is kept would deliver what was asked of an agent that died, and that nobody waits for
+    One that is kept would deliver what was asked of an agent that died, and that is not awaited
     any more, to the one that takes its place.
 
     Parameters
@@ -214,7 +214,7 @@ def ask_agent(
     patience: float = 15.0,
     **args: Any,
 ) -> dict[str, Any]:
-    """Ask an agent about what it has heard: of itself, or of a run that it follows.
+    """Ask an agent about the documents it has received: about itself, or a run that it follows.
 
     Parameters
     ----------

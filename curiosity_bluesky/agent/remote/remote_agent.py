@@ -110,7 +110,7 @@ class RemoteAgent:
     # ---- in the RunEngine's thread: nothing here waits
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document; it goes to the agent with the next question."""
+        """Process one document; it goes to the agent with the next question."""
         self._local(name, doc)
         if name == "start":
             run = self._run

@@ -63,7 +63,7 @@ class AgentServer:
         Token that clients must have. None: one is made, and left in a file that its owner
         alone can read (`tokens.note_of`).
     keep
-        So many agents at most; the one that was longest not asked goes.
+        Maximum number of agents; the least recently used one is dropped.
     public
         Whether `bind` may be an address that other machines reach.
 
@@ -72,7 +72,7 @@ class AgentServer:
     address : str
         Where it is.
     store : Store
-        What it has heard of runs; whatever feeds it is called with a source, a name and a document.
+        The documents of runs that it has received; filled with a source, a name and a document.
     fetch : Fetch or None
         Asked for the documents of runs that a plan asks about and that the store lacks.
 
@@ -179,7 +179,7 @@ class AgentServer:
         self._wake()
 
     def close(self) -> None:
-        """Stop all trainings and let go of the address; more than once does no harm."""
+        """Stop all trainings and release the address; more than once does no harm."""
         self._ending.set()
         for session in list(self._sessions.values()):
             session.cancel()

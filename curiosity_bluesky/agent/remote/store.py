@@ -64,7 +64,7 @@ class DocumentStore:
         self._lock = threading.RLock()
 
     def __call__(self, source: str, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in a document.
+        """Process a document.
 
         Parameters
         ----------

@@ -62,7 +62,7 @@ class FittedLoops(GaussianProcessPredictor):
         return super().start(observed)
 
     def update(self, observed: TrainingData) -> Training:
-        """Fit what is new, and take in all parameters."""
+        """Fit what is new, and learn from all parameters."""
         if observed.axis is None:
             raise InputError(
                 "the strategy 'theory' fits a loop along the bias, and the spectra came without "

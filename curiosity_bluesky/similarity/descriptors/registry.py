@@ -37,7 +37,7 @@ def named(name: str) -> Descriptor:
     Raises
     ------
     InputError
-        If there is none of that name.
+        If none has that name.
     """
     for known_name, module, kind in _KNOWN:
         if known_name == name:
