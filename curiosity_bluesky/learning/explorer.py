@@ -258,7 +258,7 @@ class Explorer:
             If the act cannot be done: outside the survey, no such strategy, ...
         """
         if act.kind not in ACT_KINDS:
-            raise InputError(f"act {act.kind!r} is none of {', '.join(ACT_KINDS)}")
+            raise InputError(f"act {act.kind!r} is not one of {', '.join(ACT_KINDS)}")
         if act.kind == "set":
             wanted = Strategy.named(act.arguments["strategy"], **act.arguments["parameters"])
             # The last one counts, in whatever order they come in.

@@ -82,7 +82,7 @@ class History:
                 f"not {decision.pixel}; give the new one a number of its own"
             )
         if decision.reason not in REASONS:
-            raise InputError(f"reason {decision.reason!r} is none of {', '.join(REASONS)}")
+            raise InputError(f"reason {decision.reason!r} is not one of {', '.join(REASONS)}")
         self._changed()
         self._decisions.setdefault(decision.decision_id, decision)
 

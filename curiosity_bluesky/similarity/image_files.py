@@ -41,7 +41,7 @@ class FileImage:
     units: str = ""
 
     def image(self) -> Image:
-        """Return it as descriptors want it.
+        """Return the image in the form that descriptors expect.
 
         Raises
         ------

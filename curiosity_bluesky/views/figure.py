@@ -252,7 +252,7 @@ class RunPicture:
                     facecolor="gray")  # fmt: skip
 
     def _draw_drift(self, axes: Axes) -> None:
-        """Draw, from the middle, the way that the sample has drifted."""
+        """Draw the drift path of the sample, from the middle."""
         assert self.survey is not None
         middle = [(axis[0] + axis[-1]) / 2 for axis in (self.survey.x, self.survey.y)]
         x, y = np.vstack([(0.0, 0.0), self.drift]).T

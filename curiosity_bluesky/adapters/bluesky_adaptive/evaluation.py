@@ -260,7 +260,7 @@ class FromTiled(_Evaluation):
             if time.monotonic() > deadline:
                 raise InputError(
                     f"run {uid} is not in the catalogue, or not to its end, after "
-                    f"{self.timeout:g} s; see to who writes it, or give a longer timeout"
+                    f"{self.timeout:g} s; check that it is being written, or give a longer timeout"
                 )
             time.sleep(_POLL)
         run, events = found

@@ -148,7 +148,7 @@ class AgentServer:
     # ---- one thread: what comes in and goes out
 
     def serve(self) -> None:
-        """Answer until `end` is called, or an exception such as KeyboardInterrupt comes."""
+        """Serve until `end` is called, or an exception such as KeyboardInterrupt is raised."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._guard.socket, zmq.POLLIN)
@@ -253,7 +253,7 @@ class AgentServer:
         return None
 
     def _begin(self, client: tuple[str, str], identity: bytes, message: Mapping[str, Any]) -> None:
-        """Begin to work on a request; where it is one that is known, only answer to another."""
+        """Start work on a request; for a repeated one, only redirect the reply."""
         number, about = int(message["n"]), str(message["id"])
         last, before = self._last.get(client), self._works.get(client)
         if last is not None and last[1] == about:
@@ -404,7 +404,7 @@ class AgentServer:
         return runs
 
     def status(self) -> dict[str, Any]:
-        """Return what it knows and does, JSON-ready."""
+        """Return the status of the server, JSON-ready."""
         now = time.monotonic()
         works = {work.client: work for work in list(self._works.values())}
         agents = []
