@@ -148,7 +148,7 @@ class AgentServer:
     # ---- one thread: what comes in and goes out
 
     def serve(self) -> None:
-        """Serve until `end` is called, or an exception such as KeyboardInterrupt is raised."""
+        """Answer until `end` is called, or an exception such as KeyboardInterrupt comes."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._guard.socket, zmq.POLLIN)
@@ -179,7 +179,7 @@ class AgentServer:
         self._wake()
 
     def close(self) -> None:
-        """Stop all trainings and release the address; more than once does no harm."""
+        """Stop all trainings and let go of the address; more than once does no harm."""
         self._ending.set()
         for session in list(self._sessions.values()):
             session.cancel()
@@ -253,7 +253,7 @@ class AgentServer:
         return None
 
     def _begin(self, client: tuple[str, str], identity: bytes, message: Mapping[str, Any]) -> None:
-        """Start work on a request; for a repeated one, only redirect the reply."""
+        """Start work on a request; a repeated one only gets its reply."""
         number, about = int(message["n"]), str(message["id"])
         last, before = self._last.get(client), self._works.get(client)
         if last is not None and last[1] == about:
