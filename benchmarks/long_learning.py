@@ -149,7 +149,7 @@ def remembered(points: int, side: int = SIDE, refit_every: int = 20, tail: int =
 
     survey, strategy = Survey({"height": film.seen}), Strategy.named("curious", **wanted)
     explorer = Explorer(survey, strategy, 0, on_epoch=on_epoch)
-    learner: Any = explorer._learner
+    learner: Any = explorer._active.learner
     before = resident()
     order = np.random.default_rng(1).permutation(len(explorer.patches))
     others = iter([explorer.patches.pixel(index) for index in order])

@@ -34,9 +34,9 @@ class Told(Oracle):
 
 def tell(explorer: Explorer, truth: np.ndarray) -> None:
     """Let an oracle know what is going to be measured."""
-    curiosity = explorer._learner._curiosity
+    curiosity = explorer._active.learner._curiosity
     if isinstance(curiosity, TrueError):
-        explorer._learner._curiosity = dataclasses.replace(curiosity, truth=truth)
+        explorer._active.learner._curiosity = dataclasses.replace(curiosity, truth=truth)
 
 
 def cheap(name: str, **parameters: Any) -> Strategy:

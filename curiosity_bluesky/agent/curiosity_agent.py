@@ -96,26 +96,26 @@ class Agent(Protocol):
         ...
 
     def remember(self, earlier: PriorRun) -> None:
-        """Keep the spectra of an earlier run, for a run whose start document names it."""
+        """Store the spectra of an earlier run, for a run whose start document names it."""
         ...
 
     @property
     def address(self) -> str | None:
-        """Where it is asked, None: in this process."""
+        """Address of the agent; None if it runs in this process."""
         ...
 
     @property
     def resumable(self) -> bool:
-        """Whether it knows the documents of a run."""
+        """Whether it has the documents of a run."""
         ...
 
     @property
     def explorer(self) -> Explorer:
-        """What is known, all documents so far taken in; only to look at."""
+        """Explorer with all documents so far; read-only."""
         ...
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document, in next to no time."""
+        """Process one document, in next to no time."""
         ...
 
     def suggest(self, num_points: int = 1) -> list[Proposal]:
@@ -125,7 +125,7 @@ class Agent(Protocol):
     def decide(
         self, num_points: int = 1, *, lookahead: int = 0, maps: bool = False
     ) -> DecisionResult:
-        """Propose what is next, or say why there is nothing.
+        """Return the next proposals, or the reason why the run ends.
 
         Raises
         ------
@@ -135,19 +135,19 @@ class Agent(Protocol):
         ...
 
     def outstanding(self) -> list[tuple[Proposal, int, float | None]]:
-        """Return what a run that was broken off still has to measure."""
+        """Return the points that an interrupted run still has to measure."""
         ...
 
     def pending(self) -> list[Proposal]:
-        """Return what was decided and neither measured well enough nor given up."""
+        """Return the decisions that are neither measured well enough nor given up."""
         ...
 
     def maps(self) -> dict[str, NDArray]:
-        """Return the maps; none where they cannot be had."""
+        """Return the maps; none where they are not available."""
         ...
 
     def flags(self) -> list[Anomaly]:
-        """Return what structure does not explain."""
+        """Return the anomalies: regions that structure does not explain."""
         ...
 
     def should_stop(self) -> tuple[bool, str]:
@@ -216,7 +216,7 @@ class CuriosityAgent:
     """
 
     address: str | None = None
-    """It is in this process."""
+    """None: this agent runs in this process."""
 
     def __init__(
         self,
@@ -261,7 +261,7 @@ class CuriosityAgent:
         return agent
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document.
+        """Process one document.
 
         One that opens a new run makes the agent start afresh, unless the run goes on with
         the one before.
@@ -276,7 +276,7 @@ class CuriosityAgent:
         self._inbox.extend(items)
 
     def remember(self, earlier: PriorRun) -> None:
-        """Keep the spectra of an earlier run, for a run whose start document names it."""
+        """Store the spectra of an earlier run, for a run whose start document names it."""
         self.earlier = earlier
 
     # ---- where training happens: to be called off the RunEngine's loop
@@ -305,7 +305,7 @@ class CuriosityAgent:
     def decide(
         self, num_points: int = 1, *, lookahead: int = 0, maps: bool = False
     ) -> DecisionResult:
-        """Learn from all documents so far; propose what is next, or say why there is nothing.
+        """Learn from all documents so far; return the next proposals, or why the run ends.
 
         Parameters
         ----------
@@ -334,11 +334,11 @@ class CuriosityAgent:
 
     @property
     def resumable(self) -> bool:
-        """Whether it knows the documents of a run."""
+        """Whether it has the documents of a run."""
         return bool(self._translate.start)
 
     def outstanding(self, *, expected: bool = True) -> list[tuple[Proposal, int, float | None]]:
-        """Return what a run that was broken off still has to measure, and in which attempt.
+        """Return the points that an interrupted run still has to measure, with their attempts.
 
         It may train for that, unless what is `expected` there is left out; see
         `Explorer.outstanding`.
@@ -347,7 +347,7 @@ class CuriosityAgent:
             return self._updated().outstanding(expected=expected)
 
     def pending(self) -> list[Proposal]:
-        """Return what was decided and neither measured well enough nor given up."""
+        """Return the decisions that are neither measured well enough nor given up."""
         with self._busy:
             return self._updated().pending
 
@@ -360,7 +360,7 @@ class CuriosityAgent:
         return maps
 
     def flags(self) -> list[Anomaly]:
-        """Learn from all documents so far; return what structure does not explain."""
+        """Learn from all documents so far; return the anomalies."""
         with self._busy:
             return self._updated().flags()
 
@@ -376,12 +376,12 @@ class CuriosityAgent:
 
     @property
     def explorer(self) -> Explorer:
-        """The explorer, with all documents so far taken in; only to look at."""
+        """Explorer with all documents so far; read-only."""
         with self._busy:
             return self._updated()
 
     def cancel(self) -> None:
-        """Break off a training under way, in whatever thread: nobody waits for it."""
+        """Cancel a training that runs in any thread: its result is not needed."""
         self._cancelled.set()
 
     def _show(self, explorer: Explorer) -> None:

@@ -46,7 +46,7 @@ class Campaign:
     protocols
         ``shared``, ``own`` or both.
     every
-        Score after so many spectra.
+        Numbers of spectra after which to score.
     withhold
         Share of the pixels that test what was learned.
     """
@@ -232,7 +232,7 @@ def _results(
     futures = {}
     for k in missing:
         truth, trial = trials[k]
-        # By value: a strategy out of somebody's own file is not on the workers.
+        # By value: a strategy from a user's own file is not on the workers.
         packed = cloudpickle.dumps(trial)
         key = f"curiosity-{trial.key(truth)}"
         futures[client.submit(_run, sent[truth.digest], packed, key=key)] = k

@@ -85,7 +85,7 @@ class Trial:
     seed
         Seed of all random choices, of shared pixels too.
     every
-        Score after so many spectra; also after the seeds and at the end.
+        Numbers of spectra after which to score; also after the seeds and at the end.
     withhold
         Share of the pixels that test what was learned.
     widest

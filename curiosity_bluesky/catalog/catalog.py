@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,21 +16,19 @@ from curiosity_bluesky.catalog.connection import (
     DirectoryConnection,
     RemoteConnection,
     Unreachable,
-    alive,
     close_at_exit,
-    is_unreachable,
 )
 from curiosity_bluesky.catalog.databases import check_databases
-from curiosity_bluesky.catalog.document_counts import journalled_documents
 from curiosity_bluesky.catalog.journal import MAY_WAIT, journals
 from curiosity_bluesky.catalog.journal_lines import Document, first_document
-from curiosity_bluesky.catalog.local_files import NotUnderstood
 from curiosity_bluesky.catalog.local_reader import LocalRuns
 from curiosity_bluesky.catalog.places import place_of
+from curiosity_bluesky.catalog.run_documents import documents_of
+from curiosity_bluesky.catalog.run_source import RunSource, once_more
 from curiosity_bluesky.catalog.successors import successor_of
 from curiosity_bluesky.catalog.summaries import RunFilter, status_of, summary_of, summary_of_journal
 from curiosity_bluesky.catalog.summaries import RunSummary as RunSummary
-from curiosity_bluesky.documents import RESUMES, in_order
+from curiosity_bluesky.documents import RESUMES
 from curiosity_bluesky.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,22 +40,13 @@ T = TypeVar("T")
 _PAGE = 300
 """Tiled gives no more of them at once."""
 
-_NOT_ACCEPTABLE = 406
-"""What an HTTP server answers that cannot give what is asked in that form."""
-
-_EXPORTER = (
-    "media_types: {BlueskyRun: {application/json-seq: "
-    "bluesky_tiled_plugins.exporters:json_seq_exporter}} and "
-    "file_extensions: {json-seq: application/json-seq}"
-)
-
 
 class Catalog:
     """The runs in one Tiled catalogue; made by `connect`.
 
     ``catalog[-1]``, ``catalog[uid]`` and ``catalog["first characters of a uid"]`` are runs,
     `runs` searches, `writer` makes a callback for a RunEngine. Before anything is read, what
-    its writers still have in hand is written. When the server has ended, the next request
+    its writers have not written yet is written. When the server has ended, the next request
     looks for the one that took its place. Close it, or use it in a ``with`` statement; at the
     latest it is closed when the process ends.
 
@@ -76,10 +64,8 @@ class Catalog:
         self, connection: Connection, client: Any = None, files: LocalRuns | None = None
     ) -> None:
         self._connection = connection
-        self._client = client
-        self._files = files
-        self._mutex = threading.Lock()
         self._writers: list[JournaledWriter] = []
+        self._source = RunSource(connection, client, files)
         close_at_exit(weakref.WeakMethod(self.close))
 
     @property
@@ -104,7 +90,7 @@ class Catalog:
     @property
     def reads_files(self) -> bool:
         """Whether it reads the files of a directory, and asks no server; see `connect`."""
-        return self._files is not None
+        return self._source.reads_files
 
     @property
     def pictures(self) -> Path:
@@ -120,32 +106,17 @@ class Catalog:
         InputError
             If no server answers.
         """
-        self._let_go_of_files()
-        with self._mutex:
-            if self._client is None or not alive(self._client):
-                self._client = None
-                self._client = self._connection.open()
-            return self._client
-
-    def _let_go_of_files(self) -> None:
-        """Free the directory for a server, which is asked from now on."""
-        files, self._files = self._files, None
-        if files is not None:
-            files.close()
+        return self._source.client
 
     def _read(self, ask: Callable[[Any], T]) -> T:
         """Ask the files of the directory about its runs, or else the server."""
-        if self._files is not None:
-            try:
-                return ask(self._files)
-            except NotUnderstood:
-                self._let_go_of_files()
-        return self._asked(ask)
+        self.flush()
+        return self._source.read(ask)
 
     def _asked(self, ask: Callable[[Any], T]) -> T:
         """Ask the server about its runs, once more if it went away in between."""
         self.flush()
-        return _once_more(lambda: ask(_runs(self.client)))
+        return self._source.ask_server(ask)
 
     def writer(
         self,
@@ -180,7 +151,7 @@ class Catalog:
         """
         from curiosity_bluesky.catalog.writer import JournaledWriter
 
-        self._let_go_of_files()
+        self._source.let_go_of_files()
         options = (self._connection.open, self.journal, batch_size, retry, self.where)
         writer = JournaledWriter(*options, durable=durable, may_wait=may_wait)
         writer.catalog = self  # what holds the writer holds the server
@@ -212,7 +183,7 @@ class Catalog:
         return sum(writer.in_memory for writer in self._writers)
 
     def flush(self) -> None:
-        """Wait until the writers have nothing in hand, but not for a server that is away."""
+        """Wait until the writers have written everything, but not for a server that is away."""
         for writer in self._writers:
             writer.flush()
 
@@ -282,38 +253,8 @@ class Catalog:
         InputError
             If there is no such run, no server answers, or it cannot give documents.
         """
-        self._let_go_of_files()  # which hold no documents
-        spoilt = None
-        if isinstance(key, str) and len(key) >= 5:
-            for path in journals(self.journal):
-                if path.stem.startswith(key):
-                    if found := journalled_documents(path):
-                        return found
-                    spoilt = path
-        try:
-            run = self[key]
-        except InputError as error:
-            if spoilt is None or isinstance(error, Unreachable):
-                raise
-            raise InputError(
-                f"run {key} is not in {self.where}, and its journal does not begin with a start "
-                f"document that can be read; `curiosity recover` says which lines of {spoilt} "
-                "cannot, and keeps it"
-            ) from None
-        path = self.journal / f"{run.start['uid']}.jsonl"
-        if path.exists() and (found := journalled_documents(path)):
-            return found
-        try:
-            back = self._asked(lambda _: [(name, dict(doc)) for name, doc in run.documents()])
-        except Exception as error:
-            if getattr(getattr(error, "response", None), "status_code", None) != _NOT_ACCEPTABLE:
-                raise
-            raise InputError(
-                f"the Tiled server at {self.where} does not give documents; add to its "
-                f"configuration {_EXPORTER}"
-            ) from None
-        # Of a run without a stop document Tiled makes up an empty one.
-        return [(name, dict(doc)) for name, doc in in_order(back) if doc]
+        self._source.let_go_of_files()  # which hold no documents
+        return documents_of(self, key)
 
     def runs(
         self,
@@ -338,7 +279,7 @@ class Catalog:
             Only runs started at or after this time, such as ``2026-11-21`` or
             ``2026-11-21 14:30``.
         last
-            Only so many, those started last. None: all.
+            Maximum number of runs, those started last. None: all.
         resumes
             Only runs that went on with the one of this uid.
 
@@ -407,7 +348,7 @@ class Catalog:
         InputError
             If there is no such run, or no server takes the place of the one that ended.
         """
-        return _once_more(lambda: ask(self[uid]))
+        return once_more(lambda: ask(self[uid]))
 
     def successor(self, uid: str) -> RunSummary | None:
         """Return the newest run that went on with a run; see `successor_of`."""
@@ -418,10 +359,10 @@ class Catalog:
         return status_of(run, self.journal)
 
     def close(self) -> None:
-        """Write what is in hand and, if it is ours, stop the server; more than once is fine."""
+        """Write what is left and, if it is ours, stop the server; more than once is fine."""
         for writer in self._writers:
             writer.close()
-        self._let_go_of_files()
+        self._source.let_go_of_files()
         self._connection.close()
 
     def __enter__(self) -> Catalog:
@@ -481,23 +422,3 @@ def connect(
     if not serve and (files := connection.read_files()) is not None:
         return Catalog(connection, files=files)
     return Catalog(connection, connection.open())
-
-
-def _once_more(ask: Callable[[], T]) -> T:
-    """Return what is asked, asked a second time if the server went away in between."""
-    try:
-        return ask()
-    except InputError:
-        raise
-    except Exception as error:
-        # To tell which errors these are takes an import that is slow, and that files do not need.
-        if not is_unreachable(error):
-            raise
-        return ask()  # raises Unreachable if no other took its place
-
-
-def _runs(client: Any) -> Any:
-    """Return what is a run of all that lies in a catalogue: the index of similarity is none."""
-    from tiled.queries import SpecsQuery
-
-    return client.search(SpecsQuery(include=["BlueskyRun"]))

@@ -50,7 +50,7 @@ class Connection(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of it; it opens nothing any more."""
+        """Close it for good."""
         ...
 
 

@@ -94,11 +94,11 @@ class DocumentCounts:
         self._uids: set[tuple[str, str]] = set()  # of documents about files
 
     def add(self, name: str, doc: Mapping[str, Any], position: int = 0) -> bool:
-        """Take in a document; return whether it is to be written: no repetition, and known."""
+        """Process a document; return whether it is to be written: no repetition, and known."""
         return self.judged(name, doc, position) == "new"
 
     def judged(self, name: str, doc: Mapping[str, Any], position: int = 0) -> Verdict:
-        """Take in a document, or a line that is none; return what it is.
+        """Process a document, or a line that is none; return what it is.
 
         Parameters
         ----------

@@ -117,7 +117,7 @@ class EmbeddedServer:
             if isinstance(error, OSError):
                 raise InputError(
                     f"the catalogue {directory} cannot be opened ({error.strerror or error}); make "
-                    "room on its disk, or see to who may write there, and try again"
+                    "room on its disk, or correct its permissions, and try again"
                 ) from error
             raise
 

@@ -240,7 +240,7 @@ class RunJournal:
             return found
 
     def close(self) -> bool:
-        """Let go of the file, unless lines still wait for its disk; return whether it did."""
+        """Close the file, unless lines still wait for its disk; return whether it is closed."""
         with self._mutex:
             self._drain()
             if self._waiting:

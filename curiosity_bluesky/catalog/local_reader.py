@@ -84,7 +84,7 @@ class LocalRuns:
         return cls(CatalogFiles(directory, lock))
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Release the directory."""
         self.files.close()
 
     def started(self, keys: Mapping[str, str], since: float | None) -> Self:

@@ -21,7 +21,7 @@ _SELDOM = 3600.0
 
 
 class RecoveryThread:
-    """A thread that takes in every abandoned journal, once, and ends.
+    """Thread that uploads every abandoned journal once, and ends.
 
     One that is refused is tried as often as the writer tries a run: `TRIES` times, or, if that
     may pass by itself, as long as the process lives, less and less often.

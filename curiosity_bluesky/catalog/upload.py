@@ -114,7 +114,7 @@ def upload_journals(
     wanted: Callable[[], bool] = lambda: True,
     durable: bool = False,
 ) -> Iterator[tuple[RecoveredJournal, Exception | None]]:
-    """Take in journals, one after the other; none that is refused keeps the others waiting.
+    """Upload journals, one after the other; one that is refused does not keep the others waiting.
 
     Parameters
     ----------

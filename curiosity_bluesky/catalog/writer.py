@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from curiosity_bluesky.catalog.document_counts import count_documents, describe_damage
 from curiosity_bluesky.catalog.journal import MAY_WAIT, JournalLocked, RunJournal, check_may_wait
-from curiosity_bluesky.catalog.journal_lines import Document, describe_defect, last_events
 from curiosity_bluesky.catalog.journal_status import (
     OpenRun,
     Outage,
@@ -23,20 +20,15 @@ from curiosity_bluesky.catalog.journal_status import (
     documents_left,
     refused,
 )
+from curiosity_bluesky.catalog.live_upload import LiveUpload
 from curiosity_bluesky.catalog.recovery import RecoveryThread
 from curiosity_bluesky.catalog.run_lookup import RunLookup
 from curiosity_bluesky.catalog.run_uploader import (
     TRIES,
-    RunUploader,
     UploadBusy,
     UploadCancelled,
-    UploadMismatch,
-    compare,
     is_temporary,
-    rewrite_run,
-    write_metadata,
 )
-from curiosity_bluesky.catalog.upload import upload_journal
 from curiosity_bluesky.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -46,10 +38,6 @@ CLOSE_TIMEOUT = 10.0
 
 FULL_DISK_RETRY = 1.0
 """Seconds until a journal whose disk is full is tried again."""
-
-LARGE_EVENT = 100_000
-"""Bytes of an event's line in the journal from which it goes into Tiled at once: as lists of
-numbers, ten maps that wait for their batch to fill take tens of megabytes."""
 
 
 class JournaledWriter:
@@ -70,7 +58,7 @@ class JournaledWriter:
         Directory of the journals.
     batch_size
         Events that are written to Tiled at once; 1 shows each as soon as it is there. An event
-        of more than `LARGE_EVENT` bytes does not wait for others.
+        of more than 100 kB does not wait for others.
     retry
         Pause after the first trouble, doubled each time, and the longest one, s.
     where
@@ -106,7 +94,6 @@ class JournaledWriter:
         self._failed: dict[str, Exception] = {}
         self._tiled = tiled
         self._journal = journal
-        self._batch_size = batch_size
         self._retry = retry
         self._where = where
         self._client: Any = None
@@ -118,12 +105,15 @@ class JournaledWriter:
         self._wake = threading.Event()
         self._progress = threading.Condition()
         self._closing = self._given_up = False
+        self._upload = LiveUpload(
+            self._guard, batch_size, durable, self._goes_on, self._note_progress
+        )
         self._thread = threading.Thread(target=self._work, name="tiled-writer", daemon=True)
         self._thread.start()
         self._recovery = RecoveryThread(tiled, journal, retry, self._is_mine, durable)
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document."""
+        """Process one document."""
         if self._closing:
             raise RuntimeError("this writer is closed; take a new one from the catalogue")
         uid = self._run_of(name, doc)
@@ -312,7 +302,9 @@ class JournaledWriter:
                 try:
                     if self._client is None:
                         self._client = self._connected()
-                    self._advance(uid, run)
+                    if self._upload.advance(self._client, run):
+                        with self._guard:
+                            del self._runs[uid]
                     if self._outage.why:
                         logger.warning("Tiled answers again; run %s goes in", uid)
                     with self._guard:
@@ -334,87 +326,13 @@ class JournaledWriter:
 
     def _note_answer(self, response: httpx.Response) -> None:
         if not response.is_error:
-            self._answered = time.monotonic()
+            self._note_progress()
 
     def _goes_on(self) -> bool:
         return not self._given_up
 
-    def _advance(self, uid: str, run: OpenRun) -> None:
-        """Upload the journal of a run, and delete it once Tiled has all of the run."""
-        if run.let_go:  # it ended while Tiled was away
-            taken = upload_journal(self._client, run.journal.path, self._goes_on, self._durable)
-            if taken is not None and taken.status == "kept":
-                raise UploadMismatch(taken.detail)
-            if run.journal.path.exists():
-                raise UploadBusy("another process takes it in")
-            self._done(uid)
-            return
-        ended = run.ended
-        if run.rewrite:
-            self._rewrite(uid, run)
-            run.rewrite = False
-        while found := run.journal.read(run.position):
-            # Of what is there already each stream is one request, so that a writer that lags
-            # catches up; what comes one by one goes in one by one.
-            last = last_events(found)
-            before = run.position
-            for position, name, doc in found:
-                if self._given_up:
-                    raise UploadCancelled
-                if run.feed is None:
-                    run.feed = RunUploader(self._client, self._batch_size)
-                known = name == "event" and not describe_defect(name, doc)
-                more = known and doc["seq_num"] < last[doc["descriptor"]]
-                large = known and position - before > LARGE_EVENT
-                waits = more and not run.feed.tally.external and not large
-                run.feed(name, doc, position=position, waits=waits, flush=large)
-                before = position
-                with self._guard:
-                    run.position = position
-                    run.taken += 1
-                self._answered = time.monotonic()
-        if ended and run.feed is not None:
-            written = self._client[uid]
-            compared = compare(written, run.feed.tally)
-            if compared.difference:
-                raise UploadMismatch(f"Tiled does not hold all of it: {compared.difference}")
-            if trouble := describe_damage(run.journal.path, run.feed.tally):
-                raise UploadMismatch(f"Tiled does not hold all of it: {trouble}")
-            write_metadata(written, run.feed.tally, run.feed.count)
-            if run.journal.begins:  # it was journalled before: both are looked at together
-                self._release(run)
-                if run.let_go:
-                    self._advance(uid, run)
-                return
-            if self._durable:
-                os.sync()  # what Tiled has written is with the system; a power cut would take it
-            run.journal.delete()
-            self._done(uid)
-
-    def _done(self, uid: str) -> None:
-        with self._guard:
-            del self._runs[uid]
-
-    def _rewrite(self, uid: str, run: OpenRun) -> None:
-        """Write all that the journal has of a run so far; then it goes on as before."""
-        if not run.journal.is_locked and uid in self._client:
-            # Without the lock, what Tiled has may be of another writer, which goes on with it.
-            raise UploadBusy("its journal could not be locked")
-        with self._guard:
-            run.position, run.taken = run.journal.begins, 0
-        end = run.journal.end
-
-        def written() -> Iterator[Document]:
-            for position, name, doc in run.journal.lines(end):
-                yield name, doc
-                with self._guard:
-                    run.position, run.taken = position, run.taken + 1
-                self._answered = time.monotonic()
-
-        tally = count_documents(run.journal.lines(end), run.journal.begins)
-        run.feed = rewrite_run(self._client, uid, written(), tally, wanted=self._goes_on)
-        if not tally.external:
-            run.feed.batch_size = self._batch_size
+    def _note_progress(self) -> None:
+        self._answered = time.monotonic()
 
     def _note_trouble(self, uid: str, run: OpenRun, error: Exception) -> None:
         """Note what went wrong and when to try again."""

@@ -145,11 +145,11 @@ class EpicsInstrument(Instrument):
     def sample(self) -> Sample:
         """What lies under the tip."""
         if self._sample is None:
-            raise InputError("nobody said what lies under the tip; give the sample")
+            raise InputError("the sample under the tip is unknown; give it with sample=")
         return self._sample
 
     def close(self) -> None:
-        """Let go of the process variables."""
+        """Disconnect from the process variables."""
         for device in (self.stage, self.imager, self.spectrometer):
             device.destroy()
 

@@ -79,7 +79,7 @@ def run_ioc(
     print(f"  image     {prefix}Image:Acquire, {', '.join(microscope.image_channels)}")
     print(f"  spectrum  {prefix}Spectrum:Acquire, {', '.join(microscope.spectrum_channels)}")
     print(f"  faults    {prefix}Fault:<kind>, <kind> one of {', '.join(KINDS)}")
-    where = "this machine only" if host == LOOPBACK else f"whoever reaches {host}"
+    where = "this machine only" if host == LOOPBACK else f"every machine that reaches {host}"
     print(f"reach it ({where}) with")
     for name, value in client_environment(port, host).items():
         print(f"  export {name}={value}")
@@ -90,7 +90,7 @@ def run_ioc(
 
 
 def _answers(host: str, port: int) -> bool:
-    """Whether somebody listens there already."""
+    """Whether another process listens there already."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as caller:
         caller.settimeout(1.0)
         return caller.connect_ex((host, port)) == 0

@@ -45,7 +45,7 @@ class PointCount:
         self._failed: set[Key] = set()
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document."""
+        """Process one document."""
         with contextlib.suppress(*_ODD):
             if name == "start":
                 self._begin(doc)
@@ -63,7 +63,7 @@ class PointCount:
                     self("event", event)
 
     def take(self, start: Mapping[str, Any], tables: Mapping[str, Mapping[str, list[Any]]]) -> None:
-        """Take in a run that is kept as tables.
+        """Count a run that is kept as tables.
 
         Parameters
         ----------

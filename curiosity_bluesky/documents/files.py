@@ -27,7 +27,7 @@ class ExternalFiles:
         self._datums: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in a document; those of other kinds are passed over."""
+        """Process a document; those of other kinds are passed over."""
         if name == "stream_resource":
             self._resources[doc["uid"]] = doc
         elif name == "stream_datum":

@@ -25,27 +25,27 @@ class RunListener(Protocol):
     """What can be told the items of a run: an `Explorer`, or a `ReplayedRun`."""
 
     def record(self, decision: Proposal) -> None:
-        """Take in a decision."""
+        """Record a decision."""
         ...
 
     def observe(self, observation: Observation) -> None:
-        """Take in a spectrum."""
+        """Record a spectrum."""
         ...
 
     def take_failure(self, failure: Failure) -> None:
-        """Take in a failed attempt."""
+        """Record a failed attempt."""
         ...
 
     def steer(self, act: SteeringRequest) -> None:
-        """Take in a request of the scientist."""
+        """Record a request of the scientist."""
         ...
 
     def limit(self, reach: ReachableArea) -> None:
-        """Take in which pixels are out of reach."""
+        """Record which pixels are out of reach."""
         ...
 
     def resume(self) -> None:
-        """Take in that the run goes on after an interruption."""
+        """Record that the run goes on after an interruption."""
         ...
 
 
@@ -90,11 +90,11 @@ class ReplayedRun(History):
         self.survey = survey
 
     def take_failure(self, failure: Failure) -> None:
-        """Take in a failed attempt, see `History.fail`."""
+        """Record a failed attempt, see `History.fail`."""
         self.fail(failure)
 
     def steer(self, act: SteeringRequest) -> None:
-        """Take in a request of the scientist; one that sets the strategy sets `min_quality`."""
+        """Record a request of the scientist; one that sets the strategy sets `min_quality`."""
         super().steer(act)
         if act.kind == "set":
             self.min_quality = (

@@ -150,7 +150,7 @@ class Translator:
         return bool(self.start) and start.get(RESUMES) == self.start["uid"]
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> list[Item]:
-        """Take in one document."""
+        """Process one document."""
         if name == "start":
             self._goes_on = self.goes_on(doc)
             if not self._goes_on:

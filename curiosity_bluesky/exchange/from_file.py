@@ -223,7 +223,7 @@ def _images(path: Path, fields: list[Field], image: str | None, cube: Field) -> 
 
 
 def _check_positions(path: Path, field: Field) -> None:
-    """Refuse pixels that are nowhere."""
+    """Refuse pixels without a position."""
     for dim in field.y_and_x:
         if not np.isfinite(dim.values).all():
             raise InputError(

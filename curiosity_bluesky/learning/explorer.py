@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning.active_strategy import ActiveStrategy
 from curiosity_bluesky.learning.history import History
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.prior_run import PriorRun
-from curiosity_bluesky.learning.protocols import CostAware, EpochHook, Flagging, Stopping
+from curiosity_bluesky.learning.protocols import EpochHook, Flagging
 from curiosity_bluesky.learning.records import (
     ACT_KINDS,
     Anomaly,
@@ -21,19 +22,13 @@ from curiosity_bluesky.learning.records import (
     Prediction,
     Proposal,
     ReachableArea,
-    Reason,
-    Scores,
     SteeringRequest,
     Training,
-    TrainingData,
 )
-from curiosity_bluesky.learning.selection import Selection
 from curiosity_bluesky.learning.strategy import Strategy
 from curiosity_bluesky.learning.survey import Pixel, Survey
 from curiosity_bluesky.learning.threads import one_thread
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
-
-MAPS = ("error", "novelty", "uncertainty", "acquisition")
 
 
 class Explorer:
@@ -111,23 +106,31 @@ class Explorer:
 
     def _start_with(self, strategy: Strategy) -> None:
         """Take up a strategy: with its own learner, which knows nothing yet."""
-        truth = self._truth if strategy.needs_truth else None
-        # One that is changed to in the middle of a run, and cannot use it, does without it.
-        earlier = self.earlier if strategy.supports_warm_start else None
-        patches = Patches(self.survey, strategy.patch_size, truth, earlier)
-        budget = strategy.points(patches)
-        learner = strategy.build(patches, budget, self.seed, self._on_epoch)
-        if strategy.per_second is not None:
-            if not isinstance(learner, CostAware):
-                raise InputError(f"{strategy.name} cannot choose by time; leave per_second out")
-            learner.set_cost(None)  # says where it cannot
-        self._learner = learner
-        self.strategy = strategy
-        self.patches = patches
-        self.budget = budget
+        self._active = ActiveStrategy(
+            self.survey,
+            strategy,
+            self.seed,
+            on_epoch=self._on_epoch,
+            truth=self._truth,
+            earlier=self.earlier,
+        )
         self._history.min_quality = strategy.min_quality
-        self._seeds: list[int] | None = None
         self._asked = 0.0
+
+    @property
+    def strategy(self) -> Strategy:
+        """How it learns and chooses at present."""
+        return self._active.strategy
+
+    @property
+    def patches(self) -> Patches:
+        """The candidates: every pixel around which a patch fits."""
+        return self._active.patches
+
+    @property
+    def budget(self) -> int:
+        """Number of spectra after which the run ends."""
+        return self._active.budget
 
     # ---- what has happened
 
@@ -157,7 +160,7 @@ class Explorer:
 
     @property
     def doses(self) -> list[Pixel]:
-        """Pixels of all doses, useless and failed spectra included, each as often as it had one."""
+        """Pixels of all doses, useless and failed spectra included, once for each dose."""
         return self._history.doses
 
     def broken_off(self, decision_id: int) -> int:
@@ -186,7 +189,7 @@ class Explorer:
         return dataclasses.replace(self.survey, mask=~candidates)
 
     def observe(self, observation: Observation) -> None:
-        """Take in a measured spectrum.
+        """Record a measured spectrum.
 
         Any order, any pixel, and as often as one likes: an observation of the same decision
         and repeat (without a decision: of the same pixel and repeat) counts once, the first
@@ -205,7 +208,7 @@ class Explorer:
         self._history.observe(observation)
 
     def record(self, decision: Proposal) -> None:
-        """Take in a decision made elsewhere: by hand, or in a run that is replayed.
+        """Record a decision made elsewhere: by hand, or in a run that is replayed.
 
         Raises
         ------
@@ -231,7 +234,7 @@ class Explorer:
         self._history.fail(Failure(proposal.decision_id, reason, bar))
 
     def take_failure(self, failure: Failure) -> None:
-        """Take in that an attempt to measure failed; the last one is like `fail`."""
+        """Record that an attempt to measure failed; the last one is like `fail`."""
         self._history.fail(failure)
 
     def resume(self) -> None:
@@ -255,7 +258,7 @@ class Explorer:
             If the act cannot be done: outside the survey, no such strategy, ...
         """
         if act.kind not in ACT_KINDS:
-            raise InputError(f"act {act.kind!r} is none of {', '.join(ACT_KINDS)}")
+            raise InputError(f"act {act.kind!r} is not one of {', '.join(ACT_KINDS)}")
         if act.kind == "set":
             wanted = Strategy.named(act.arguments["strategy"], **act.arguments["parameters"])
             # The last one counts, in whatever order they come in.
@@ -297,30 +300,13 @@ class Explorer:
             raise InputError(f"{n} proposals are asked for; expected 1 or more")
         started = time.perf_counter()
         history = self._history.without_newest(lookahead)
-        choosing = Selection(self.patches, self.strategy, history)
-        chosen: list[tuple[Pixel, Reason]] = []
-        for pixel in history.wishes[:n]:
-            chosen.append((pixel, "manual"))
-            choosing.claim(pixel)
-        for index in self._seeds_to_come(choosing):
-            if len(chosen) < n and choosing.available[index]:
-                chosen.append((self.patches.pixel(index), "seed"))
-                choosing.claim(chosen[-1][0])
-        scores, spectra, blind = None, None, len(chosen)
-        if len(chosen) < n and choosing.available.any():
-            observed = self._observed(history)
-            scores = self._learner.score(observed) if len(observed) else None
-            rng = np.random.default_rng([self.seed, len(history.decisions)])
-            picked = choosing.pick(self._learner, scores, n - len(chosen), rng)
-            for index, reason in picked:
-                chosen.append((self.patches.pixel(index), reason))
-            if scores is not None:
-                spectra = self._learner.predict(observed, np.array([i for i, _ in picked]))
+        rng = np.random.default_rng([self.seed, len(history.decisions)])
+        chosen = self._active.choose(history, n, rng)
         seconds = (time.perf_counter() - started + self._asked) / max(1, len(chosen))
         self._asked = 0.0
         first = max((p.decision_id for p in history.decisions), default=-1) + 1
         proposals = []
-        for k, (pixel, reason) in enumerate(chosen):
+        for k, (pixel, reason, expected) in enumerate(chosen):
             x, y = self.survey.position(pixel)
             proposal = Proposal(
                 *(first + k, pixel, x, y, reason),
@@ -328,9 +314,8 @@ class Explorer:
                 seconds=seconds,
                 to_come=len(chosen) - 1 - k,
                 decided_by=self.strategy.name,
+                **expected,
             )
-            if scores is not None and spectra is not None and k >= blind:
-                proposal = self._with_scores(proposal, scores, spectra[k - blind])
             self.record(proposal)
             proposals.append(proposal)
         return proposals
@@ -354,21 +339,15 @@ class Explorer:
             quality of its last spectrum where the record does not say yet that it failed.
         """
         self.resume()
-        observed, pending = self._observed(), {p.decision_id for p in self.pending}
+        observed, pending = (
+            self._active.training_data(self._history),
+            {p.decision_id for p in self.pending},
+        )
         outstanding = []
         for batch in self._history.batches:
             if not pending & {proposal.decision_id for proposal in batch}:
                 continue
-            # All that were chosen by the model at once, as then: alone, they come out the same
-            # but for rounding.
-            modelled = [p for p in batch if p.model_version and expected]
-            at = {p.decision_id: self.patches.index(p.pixel) for p in modelled}
-            indices = {number: index for number, index in at.items() if index is not None}
-            spectra = {}
-            if indices:
-                known = observed.first(batch[-1].n_observed)
-                predicted = self._learner.predict(known, np.array(list(indices.values())))
-                spectra = dict(zip(indices, predicted, strict=True))
+            spectra = self._active.expected_spectra(batch, observed) if expected else {}
             for proposal in batch:
                 number = proposal.decision_id
                 if number in pending:
@@ -410,24 +389,10 @@ class Explorer:
     @one_thread()
     def _end(self, lookahead: int) -> RunEnd | None:
         """Return the end that the run has reached, None if it has not."""
-        history = self._history.without_newest(lookahead)
-        for act in history.acts_of("stop"):
-            return RunEnd(EndKind.MANUAL, act.arguments.get("reason") or "ended by hand")
-        if history.n_good >= self.budget:
-            done = f"{history.n_good} of {self.budget} spectra measured"
-            return RunEnd(EndKind.BUDGET, done + _left_out(history.wishes))
-        if not (history.pending or history.wishes):
-            choosing = Selection(self.patches, self.strategy, history)
-            if not choosing.available.any():
-                within = " within reach" if history.out_of_reach.any() else ""
-                return RunEnd(EndKind.PIXELS, f"{within}{choosing.crowded}")
-        if isinstance(self._learner, Stopping):
-            started = time.perf_counter()
-            why = self._learner.stop_reason(self._observed(history))
-            self._asked += time.perf_counter() - started  # it may have trained
-            if why is not None:
-                return RunEnd(EndKind.STRATEGY, why)
-        return None
+        started = time.perf_counter()
+        end = self._active.end(self._history.without_newest(lookahead))
+        self._asked += time.perf_counter() - started  # the strategy may have trained
+        return end
 
     # ---- what is known
 
@@ -440,11 +405,16 @@ class Explorer:
         InputError
             If nothing was observed yet.
         """
-        observed = self._observed()
+        observed = self._active.training_data(self._history)
         if not len(observed):
             raise InputError("nothing was observed yet, so nothing can be predicted")
-        spectra = self.patches.unflatten(self._learner.predict(observed))
-        return Prediction(spectra, self.maps()["uncertainty"])
+        spectra = self.patches.unflatten(self._active.learner.predict(observed))
+        deviation = self._active.learner.deviation(observed)
+        return Prediction(
+            spectra,
+            self.maps()["uncertainty"],
+            None if deviation is None else self.patches.unflatten(deviation),
+        )
 
     @one_thread()
     def maps(self, *, lookahead: int = 0) -> dict[str, NDArray]:
@@ -453,82 +423,19 @@ class Explorer:
         NaN where no patch fits, and everywhere where the strategy has no such map. For
         `lookahead` see `propose`.
         """
-        observed = self._observed(self._history.without_newest(lookahead))
-        scores = self._learner.score(observed) if len(observed) else None
-        nothing = np.full(len(self.patches), np.nan)
-        maps = {name: getattr(scores, name, None) for name in MAPS}
-        return {
-            name: self.patches.unflatten(nothing if values is None else values)
-            for name, values in maps.items()
-        }
+        history = self._history.without_newest(lookahead)
+        return self._active.maps(self._active.training_data(history))
 
     @one_thread()
     def flags(self) -> list[Anomaly]:
         """Return the regions that structure does not explain, the most striking first."""
-        learner = self._learner
-        return learner.flags(self._observed()) if isinstance(learner, Flagging) else []
+        learner = self._active.learner
+        return (
+            learner.flags(self._active.training_data(self._history))
+            if isinstance(learner, Flagging)
+            else []
+        )
 
     def take_trainings(self) -> list[Training]:
         """Return the trainings since the last call, for the record."""
-        return self._learner.take_trainings()
-
-    # ---- inside
-
-    def _seeds_to_come(self, choosing: Selection) -> list[int]:
-        """Return the available seeds that were never decided on."""
-        decisions = self._history.decisions
-        wanted = min(self.strategy.n_seeds, self.budget)
-        # Counted by the record: on another machine the networks may name other seeds.
-        wanted -= sum(p.reason == "seed" for p in decisions)
-        if self._history.acts_of("set"):  # the strategy before had seeds of its own
-            wanted = min(wanted, self.strategy.n_seeds - len(decisions))
-        if wanted <= 0:
-            return []
-        if self._seeds is None:
-            seeds = self._learner.seeds(min(self.strategy.n_seeds, self.budget))
-            self._seeds = [int(index) for index in seeds]
-            if self.strategy.batch > 1:  # seeds are a batch as well
-                self._seeds = choosing.on_a_path(self._seeds)
-        # A seed that failed and was given back is the strategy's to choose, not a seed again.
-        decided = {p.pixel for p in decisions}
-        free = choosing.available
-        left = [i for i in self._seeds if free[i] and self.patches.pixel(i) not in decided]
-        return left[:wanted]
-
-    def _observed(self, history: History | None = None) -> TrainingData:
-        """Return what can be learned from: good spectra of whole patches at unmasked pixels."""
-        good = (history or self._history).good
-        indices = self.patches.indices([o.pixel for o in good])
-        usable = np.flatnonzero((indices >= 0) & self.patches.allowed[indices])
-        points = self._history.points or 0
-        spectra = np.array([good[k].spectrum for k in usable]).reshape(len(usable), points)
-        axes = (o.axis for o in good if o.axis is not None)
-        axis = next((axis for axis in axes if len(axis) == points), None)
-        return TrainingData(indices[usable], spectra, axis)
-
-    def _with_scores(self, proposal: Proposal, scores: Scores, spectrum: NDArray) -> Proposal:
-        index = self.patches.index(proposal.pixel)
-
-        def at(values: NDArray | None) -> float:
-            return np.nan if values is None else float(values[index])
-
-        return dataclasses.replace(
-            proposal,
-            predicted_error=at(scores.error),
-            novelty=at(scores.novelty),
-            uncertainty=at(scores.uncertainty),
-            acquisition=at(scores.acquisition),
-            exploration_weight=scores.exploration_weight,
-            model_version=self._learner.model_version,
-            predicted_spectrum=spectrum,
-        )
-
-
-def _left_out(wishes: list[Pixel]) -> str:
-    """Say which pixels were added for which the budget had no spectrum left, "" if none was."""
-    if not wishes:
-        return ""
-    shown = ", ".join(f"({row}, {col})" for row, col in wishes[:5])
-    more = f" and {len(wishes) - 5} more" if len(wishes) > 5 else ""
-    pixels = "pixel" if len(wishes) == 1 else "pixels"
-    return f"; the added {pixels} {shown}{more} left out"
+        return self._active.learner.take_trainings()

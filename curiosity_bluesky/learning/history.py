@@ -73,7 +73,7 @@ class History:
     # ---- what comes in
 
     def record(self, decision: Proposal) -> None:
-        """Take in a decision, see `Explorer.record`."""
+        """Record a decision, see `Explorer.record`."""
         self._inside(decision.pixel)
         known = self._decisions.get(decision.decision_id)
         if known is not None and known.pixel != as_pixel(decision.pixel):
@@ -82,12 +82,12 @@ class History:
                 f"not {decision.pixel}; give the new one a number of its own"
             )
         if decision.reason not in REASONS:
-            raise InputError(f"reason {decision.reason!r} is none of {', '.join(REASONS)}")
+            raise InputError(f"reason {decision.reason!r} is not one of {', '.join(REASONS)}")
         self._changed()
         self._decisions.setdefault(decision.decision_id, decision)
 
     def observe(self, observation: Observation) -> None:
-        """Take in a spectrum, see `Explorer.observe`."""
+        """Record a spectrum, see `Explorer.observe`."""
         pixel = self._inside(observation.pixel)
         if np.iscomplexobj(observation.spectrum):
             raise InputError(
@@ -128,7 +128,7 @@ class History:
         )
 
     def fail(self, failure: Failure) -> None:
-        """Take in that a decision could not be measured, or not in one attempt."""
+        """Record that a decision could not be measured, or not in one attempt."""
         self._changed()
         number, tried = failure.decision_id, failure.attempt + 1
         if failure.kind is FailureKind.BEGUN:
@@ -155,7 +155,7 @@ class History:
         self._acts.setdefault(act.act_id, act)
 
     def limit(self, reach: ReachableArea) -> None:
-        """Take in which pixels are out of reach by now, see `Explorer.limit`."""
+        """Record which pixels are out of reach now, see `Explorer.limit`."""
         if reach.out_of_reach.shape != self._survey.shape:
             raise InputError(
                 f"out_of_reach has shape {reach.out_of_reach.shape}, "
@@ -244,7 +244,7 @@ class History:
 
     @property
     def doses(self) -> list[Pixel]:
-        """Pixels of all doses, useless and failed spectra included, each as often as it had one."""
+        """Pixels of all doses, useless and failed spectra included, once for each dose."""
         doses = dict(self._wasted)
         for o in self._observations.values():
             key = o.pixel if o.decision_id is None else o.decision_id, o.repeat

@@ -20,6 +20,7 @@ from curiosity_bluesky.learning.protocols import (
     PendingAware,
     PeriodicRefit,
     Predictor,
+    Probabilistic,
     Seeding,
     Stopping,
 )
@@ -229,3 +230,12 @@ class ModelLearner:
         """Learn what is new and return spectra of some candidates, ``(candidates, points)``."""
         self._learn(observed)
         return self._predictor.predict(indices)
+
+    def deviation(self, observed: TrainingData) -> NDArray | None:
+        """Learn what is new; standard deviation of spectra, ``(candidates, points)``.
+
+        None where the predictor does not know it.
+        """
+        self._learn(observed)
+        predictor = self._predictor
+        return predictor.deviation() if isinstance(predictor, Probabilistic) else None

@@ -58,6 +58,18 @@ class Predictor(Protocol):
 
 
 @runtime_checkable
+class Probabilistic(Protocol):
+    """A predictor that knows how far a spectrum may be from what it predicts."""
+
+    def deviation(self) -> NDArray:
+        """Standard deviation of a measured spectrum, of all candidates, ``(candidates, points)``.
+
+        In the units of the spectra, noise included.
+        """
+        ...
+
+
+@runtime_checkable
 class PeriodicRefit(Protocol):
     """A predictor that now and then learns from all spectra, whatever it knew before."""
 
@@ -195,6 +207,10 @@ class Learner(Protocol):
 
     def predict(self, observed: TrainingData, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Learn what is new; spectra of some candidates (default all), ``(candidates, points)``."""
+        ...
+
+    def deviation(self, observed: TrainingData) -> NDArray | None:
+        """Learn what is new; standard deviation of spectra, ``(candidates, points)``, if known."""
         ...
 
     @property

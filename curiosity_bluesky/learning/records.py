@@ -268,10 +268,14 @@ class Prediction:
         ``(rows, cols, points)``, NaN where no patch fits.
     uncertainty
         ``(rows, cols)``, NaN where the strategy has none.
+    deviation
+        ``(rows, cols, points)``, standard deviation of a measured spectrum about the expected
+        one; None where the predictor does not know it.
     """
 
     spectra: NDArray
     uncertainty: NDArray
+    deviation: NDArray | None = None
 
 
 @dataclass(frozen=True, eq=False)

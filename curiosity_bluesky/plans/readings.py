@@ -24,6 +24,7 @@ from curiosity_bluesky.documents.spectra import (
     why_no_spectrum,
 )
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.plans._bluesky_compat import metadata_per_call
 from curiosity_bluesky.utils.masked import has_masked
 
 
@@ -111,7 +112,7 @@ class _Onlooker:
     def install(self, RE: Any, event_type: Any = None) -> None:
         """Note the metadata that the RunEngine adds."""
         self.always = dict(RE.md)
-        self.this_time = dict(getattr(RE, "_metadata_per_call", {}))  # RE(plan, key=value)
+        self.this_time = metadata_per_call(RE)
 
     def remove(self) -> None:
         """Do nothing: nothing is held."""

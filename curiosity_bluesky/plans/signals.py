@@ -21,6 +21,7 @@ from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted, TransitionError  # pyright: ignore[reportPrivateImportUsage]
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.plans._bluesky_compat import cancel_task
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 
 logger = logging.getLogger(__name__)
@@ -124,9 +125,7 @@ class SignalHandler:
             return
         self._broke_off = True
         logger.error("told to end once more: what the run's end waits for is broken off")
-        task = self._RE._task
-        if task is not None:  # `RE.halt()` is refused while the RunEngine aborts
-            self._RE.loop.call_soon_threadsafe(task.cancel)
+        cancel_task(self._RE)
 
     @property
     def _idle(self) -> bool:

@@ -41,7 +41,7 @@ class FileImage:
     units: str = ""
 
     def image(self) -> Image:
-        """Return it as descriptors want it.
+        """Return the image in the form that descriptors expect.
 
         Raises
         ------
@@ -92,7 +92,7 @@ def channel_of(images: list[FileImage], channel: str | None, where: str) -> File
     Raises
     ------
     InputError
-        If there is none of this name.
+        If none has this name.
     """
     for image in images:
         if channel is None or image.channel == channel:

@@ -84,7 +84,7 @@ def along_one_axis(values: NDArray) -> NDArray:
 
 
 def _filled(values: NDArray) -> NDArray:
-    """Fill what is NaN by the mean of what is around it, as far around as it takes."""
+    """Fill NaN with the mean of the nearest known neighbourhood."""
     missing = np.isnan(values)
     if not missing.any():
         return values
@@ -164,7 +164,7 @@ def _offsets(values: NDArray) -> NDArray:
 
 
 def _despiked(values: NDArray) -> NDArray:
-    """Clip what lies far outside of where 99 % are."""
+    """Clip values far outside the range of 99 % of them."""
     last = values.size - 1
     ranks = round(_SPIKE * last), round((1 - _SPIKE) * last)
     # Of float32 it is quicker to sort all than to look for two.

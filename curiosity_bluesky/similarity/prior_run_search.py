@@ -80,7 +80,7 @@ class WarmStartSource:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """What the start document says of it."""
+        """Its entry in the start document."""
         known = {
             WARM_ASKED: self.asked,
             WARM_START: None if self.earlier is None else self.earlier.uid,
@@ -184,7 +184,7 @@ def nearest_runs(collection: Collection, images: Mapping[str, Image]) -> list[tu
 
 
 def _check_axes(catalog: Catalog, uid: str, channels: Sequence[Channel]) -> None:
-    """Make sure that a run in Tiled lies along these axes, without reading what it measured."""
+    """Check the axes of a run in Tiled, without reading its spectra."""
     primary = streams_of(catalog[uid]).get(PRIMARY)
     if primary is None:
         raise InputError(f"run {uid} has no spectra; nothing can start from it")
@@ -192,7 +192,7 @@ def _check_axes(catalog: Catalog, uid: str, channels: Sequence[Channel]) -> None
 
 
 def _said(error: Exception) -> str:
-    """Return an error in one line; whose it is where it is none of ours."""
+    """Return an error in one line, with its package where it is not ours."""
     said = " ".join(str(error).split())
     return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
 

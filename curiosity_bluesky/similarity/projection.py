@@ -101,7 +101,7 @@ def _pacmap(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
 def place_on_map(
     vector: ArrayLike, vectors: ArrayLike, points: ArrayLike, k: int = 8
 ) -> NDArray[np.float32]:
-    """Return where on a map a vector belongs that was not projected with the others, (2,).
+    """Return the position on a map of a vector that was not projected with the others, (2,).
 
     The mean of its `k` nearest there, weighted by 1 / distance: at once, on any map, and among
     what it resembles; but never outside of them, however unlike everything it is, so say the
@@ -128,7 +128,7 @@ def place_on_map(
 
 
 def key_of(vectors: NDArray[np.float32], method: str, seed: int) -> str:
-    """Return what a map is kept under: equal for equal vectors, method, parameters and seed.
+    """Return the cache key of a map: equal for equal vectors, method, parameters and seed.
 
     Parameters
     ----------

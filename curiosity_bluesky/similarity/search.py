@@ -101,7 +101,7 @@ def similar(
     own: bool = False,
     verify: bool = False,
 ) -> SearchResult:
-    """Return the images that look most like a run's, or like one in a file.
+    """Return the images most similar to one of a run or of a file.
 
     Those that show the very same place come first, if that is verified.
 

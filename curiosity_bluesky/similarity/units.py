@@ -10,12 +10,12 @@ __all__ = ["period_of", "um_in"]
 
 
 def period_of(name: str, units: str) -> float | None:
-    """Return after what difference values mean the same again, None if they never do.
+    """Return the period of circular values, None if they are not circular.
 
     Parameters
     ----------
     name
-        Of the channel; one that has ``phase`` in it goes round.
+        Of the channel; one with ``phase`` in it is circular.
     units
         Of its values; ones that are neither degrees nor radians say nothing.
     """

@@ -36,7 +36,7 @@ def private_directory(path: Path) -> Path:
 def make_private(directory: Path) -> None:
     """Take a directory with all that is in it away from everybody but its owner.
 
-    Nobody else gets past the directory itself. Files and folders that lie in it directly lose
+    No other user gets past the directory itself. Files and folders that lie in it directly lose
     their permissions for others, too, so that they keep none where they are moved.
 
     Parameters

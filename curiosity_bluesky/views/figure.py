@@ -88,7 +88,7 @@ class RunPicture:
         return self._translate.start
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document."""
+        """Process one document."""
         if name == "start" and not self._translate.goes_on(doc):
             self._clear()
         self.count(name, doc)
@@ -252,7 +252,7 @@ class RunPicture:
                     facecolor="gray")  # fmt: skip
 
     def _draw_drift(self, axes: Axes) -> None:
-        """Draw, from the middle, the way that the sample has drifted."""
+        """Draw the drift path of the sample, from the middle."""
         assert self.survey is not None
         middle = [(axis[0] + axis[-1]) / 2 for axis in (self.survey.x, self.survey.y)]
         x, y = np.vstack([(0.0, 0.0), self.drift]).T

@@ -81,7 +81,7 @@ class LiveView:
         self._thread: threading.Thread | None = None
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document."""
+        """Process one document."""
         with self._lock:
             self.picture(name, doc)
         if name == "start":
@@ -147,7 +147,7 @@ class LiveView:
             self._over.clear()
 
     def finish(self) -> None:
-        """Draw what is not drawn yet, before the process ends."""
+        """Draw the pending changes before the process ends."""
         if self._news.is_set() and self.path is not None:
             self._news.clear()
             with contextlib.suppress(Exception):  # a picture less is no reason to end with an error
@@ -159,7 +159,7 @@ class LiveView:
             return self.picture.copy()
 
     def save(self, path: str | os.PathLike[str] | None = None) -> Path:
-        """Write the picture as it is now and return where.
+        """Write the present picture and return its path.
 
         Parameters
         ----------

@@ -31,11 +31,11 @@ class SteeringTarget(Protocol):
         ...
 
     def mask(self, where: ArrayLike) -> None:
-        """Do not go there, ``(rows, cols)``."""
+        """Forbid these pixels, ``(rows, cols)``."""
         ...
 
     def veto(self) -> None:
-        """Not what is proposed now."""
+        """Veto the present proposals."""
         ...
 
 
@@ -104,7 +104,7 @@ class MouseSteering:
             self._do(f"masked {np.count_nonzero(mask)} pixels", self._steering.mask, mask)
 
     def _place(self, event: MouseEvent) -> tuple[float, float] | None:
-        """Return where in the survey (um) the mouse is, None where it is elsewhere."""
+        """Return the position of the mouse in the survey (um), None outside."""
         axes = event.inaxes
         if not isinstance(axes, Axes) or axes.get_label() != SURVEY_AXES:
             return None

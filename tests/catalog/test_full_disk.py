@@ -235,7 +235,7 @@ def test_where_nobody_can_make_room_the_run_ends_and_says_so(
 
 def test_what_waits_is_written_without_another_document(catalog, injected, on_disk, caplog):
     writer = on_disk(catalog._connection.open, injected)
-    writer._advance = lambda uid, run: None  # Tiled is of no concern here
+    writer._upload.advance = lambda client, run: False  # Tiled is of no concern here
     emitted = documents_of("run-waits")
     for document in emitted[:2]:
         writer(*document)

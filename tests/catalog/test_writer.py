@@ -29,7 +29,9 @@ from curiosity_bluesky import connect, read
 from curiosity_bluesky.catalog.connection import alive
 from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
 from curiosity_bluesky.catalog.journal import RunJournal
-from curiosity_bluesky.catalog.writer import LARGE_EVENT, JournaledWriter, OpenRun
+from curiosity_bluesky.catalog.journal_status import OpenRun
+from curiosity_bluesky.catalog.live_upload import LARGE_EVENT
+from curiosity_bluesky.catalog.writer import JournaledWriter
 from curiosity_bluesky.cli import app, main
 from curiosity_bluesky.errors import InputError
 
@@ -281,11 +283,10 @@ def test_nothing_is_deleted_in_tiled_without_the_lock_of_the_journal(tmp_path, m
     writer = JournaledWriter(no_server, tmp_path)
     journal = RunJournal(tmp_path, "run-one")
     monkeypatch.setattr(RunJournal, "is_locked", False)
-    writer._client = {"run-one": "of somebody else"}
+    client = {"run-one": "of another writer"}
     with pytest.raises(Exception, match="could not be locked"):
-        writer._rewrite("run-one", OpenRun(journal, journal.begins))
-    assert writer._client == {"run-one": "of somebody else"}
-    writer._client = None
+        writer._upload._rewrite(client, OpenRun(journal, journal.begins))
+    assert client == {"run-one": "of another writer"}
     writer.close()
 
 

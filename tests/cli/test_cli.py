@@ -355,11 +355,11 @@ def test_a_server_that_goes_away_while_it_is_read_is_one_line(tmp_path, capsys, 
     def runs(self, **_):
         assert self.client is not None  # it is there, and then it ends
         self._connection.close()
-        self._connection.open = lambda: self._client
+        self._connection.open = lambda: self._source._client
         return self._asked(lambda client: list(client.values()))
 
     monkeypatch.setattr(Catalog, "runs", runs)
-    monkeypatch.setattr("curiosity_bluesky.catalog.catalog.alive", lambda client: True)
+    monkeypatch.setattr("curiosity_bluesky.catalog.run_source.alive", lambda client: True)
     monkeypatch.setattr("tiled.client.utils.TILED_RETRY_ATTEMPTS", 1)
     monkeypatch.setattr(sys, "argv", ["curiosity", "runs", "--catalog", str(tmp_path / "runs")])
     with pytest.raises(SystemExit) as ended:

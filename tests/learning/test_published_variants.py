@@ -232,7 +232,7 @@ def test_the_decision_shows_the_spread_of_im2spec(survey, drive):
         return explorer.maps()["uncertainty"], explorer
 
     spread, explorer = uncertainty(quick("vatsavai2025-mcd", passes=6))
-    predictor = explorer._learner._predictor
+    predictor = explorer._active.learner._predictor
     np.testing.assert_array_equal(explorer.patches.flatten(spread), predictor.spread(6, 6))
 
 
@@ -382,8 +382,8 @@ def test_errors_of_the_ensemble_are_mean_absolute_ones(survey, spectra):
 def test_spec2im_is_curious_about_the_patch(survey, spectra, drive):
     explorer = drive(Explorer(survey, quick("vatsavai2025-spec2im", start_epochs=20)), 8)
     explorer.maps()
-    predictor = explorer._learner._predictor
-    known = explorer._observed()
+    predictor = explorer._active.learner._predictor
+    known = explorer._active.training_data(explorer._history)
     low, high = known.spectra[:4].min(), known.spectra[:4].max()  # of the four seeds
     scaled = (known.spectra - (low + high) / 2) / ((high - low) / 2)
     with torch.inference_mode():

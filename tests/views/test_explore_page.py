@@ -341,7 +341,7 @@ def test_a_bad_file_is_said_and_changes_nothing(page: Any, tmp_path: Path) -> No
         "flat.npy": "flat.npy is 1 everywhere",
         "objects.npy": "objects.npy",
         "words.png": "words.png cannot be read as png",
-        "note.txt": "note.txt is none of .png",
+        "note.txt": "note.txt is not one of .png",
     }
     for name, text in expected.items():
         page.locator("input[type=file]").set_input_files(tmp_path / name)

@@ -156,7 +156,7 @@ class _MeasuredRun:
     readings: dict[int, PrimaryEvent] = field(default_factory=dict)
     """By ``seq_num``: an event that a pause repeated counts once, the first time."""
     done: int = 0
-    """So many of its first events have been asked for."""
+    """Number of its first events that have been asked for."""
     stopped: bool = False
 
 
@@ -187,7 +187,7 @@ class FromDocuments(_Evaluation):
         self._runs: dict[str, _MeasuredRun] = {}
 
     def receive(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document."""
+        """Process one document."""
         if name == "start":
             for uid in list(self._runs)[: 1 - _KEPT]:
                 del self._runs[uid]
@@ -260,7 +260,7 @@ class FromTiled(_Evaluation):
             if time.monotonic() > deadline:
                 raise InputError(
                     f"run {uid} is not in the catalogue, or not to its end, after "
-                    f"{self.timeout:g} s; see to who writes it, or give a longer timeout"
+                    f"{self.timeout:g} s; check that it is being written, or give a longer timeout"
                 )
             time.sleep(_POLL)
         run, events = found

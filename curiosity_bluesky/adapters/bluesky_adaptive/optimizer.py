@@ -145,7 +145,7 @@ class CuriosityOptimizer:
                 self._ahead += proposals
 
     def ingest(self, points: Sequence[Mapping[str, Any]]) -> None:
-        """Take in what was measured; learning from it is left to the next suggestion.
+        """Record what was measured; learning from it is left to the next suggestion.
 
         Parameters
         ----------

@@ -99,7 +99,7 @@ class QueueClient:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self.api.close()
 
     def ask(self, request: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class QueueClient:
         Raises
         ------
         InputError
-            If there is none of this name.
+            If none has this name.
         """
         plans = self.plans()
         if name not in plans:

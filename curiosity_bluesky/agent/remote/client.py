@@ -29,7 +29,7 @@ _LOOK_MS = 50
 class AgentClient:
     """Client of one agent, with a connection for each question.
 
-    One that is kept would deliver what was asked of an agent that died, and that nobody waits for
+    One that is kept would deliver what was asked of an agent that died, and that is not awaited
     any more, to the one that takes its place.
 
     Parameters
@@ -129,7 +129,7 @@ class AgentClient:
         raise AgentUnreachable(f"the agent at {self.address} has not said a word for {limit:.3g} s")
 
     def _token_now(self) -> str | None:
-        """Return the token; None where an agent on this machine may yet leave it."""
+        """Return the token; None where an agent on this machine has not written it yet."""
         try:
             return tokens.token_for(self.address, self._token)
         except tokens.NoToken:
@@ -149,7 +149,7 @@ class AgentClient:
         return line, monitor, ready
 
     def _check_refused(self, why: str, token: str) -> None:
-        """Raise Refused if it is the agent that is meant which does not let us in."""
+        """Raise Refused if the agent itself refuses the connection."""
         if why == "protocol":
             raise AgentRefused(
                 f"what answers at {self.address} does not speak as an agent of this version does; "
@@ -162,7 +162,7 @@ class AgentClient:
             )
 
     def tell(self, message: Mapping[str, Any]) -> None:
-        """Say something without waiting for an answer, in a thread of its own."""
+        """Send a message from a thread of its own, without waiting for a reply."""
 
         def send() -> None:
             # If it is away, so is what it is told to stop.
@@ -172,7 +172,7 @@ class AgentClient:
         threading.Thread(target=send, name="tell the agent", daemon=True).start()
 
     def _read(self, data: bytes, token: str) -> dict[str, Any] | None:
-        """Return a reply, empty if it is none; None if the agent has another token by now."""
+        """Return a reply, empty if it is malformed; None if the agent has a new token."""
         if data == REFUSED:
             self._check_refused("token", token)
             return None
@@ -198,7 +198,7 @@ class AgentClient:
 
 
 def _wait(cancelled: threading.Event | None, seconds: float = _LOOK_MS / 1000) -> None:
-    """Wait a moment, or raise Cancelled."""
+    """Pause before the next try, or raise Cancelled."""
     if cancelled is not None and cancelled.wait(seconds):
         raise TrainingCancelled("the question to the agent was cancelled")
     if cancelled is None:
@@ -214,7 +214,7 @@ def ask_agent(
     patience: float = 15.0,
     **args: Any,
 ) -> dict[str, Any]:
-    """Ask an agent about what it has heard: of itself, or of a run that it follows.
+    """Ask an agent about the documents it has received: about itself, or a run that it follows.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ def decode(data: bytes) -> Any:
     Raises
     ------
     InputError
-        If it is none of `encode`.
+        If `encode` did not make them.
     """
     try:
         return msgpack.unpackb(data, ext_hook=_array, raw=False, strict_map_key=False)

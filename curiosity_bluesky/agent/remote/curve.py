@@ -95,7 +95,7 @@ class Authenticator:
         self.socket.bind(_ZAP)
 
     def guard(self, socket: zmq.Socket) -> None:
-        """Guard a socket that is not bound yet; what one sends in a part is bounded too."""
+        """Guard a socket that is not bound yet; the size of a message part is limited too."""
         socket.curve_server = True
         socket.curve_secretkey = _SERVER
         socket.zap_domain = b"curiosity"
@@ -142,7 +142,7 @@ class Monitor:
         )
 
     def said(self) -> str:
-        """Return what was wrong: ``token``, ``protocol`` or, if it is neither, "".
+        """Return the reason: ``token``, ``protocol`` or, for any other, "".
 
         In none of these cases does 0MQ connect again by itself.
         """
@@ -157,7 +157,7 @@ class Monitor:
         return ""
 
     def close(self) -> None:
-        """Stop hearing."""
+        """Stop monitoring."""
         self._of.disable_monitor()
 
 

@@ -45,7 +45,7 @@ class FallbackAgent:
         self.learned = 0
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document, but for what would make it the strategy whose place it takes."""
+        """Process one document, except those that would set the strategy that it replaces."""
         self.learned += 1
         if name == "start":  # it cannot start from an earlier run
             doc = {key: value for key, value in doc.items() if key not in documents.WARM}

@@ -117,7 +117,7 @@ def record_of(kind: type[Record], values: Mapping[str, Any]) -> Record:
 
 
 def plain_decided(decided: DecisionResult) -> dict[str, Any]:
-    """Return what was decided as a mapping, for `decided_of`."""
+    """Return a decision as a mapping, for `decided_of`."""
     return {
         "proposals": [plain(proposal) for proposal in decided.proposals],
         "reason": None if decided.end is None else str(decided.end),
@@ -127,7 +127,7 @@ def plain_decided(decided: DecisionResult) -> dict[str, Any]:
 
 
 def decided_of(values: Mapping[str, Any]) -> DecisionResult:
-    """Return what `plain_decided` took apart."""
+    """Return the decision that `plain_decided` encoded."""
     return DecisionResult(
         [record_of(Proposal, proposal) for proposal in values["proposals"]],
         None if values["reason"] is None else RunEnd.read(values["reason"]),
@@ -147,7 +147,7 @@ def plain_strategy(strategy: Strategy | None) -> dict[str, Any] | None:
 
 
 def strategy_of(values: Mapping[str, Any] | None) -> Strategy | None:
-    """Return the strategy that `plain_strategy` took apart.
+    """Return the strategy that `plain_strategy` encoded.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def plain_earlier(earlier: PriorRun | None) -> dict[str, Any] | None:
 
 
 def earlier_of(values: Mapping[str, Any] | None) -> PriorRun | None:
-    """Return the run to start from that `plain_earlier` took apart."""
+    """Return the earlier run that `plain_earlier` encoded."""
     if values is None:
         return None
     survey = values["survey"]

@@ -110,7 +110,7 @@ class RemoteAgent:
     # ---- in the RunEngine's thread: nothing here waits
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in one document; it goes to the agent with the next question."""
+        """Process one document; it goes to the agent with the next question."""
         self._local(name, doc)
         if name == "start":
             run = self._run
@@ -122,7 +122,7 @@ class RemoteAgent:
             self._run.add(one, content)
 
     def remember(self, earlier: PriorRun) -> None:
-        """Keep the spectra of an earlier run, for a run whose start document names it."""
+        """Store the spectra of an earlier run, for a run whose start document names it."""
         self.earlier = earlier
         self._local.remember(earlier)
 
@@ -135,22 +135,22 @@ class RemoteAgent:
 
     @property
     def resumable(self) -> bool:
-        """Whether it knows the documents of a run."""
+        """Whether it has the documents of a run."""
         return self._local.resumable
 
     @property
     def explorer(self) -> Explorer:
-        """What is known here, from the documents; it has learned nothing. Only to look at."""
+        """Local explorer with all documents, untrained; read-only."""
         return self._local.explorer
 
     def pending(self) -> list[Proposal]:
-        """Return what was decided and neither measured well enough nor given up."""
+        """Return the decisions that are neither measured well enough nor given up."""
         return self._local.pending()
 
     # ---- where it may take its time: to be called off the RunEngine's loop
 
     def hello(self, strategy: Strategy | None = None) -> None:
-        """Make sure, before a run begins, that the agent can be asked, or can be done without.
+        """Check, before a run begins, that the agent answers or a fallback strategy is set.
 
         Parameters
         ----------
@@ -192,7 +192,7 @@ class RemoteAgent:
     def decide(
         self, num_points: int = 1, *, lookahead: int = 0, maps: bool = False
     ) -> DecisionResult:
-        """Propose what is next, or say why there is nothing; see `CuriosityAgent.decide`.
+        """Return the next proposals, or the reason why the run ends; see `CuriosityAgent.decide`.
 
         Raises
         ------
@@ -216,7 +216,7 @@ class RemoteAgent:
             return dataclasses.replace(decided, trainings=run.new_trainings(decided.trainings))
 
     def outstanding(self) -> list[tuple[Proposal, int, float | None]]:
-        """Return what a run that was broken off still has to measure, and in which attempt.
+        """Return the points that an interrupted run still has to measure, with their attempts.
 
         What is expected there the agent alone can say.
         """
@@ -235,7 +235,7 @@ class RemoteAgent:
         return self._asked_or("maps", "maps", {})
 
     def flags(self) -> list[Anomaly]:
-        """Return what structure does not explain; nothing while the agent is away."""
+        """Return the anomalies; none while the agent is away."""
         return [record_of(Anomaly, flag) for flag in self._asked_or("flags", "flags", [])]
 
     def should_stop(self) -> tuple[bool, str]:
@@ -302,7 +302,7 @@ class RemoteAgent:
         )
 
     def _open(self, run: RunLog, total: int) -> None:
-        """Have the agent begin again with all documents: it says which of them it lacks."""
+        """Restart the agent's session with all documents; it names those that it lacks."""
         message = {
             "what": "open",
             "keys": list(run.keys)[:total],
@@ -363,7 +363,7 @@ class RemoteAgent:
         self._away = True
 
     def _stand_in(self, run: RunLog, error: Exception) -> CuriosityAgent:
-        """Return who decides in place of the agent, knowing all documents."""
+        """Return the fallback agent, with all documents."""
         first = not self._away
         if self.fallback is None:
             self._away = True

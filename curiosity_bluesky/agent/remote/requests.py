@@ -20,7 +20,7 @@ class FetchRuns(Protocol):
     """Reader of runs in a catalogue, see `sources.CatalogReader`."""
 
     def __call__(self, uids: Sequence[str], /) -> None:
-        """Put what it has of some runs into the store."""
+        """Copy the documents of some runs into the store."""
         ...
 
     def earlier(self, start: Mapping[str, Any], /) -> PriorRun | None:

@@ -61,7 +61,7 @@ class RunLog:
         return self.uids[0] if self.uids else ""
 
     def add(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Keep a document for the agent, if it learns from such.
+        """Store a document for the agent, if it is of a kind that it learns from.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class RunLog:
         self.log.append((name, data))
 
     def new_trainings(self, trainings: Iterable[Training]) -> list[Training]:
-        """Return trainings without those that an agent that began again tells a second time.
+        """Return trainings without the repetitions of an agent that was restarted.
 
         Parameters
         ----------

@@ -63,7 +63,7 @@ class AgentServer:
         Token that clients must have. None: one is made, and left in a file that its owner
         alone can read (`tokens.note_of`).
     keep
-        So many agents at most; the one that was longest not asked goes.
+        Maximum number of agents; the least recently used one is dropped.
     public
         Whether `bind` may be an address that other machines reach.
 
@@ -72,7 +72,7 @@ class AgentServer:
     address : str
         Where it is.
     store : Store
-        What it has heard of runs; whatever feeds it is called with a source, a name and a document.
+        The documents of runs that it has received; filled with a source, a name and a document.
     fetch : Fetch or None
         Asked for the documents of runs that a plan asks about and that the store lacks.
 
@@ -253,7 +253,7 @@ class AgentServer:
         return None
 
     def _begin(self, client: tuple[str, str], identity: bytes, message: Mapping[str, Any]) -> None:
-        """Begin to work on a request; where it is one that is known, only answer to another."""
+        """Start work on a request; a repeated one only gets its reply."""
         number, about = int(message["n"]), str(message["id"])
         last, before = self._last.get(client), self._works.get(client)
         if last is not None and last[1] == about:
@@ -404,7 +404,7 @@ class AgentServer:
         return runs
 
     def status(self) -> dict[str, Any]:
-        """Return what it knows and does, JSON-ready."""
+        """Return the status of the server, JSON-ready."""
         now = time.monotonic()
         works = {work.client: work for work in list(self._works.values())}
         agents = []

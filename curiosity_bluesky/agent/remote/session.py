@@ -57,7 +57,7 @@ class Session:
         strategy, seed, earlier = self._given
         self.agent = CuriosityAgent(strategy, seed, earlier=earlier, on_epoch=self._on_epoch)
         self.instance = secrets.token_hex(8)
-        """Identifier of this agent: another one learned all again, and repeats trainings."""
+        """Identifier of this agent; a restarted one has another, and repeats trainings."""
         self._fed = 0
         self._streams: dict[str, str] = {}
         self._promised: dict[int, Pixel] = {}
@@ -73,7 +73,7 @@ class Session:
         return self._fed
 
     def begins_with(self, keys: Sequence[str]) -> bool:
-        """Say whether its documents are the beginning of others."""
+        """Return whether its documents are the beginning of a sequence."""
         return self._order == list(keys[: len(self._order)])
 
     def extend(self, first: int, keys: Sequence[str]) -> None:

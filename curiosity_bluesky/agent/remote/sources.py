@@ -94,7 +94,7 @@ class CatalogReader:
         self._open: Catalog | None = None
 
     def __call__(self, uids: Sequence[str]) -> None:
-        """Fetch these runs; one that is not there is passed over."""
+        """Fetch these runs; a missing one is skipped."""
         with ExitStack() as stack:
             catalog = self._open
             try:
@@ -143,9 +143,9 @@ class CatalogFollower(CatalogReader):
     def __init__(self, where: str, store: DocumentStore) -> None:
         super().__init__(where, store)
         self._rung: set[str] = set()
-        self._bell = threading.Event()
+        self._news = threading.Event()
         self.ready = threading.Event()
-        """It is subscribed."""
+        """Whether it is subscribed."""
         threading.Thread(target=self._run, name="follow", daemon=True).start()
 
     def _run(self) -> None:
@@ -165,7 +165,7 @@ class CatalogFollower(CatalogReader):
             time.sleep(_AGAIN)
 
     def _follow(self, catalog: Catalog) -> None:
-        """Read runs as the bell rings, until the server is another one."""
+        """Read runs at each notification, until the server is replaced."""
         client = catalog.client
         newest = self._newest(catalog)
         since = newest["time"] if newest else 0.0
@@ -177,12 +177,12 @@ class CatalogFollower(CatalogReader):
             if newest:
                 self._ring(newest["uid"])
             while catalog.client is client:
-                if not self._bell.wait(_LOOK):
+                if not self._news.wait(_LOOK):
                     newest = self._newest(catalog)
                     if newest is None or self._is_complete(newest["uid"]):
                         continue
                     self._ring(newest["uid"])
-                self._bell.clear()
+                self._news.clear()
                 began = time.monotonic()
                 while self._rung:
                     self._read(catalog, self._rung.pop(), "Tiled")
@@ -191,7 +191,7 @@ class CatalogFollower(CatalogReader):
             ended.set()
 
     def _subscribe(self, client: Any, since: float, ended: threading.Event) -> None:
-        """Ring the bell until the end; a server that does not stream delays nothing."""
+        """Notify of new runs until the end; a server that does not stream delays nothing."""
 
         def ours(start: Mapping[str, Any]) -> bool:
             wanted = "curiosity_strategy" in start and start["time"] >= since
@@ -215,7 +215,7 @@ class CatalogFollower(CatalogReader):
 
     def _ring(self, uid: str) -> None:
         self._rung.add(uid)
-        self._bell.set()
+        self._news.set()
 
     def _newest(self, catalog: Catalog) -> Mapping[str, Any] | None:
         """Return the start document of the newest curiosity run, None if there is none."""

@@ -33,7 +33,7 @@ class RunDocuments:
     repeated: int = 0
 
     def in_order(self) -> list[str]:
-        """Return the keys of all, those before others without which these say nothing."""
+        """Return the keys of all documents, each after those that it depends on."""
 
         def rank(key: str) -> int:
             name, doc, _ = self.documents[key]
@@ -64,7 +64,7 @@ class DocumentStore:
         self._lock = threading.RLock()
 
     def __call__(self, source: str, name: str, doc: Mapping[str, Any]) -> None:
-        """Take in a document.
+        """Process a document.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class DocumentStore:
                 self._run_of.pop(descriptor, None)
 
     def have(self, runs: Iterable[str], keys: Iterable[str]) -> dict[str, Document]:
-        """Return those of these documents of some runs that it has, by their keys."""
+        """Return the documents of some runs that it has, by their keys."""
         with self._lock:
             known = [self._runs[uid].documents for uid in runs if uid in self._runs]
             for uid in runs:  # they are needed: not the first to be forgotten
@@ -125,22 +125,22 @@ class DocumentStore:
             return found
 
     def keys(self, uid: str) -> list[str]:
-        """Return the keys of all documents of a run, in an order that makes sense."""
+        """Return the keys of all documents of a run, each after those that it depends on."""
         with self._lock:
             return self._runs[uid].in_order() if uid in self._runs else []
 
     def start(self, uid: str) -> Mapping[str, Any] | None:
-        """Return the start document of a run, None if it was not heard of."""
+        """Return the start document of a run, None if the run is unknown."""
         found = self.have([uid], [f"start {uid}"])
         return found[f"start {uid}"][1] if found else None
 
     def newest(self) -> str | None:
-        """Return the uid of the run that was heard of last."""
+        """Return the uid of the run that arrived last."""
         with self._lock:
             return next(reversed(self._runs), None)
 
     def counts(self) -> dict[str, dict[str, Any]]:
-        """Return for each run how many documents came by which way, and how many again."""
+        """Return for each run the numbers of documents by source, and of repetitions."""
         with self._lock:
             return {
                 uid: {

@@ -64,7 +64,7 @@ def given_token(file: str | os.PathLike[str] | None = None) -> str | None:
 
 
 def check_token(token: str, source: str) -> str:
-    """Return a token, if it is long enough not to be guessed.
+    """Return a token after a check of its length.
 
     Raises
     ------

@@ -81,7 +81,7 @@ def _given(token: str | None) -> str:
 def document_listener(
     address: str, token: str | None, *callbacks: Callable[[str, Any], Any]
 ) -> Iterator[RemoteDispatcher]:
-    """Give the documents that a proxy passes on to callbacks, in a thread, while it lasts.
+    """Pass the documents of a proxy to callbacks, in a thread, within the context.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ class Tables(SQLAdapter):
 
     @classmethod
     def init_storage(cls, storage: SQLStorage, data_source: Any, path_parts: Any = None) -> Any:
-        """Make the table of a new stream, if there is none of its columns yet."""
+        """Make the table of a new stream, if no table has its columns yet."""
         # Two that make the same one at once: PostgreSQL tells one of them that it is there,
         # IF NOT EXISTS or not.
         with _making:

@@ -156,8 +156,9 @@ class GaussianProcessPredictor:
         self._gaps = np.where(seen, 0.0, np.nan)
         self.scores, self._axes = principal_components(centred, self._outputs)
         self.points = max(1, int(seen.sum()))
-        left_over = ((centred - self.scores @ self._axes)[recorded] ** 2).sum()
-        self.left_over = float(left_over / max(1, recorded.sum()))
+        squares = np.where(recorded, centred - self.scores @ self._axes, 0.0) ** 2
+        self.left_over = float(squares[recorded].sum() / max(1, recorded.sum()))
+        self._left_over = squares.sum(axis=0) / np.maximum(recorded.sum(axis=0), 1)
 
     def _search(self, observed: TrainingData) -> None:
         """Find the hyper-parameters, and condition on all observations."""
@@ -196,6 +197,18 @@ class GaussianProcessPredictor:
         if self._prior_mean is not None and self._prior_mean.share:
             found += self._prior_mean(asked)
         return found
+
+    def deviation(self) -> NDArray:
+        r"""Standard deviation of a measured spectrum, of all candidates, ``(candidates, points)``.
+
+        With the variance v of a candidate, the noise s, the principal axes a and the scale
+        :math:`\sigma_k^2 = y_k^T K^{-1} y_k / n` of each output,
+        :math:`\sum_k \sigma_k^2 a_{kp}^2 (v + s)` and what the outputs leave at the point p.
+        """
+        energy = (self.scores * self.posterior.representer_weights(self.scores)).mean(axis=0)
+        noisy = self.posterior.variance + self.posterior.kernel.noise
+        squares = noisy[:, None] * (np.maximum(energy, 0.0) @ self._axes**2) + self._left_over
+        return np.sqrt(squares) + self._gaps
 
     def errors(self, observed: TrainingData) -> NDArray:
         """Mean squared leave-one-out error of each observation, ``(n,)``."""

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import update_bn
 
 from curiosity_bluesky.learning.nn import architectures, layers
 from curiosity_bluesky.learning.nn.architectures import Encoder
-from curiosity_bluesky.learning.nn.im2spec import SpectrumScaler, squared_error
+from curiosity_bluesky.learning.nn.network_predictor import SpectrumScaler, squared_error
 from curiosity_bluesky.learning.nn.training import train
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Training, TrainingData

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
+from typing import Unpack
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
-from curiosity_bluesky.learning.nn import architectures, layers
-from curiosity_bluesky.learning.nn.im2spec import Im2SpecPredictor, SpectrumScaler
-from curiosity_bluesky.learning.nn.training import train
-from curiosity_bluesky.learning.protocols import EpochHook, Features
+from curiosity_bluesky.learning.nn import architectures
+from curiosity_bluesky.learning.nn.im2spec import Im2SpecPredictor
+from curiosity_bluesky.learning.nn.network_predictor import NetworkOptions, NetworkPredictor
+from curiosity_bluesky.learning.protocols import Features
 from curiosity_bluesky.learning.records import Training, TrainingData
 
 
-class Spec2ImPredictor:
+class Spec2ImPredictor(NetworkPredictor):
     """Spec2im, and beside it an Im2spec that says what spectra are expected.
 
     Curiosity is about the first: its errors are those of the patch, and its latent space is
@@ -31,78 +33,44 @@ class Spec2ImPredictor:
         Predicts spectra.
     features
         Of every candidate's patch.
-    latent
-        Size of Spec2im's latent space.
-    start_epochs, update_epochs
-        Epochs of the first and of every later training.
-    seed
-        Seed of the weights.
-    limits
-        Values of the spectra that become -1 and 1; default the extremes of the first ones.
-    on_epoch
-        Called after each epoch.
+    **options
+        See `NetworkPredictor`.
     """
+
+    model = "spec2im"
 
     def __init__(
         self,
         images: NDArray,
         forward: Im2SpecPredictor,
         features: Features,
-        *,
-        latent: int,
-        start_epochs: int,
-        update_epochs: int,
-        seed: int,
-        limits: tuple[float, float] | None,
-        on_epoch: EpochHook,
+        **options: Unpack[NetworkOptions],
     ) -> None:
-        self._images = layers.tensor(images)
+        super().__init__(images, **options)
         self._forward = forward
         self._features = features
-        self._latent = latent
-        self._start_epochs = start_epochs
-        self._update_epochs = update_epochs
-        self._seed = seed
-        self._limits = limits
-        self._on_epoch = on_epoch
+
+    @property
+    def _architecture(self) -> str:
+        return f"4 convolutions, latent {self._latent_size}"
+
+    def _make(self, channels: int, size: int, points: int) -> architectures.Spec2Im:
+        return architectures.Spec2Im(channels, size, points, self._latent_size)
+
+    def _loss(self, observed: TrainingData) -> Callable[[], Tensor]:
+        x, _ = self._scale(observed.spectra)
+        y = self._images[torch.as_tensor(observed.indices)]
+        return lambda: F.mse_loss(self._network(x), y)
 
     def start(self, observed: TrainingData) -> Training:
         """Forget everything and learn from these observations."""
         self._forward.start(observed)
-        _, channels, size, _ = self._images.shape
-        points = observed.spectra.shape[1]
-        self._network = layers.build(
-            lambda: architectures.Spec2Im(channels, size, points, self._latent), self._seed
-        )
-        self._optimiser = torch.optim.AdamW(self._network.parameters(), lr=1e-3)
-        self._scale = SpectrumScaler.of(observed.spectra, self._limits)
-        return self._train(observed, self._start_epochs)
+        return super().start(observed)
 
     def update(self, observed: TrainingData) -> Training:
         """Learn on from all observations."""
         self._forward.update(observed)
-        return self._train(observed, self._update_epochs)
-
-    def _train(self, observed: TrainingData, epochs: int) -> Training:
-        started = time.perf_counter()
-        x, _ = self._scale(observed.spectra)
-        y = self._images[torch.as_tensor(observed.indices)]
-        losses = train(
-            self._network,
-            self._optimiser,
-            lambda _: F.mse_loss(self._network(x), y),
-            epochs,
-            model="spec2im",
-            on_epoch=self._on_epoch,
-        )
-        return Training(
-            model="spec2im",
-            architecture=f"4 convolutions, latent {self._latent}",
-            epochs=epochs,
-            loss=losses[-1],
-            seconds=time.perf_counter() - started,
-            n_observed=len(observed),
-        )
+        return super().update(observed)
 
     def errors(self, observed: TrainingData) -> NDArray:
         """Mean squared error of each reconstructed patch, ``(n,)``."""

@@ -62,7 +62,7 @@ class FittedLoops(GaussianProcessPredictor):
         return super().start(observed)
 
     def update(self, observed: TrainingData) -> Training:
-        """Fit what is new, and take in all parameters."""
+        """Fit what is new, and learn from all parameters."""
         if observed.axis is None:
             raise InputError(
                 "the strategy 'theory' fits a loop along the bias, and the spectra came without "
@@ -86,10 +86,28 @@ class FittedLoops(GaussianProcessPredictor):
 
     def predict(self, indices: NDArray[np.intp] | None = None) -> NDArray:
         """Loops of some candidates (default all), ``(candidates, points)``."""
+        return loops(self._bias, self._parameters(indices))
+
+    def _parameters(self, indices: NDArray[np.intp] | None = None) -> NDArray:
         parameters = super().predict(indices) * self._spread
         # No further than what was fitted: a loop far outside of it is no loop any more.
         low, high = self._fitted.min(axis=0), self._fitted.max(axis=0)
-        return loops(self._bias, np.clip(parameters, low, high))
+        return np.clip(parameters, low, high)
+
+    def deviation(self) -> NDArray:
+        """Standard deviation of a measured spectrum, of all candidates, ``(candidates, points)``.
+
+        By what the loop changes where each parameter is one standard deviation larger, and the
+        mean misfit of the loops.
+        """
+        parameters, widths = self._parameters(), super().deviation() * self._spread
+        expected = loops(self._bias, parameters)
+        squares = np.full(expected.shape, self.misfit.mean())
+        for k in range(parameters.shape[1]):
+            larger = parameters.copy()
+            larger[:, k] += widths[:, k]
+            squares += (loops(self._bias, larger) - expected) ** 2
+        return np.sqrt(squares)
 
 
 class ExpectedMisfit(ExpectedErrorReduction):

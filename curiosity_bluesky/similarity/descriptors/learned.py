@@ -111,7 +111,7 @@ class SquareConvolution(nn.Module):
         return weight * gain.repeat_interleave(_SQUARE)[:, None, None, None], offset
 
     def freeze(self) -> None:
-        """Work out the filters for good: half of the time in use went into that."""
+        """Compute the filters once: they took half of the time of an evaluation."""
         filters, offsets = (tensor.detach() for tensor in self.filters())
         # This order of memory is what a CPU is quickest with.
         self.frozen = filters.contiguous(memory_format=torch.channels_last), offsets
@@ -130,7 +130,7 @@ class SquareConvolution(nn.Module):
 
 
 def _pooled(x: Tensor) -> Tensor:
-    """Return (images, 2 x fields): what no turn, mirror or shift changes."""
+    """Return the invariants under rotation, reflection and shift, (images, 2 x fields)."""
     positions = x.mean((2, 3)).reshape(len(x), -1, _SQUARE)
     return torch.cat([positions.mean(2), positions.amax(2)], 1)
 
@@ -176,10 +176,10 @@ class Network(nn.Module):
 
 
 def scalar(image: Image) -> NDArray[np.float32]:
-    """Return values that do not go round, NaN filled by their mean, level.
+    """Return values on one axis, without their mean plane, NaN filled with the mean.
 
-    Those that do are points on a circle: what is left of them is where they lie along the line
-    that most of their scatter is along, its sign so that the rarer values are the larger ones.
+    Circular values are points on a circle: of those, the coordinate along their principal axis,
+    with the sign that makes the rarer values the larger ones.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def _resized(values: Tensor, rows: int, cols: int) -> Tensor:
 
 
 def wavelength(values: Tensor) -> float:
-    """Return the wavelength, in pixels, that the power of an image lies around.
+    """Return the dominant wavelength of an image, in pixels.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ def wavelength(values: Tensor) -> float:
 
 
 def windows(image: Image) -> tuple[Tensor, float | None]:
-    """Return up to four parts of an image as the network wants them, and its wavelength, um.
+    """Return up to four parts of an image as input of the network, and its wavelength, um.
 
     Pixels become square, and so large that the wavelength is 10 of them; but never is a pixel
     of the image more than two of these, nor the shorter side less than a window, nor the longer

@@ -71,7 +71,7 @@ def _window(shape: tuple[int, int], padded: tuple[int, int]) -> tuple[NDArray, N
 
 @lru_cache(maxsize=6)
 def _polar(padded: tuple[int, int]) -> tuple[csr_array, NDArray, NDArray, NDArray]:
-    """Return how pixels of a half spectrum share in rings.
+    """Return the weights of a half spectrum's pixels in rings.
 
     Also cosines and sines of its angle in all harmonics, how often each pixel counts, and how
     many pixels a ring has.

@@ -43,7 +43,7 @@ def named(name: str) -> Descriptor:
     Raises
     ------
     InputError
-        If there is none of that name.
+        If none has that name.
     """
     check(name)
     [(module, kind)] = [where for known_name, *where in _KNOWN if known_name == name]

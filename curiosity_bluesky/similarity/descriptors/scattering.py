@@ -82,7 +82,7 @@ def _bank(shape: tuple[int, int], small: tuple[int, int], scale: int) -> NDArray
 
 
 def _small(shape: tuple[int, int], scale: int) -> tuple[int, int]:
-    """Return how many frequencies wavelets of a scale need."""
+    """Return the number of frequencies of the wavelets of a scale."""
     down = 2 ** max(scale - 1, 0)
     return max(-(-shape[0] // down), 2), max(-(-shape[1] // down), 2)
 

@@ -335,7 +335,7 @@ class Index:
         Raises
         ------
         InputError
-            If there is none of this id.
+            If none has this id.
         """
         self._store.reach()
         found = self._store.load(id)

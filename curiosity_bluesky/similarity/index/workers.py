@@ -155,7 +155,7 @@ def describe(
 ) -> Iterator[tuple[T, dict[str, NDArray], str]]:
     """Yield each task's item with its arrays and why some are missing, in their order.
 
-    No more than a few images are in hand at once, and no process is started for so few that
+    No more than a few images are in memory at once, and no process is started for so few that
     they are done before it would be ready.
 
     Parameters

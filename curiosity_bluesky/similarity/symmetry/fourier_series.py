@@ -68,7 +68,7 @@ class Series:
         self._row_means = values @ self.wx / self.wx.sum()
 
     def _offsets(self, residual: NDArray) -> float:
-        """Share of the rows' mean residuals that is offsets of theirs, not noise of pixels."""
+        """Share of the rows' mean residuals that is row offsets, not pixel noise."""
         means = residual.mean(1)
         noise = float(np.median((residual - means[:, None]).var(1))) / residual.shape[1]
         return float(np.clip(1 - noise / max(float(np.diff(means).var()) / 2, 1e-30), 0, 0.99))

@@ -42,7 +42,7 @@ def reduction(cell: NDArray) -> NDArray[np.int64]:
 
 
 def strains(cell: NDArray) -> NDArray[np.float64]:
-    """Return how far each of `OPERATIONS` is from keeping the metric of a cell, (n,).
+    """Return the deviation of each of `OPERATIONS` from preserving a cell's metric, (n,).
 
     The largest entry of ``R^T G R - G`` (G: the metric tensor), relative to the geometric mean
     of the squared lengths: 0 for an operation of the lattice, about twice a shear.
@@ -178,7 +178,7 @@ def _same(cell: NDArray, other: NDArray) -> bool:
 
 
 def _summits(around: NDArray) -> NDArray[np.float64]:
-    """Where parabolas through 3 x 3 values have their tops, (row, col), within a pixel, (n, 2).
+    """Maxima of parabolas through 3 x 3 values, (row, col), within a pixel, (n, 2).
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ class GroupSetting:
 
 @cache
 def settings() -> tuple[GroupSetting, ...]:
-    """Return all groups but p1 in all orientations that a reduced basis can have to them."""
+    """Return all groups except p1 in all their orientations on a reduced basis."""
     index = {r.tobytes(): n for n, r in enumerate(OPERATIONS)}
     origins = np.stack(np.meshgrid(*[np.arange(_GRID)] * 2, indexing="ij")).reshape(2, -1)
     found = []
@@ -162,7 +162,7 @@ def group_scores(fit: FourierFit, stretch: tuple[float, float] = (1.0, 1.0)) -> 
 
 
 def for_lattice_search(image: Image) -> tuple[NDArray[np.float64], int]:
-    """Return an image as the search for a lattice wants it, and the side of its blocks of pixels.
+    """Return an image prepared for the lattice search, and the side of its blocks of pixels.
 
     It is small (the shorter side 85 to 191 pixels, or all there are), finite, level and about 0.
 
@@ -256,7 +256,7 @@ class SymmetryEvidence:
 
 
 def symmetry_evidence(image: Image) -> SymmetryEvidence:
-    """Return what there is of lattice and symmetry in an image.
+    """Return the lattice and the symmetry of an image.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ class Column:
         return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
     def said(self, row: int) -> str:
-        """Return the value of an image as people read it."""
+        """Return the value of an image as text."""
         if self.kind == "words":
             return self.words[self.codes[row]]
         return format_value(self.kind, float(self.numbers[row]))
@@ -98,7 +98,7 @@ def _float(value: Any) -> float:
 
 
 def format_value(kind: Kind, value: float) -> str:
-    """Return a number, or a date in local time, as people read it."""
+    """Return a number, or a date in local time, as text."""
     if not np.isfinite(value):
         return NONE
     if kind == "date":
@@ -131,7 +131,7 @@ class RunTable:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which values of a column pass: some words, a part of a word, or a range.
+    """Filter of a column: some words, a part of a word, or a range.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class Filter:
         return np.array(wanted, bool)[column.codes]
 
     def said(self, kind: Kind) -> str:
-        """Return it as people read it."""
+        """Return the filter as text."""
         if self.between is not None:
             return (
                 f"{self.column}: {' to '.join(format_value(kind, value) for value in self.between)}"

@@ -84,7 +84,7 @@ def header(room: SharedState) -> str:
 
 
 def breadcrumbs(visit: ViewState) -> str:
-    """Return the way from the first map to this one: ``All 1,000 > 214 > 37``."""
+    """Return the path from the first map to this one: ``All 1,000 > 214 > 37``."""
     parts = []
     for depth, level in enumerate(visit.levels):
         name = _n(len(level.rows)) if depth else f"All {_n(len(level.rows))}"
@@ -105,7 +105,7 @@ def notice(text: str, bad: bool = False) -> str:
 
 
 def filter_chips(visit: ViewState) -> str:
-    """Return the filters that are set, each with a cross that takes it away."""
+    """Return the filters, each with a cross that removes it."""
     each = "".join(
         f'<div class=chip title="{escape(text)}"><span>{escape(text)}</span>'
         f'<button data-action="unfilter:{escape(name)}" aria-label="remove">×</button></div>'
@@ -117,7 +117,7 @@ def filter_chips(visit: ViewState) -> str:
 
 
 def legend(column: Column | None, colours: Colours) -> str:
-    """Return what the colours mean: words to click at, or a bar with its ends."""
+    """Return the legend of the colours: words to click at, or a bar with its limits."""
     if column is None:
         return ""
     if column.kind != "words":
@@ -167,7 +167,7 @@ def _title(room: SharedState, row: int) -> str:
 
 
 def neighbours(visit: ViewState, address: str) -> str:
-    """Return the image in focus with all that is known of it, and the nearest to it."""
+    """Return the image in focus with its metadata and its neighbours."""
     found = visit.found
     if found is None:
         return ""

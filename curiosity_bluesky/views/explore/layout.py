@@ -106,11 +106,11 @@ class PageWidgets:
 
     @staticmethod
     def put(div: Any, text: str) -> None:
-        """Let a piece say something; with nothing to say it takes no room."""
+        """Set the text of a part of the page; an empty one takes no space."""
         div.text, div.visible = text, bool(text)
 
     def into(self, document: Document) -> None:
-        """Put them on the page."""
+        """Add the widgets to the page."""
         sheet = bk.InlineStyleSheet(css=_WIDGETS)
         title = _div(html.header(self._room))
         title.sizing_mode, title.width_policy = "inherit", "min"

@@ -145,7 +145,7 @@ class Map:
         return found
 
     def frame(self, points: NDArray[np.float32]) -> None:
-        """Let the map show all of its points, with a margin."""
+        """Set the ranges of the map to all of its points, with a margin."""
         if not len(points):
             return
         for axis, ends in enumerate((self.figure.x_range, self.figure.y_range)):
@@ -164,7 +164,7 @@ class Map:
         hide: bool,
         selected: Rows,
     ) -> None:
-        """Draw images where they are.
+        """Draw images at their positions.
 
         Parameters
         ----------
@@ -203,7 +203,7 @@ class Map:
         self.front.selected.indices = np.flatnonzero(np.isin(self.rows, rows)).tolist()
 
     def mark(self, focus: ArrayLike | None, near: NDArray, uploaded: bool) -> None:
-        """Show where something lies and what is near it.
+        """Mark a point and its neighbours.
 
         Parameters
         ----------

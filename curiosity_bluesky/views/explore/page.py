@@ -172,7 +172,7 @@ class Page:
         self._show_map()
 
     def _show_map(self) -> None:
-        """Show the map of the visit's level: at once if it is kept, else when it is made."""
+        """Show the map of the visit's level, at once if it is cached, else when it is ready."""
         level, vectors = self.visit.level, self.visit.vectors()
         # Its error comes first: it must not cost the map that is shown, or on its way.
         future = self.projections.ask(vectors, level.effective, level.seed)
@@ -240,7 +240,7 @@ class Page:
         self._show_rest()
 
     def _show_rest(self) -> None:
-        """Bring all but the map itself up to date."""
+        """Update everything except the map."""
         visit, parts = self.visit, self.parts
         parts.crumbs.text = html.breadcrumbs(visit)
         parts.put(parts.chips, html.filter_chips(visit))
@@ -285,7 +285,7 @@ class Page:
         )
 
     def _quietly(self, change: Callable[[], Any]) -> None:
-        """Change widgets without taking that for the visitor's doing."""
+        """Change widgets without triggering the visitor's callbacks."""
         before, self._quiet = self._quiet, True
         try:
             change()
@@ -372,7 +372,7 @@ class Page:
         self._show_gallery()
 
     def _later(self, act: Callable[[], None]) -> None:
-        """Act in the visitor's turn; from any thread."""
+        """Run an action in the event loop of the visitor's session; from any thread."""
         try:
             self.document.add_next_tick_callback(act)
         except Exception:  # the visitor has left

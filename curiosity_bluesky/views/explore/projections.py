@@ -49,7 +49,7 @@ class Projections:
         self._worker = _Worker()
 
     def get(self, key: str) -> Points | None:
-        """Return a map that is kept under its key, else None."""
+        """Return a cached map by its key, else None."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -63,7 +63,7 @@ class Projections:
         return None
 
     def ask(self, vectors: NDArray[np.float32], method: str, seed: int = 0) -> Future[Points]:
-        """Return a map that is made, or will be; cancel it when it is not needed any more.
+        """Return the future of a map; cancel it when it is not needed any more.
 
         Parameters
         ----------
@@ -111,14 +111,14 @@ class Projections:
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """End the process, and with it what it does; more than once does no harm."""
+        """End the process and its work; more than once does no harm."""
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
         self._worker.close()
 
 
 class _Worker:
-    """A process that projects what it reads, one map after another."""
+    """Process that projects vectors from its standard input, one map after another."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None

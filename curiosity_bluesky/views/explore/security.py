@@ -59,7 +59,7 @@ class CheckedTornado(BokehTornado):
         return self._hosts
 
     def find_handler(self, request: HTTPServerRequest, **options: Any) -> Any:
-        """Return what answers a request."""
+        """Return the handler of a request."""
         if not self._hosts.allow(_only(request.headers, "Host")):
             return self.get_handler_delegate(request, _Refused)
         if request.path in _UNUSED:
@@ -108,6 +108,6 @@ class _Headers(OutputTransform):
 
 
 def _only(headers: HTTPHeaders, name: str) -> str | None:
-    """Return a header that is there once."""
+    """Return the value of a header that occurs once."""
     found = headers.get_list(name)
     return found[0] if len(found) == 1 else None

@@ -127,7 +127,7 @@ class PageServer:
 
     @property
     def link(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return f"{self.address}/explore"
 
     def run(self, ready: Callable[[], Any] | None = None, signals: bool = True) -> None:

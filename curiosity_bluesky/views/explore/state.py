@@ -43,7 +43,7 @@ class Selections(Protocol):
     """Store of selections: the index."""
 
     def save_selection(self, selection: dict[str, Any]) -> str:
-        """Keep a selection; return what it is found by again."""
+        """Save a selection; return its identifier."""
         ...
 
     def selection(self, id: str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class SharedState:
 
     @property
     def digest(self) -> str:
-        """Equal for equal images in equal order."""
+        """Fingerprint: equal for equal images in equal order."""
         sources = "\n".join(repr(entry.source) for entry in self.collection.entries)
         return hashlib.blake2b(sources.encode(), digest_size=8).hexdigest()
 
@@ -110,7 +110,7 @@ class MapLevel:
 
     @property
     def effective(self) -> str:
-        """The method that is really used: PaCMAP is not for a handful."""
+        """The method in use: few images are projected by PCA."""
         return "pca" if len(self.rows) < FEWEST else self.method
 
 
@@ -172,7 +172,7 @@ class ViewState:
         self.found: NearbyImages | None = None
 
     def copy(self) -> ViewState:
-        """Return the same place, which stays as it is when this one changes."""
+        """Return a copy of the view."""
         other = copy.copy(self)
         # All else that it holds is replaced and never changed.
         other.levels, other.filters = list(self.levels), dict(self.filters)
@@ -204,7 +204,7 @@ class ViewState:
         return passes
 
     def to_project(self) -> Rows:
-        """Return what "project these" means: what is selected, else what passes."""
+        """Return the rows that "project these" takes: the selection, else the filtered ones."""
         if len(self.selected):
             return self.selected
         return self.level.rows[self.passing()] if self.filters else np.zeros(0, int)
@@ -227,7 +227,7 @@ class ViewState:
         self._refind()
 
     def back(self, depth: int) -> None:
-        """Go back to an earlier map, 0 the first, with what was left selected there.
+        """Go back to an earlier map, 0 the first, with its selection.
 
         Parameters
         ----------
@@ -250,7 +250,7 @@ class ViewState:
         self.levels[-1] = replace(self.level, method=checked_method(method))
 
     def filter(self, wanted: Filter) -> None:
-        """Let pass only what one more filter lets pass; one a column.
+        """Add a filter, one for each column.
 
         What was selected and does not pass is selected no more.
         """
@@ -264,7 +264,7 @@ class ViewState:
         self.selected = self.selected[np.isin(self.selected, passing)]
 
     def unfilter(self, column: str | None = None) -> None:
-        """Take away the filter of a column; None: all."""
+        """Remove the filter of a column; None: all."""
         if column is None:
             self.filters.clear()
         else:
@@ -316,7 +316,7 @@ class ViewState:
         return np.asarray(self.room.descriptors[name](image), np.float32)
 
     def show(self, what: str, vector: NDArray[np.float32]) -> None:
-        """Show what lies near a vector of this map's descriptor."""
+        """Show the neighbours of a vector of this map's descriptor."""
         near = tuple(self._nearest(vector, NEIGHBOURS))
         self.found = NearbyImages(what, near, self.level.descriptor, vector=vector)
 

@@ -36,7 +36,7 @@ def image_of(name: str, content: bytes) -> Image:
     """
     suffix = "." + name.rsplit(".", 1)[-1].lower() if "." in name else ""
     if suffix not in SUFFIXES:
-        raise InputError(f"{name} is none of {', '.join(SUFFIXES)}")
+        raise InputError(f"{name} is not one of {', '.join(SUFFIXES)}")
     if len(content) > LARGEST:
         raise InputError(too_large(name, len(content)))
     try:

@@ -1,0 +1,7 @@
+"""What a run has taught: predictions, property maps, kinds of behaviour, and reasons."""
+
+from __future__ import annotations
+
+from curiosity_bluesky.analysis.prediction import predict, predict_from_documents
+
+__all__ = ["predict", "predict_from_documents"]

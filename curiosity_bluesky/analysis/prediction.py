@@ -1,0 +1,232 @@
+"""Predicted spectra at every pixel of the survey, from the documents of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+import event_model
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from curiosity_bluesky.agent import CuriosityAgent
+from curiosity_bluesky.documents import (
+    PREDICTED,
+    PRIMARY,
+    WARM_SPECTRA,
+    WARM_START,
+    axis_of,
+    channel_keys,
+    in_order,
+    prior_run_from,
+)
+from curiosity_bluesky.documents.reading import lineage
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning import Explorer, PriorRun, Survey
+
+DEVIATION = "_deviation"
+"""``<channel>_deviation`` lies beside a predicted channel."""
+MEASURED = "_measured"
+"""``<channel>_measured`` lies beside a predicted channel, NaN where nothing was measured."""
+
+Document = tuple[str, Mapping[str, Any]]
+
+
+def predict(run: Any) -> xr.Dataset:
+    """Predict the spectrum at every pixel of the survey from the documents of a run.
+
+    The model is rebuilt from what was measured, so the prediction is that of the run itself,
+    to the bit, for each strategy.
+
+    Parameters
+    ----------
+    run
+        A run from a catalogue, read together with those that it went on with.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims ``(y, x, <axis>)``, for PFM ``(y, x, bias)``; x and y in um. For each channel of the
+        spectra:
+
+        ``<channel>``
+            What is predicted, in the units of the channel; NaN where no patch fits.
+        ``<channel>_deviation``
+            Standard deviation of a measured spectrum about it.
+        ``<channel>_measured``
+            What was measured, the last of several at a pixel; NaN elsewhere.
+
+        ``distance``, (y, x)
+            Distance to the nearest spectrum, um.
+        ``no_claim``, (y, x)
+            True where nothing is predicted, or where nothing may be measured.
+
+        The keys of the start document are in ``attrs``, the strategy at the end of the run in
+        ``attrs["predicted_by"]``, and where the deviation comes from in ``attrs["deviation"]``:
+        ``model``, or ``residuals`` for a network that has none of its own
+        (the root mean square, over the decisions, of what was predicted beforehand less what was
+        measured, the same at every pixel).
+
+    Raises
+    ------
+    InputError
+        If the run has no survey or no spectrum, was not made by `curiosity_plan`, or began from a
+        run that is not in the catalogue any more.
+    """
+    pieces = lineage(run)
+    warm = pieces[0].start.get(WARM_START)
+    earlier = None
+    if warm is not None:
+        try:
+            origin = lineage(pieces[0].parent[warm])
+        except KeyError:
+            raise InputError(
+                f"run {pieces[0].start['uid']} started from run {warm}, which is not in the "
+                "catalogue any more; put it back, and predict again"
+            ) from None
+        earlier = prior_run_from(_documents(origin)).first(int(pieces[0].start[WARM_SPECTRA]))
+    return predict_from_documents(_documents(pieces), earlier=earlier)
+
+
+def _documents(pieces: Iterable[Any]) -> Iterator[Document]:
+    return chain.from_iterable(in_order(piece.documents()) for piece in pieces)
+
+
+def predict_from_documents(
+    documents: Iterable[Document], *, earlier: PriorRun | None = None
+) -> xr.Dataset:
+    """Predict the spectrum at every pixel of the survey.
+
+    Parameters
+    ----------
+    documents
+        All of the run, and before them those of the runs that it went on with.
+    earlier
+        The run that it started from, where it did.
+
+    Returns
+    -------
+    xarray.Dataset
+        See `predict`.
+
+    Raises
+    ------
+    InputError
+        See `predict`.
+    """
+    listener = _Listener()
+    agent = CuriosityAgent.from_documents(listener.heard(documents), earlier=earlier)
+    if listener.descriptor is None:
+        uid = listener.start.get("uid", "?")
+        raise InputError(f"run {uid} holds no spectrum, so nothing can be predicted")
+    return _dataset(agent.explorer, listener)
+
+
+class _Listener:
+    """Notes what a prediction needs beside what the agent learns.
+
+    Attributes
+    ----------
+    start
+        Start document of the newest piece.
+    descriptor
+        That of the spectra, None before there is one.
+    """
+
+    def __init__(self) -> None:
+        self.start: Mapping[str, Any] = {}
+        self.descriptor: Mapping[str, Any] | None = None
+        self._errors: list[NDArray] = []
+
+    def heard(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """Return the same documents, noting what is needed."""
+        for name, doc in documents:
+            if name == "start":
+                self.start = doc
+            elif name == "descriptor" and doc["name"] == PRIMARY:
+                self.descriptor = doc
+            elif self.descriptor is not None:
+                for event in _events(name, doc):
+                    if event["descriptor"] == self.descriptor["uid"]:
+                        self._note(event["data"])
+            yield name, doc
+
+    def _note(self, data: Mapping[str, Any]) -> None:
+        keys = channel_keys(self.descriptor or {})
+        if all(f"{key}{PREDICTED}" in data for key in keys):
+            errors = [np.subtract(data[key], data[f"{key}{PREDICTED}"]) for key in keys]
+            self._errors.append(np.concatenate(errors))
+
+    @property
+    def residual(self) -> NDArray | None:
+        """Root mean square error of what was predicted beforehand, ``(points,)``; None of none."""
+        errors = np.array([each for each in self._errors if np.isfinite(each).any()])
+        if not len(errors):
+            return None
+        known = np.isfinite(errors)
+        squares = np.where(known, errors, 0.0) ** 2
+        with np.errstate(invalid="ignore"):  # a point that was never recorded has none
+            return np.sqrt(squares.sum(axis=0) / known.sum(axis=0))
+
+
+def _events(name: str, doc: Mapping[str, Any]) -> Iterable[Any]:
+    if name == "event_page":
+        return event_model.unpack_event_page(doc)  # pyright: ignore[reportArgumentType]
+    return [doc] if name == "event" else []
+
+
+def _dataset(explorer: Explorer, listener: _Listener) -> xr.Dataset:
+    assert listener.descriptor is not None
+    survey, prediction = explorer.survey, explorer.predict()
+    deviation, source = prediction.deviation, "model"
+    if deviation is None:
+        residual, source = listener.residual, "residuals"
+        shape = prediction.spectra.shape
+        deviation = np.full(shape, np.nan) if residual is None else np.broadcast_to(residual, shape)
+        deviation = np.where(np.isnan(prediction.spectra), np.nan, deviation)
+    measured = np.full(prediction.spectra.shape, np.nan)
+    taken = np.zeros(survey.shape, bool)
+    for observation in explorer.observations:
+        if observation.quality >= explorer.strategy.min_quality:
+            measured[observation.pixel] = observation.spectrum
+            taken[observation.pixel] = True
+
+    variables: dict[str, Any] = {}
+    coordinates: dict[str, Any] = {
+        "y": ("y", survey.y, {"units": "um"}),
+        "x": ("x", survey.x, {"units": "um"}),
+    }
+    first = 0
+    for key in channel_keys(listener.descriptor):
+        name, units, axis = axis_of(listener.descriptor, key)
+        name = f"{name}_axis" if name in ("x", "y") else name
+        if name in coordinates and not np.array_equal(coordinates[name][1], axis):
+            name = f"{key}_{name}"
+        coordinates[name] = (name, axis, {"units": units} if units else {})
+        own = listener.descriptor["data_keys"][key].get("units")
+        attrs = {"units": own} if own else {}
+        part = slice(first, first + len(axis))
+        first += len(axis)
+        for suffix, values in (
+            ("", prediction.spectra),
+            (DEVIATION, deviation),
+            (MEASURED, measured),
+        ):
+            variables[f"{key}{suffix}"] = (("y", "x", name), values[..., part], attrs)
+    unknown = np.isnan(prediction.spectra).all(axis=2) | explorer.masked
+    variables["no_claim"] = (("y", "x"), unknown)
+    variables["distance"] = (("y", "x"), _distance(survey, taken), {"units": "um"})
+    flat = {k: v for k, v in listener.start.items() if isinstance(v, str | int | float)}
+    flat |= {"predicted_by": explorer.strategy.name, "deviation": source}
+    return xr.Dataset(variables, coordinates, flat)
+
+
+def _distance(survey: Survey, taken: NDArray[np.bool_]) -> NDArray:
+    """Return the distance of every pixel to the nearest spectrum, ``(rows, cols)``, um."""
+    from scipy.spatial import KDTree
+
+    rows, cols = np.nonzero(taken)
+    here = np.stack(np.meshgrid(survey.x, survey.y), axis=-1)
+    return np.asarray(KDTree(np.stack([survey.x[cols], survey.y[rows]], axis=1)).query(here)[0])

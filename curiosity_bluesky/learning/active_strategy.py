@@ -1,0 +1,197 @@
+"""Active strategy: what an explorer learns and chooses by, until it is given another one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.learning.history import History
+from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.prior_run import PriorRun
+from curiosity_bluesky.learning.protocols import CostAware, EpochHook, Stopping
+from curiosity_bluesky.learning.records import Proposal, Reason, Scores, TrainingData
+from curiosity_bluesky.learning.selection import Selection
+from curiosity_bluesky.learning.strategy import Strategy
+from curiosity_bluesky.learning.survey import Pixel, Survey
+from curiosity_bluesky.utils.run_end import EndKind, RunEnd
+
+MAPS = ("error", "novelty", "uncertainty", "acquisition")
+
+
+class ActiveStrategy:
+    """A strategy on a survey: its patches, its budget, its seeds and its learner.
+
+    Parameters
+    ----------
+    survey, strategy, seed, on_epoch, truth, earlier
+        See `Explorer`. A strategy that cannot use the truth or the earlier run does without.
+
+    Raises
+    ------
+    InputError
+        If a patch is larger than the image, if the budget is more than the pixels, or if the
+        strategy cannot choose by time and is asked to.
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        strategy: Strategy,
+        seed: int,
+        *,
+        on_epoch: EpochHook,
+        truth: NDArray | None,
+        earlier: PriorRun | None,
+    ) -> None:
+        self.strategy = strategy
+        self.patches = Patches(
+            survey,
+            strategy.patch_size,
+            truth if strategy.needs_truth else None,
+            earlier if strategy.supports_warm_start else None,
+        )
+        self.budget = strategy.points(self.patches)
+        self.learner = strategy.build(self.patches, self.budget, seed, on_epoch)
+        if strategy.per_second is not None:
+            if not isinstance(self.learner, CostAware):
+                raise InputError(f"{strategy.name} cannot choose by time; leave per_second out")
+            self.learner.set_cost(None)  # says where it cannot
+        self._seeds: list[int] | None = None
+
+    def choose(
+        self, history: History, n: int, rng: Generator
+    ) -> list[tuple[Pixel, Reason, dict[str, Any]]]:
+        """Return the next pixels, at most `n`: added by hand, seeds, then the learner's choice.
+
+        Each with its reason and, where a model chose it, the fields of the proposal that say
+        what the model expects there.
+        """
+        choosing = Selection(self.patches, self.strategy, history)
+        chosen: list[tuple[Pixel, Reason, dict[str, Any]]] = []
+        for pixel in history.wishes[:n]:
+            chosen.append((pixel, "manual", {}))
+            choosing.claim(pixel)
+        for index in self._seeds_to_come(history, choosing):
+            if len(chosen) < n and choosing.available[index]:
+                chosen.append((self.patches.pixel(index), "seed", {}))
+                choosing.claim(chosen[-1][0])
+        if len(chosen) < n and choosing.available.any():
+            observed = self.training_data(history)
+            scores = self.learner.score(observed) if len(observed) else None
+            picked = choosing.pick(self.learner, scores, n - len(chosen), rng)
+            expected: list[dict[str, Any]] = [{}] * len(picked)
+            if scores is not None:
+                spectra = self.learner.predict(observed, np.array([i for i, _ in picked]))
+                each = zip(picked, spectra, strict=True)
+                expected = [
+                    self._expected(index, scores, spectrum) for (index, _), spectrum in each
+                ]
+            for (index, reason), fields in zip(picked, expected, strict=True):
+                chosen.append((self.patches.pixel(index), reason, fields))
+        return chosen
+
+    def end(self, history: History) -> RunEnd | None:
+        """Return the end that the run has reached, None if it has not."""
+        for act in history.acts_of("stop"):
+            return RunEnd(EndKind.MANUAL, act.arguments.get("reason") or "ended by hand")
+        if history.n_good >= self.budget:
+            done = f"{history.n_good} of {self.budget} spectra measured"
+            return RunEnd(EndKind.BUDGET, done + _left_out(history.wishes))
+        if not (history.pending or history.wishes):
+            choosing = Selection(self.patches, self.strategy, history)
+            if not choosing.available.any():
+                within = " within reach" if history.out_of_reach.any() else ""
+                return RunEnd(EndKind.PIXELS, f"{within}{choosing.crowded}")
+        if isinstance(self.learner, Stopping):
+            why = self.learner.stop_reason(self.training_data(history))
+            if why is not None:
+                return RunEnd(EndKind.STRATEGY, why)
+        return None
+
+    def _seeds_to_come(self, history: History, choosing: Selection) -> list[int]:
+        """Return the available seeds that were never decided on."""
+        decisions = history.decisions
+        wanted = min(self.strategy.n_seeds, self.budget)
+        # Counted by the record: on another machine the networks may name other seeds.
+        wanted -= sum(p.reason == "seed" for p in decisions)
+        if history.acts_of("set"):  # the strategy before had seeds of its own
+            wanted = min(wanted, self.strategy.n_seeds - len(decisions))
+        if wanted <= 0:
+            return []
+        if self._seeds is None:
+            seeds = self.learner.seeds(min(self.strategy.n_seeds, self.budget))
+            self._seeds = [int(index) for index in seeds]
+            if self.strategy.batch > 1:  # seeds are a batch as well
+                self._seeds = choosing.on_a_path(self._seeds)
+        # A seed that failed and was given back is the strategy's to choose, not a seed again.
+        decided = {p.pixel for p in decisions}
+        free = choosing.available
+        left = [i for i in self._seeds if free[i] and self.patches.pixel(i) not in decided]
+        return left[:wanted]
+
+    def training_data(self, history: History) -> TrainingData:
+        """Return what can be learned from: good spectra of whole patches at unmasked pixels."""
+        good, points = history.good, history.points or 0
+        indices = self.patches.indices([o.pixel for o in good])
+        usable = np.flatnonzero((indices >= 0) & self.patches.allowed[indices])
+        spectra = np.array([good[k].spectrum for k in usable]).reshape(len(usable), points)
+        axes = (o.axis for o in good if o.axis is not None)
+        axis = next((axis for axis in axes if len(axis) == points), None)
+        return TrainingData(indices[usable], spectra, axis)
+
+    def maps(self, observed: TrainingData) -> dict[str, NDArray]:
+        """Return error, novelty, uncertainty and acquisition, see `Explorer.maps`."""
+        scores = self.learner.score(observed) if len(observed) else None
+        nothing = np.full(len(self.patches), np.nan)
+        maps = {name: getattr(scores, name, None) for name in MAPS}
+        return {
+            name: self.patches.unflatten(nothing if values is None else values)
+            for name, values in maps.items()
+        }
+
+    def expected_spectra(
+        self, batch: Sequence[Proposal], observed: TrainingData
+    ) -> dict[int, NDArray]:
+        """Return the spectra that were expected of a batch of decisions, by their numbers.
+
+        Only of those that a model chose. All of them are predicted at once, as they were when
+        the batch was decided: alone, they come out the same but for rounding.
+        """
+        at = {p.decision_id: self.patches.index(p.pixel) for p in batch if p.model_version}
+        indices = {number: index for number, index in at.items() if index is not None}
+        if not indices:
+            return {}
+        known = observed.first(batch[-1].n_observed)
+        predicted = self.learner.predict(known, np.array(list(indices.values())))
+        return dict(zip(indices, predicted, strict=True))
+
+    def _expected(self, index: int, scores: Scores, spectrum: NDArray) -> dict[str, Any]:
+        """Return the fields of a proposal that say what the model expects at a candidate."""
+
+        def at(values: NDArray | None) -> float:
+            return np.nan if values is None else float(values[index])
+
+        return {
+            "predicted_error": at(scores.error),
+            "novelty": at(scores.novelty),
+            "uncertainty": at(scores.uncertainty),
+            "acquisition": at(scores.acquisition),
+            "exploration_weight": scores.exploration_weight,
+            "model_version": self.learner.model_version,
+            "predicted_spectrum": spectrum,
+        }
+
+
+def _left_out(wishes: list[Pixel]) -> str:
+    """Say which pixels were added for which the budget had no spectrum left, "" if none was."""
+    if not wishes:
+        return ""
+    shown = ", ".join(f"({row}, {col})" for row, col in wishes[:5])
+    more = f" and {len(wishes) - 5} more" if len(wishes) > 5 else ""
+    pixels = "pixel" if len(wishes) == 1 else "pixels"
+    return f"; the added {pixels} {shown}{more} left out"
