@@ -62,7 +62,7 @@ class Probabilistic(Protocol):
     """A predictor that knows how far a spectrum may be from what it predicts."""
 
     def deviation(self) -> NDArray:
-        """Standard deviation of a measured spectrum, of all candidates, ``(candidates, points)``.
+        """Return the standard deviation of measured spectra, ``(candidates, points)``.
 
         In the units of the spectra, noise included.
         """

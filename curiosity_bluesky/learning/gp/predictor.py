@@ -199,7 +199,7 @@ class GaussianProcessPredictor:
         return found
 
     def deviation(self) -> NDArray:
-        r"""Standard deviation of a measured spectrum, of all candidates, ``(candidates, points)``.
+        r"""Return the standard deviation of measured spectra, ``(candidates, points)``.
 
         With the variance v of a candidate, the noise s, the principal axes a and the scale
         :math:`\sigma_k^2 = y_k^T K^{-1} y_k / n` of each output,

@@ -95,7 +95,7 @@ class FittedLoops(GaussianProcessPredictor):
         return np.clip(parameters, low, high)
 
     def deviation(self) -> NDArray:
-        """Standard deviation of a measured spectrum, of all candidates, ``(candidates, points)``.
+        """Return the standard deviation of measured spectra, ``(candidates, points)``.
 
         By what the loop changes where each parameter is one standard deviation larger, and the
         mean misfit of the loops.
