@@ -1,7 +1,7 @@
 """Learning and choosing: explorer and strategies, without instruments, documents or pictures.
 
-Imports numpy, scipy, scikit-learn and torch only; the last two with the first strategy that is
-asked for, since they take seconds and most commands only read.
+Imports numpy, scipy, scikit-learn and torch only; all but numpy where something is computed with
+them, since they take seconds and most commands only read or list.
 """
 
 from typing import TYPE_CHECKING

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from curiosity_bluesky.learning._numbers import over_mean, zero_to_one
 from curiosity_bluesky.learning.protocols import AcquisitionTerms
@@ -33,6 +32,8 @@ def harmonic_distance(points: NDArray, measured: NDArray) -> NDArray:
     NDArray
         ``(candidates,)``.
     """
+    from scipy.spatial.distance import cdist
+
     distances = cdist(points, measured)
     with np.errstate(divide="ignore"):
         return 1.0 / np.mean(1.0 / distances, axis=1)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 GRID = (-0.7, -0.35, 0.0, 0.35, 0.7)
 STARTS = [np.array([up, down, -1.8]) for up in GRID for down in GRID]
@@ -62,6 +61,8 @@ def fit_loop(bias: NDArray, spectrum: NDArray) -> NDArray:
     NDArray
         ``(6,)``, see `PARAMETERS`.
     """
+    from scipy.optimize import least_squares
+
     known = np.isfinite(spectrum)
     upwards, reach = rising_branch(bias)[known], float(np.abs(bias).max()) or 1.0
     volts, measured = bias[known] / reach, spectrum[known]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs, principal_components
 from curiosity_bluesky.learning.protocols import Features
@@ -93,6 +92,7 @@ def representatives(points: NDArray, n: int, rng: Generator) -> NDArray[np.intp]
     rng
         Draws where k-means starts, and the order.
     """
+    from scipy.spatial import KDTree
     from sklearn.cluster import KMeans  # strategies are listed without it
 
     # Fewer different points than centroids (a constant image): k-means cannot have k.

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve
-from scipy.spatial import KDTree
-from scipy.spatial.distance import cdist
 
 from curiosity_bluesky.learning.gp.kernel import LARGE, evenly_spread
 from curiosity_bluesky.learning.gp.posterior import GPPosterior
@@ -68,6 +65,8 @@ class ErrorInflation:
         expected
             ``(n,)`` what they are in units of; default the leave-one-out variance.
         """
+        from scipy.linalg import solve
+
         expected = posterior.leave_one_out_variance if expected is None else expected
         some = evenly_spread(len(expected))
         squared_errors, expected = squared_errors[some], expected[some]
@@ -110,6 +109,9 @@ def _share(correlation: NDArray, logs: NDArray) -> float:
 
 def nearest_neighbours(position: NDArray, others: int) -> NDArray[np.intp]:
     """Each of some places ``(n, 2)``, then the others nearest to it, ``(n, 1 + others)``."""
+    from scipy.spatial import KDTree
+    from scipy.spatial.distance import cdist
+
     if len(position) > LARGE:
         found = np.asarray(KDTree(position).query(position, 1 + others)[1])
         itself = np.arange(len(position))[:, None]
@@ -184,6 +186,8 @@ class NeighbourErrors:
         NDArray
             ``(places,)``, neither negative nor bounded by 1 where it is noisy itself.
         """
+        from scipy.spatial.distance import cdist
+
         apart = cdist(position, self.position)
         k = min(REACH, apart.shape[1] - 1)
         reach = np.partition(apart, k, axis=1)[:, k : k + 1] / 1.5

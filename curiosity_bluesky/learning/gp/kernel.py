@@ -26,9 +26,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.linalg import eigh
-from scipy.optimize import minimize
-from scipy.spatial.distance import cdist
 
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook
@@ -225,6 +222,8 @@ class Kernel:
 
         It is written to `out` where that is given.
         """
+        from scipy.spatial.distance import cdist
+
         logs = torch.tensor(self.logs, dtype=torch.float64)
         relevance = self._relevance(inputs.channels)
         across = self.features(inputs, columns)
@@ -268,6 +267,8 @@ class Kernel:
         on_epoch
             Called before every evaluation; what it raises ends the search.
         """
+        from scipy.optimize import minimize
+
         weights = (outputs**2).sum(axis=0)
         if len(indices) < 3 or not weights.sum() > 0:
             return dataclasses.replace(self)  # another one, as after every search
@@ -329,6 +330,8 @@ class _Evidence:
         weight: NDArray,
         on_epoch: EpochHook,
     ) -> None:
+        from scipy.spatial.distance import cdist
+
         self._on_epoch, self._asked = on_epoch, 0
         windows = inputs.windows(indices)
         radii, ring = np.unique(inputs.squared_radius, return_inverse=True)
@@ -395,6 +398,8 @@ def principal_components(rows: NDArray, components: int) -> tuple[NDArray, NDArr
         ``(n, k)`` and ``(k, columns)`` with k at most `components`; their product
         approximates the rows.
     """
+    from scipy.linalg import eigh
+
     columns = rows.shape[1]
     if len(rows) > max(LARGE, columns):
         # The same from the square of the columns, which does not grow with the rows.

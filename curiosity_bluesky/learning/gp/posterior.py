@@ -8,14 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cholesky
-from scipy.linalg.blas import get_blas_funcs
-from scipy.linalg.lapack import get_lapack_funcs
 
 from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs, blocks
 
-_inverse: Any = get_lapack_funcs("potri")  # of a matrix, from its Cholesky factor
-_triangular: Any = get_blas_funcs("trmm")  # times a triangular matrix
 ROWS = 128
 """Rows of the precision matrix that are changed at once."""
 
@@ -99,13 +94,17 @@ class GPPosterior:
         covariance: NDArray,
     ) -> GPPosterior:
         """Invert the covariance of the observations, ``(n, n)``, which is written over."""
+        from scipy.linalg import cholesky  # strategies are listed without it
+        from scipy.linalg.lapack import get_lapack_funcs
+
         n = len(indices)
         covariance[np.diag_indices(n)] += noise
         # Symmetric, so that the transpose is the same, in the order that LAPACK wants.
         factor = cholesky(covariance.T, lower=True, overwrite_a=True, check_finite=False)
-        lower, failed = _inverse(factor, lower=1, overwrite_c=1)
+        inverse: Any = get_lapack_funcs("potri")  # of a matrix, from its Cholesky factor
+        lower, failed = inverse(factor, lower=1, overwrite_c=1)
         if failed:
-            raise LinAlgError("the covariance of the observations has no inverse")
+            raise np.linalg.LinAlgError("the covariance of the observations has no inverse")
         buffer = _Buffer(n)
         for k in range(0, n, ROWS):
             end = min(n, k + ROWS)
@@ -255,6 +254,9 @@ class GPPosterior:
         return half
 
     def _variance_at(self, candidates: NDArray[np.intp], across: NDArray, half: NDArray) -> NDArray:
+        from scipy.linalg.blas import get_blas_funcs
+
+        triangular: Any = get_blas_funcs("trmm")  # times a triangular matrix
         variance = self.kernel.variance(self.inputs, candidates)
         # Of an observed one it follows from the precision matrix alone.
         at = np.full(len(self.inputs), -1)
@@ -264,7 +266,7 @@ class GPPosterior:
         known = noise - noise**2 * own
         for some in blocks(np.flatnonzero(seen < 0), len(self.indices)):
             part = np.ascontiguousarray(across[:, some]).T
-            product = _triangular(1.0, half.T, part, side=1)
+            product = triangular(1.0, half.T, part, side=1)
             variance[some] -= 2 * np.einsum("ji,ji->j", part, product)
         return np.maximum(np.where(seen < 0, variance, known), 0.0)
 

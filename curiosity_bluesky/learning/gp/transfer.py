@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
 
 from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs, principal_components
 from curiosity_bluesky.learning.gp.posterior import GPPosterior
@@ -164,6 +163,8 @@ class JointInputs(KernelInputs):
     """
 
     def __init__(self, patches: Patches, earlier: PriorRun) -> None:
+        from scipy.ndimage import gaussian_filter, map_coordinates
+
         super().__init__(patches)
         self._candidates = len(patches)
         survey, ratio = earlier.survey, earlier.ratio(patches.survey)

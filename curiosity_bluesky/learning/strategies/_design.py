@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.records import Reason
@@ -51,6 +50,8 @@ def plan_points(patches: Patches, places: NDArray) -> PlannedPoints:
     places
         ``(n, 2)``, 0 to 1 down and across the area that holds the allowed candidates.
     """
+    from scipy.spatial import KDTree
+
     allowed = np.flatnonzero(patches.allowed)
     pixels = np.stack(np.divmod(allowed, patches.grid[1]), axis=1)
     tree = KDTree(pixels)

@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from curiosity_bluesky.learning.gp.kernel import Kernel, KernelInputs
 from curiosity_bluesky.learning.patches import Patches
@@ -59,6 +58,8 @@ class FarthestPoint:
         self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator
     ) -> list[tuple[int, Reason]]:
         """Return `n` distinct available candidates, with the reason ``design``."""
+        from scipy.spatial.distance import cdist
+
         left = np.flatnonzero(available)
         taken = np.flatnonzero(self.allowed & ~available)
         nearest = cdist(self.points[left], self.points[taken]).min(axis=1, initial=np.inf)

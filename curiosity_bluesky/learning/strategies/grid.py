@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import Choice
@@ -47,6 +46,8 @@ def _nodes(size: tuple[int, int], budget: int, seed: int) -> NDArray:
 
 
 def _coarse_to_fine(nodes: NDArray) -> list[int]:
+    from scipy.spatial.distance import cdist
+
     order = [0]
     distance = cdist(nodes, nodes)
     nearest = distance[0].copy()

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning._numbers import mean_square
@@ -80,6 +79,8 @@ class TrueError:
 
     def scores(self, observed: TrainingData) -> Scores:
         """Score every candidate."""
+        from scipy.ndimage import gaussian_filter
+
         difference = self.predictor.predict() - self.patches.flatten(self.truth)
         # A pixel without a spectrum has no error, and nothing to be learned from.
         difference[~np.isfinite(difference)] = np.nan

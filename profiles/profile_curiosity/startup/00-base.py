@@ -6,9 +6,16 @@ import os
 from bluesky import RunEngine
 
 from curiosity_bluesky import connect, end_in_order, read
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.index import Indexer
 
-catalog = connect()  # $CURIOSITY_CATALOG, else ./runs
+# $CURIOSITY_CATALOG, else ./runs. It is served when it is first asked or written to, so that the
+# prompt comes at once.
+catalog = connect(serve=False)
+try:
+    known = f"{len(catalog)} runs"
+except InputError:  # nothing is lost: what is measured waits in the journal
+    known = "whose server does not answer yet"
 
 RE = RunEngine({})
 end_in_order(RE)  # SIGTERM and a closed terminal: devices are told, the run is closed

@@ -1,18 +1,12 @@
 """The plan, the live view, and what is there."""
 
 from curiosity_bluesky import curiosity_plan, steer
-from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.views import LiveView
 
 # The writer is bound: the last picture is drawn when IPython has cleared its names.
 live = LiveView(catalog.pictures, status=lambda writer=writer: writer.status, steering=steer)
 live.open()  # a window, where matplotlib has a Qt backend; else a PNG that follows the run
 RE.subscribe(live)
-
-try:
-    known = f"{len(catalog)} runs"
-except InputError:  # nothing is lost: what is measured waits in the journal
-    known = "whose server does not answer yet"
 
 print(
     f"""
