@@ -33,7 +33,7 @@ from curiosity_bluesky.learning import (
     Survey,
     withheld_pixels,
 )
-from curiosity_bluesky.learning.travel import travel
+from curiosity_bluesky.learning.scan_path import travel
 from curiosity_bluesky.plans import curiosity_plan
 from sim_devices import Clock, SimMicroscope, open_sample
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.plans.options import DriftCorrection as DriftCorrection
     from curiosity_bluesky.plans.options import RunOptions as RunOptions
     from curiosity_bluesky.plans.options import SafetyLimits as SafetyLimits
-    from curiosity_bluesky.plans.signals import end_in_order as end_in_order
+    from curiosity_bluesky.plans.posix_signals import end_in_order as end_in_order
     from curiosity_bluesky.plans.steering import steer as steer
 
 _ROOMS = {
@@ -44,7 +44,7 @@ _ROOMS = {
     "Survey": "learning",
     "connect": "catalog",
     "curiosity_plan": "plans",
-    "end_in_order": "plans.signals",
+    "end_in_order": "plans.posix_signals",
     "explore": "plans",
     "read": "documents",
     "register": "learning",

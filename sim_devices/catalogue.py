@@ -11,10 +11,10 @@ from typing import cast
 from numpy.lib import format as npy_format
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.exchange.fields import SUFFIXES
-from curiosity_bluesky.exchange.from_file import sample_from_file
+from curiosity_bluesky.exchange.readers import SUFFIXES
 from curiosity_bluesky.exchange.recorded import RecordedSample, mexpsimu_extent, mexpsimu_recordings
 from curiosity_bluesky.exchange.sample import Sample
+from curiosity_bluesky.exchange.sample_from_file import sample_from_file
 from sim_devices.synthetic import PIXEL_UM, SyntheticSample
 
 

@@ -37,7 +37,7 @@ class _Move:
 class SimMicroscope:
     """Measures a sample as a microscope would: in time, one thing after the other.
 
-    Implements the three drivers of ``curiosity_bluesky.devices.drivers``. All methods may
+    Implements the three drivers of ``curiosity_bluesky.devices.driver_protocols``. All methods may
     be called from any thread; those that take time block. The tip starts at pixel (0, 0).
 
     Parameters

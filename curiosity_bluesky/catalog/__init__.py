@@ -7,13 +7,13 @@ from curiosity_bluesky.utils.lazy import lazy_names
 if TYPE_CHECKING:
     from curiosity_bluesky.catalog.catalog import Catalog as Catalog
     from curiosity_bluesky.catalog.catalog import connect as connect
-    from curiosity_bluesky.catalog.places import DEFAULT as DEFAULT
-    from curiosity_bluesky.catalog.places import check_place as check_place
+    from curiosity_bluesky.catalog.locations import DEFAULT as DEFAULT
+    from curiosity_bluesky.catalog.locations import check_place as check_place
 
 _MODULES = {
     "Catalog": "catalog",
-    "DEFAULT": "places",
-    "check_place": "places",
+    "DEFAULT": "locations",
+    "check_place": "locations",
     "connect": "catalog",
 }
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -22,7 +22,7 @@ from curiosity_bluesky.catalog.databases import check_databases
 from curiosity_bluesky.catalog.journal import MAY_WAIT, journals
 from curiosity_bluesky.catalog.journal_lines import Document, first_document
 from curiosity_bluesky.catalog.local_reader import LocalRuns
-from curiosity_bluesky.catalog.places import place_of
+from curiosity_bluesky.catalog.locations import place_of
 from curiosity_bluesky.catalog.run_documents import documents_of
 from curiosity_bluesky.catalog.run_source import RunSource, once_more
 from curiosity_bluesky.catalog.successors import successor_of

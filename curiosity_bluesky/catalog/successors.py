@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
-import platformdirs
 
 from curiosity_bluesky.catalog.summaries import RunSummary
 from curiosity_bluesky.errors import InputError
@@ -56,32 +54,33 @@ def check_newest(catalog: Catalog, uid: str) -> None:
         )
 
 
-def lock_to_resume(uid: str) -> filelock.FileLock:
-    """Return the lock of a run that this process resumes, held until it is released or dropped.
+def lock_to_resume(catalog: Catalog, uid: str) -> filelock.FileLock:
+    """Return the lock of a run that this process resumes, held until it is released.
 
-    It is one of this user on this machine, whatever the catalogue; two machines may resume a run
-    of one server at the same moment, and measure the same pixels.
+    It lies beside the journals: in the directory of the catalogue, or, of a server, among the data
+    of this user. So two users, or two machines, may resume a run of one server at the same moment,
+    and measure the same pixels.
 
     Parameters
     ----------
+    catalog
+        Where the run is.
     uid
         Of the run, in full.
 
     Raises
     ------
     InputError
-        If another process resumes the run.
+        If another plan resumes the run.
     """
-    data = Path(platformdirs.user_data_dir("curiosity-bluesky"))
-    path = private_directory(data / "resuming") / f"{uid}.lock"
+    path = private_directory(catalog.journal) / f"{uid}.resuming"
     lock = filelock.FileLock(path, timeout=0, thread_local=False)
     try:
         lock.acquire()
     except filelock.Timeout:
-        holder = path.read_text().strip()
         raise InputError(
-            f"run {uid} is being resumed by another process{f' ({holder})' if holder else ''}, and "
-            "would measure the same pixels twice; wait for it, or end it and resume again"
+            f"run {uid} is being resumed by another plan ({path.read_text().strip()}), and would "
+            "measure the same pixels twice; wait for it, or end it and resume again"
         ) from None
     path.write_text(f"process {os.getpid()}")
     return lock

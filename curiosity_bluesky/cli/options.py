@@ -161,7 +161,7 @@ def check_run(uid: str, catalog: str | None) -> None:
         If there is no such run, or no catalogue.
     """
     from curiosity_bluesky.catalog import connect
-    from curiosity_bluesky.catalog.places import place_of
+    from curiosity_bluesky.catalog.locations import place_of
 
     if place_of(catalog)[1]:
         return

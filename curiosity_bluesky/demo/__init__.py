@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from curiosity_bluesky.demo.instrument import SimulatedInstrument as SimulatedInstrument
     from curiosity_bluesky.demo.instrument import served_instrument as served_instrument
     from curiosity_bluesky.demo.instrument import simulated_instrument as simulated_instrument
-    from curiosity_bluesky.demo.survey import SPEED as SPEED
+    from curiosity_bluesky.demo.survey_of_sample import SPEED as SPEED
 
 _MODULES = {
     "EpicsInstrument": "instrument",
     "Instrument": "instrument",
-    "SPEED": "survey",
+    "SPEED": "survey_of_sample",
     "SimulatedInstrument": "instrument",
     "served_instrument": "instrument",
     "simulated_instrument": "instrument",

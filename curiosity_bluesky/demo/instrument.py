@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from curiosity_bluesky.demo.survey import SPEED, survey_of
+from curiosity_bluesky.demo.survey_of_sample import SPEED, survey_of
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Survey

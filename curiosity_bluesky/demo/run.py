@@ -27,8 +27,12 @@ from curiosity_bluesky.learning import Anomaly, Scorer, Strategy, withheld_pixel
 from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.dry_run import DryRunReport, duration
 from curiosity_bluesky.plans.options import DriftCorrection
+from curiosity_bluesky.plans.posix_signals import (
+    ClosedStreamGuard,
+    SignalHandler,
+    TerminatedBySignal,
+)
 from curiosity_bluesky.plans.resume import InterruptedRun
-from curiosity_bluesky.plans.signals import ClosedStreamGuard, SignalHandler, TerminatedBySignal
 from curiosity_bluesky.plans.steering import steer
 from curiosity_bluesky.plans.warm_start import fetch_interrupted
 from curiosity_bluesky.similarity.index import Index

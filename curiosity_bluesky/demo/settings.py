@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curiosity_bluesky.catalog import check_place
-from curiosity_bluesky.demo.survey import SPEED, survey_of
+from curiosity_bluesky.demo.survey_of_sample import SPEED, survey_of
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans.options import DriftCorrection, PlanParameters, RunOptions

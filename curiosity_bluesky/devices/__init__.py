@@ -11,12 +11,12 @@ from curiosity_bluesky.utils.lazy import lazy_names
 if TYPE_CHECKING:
     from curiosity_bluesky.devices.band_excitation import BandExcitation as BandExcitation
     from curiosity_bluesky.devices.band_excitation import SpectrogramDriver as SpectrogramDriver
-    from curiosity_bluesky.devices.drivers import ImagerDriver as ImagerDriver
-    from curiosity_bluesky.devices.drivers import LiftDriver as LiftDriver
-    from curiosity_bluesky.devices.drivers import SpectrometerDriver as SpectrometerDriver
-    from curiosity_bluesky.devices.drivers import StageDriver as StageDriver
+    from curiosity_bluesky.devices.driver_protocols import ImagerDriver as ImagerDriver
+    from curiosity_bluesky.devices.driver_protocols import LiftDriver as LiftDriver
+    from curiosity_bluesky.devices.driver_protocols import SpectrometerDriver as SpectrometerDriver
+    from curiosity_bluesky.devices.driver_protocols import StageDriver as StageDriver
     from curiosity_bluesky.devices.imager import Imager as Imager
-    from curiosity_bluesky.devices.signals import ArraySignal as ArraySignal
+    from curiosity_bluesky.devices.measuring_device import ArraySignal as ArraySignal
     from curiosity_bluesky.devices.spectrometer import Spectrometer as Spectrometer
     from curiosity_bluesky.devices.spectrometer import loop_area as loop_area
     from curiosity_bluesky.devices.spectrometer import loop_quality as loop_quality
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "AFMStage": "stage",
-    "ArraySignal": "signals",
+    "ArraySignal": "measuring_device",
     "BandExcitation": "band_excitation",
     "Imager": "imager",
-    "ImagerDriver": "drivers",
-    "LiftDriver": "drivers",
+    "ImagerDriver": "driver_protocols",
+    "LiftDriver": "driver_protocols",
     "SpectrogramDriver": "band_excitation",
     "Spectrometer": "spectrometer",
-    "SpectrometerDriver": "drivers",
-    "StageDriver": "drivers",
+    "SpectrometerDriver": "driver_protocols",
+    "StageDriver": "driver_protocols",
     "Tip": "tip",
     "loop_area": "spectrometer",
     "loop_quality": "spectrometer",

@@ -31,13 +31,13 @@ from ophyd_async.core import (
     soft_signal_rw,
 )
 
-from curiosity_bluesky.devices.drivers import (
+from curiosity_bluesky.devices.driver_protocols import (
     Axis,
     SpectrometerDriver,
     StageDriver,
     stated_seconds,
 )
-from curiosity_bluesky.devices.signals import as_declared
+from curiosity_bluesky.devices.measuring_device import as_declared
 from curiosity_bluesky.devices.spectrometer import (
     Scalar,
     array_sizes,

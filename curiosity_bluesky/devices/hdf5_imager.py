@@ -32,8 +32,8 @@ from ophyd_async.core import (
 )
 
 from curiosity_bluesky.devices.async_devices import AsyncCalls, CallCancelled, declared_arrays
-from curiosity_bluesky.devices.drivers import ImagerDriver, stated_seconds
-from curiosity_bluesky.devices.signals import as_declared
+from curiosity_bluesky.devices.driver_protocols import ImagerDriver, stated_seconds
+from curiosity_bluesky.devices.measuring_device import as_declared
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.hdf5 import MIMETYPE, uri_of
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from curiosity_bluesky.devices.drivers import ImagerDriver, stated_seconds
-from curiosity_bluesky.devices.signals import ArraySignal, MeasuringDevice
+from curiosity_bluesky.devices.driver_protocols import ImagerDriver, stated_seconds
+from curiosity_bluesky.devices.measuring_device import ArraySignal, MeasuringDevice
 
 
 class Imager(MeasuringDevice):

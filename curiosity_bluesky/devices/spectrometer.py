@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from curiosity_bluesky.devices.drivers import SpectrometerDriver, stated_seconds
-from curiosity_bluesky.devices.signals import ArraySignal, MeasuringDevice
+from curiosity_bluesky.devices.driver_protocols import SpectrometerDriver, stated_seconds
+from curiosity_bluesky.devices.measuring_device import ArraySignal, MeasuringDevice
 from curiosity_bluesky.errors import InputError
 
 Scalar = Callable[[NDArray, Mapping[str, NDArray]], float]

@@ -9,7 +9,7 @@ from ophyd.positioner import PositionerBase, SoftPositioner
 from ophyd.status import MoveStatus
 from ophyd.utils import LimitError
 
-from curiosity_bluesky.devices.drivers import Axis, LiftDriver, StageDriver, stated_seconds
+from curiosity_bluesky.devices.driver_protocols import Axis, LiftDriver, StageDriver, stated_seconds
 from curiosity_bluesky.devices.tip import Tip
 from curiosity_bluesky.devices.worker import Worker, WorkerBusy, finish_status
 

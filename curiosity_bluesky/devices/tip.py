@@ -12,7 +12,7 @@ from ophyd import Device
 from ophyd.log import logger
 from ophyd.status import DeviceStatus
 
-from curiosity_bluesky.devices.drivers import LiftDriver, stated_seconds
+from curiosity_bluesky.devices.driver_protocols import LiftDriver, stated_seconds
 from curiosity_bluesky.devices.worker import finish_status
 from curiosity_bluesky.errors import InputError
 

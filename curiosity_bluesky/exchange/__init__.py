@@ -12,21 +12,21 @@ from curiosity_bluesky.utils.lazy import lazy_names
 if TYPE_CHECKING:
     from curiosity_bluesky.exchange.datasets import sample_to_sidpy as sample_to_sidpy
     from curiosity_bluesky.exchange.datasets import to_sidpy as to_sidpy
-    from curiosity_bluesky.exchange.fields import Dim as Dim
-    from curiosity_bluesky.exchange.fields import Field as Field
-    from curiosity_bluesky.exchange.fields import read_fields as read_fields
     from curiosity_bluesky.exchange.images import read_images as read_images
     from curiosity_bluesky.exchange.nsid import read_nsid as read_nsid
     from curiosity_bluesky.exchange.nsid import write_nsid as write_nsid
+    from curiosity_bluesky.exchange.readers import Dim as Dim
+    from curiosity_bluesky.exchange.readers import Field as Field
+    from curiosity_bluesky.exchange.readers import read_fields as read_fields
     from curiosity_bluesky.exchange.recorded import RecordedSample as RecordedSample
     from curiosity_bluesky.exchange.sample import Sample as Sample
 
 _MODULES = {
-    "Dim": "fields",
-    "Field": "fields",
+    "Dim": "readers",
+    "Field": "readers",
     "RecordedSample": "recorded",
     "Sample": "sample",
-    "read_fields": "fields",
+    "read_fields": "readers",
     "read_images": "images",
     "read_nsid": "nsid",
     "sample_to_sidpy": "datasets",

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.exchange.fields import Dim, Field, kind_of, plain_units
+from curiosity_bluesky.exchange.readers import Dim, Field, kind_of, plain_units
 
 ROLE = "curiosity_role"
 """Attribute of a main dataset that curiosity_bluesky wrote; see `CleanedImage`."""

@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.exchange.fields import UM, Dim, read_fields
 from curiosity_bluesky.exchange.missing import not_measured
+from curiosity_bluesky.exchange.readers import UM, Dim, read_fields
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def read_images(path: str | Path) -> dict[str, xr.DataArray]:
     Parameters
     ----------
     path
-        See `curiosity_bluesky.exchange.fields.read_fields`.
+        See `curiosity_bluesky.exchange.readers.read_fields`.
 
     Returns
     -------

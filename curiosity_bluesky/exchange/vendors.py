@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.exchange.fields import Dim, Field, plain_units
 from curiosity_bluesky.exchange.missing import unscanned
+from curiosity_bluesky.exchange.readers import Dim, Field, plain_units
 
 _NANONIS = "SciFiReaders.readers.microscopy.spm.stm.nanonis_base"
 

@@ -13,9 +13,9 @@ from curiosity_bluesky.learning.history import History
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import CostAware, Learner, PendingAware
 from curiosity_bluesky.learning.records import Reason, Scores
+from curiosity_bluesky.learning.scan_path import short_path, travel
 from curiosity_bluesky.learning.strategy import Strategy
 from curiosity_bluesky.learning.survey import Pixel
-from curiosity_bluesky.learning.travel import short_path, travel
 
 
 class Selection:

@@ -12,15 +12,15 @@ from curiosity_bluesky.agent import AgentUnreachable, DecisionResult
 from curiosity_bluesky.documents import PlanReadable
 from curiosity_bluesky.learning import SteeringRequest
 from curiosity_bluesky.plans.background import BackgroundCall, call_in_thread
-from curiosity_bluesky.plans.recording import save
-from curiosity_bluesky.plans.run_events import (
+from curiosity_bluesky.plans.event_streams import (
     save_decision,
     save_failure,
     save_maps,
     save_trainings,
 )
+from curiosity_bluesky.plans.pause_or_end import pause_for
 from curiosity_bluesky.plans.run_state import RunState
-from curiosity_bluesky.plans.trouble import pause_for
+from curiosity_bluesky.plans.run_wrapper import save
 from curiosity_bluesky.utils.point_failure import FailureKind, PointFailure
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from curiosity_bluesky.agent import Agent
 from curiosity_bluesky.learning import Explorer, Proposal, Strategy, Survey
-from curiosity_bluesky.plans.hints import say_before
+from curiosity_bluesky.plans.preflight_warnings import say_before
 from curiosity_bluesky.plans.time_budget import DeviceTimes, TimeEstimate, spectra_in
 from curiosity_bluesky.utils.display import Console, Table
 

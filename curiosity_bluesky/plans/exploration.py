@@ -14,21 +14,21 @@ from bluesky.utils import MsgGenerator, RequestAbort
 from curiosity_bluesky.agent import Agent, CuriosityAgent
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, SteeringRequest, Strategy, Survey, withheld_pixels
-from curiosity_bluesky.plans import arguments, device_checks, readings
+from curiosity_bluesky.plans import device_arguments, device_checks, readings
 from curiosity_bluesky.plans.background import call_in_thread
 from curiosity_bluesky.plans.dry_run import DryRunReport
-from curiosity_bluesky.plans.hints import say_before
 from curiosity_bluesky.plans.options import (
     DriftCorrection,
     PlanParameters,
     RunOptions,
     SafetyLimits,
 )
+from curiosity_bluesky.plans.preflight_warnings import say_before
 from curiosity_bluesky.plans.progress import RunCount
-from curiosity_bluesky.plans.recording import in_a_run
 from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.run_loop import run_points
 from curiosity_bluesky.plans.run_state import RunState
+from curiosity_bluesky.plans.run_wrapper import in_a_run
 from curiosity_bluesky.plans.safety import check_area, check_bias, lift_finally, lower_tip
 from curiosity_bluesky.plans.simulators import run_inquiry, simulate_messages
 from curiosity_bluesky.plans.start_document import start_document
@@ -92,7 +92,7 @@ def explore(
         As `curiosity_plan`; if the run has another strategy than the agent.
     """
     options, safety = RunOptions.of(options), SafetyLimits.of(safety)
-    arguments.check_run(detectors, x, y, imager, tip, md, options.steering or steering)
+    device_arguments.check_run(detectors, x, y, imager, tip, md, options.steering or steering)
     plain = PlanParameters(num_points=num_points, seed=seed, time_budget=time_budget)
     num_points, seed = plain.num_points, plain.seed
     devices = detectors, x, y, imager

@@ -22,7 +22,7 @@ from curiosity_bluesky.plans.readings import (
     read,
     values,
 )
-from curiosity_bluesky.plans.recording import read_into_event
+from curiosity_bluesky.plans.run_wrapper import read_into_event
 from curiosity_bluesky.utils.point_failure import FailureKind, PointFailure
 
 

@@ -13,7 +13,7 @@ from bluesky.utils import MsgGenerator
 from curiosity_bluesky.agent import Agent, CuriosityAgent
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
-from curiosity_bluesky.plans import arguments, device_checks, readings
+from curiosity_bluesky.plans import device_arguments, device_checks, readings
 from curiosity_bluesky.plans.background import call_in_thread
 from curiosity_bluesky.plans.dry_run import format_report
 from curiosity_bluesky.plans.exploration import (
@@ -144,8 +144,8 @@ def curiosity_plan(
         resume=resume, agent=agent, dry_run=dry_run,
     )  # fmt: skip
     num_points, seed, time_budget = plain.num_points, plain.seed, plain.time_budget
-    arguments.check_run(detectors, x, y, imager, tip, md, options.steering)
-    arguments.check_agent(agent, options.agent_lost)
+    device_arguments.check_run(detectors, x, y, imager, tip, md, options.steering)
+    device_arguments.check_agent(agent, options.agent_lost)
     past = None
     answered = yield from readings.is_executed()
     if resume is not None:

@@ -14,13 +14,13 @@ from curiosity_bluesky.learning import Survey
 from curiosity_bluesky.plans import safety
 from curiosity_bluesky.plans.background import call_in_thread
 from curiosity_bluesky.plans.decisions import begin_decision, obey, write_decision
+from curiosity_bluesky.plans.event_streams import save_decision, save_maps, save_trainings
 from curiosity_bluesky.plans.masked_images import without_masks
-from curiosity_bluesky.plans.points import visit_point
-from curiosity_bluesky.plans.recording import save
+from curiosity_bluesky.plans.pause_or_end import check_failures, pause_for
+from curiosity_bluesky.plans.point_retries import visit_point
 from curiosity_bluesky.plans.resume import InterruptedRun
-from curiosity_bluesky.plans.run_events import save_decision, save_maps, save_trainings
 from curiosity_bluesky.plans.run_state import RunState
-from curiosity_bluesky.plans.trouble import check_failures, pause_for
+from curiosity_bluesky.plans.run_wrapper import save
 from curiosity_bluesky.utils.run_end import EndKind
 
 

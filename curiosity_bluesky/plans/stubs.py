@@ -3,7 +3,7 @@
 from curiosity_bluesky.plans.background import BackgroundCall, call_in_thread
 from curiosity_bluesky.plans.measuring import measure, measure_point
 from curiosity_bluesky.plans.readings import call_device, configuration
-from curiosity_bluesky.plans.recording import in_a_run, read_into_event, save
+from curiosity_bluesky.plans.run_wrapper import in_a_run, read_into_event, save
 from curiosity_bluesky.plans.surveying import (
     check_reach,
     image_of,

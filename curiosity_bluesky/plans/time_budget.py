@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Patches, Proposal, Strategy, Survey
-from curiosity_bluesky.learning.travel import short_path
+from curiosity_bluesky.learning.scan_path import short_path
 
 _RECENT = 30
 """Over so many of the newest points what nobody foresaw is averaged."""

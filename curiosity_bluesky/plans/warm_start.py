@@ -117,7 +117,7 @@ def fetch_interrupted(catalog: Catalog, uid: str) -> InterruptedRun:
         process does so now, or what it started from is gone.
     """
     past = InterruptedRun.of(catalog.lineage(uid))
-    lock = lock_to_resume(past.uid)
+    lock = lock_to_resume(catalog, past.uid)
     try:
         check_newest(catalog, past.uid)
         return InterruptedRun(past.runs, prior_run_of(catalog, past.start), lock)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.exchange.fields import SUFFIXES as FIELD_SUFFIXES
+from curiosity_bluesky.exchange.readers import SUFFIXES as FIELD_SUFFIXES
 from curiosity_bluesky.similarity.image import Image
-from curiosity_bluesky.similarity.units import period_of, um_in
+from curiosity_bluesky.similarity.phase_period import period_of, um_in
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 ARRAYS = (".npy", ".npz")
@@ -154,7 +154,7 @@ def _of_arrays(path: Path) -> list[FileImage]:
 
 
 def _of_a_microscope(path: Path) -> list[FileImage]:
-    from curiosity_bluesky.exchange.fields import read_fields
+    from curiosity_bluesky.exchange.readers import read_fields
 
     found = []
     for one in read_fields(path):

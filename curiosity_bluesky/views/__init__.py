@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 from curiosity_bluesky.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from curiosity_bluesky.views.figure import RunPicture as RunPicture
     from curiosity_bluesky.views.hits import save_hits as save_hits
     from curiosity_bluesky.views.live import LiveView as LiveView
     from curiosity_bluesky.views.report import RunReport as RunReport
     from curiosity_bluesky.views.report import check_picture as check_picture
     from curiosity_bluesky.views.report import show_run as show_run
+    from curiosity_bluesky.views.run_figure import RunPicture as RunPicture
 
 _MODULES = {
     "LiveView": "live",
-    "RunPicture": "figure",
+    "RunPicture": "run_figure",
     "RunReport": "report",
     "check_picture": "report",
     "save_hits": "hits",

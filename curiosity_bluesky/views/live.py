@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from curiosity_bluesky.utils.display import WHOLE
 from curiosity_bluesky.utils.display import figure as text
-from curiosity_bluesky.views.figure import RunPicture
 from curiosity_bluesky.views.mouse import MouseSteering, SteeringTarget
+from curiosity_bluesky.views.run_figure import RunPicture
 
 logger = logging.getLogger(__name__)
 

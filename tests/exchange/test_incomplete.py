@@ -22,8 +22,8 @@ from recordings import (
 )
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.exchange.fields import read_fields
 from curiosity_bluesky.exchange.hdf5 import _unwritten
+from curiosity_bluesky.exchange.readers import read_fields
 from sim_devices import open_sample
 
 ROWS, COLS, POINTS = 5, 4, 8

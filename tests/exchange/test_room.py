@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.exchange.fields import HDF5_SUFFIXES, SUFFIXES, VENDOR_SUFFIXES, read_fields
+from curiosity_bluesky.exchange.readers import HDF5_SUFFIXES, SUFFIXES, VENDOR_SUFFIXES, read_fields
 
 
 def test_importing_it_imports_no_reader():
     code = (
-        "import sys, curiosity_bluesky.exchange.fields, sim_devices; "
+        "import sys, curiosity_bluesky.exchange.readers, sim_devices; "
         "print({'h5py', 'sidpy', 'pyNSID', 'SciFiReaders', 'xarray', 'tiled', 'event_model'} "
         "& set(sys.modules))"
     )

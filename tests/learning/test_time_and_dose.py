@@ -18,7 +18,7 @@ from curiosity_bluesky.learning import (
     Survey,
 )
 from curiosity_bluesky.learning.density_limit import DensityLimit
-from curiosity_bluesky.learning.travel import short_path, travel
+from curiosity_bluesky.learning.scan_path import short_path, travel
 
 TIMED = {"curious", "theory", "variance", "dkl", "oracle"} | {
     f"vatsavai2025-{kind}" for kind in ("latent", "mcd", "ensemble", "spec2im")

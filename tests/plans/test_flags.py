@@ -14,8 +14,8 @@ from support import events
 from curiosity_bluesky import connect, curiosity_plan
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.documents import flags_of, read_stream
-from curiosity_bluesky.views.figure import RunPicture
 from curiosity_bluesky.views.report import show_run
+from curiosity_bluesky.views.run_figure import RunPicture
 from sim_devices import RecordedSample, SyntheticSample
 
 ODD = (slice(8, 16), slice(18, 26))

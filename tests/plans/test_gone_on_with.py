@@ -1,10 +1,11 @@
 """A run that another run went on with is not gone on with a second time."""
 
 import json
-import os
 import subprocess
 import sys
+import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,22 +65,22 @@ def test_a_run_is_gone_on_with_once(three):
 
 HOLDING = """
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 from curiosity_bluesky.catalog.successors import lock_to_resume
 
-lock = lock_to_resume(sys.argv[1])
+where, uid = sys.argv[1:]
+lock = lock_to_resume(SimpleNamespace(journal=Path(where)), uid)
 print("held", flush=True)
 sys.stdin.read()
 """
 
 
-def test_a_run_that_another_process_resumes_is_not_resumed_until_that_has_ended(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+def test_a_run_that_another_process_resumes_is_not_resumed_until_that_has_ended(tmp_path):
     with connect(tmp_path / "runs") as runs:
         first = run(runs, 6, 3)
-        command = [sys.executable, "-c", HOLDING, first]
-        with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=os.environ) as other:
+        command = [sys.executable, "-c", HOLDING, str(runs.journal), first]
+        with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
             try:
                 assert other.stdout is not None and other.stdout.readline() == "held\n"
                 for dry_run in (False, True):
@@ -89,6 +90,30 @@ def test_a_run_that_another_process_resumes_is_not_resumed_until_that_has_ended(
                 other.kill()  # what was killed holds nothing
         second = run(runs, None, 5, resume=first[:8])
         assert runs[second].start["curiosity_resumes"] == first
+
+
+@pytest.mark.slow
+def test_of_two_commands_that_resume_a_run_at_once_one_measures(tmp_path):
+    curiosity = str(Path(sys.executable).with_name("curiosity"))
+    where = ("--catalog", str(tmp_path / "runs"))
+    quick = ("--set", "patch_size=3", "--set", "n_seeds=4", "--no-plot", "--strategy", "random")
+    demo = [curiosity, "demo", "--sample", "synthetic", "--points", "40", "--speed", "5", *quick]
+    child = subprocess.Popen([*demo, *where], stdout=-3, stderr=-3)
+    journal = tmp_path / "runs" / "journal"
+    while not any('"attempt"' in path.read_text() for path in journal.glob("*.jsonl")):
+        assert child.poll() is None
+        time.sleep(0.02)
+    child.kill()
+    child.wait()
+    [uid] = [path.stem for path in journal.glob("*.jsonl")]
+    resume = [curiosity, "resume", uid, "--no-plot", *where]
+    both = [subprocess.Popen(resume, stdout=-3, stderr=-1, text=True) for _ in range(2)]
+    said = {each.communicate()[1]: each.returncode for each in both}
+    assert sorted(said.values()) == [0, 2], said
+    [refused] = [text for text, code in said.items() if code == 2]
+    assert "being resumed by another plan" in refused or "was gone on with already" in refused
+    with connect(tmp_path / "runs") as runs:
+        assert [run.resumes for run in runs.runs()] == [None, uid]
 
 
 def test_lists_and_reports_say_so(three, capsys):

@@ -17,7 +17,7 @@ from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.steering import Steering
 from curiosity_bluesky.utils.run_end import TROUBLE, EndKind, RunEnd
-from curiosity_bluesky.views.figure import RunPicture
+from curiosity_bluesky.views.run_figure import RunPicture
 from sim_devices import Faults, SyntheticSample
 
 SAMPLE = SyntheticSample((16, 14), seed=1, points=16)

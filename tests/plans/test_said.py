@@ -13,7 +13,7 @@ from support import events
 from curiosity_bluesky.demo import run as demo
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Survey
-from curiosity_bluesky.plans.hints import image_problems
+from curiosity_bluesky.plans.preflight_warnings import image_problems
 from curiosity_bluesky.plans.steering import Steering
 from curiosity_bluesky.utils.masked import fill_values_in_words
 from curiosity_bluesky.utils.run_end import EndKind

@@ -20,8 +20,12 @@ from support import QUICK, WAIT, events, grouped, slowly
 from curiosity_bluesky import connect, curiosity_plan, end_in_order
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.plans import signals
-from curiosity_bluesky.plans.signals import ClosedStreamGuard, SignalHandler, TerminatedBySignal
+from curiosity_bluesky.plans import posix_signals
+from curiosity_bluesky.plans.posix_signals import (
+    ClosedStreamGuard,
+    SignalHandler,
+    TerminatedBySignal,
+)
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 from sim_devices import SyntheticSample
 
@@ -210,7 +214,7 @@ def test_a_caller_that_catches_everything_begins_no_other_run(instrument):
 
 
 def test_a_process_that_lives_on_is_ended_by_the_next_signal(instrument, monkeypatch):
-    monkeypatch.setattr(signals, "AT_ONCE", 0.0)
+    monkeypatch.setattr(posix_signals, "AT_ONCE", 0.0)
     RE, heard = RunEngine({}), []
     before = signal.signal(signal.SIGTERM, lambda *args: heard.append(args))
     try:
@@ -219,7 +223,7 @@ def test_a_process_that_lives_on_is_ended_by_the_next_signal(instrument, monkeyp
             assert not heard
             signal.raise_signal(signal.SIGTERM)  # the RunEngine is idle
             assert len(heard) == 1
-            monkeypatch.setattr(signals, "AT_ONCE", math.inf)  # as one that says so twice
+            monkeypatch.setattr(posix_signals, "AT_ONCE", math.inf)  # as one that says so twice
             signal.raise_signal(signal.SIGTERM)
             assert len(heard) == 1
     finally:
@@ -243,7 +247,7 @@ class Stuck(Tip):
 
 def test_a_second_signal_breaks_off_what_the_end_waits_for(instrument, monkeypatch):
     """The tip does not answer: the plan would wait for its timeout of ten minutes."""
-    monkeypatch.setattr(signals, "AT_ONCE", 0.0)
+    monkeypatch.setattr(posix_signals, "AT_ONCE", 0.0)
     RE, found = RunEngine({}), []
 
     def tell():
@@ -341,8 +345,8 @@ def test_a_third_signal_ends_the_process_at_once(tmp_path):
 import signal, threading
 from bluesky import RunEngine, plan_stubs as bps
 from curiosity_bluesky import end_in_order
-from curiosity_bluesky.plans import signals
-signals.AT_ONCE = 0.0
+from curiosity_bluesky.plans import posix_signals
+posix_signals.AT_ONCE = 0.0
 RE = RunEngine({})
 end_in_order(RE)
 def stubborn():

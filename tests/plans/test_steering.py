@@ -17,8 +17,8 @@ from curiosity_bluesky import CuriosityAgent, curiosity_plan, steer
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.plans.steering import Steering
-from curiosity_bluesky.views.figure import RunPicture
 from curiosity_bluesky.views.mouse import MouseSteering
+from curiosity_bluesky.views.run_figure import RunPicture
 from sim_devices import SyntheticSample
 
 SAMPLE = SyntheticSample((16, 14), seed=1, points=16)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curiosity_bluesky.devices.drivers import ImagerDriver, SpectrometerDriver, StageDriver
+from curiosity_bluesky.devices.driver_protocols import ImagerDriver, SpectrometerDriver, StageDriver
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exchange.sample import pixel_centres
 from sim_devices import Clock, Sample, SimMicroscope, SyntheticSample

@@ -40,7 +40,7 @@ ARGUMENTS = [
     # What a page does that lets a name of its own point here (DNS rebinding).
     "--host-resolver-rules=MAP evil.example 127.0.0.1",
 ]  # fmt: skip
-WAIT = 30_000
+WAIT = 120_000
 # What the server changes reaches the page piece by piece: whatever is said of it is waited for.
 expect = sync_api.expect
 expect.set_options(timeout=WAIT)

@@ -14,7 +14,7 @@ from support import collected_run
 
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.views import LiveView, RunPicture
-from curiosity_bluesky.views.figure import running_median
+from curiosity_bluesky.views.run_figure import running_median
 from sim_devices import SyntheticSample
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from curiosity_bluesky.devices.aecroscopy.owner import AEThread, CallAborted
+from curiosity_bluesky.devices.aecroscopy.com_thread import AEThread, CallAborted
 from curiosity_bluesky.devices.aecroscopy.settings import finite, whole
 from curiosity_bluesky.devices.aecroscopy.stage import AEStage, ScanFrame
 from curiosity_bluesky.errors import InputError

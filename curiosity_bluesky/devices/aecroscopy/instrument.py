@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curiosity_bluesky.devices.aecroscopy.com_thread import AEThread
 from curiosity_bluesky.devices.aecroscopy.imager import AEImager
-from curiosity_bluesky.devices.aecroscopy.owner import AEThread
 from curiosity_bluesky.devices.aecroscopy.settings import BEPSWaveform, BEPulse, finite
 from curiosity_bluesky.devices.aecroscopy.spectrogram import AESpectrogram
 from curiosity_bluesky.devices.aecroscopy.stage import AELiftingStage, AEStage, ScanFrame

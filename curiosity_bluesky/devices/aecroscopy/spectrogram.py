@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.devices.aecroscopy.owner import AEThread
+from curiosity_bluesky.devices.aecroscopy.com_thread import AEThread
 from curiosity_bluesky.devices.aecroscopy.settings import (
     BEPSWaveform,
     BEPulse,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.devices.aecroscopy.owner import AEThread
+from curiosity_bluesky.devices.aecroscopy.com_thread import AEThread
 from curiosity_bluesky.devices.aecroscopy.settings import finite
-from curiosity_bluesky.devices.drivers import Axis
+from curiosity_bluesky.devices.driver_protocols import Axis
 from curiosity_bluesky.errors import InputError
 
 _TOGETHER_SECONDS = 0.02

@@ -10,7 +10,7 @@ answered from what Channel Access has told last: while the connection is lost, a
 """
 
 from curiosity_bluesky.devices.epics.access import CONNECT_SECONDS, check_pyepics
-from curiosity_bluesky.devices.epics.measuring import EpicsImager, EpicsSpectrometer
+from curiosity_bluesky.devices.epics.detectors import EpicsImager, EpicsSpectrometer
 from curiosity_bluesky.devices.epics.stage import EpicsAFMStage, EpicsAxis
 
 __all__ = [

@@ -15,7 +15,7 @@ from curiosity_bluesky.documents import DECISIONS, DRIFT, LEARNING, MAPS, MASK
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.image import Image
 from curiosity_bluesky.similarity.index.collection import Entry
-from curiosity_bluesky.similarity.units import period_of, um_in
+from curiosity_bluesky.similarity.phase_period import period_of, um_in
 
 NO_SCANS = (MAPS, DRIFT, DECISIONS, LEARNING)
 """Streams whose arrays were computed, not measured."""

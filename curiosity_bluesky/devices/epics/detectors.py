@@ -17,7 +17,7 @@ from curiosity_bluesky.devices.epics.drivers import (
     SpectrumRecords,
 )
 from curiosity_bluesky.devices.imager import Imager
-from curiosity_bluesky.devices.signals import MeasuringDevice
+from curiosity_bluesky.devices.measuring_device import MeasuringDevice
 from curiosity_bluesky.devices.spectrometer import Spectrometer
 
 

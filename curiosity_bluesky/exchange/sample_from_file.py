@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.exchange.fields import SUFFIXES, UM, Dim, Field, read_fields
 from curiosity_bluesky.exchange.missing import FileChannel, usable
+from curiosity_bluesky.exchange.readers import SUFFIXES, UM, Dim, Field, read_fields
 from curiosity_bluesky.exchange.recorded import RecordedSample
 from curiosity_bluesky.exchange.sample import pixel_centres
 
@@ -34,7 +34,7 @@ def sample_from_file(
     Parameters
     ----------
     path
-        See `curiosity_bluesky.exchange.fields.read_fields`.
+        See `curiosity_bluesky.exchange.readers.read_fields`.
     image
         Names of the image channels, ``"height,phase"``; of those in another file
         ``"scan.ibw::HeightRetrace"`` or all of them, ``"scan.ibw"``; or ``"mean"``, the mean

@@ -12,10 +12,10 @@ from bluesky.utils import MsgGenerator
 from curiosity_bluesky.learning import Proposal
 from curiosity_bluesky.plans import safety
 from curiosity_bluesky.plans.decisions import obey
+from curiosity_bluesky.plans.event_streams import save_failure
 from curiosity_bluesky.plans.measuring import measure_point, quality_problem
-from curiosity_bluesky.plans.run_events import save_failure
+from curiosity_bluesky.plans.pause_or_end import check_failures
 from curiosity_bluesky.plans.run_state import RunState
-from curiosity_bluesky.plans.trouble import check_failures
 from curiosity_bluesky.utils.point_failure import FailureKind, PointFailure
 from curiosity_bluesky.utils.run_end import EndKind
 

@@ -11,7 +11,7 @@ from bluesky.utils import MsgGenerator
 from curiosity_bluesky import documents
 from curiosity_bluesky.documents import PlanReadable
 from curiosity_bluesky.learning import Proposal
-from curiosity_bluesky.plans.recording import save
+from curiosity_bluesky.plans.run_wrapper import save
 from curiosity_bluesky.utils.point_failure import PointFailure
 
 
