@@ -13,7 +13,7 @@ from curiosity_bluesky.learning.active_strategy import ActiveStrategy
 from curiosity_bluesky.learning.history import History
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.prior_run import PriorRun
-from curiosity_bluesky.learning.protocols import EpochHook, Flagging
+from curiosity_bluesky.learning.protocols import EpochHook, Flagging, ProbabilisticLearner
 from curiosity_bluesky.learning.records import (
     ACT_KINDS,
     Anomaly,
@@ -409,7 +409,9 @@ class Explorer:
         if not len(observed):
             raise InputError("nothing was observed yet, so nothing can be predicted")
         spectra = self.patches.unflatten(self._active.learner.predict(observed))
-        deviation = self._active.learner.deviation(observed)
+        learner, deviation = self._active.learner, None
+        if isinstance(learner, ProbabilisticLearner):
+            deviation = learner.deviation(observed)
         return Prediction(
             spectra,
             self.maps()["uncertainty"],

@@ -209,10 +209,6 @@ class Learner(Protocol):
         """Learn what is new; spectra of some candidates (default all), ``(candidates, points)``."""
         ...
 
-    def deviation(self, observed: TrainingData) -> NDArray | None:
-        """Learn what is new; standard deviation of spectra, ``(candidates, points)``, if known."""
-        ...
-
     @property
     def model_version(self) -> int:
         """Number of trainings so far."""
@@ -220,4 +216,13 @@ class Learner(Protocol):
 
     def take_trainings(self) -> list[Training]:
         """Trainings since the last call."""
+        ...
+
+
+@runtime_checkable
+class ProbabilisticLearner(Learner, Protocol):
+    """A learner that may know how far spectra are from what it predicts."""
+
+    def deviation(self, observed: TrainingData) -> NDArray | None:
+        """Learn what is new; standard deviation of spectra, ``(candidates, points)``, if known."""
         ...

@@ -360,6 +360,7 @@ def test_the_best_effort_callback_shows_what_was_measured(capsys, recwarn):
 
 def test_the_best_effort_callback_draws_where_was_measured(instrument):
     matplotlib.use("Agg")
+    plt.close("all")
     best_effort = BestEffortCallback()
     best_effort.disable_table()
     collect(plan_on(instrument, num_points=3), best_effort)

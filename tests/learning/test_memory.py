@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.optimize
 
 from curiosity_bluesky.learning import Explorer, Observation, Patches, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.gp import kernel as gp
@@ -136,13 +137,13 @@ def test_a_search_by_many_spectra_takes_fewer_evaluations(film, monkeypatch, n, 
     monkeypatch.setattr(gp, "LARGE", 60)
     monkeypatch.setattr(gp, "EVALUATIONS", 7)
     monkeypatch.setattr(gp, "EVALUATIONS_OF_LARGE", 3)
-    asked, minimize = [], gp.minimize
+    asked, minimize = [], scipy.optimize.minimize
 
     def noted(*args, **kwargs):
         asked.append(kwargs["options"].get("maxfun"))
         return minimize(*args, **kwargs)
 
-    monkeypatch.setattr(gp, "minimize", noted)
+    monkeypatch.setattr(scipy.optimize, "minimize", noted)
     survey, truth = film
     inputs = gp.KernelInputs(Patches(survey, 5))
     some = np.random.default_rng(0).permutation(CANDIDATES)[:n]

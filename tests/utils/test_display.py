@@ -122,6 +122,7 @@ class Given:
     """A catalogue whose runs have the start documents that a test gives."""
 
     where = "somewhere [/b]"
+    reads_files = False
 
     def __init__(self, *starts: dict[str, Any]) -> None:
         self.starts = starts
