@@ -230,7 +230,7 @@ def read_stream(run: Any, name: str) -> xr.Dataset:
     columns = {
         key: _from_file(stream, key, data_keys[key])
         if key in filed
-        else np.asarray(table[key] if key in table else _again(lambda key=key: stream[key].read()))
+        else np.asarray(table[key] if key in table else _array(run, stream, key))
         for key in data_keys
     }
     # Table and arrays grow one after the other: an event counts once all of it is there.
@@ -284,6 +284,19 @@ def dataset_of(
                 axis = called if f"{name}_{dims[0]}" in device["data"] else dims[0]
                 coordinates[axis] = (dims[0], np.asarray(values), attrs)
     return xr.Dataset(variables, coordinates)
+
+
+def _array(run: Any, stream: Any, key: str) -> NDArray:
+    """Read what the catalogue keeps in an array, ``(event, ...)``."""
+    try:
+        return _again(stream[key].read)
+    except httpx.HTTPStatusError as error:
+        uid = run.start["uid"]
+        raise InputError(
+            f"the server cannot read {key} of run {uid} ({error.response.status_code}): is "
+            f"data/{uid} in the directory of the catalogue damaged or gone? Put it back from a "
+            "backup; server.log there says more"
+        ) from error
 
 
 def _from_file(stream: Any, key: str, described: Mapping[str, Any]) -> NDArray:
