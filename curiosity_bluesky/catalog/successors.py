@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
@@ -57,7 +58,7 @@ def check_newest(catalog: Catalog, uid: str) -> None:
 def lock_to_resume(catalog: Catalog, uid: str) -> filelock.FileLock:
     """Return the lock of a run that this process resumes, held until it is released.
 
-    It lies beside the journals: in the directory of the catalogue, or, of a server, among the data
+    It lies beside the journals, in ``journal-resuming``: in the directory of the catalogue, or, of a server, among the data
     of this user. So two users, or two machines, may resume a run of one server at the same moment,
     and measure the same pixels.
 
@@ -73,7 +74,8 @@ def lock_to_resume(catalog: Catalog, uid: str) -> filelock.FileLock:
     InputError
         If another plan resumes the run.
     """
-    path = private_directory(catalog.journal) / f"{uid}.resuming"
+    journal = catalog.journal
+    path = private_directory(journal.with_name(f"{journal.name}-resuming")) / f"{uid}.lock"
     lock = filelock.FileLock(path, timeout=0, thread_local=False)
     try:
         lock.acquire()
@@ -84,6 +86,13 @@ def lock_to_resume(catalog: Catalog, uid: str) -> filelock.FileLock:
         ) from None
     path.write_text(f"process {os.getpid()}")
     return lock
+
+
+def unlock(lock: filelock.BaseFileLock) -> None:
+    """Let others resume a run; more than once does no harm."""
+    if lock.is_locked:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def in_list(runs: Iterable[RunSummary]) -> dict[str, tuple[str, str]]:

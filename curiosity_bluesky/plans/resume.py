@@ -9,6 +9,7 @@ from typing import Any
 from filelock import BaseFileLock
 
 from curiosity_bluesky import documents
+from curiosity_bluesky.catalog.successors import unlock
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import PriorRun, Strategy
 from curiosity_bluesky.utils.validation import number, whole_number
@@ -37,7 +38,7 @@ class InterruptedRun:
     def release(self) -> None:
         """Let other processes resume the run; more than once does no harm."""
         if self.lock is not None:
-            self.lock.release()
+            unlock(self.lock)
 
     @staticmethod
     def of(runs: Iterable[Sequence[Document]]) -> InterruptedRun:

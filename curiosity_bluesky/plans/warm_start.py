@@ -13,7 +13,7 @@ from bluesky.utils import MsgGenerator
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent.prior_runs import prior_run_of
 from curiosity_bluesky.catalog import Catalog, connect
-from curiosity_bluesky.catalog.successors import check_newest, lock_to_resume
+from curiosity_bluesky.catalog.successors import check_newest, lock_to_resume, unlock
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy, Survey
 from curiosity_bluesky.plans import stubs
@@ -122,7 +122,7 @@ def fetch_interrupted(catalog: Catalog, uid: str) -> InterruptedRun:
         check_newest(catalog, past.uid)
         return InterruptedRun(past.runs, prior_run_of(catalog, past.start), lock)
     except BaseException:
-        lock.release()
+        unlock(lock)
         raise
 
 

@@ -90,6 +90,7 @@ def test_a_run_that_another_process_resumes_is_not_resumed_until_that_has_ended(
                 other.kill()  # what was killed holds nothing
         second = run(runs, None, 5, resume=first[:8])
         assert runs[second].start["curiosity_resumes"] == first
+        assert not [*(tmp_path / "runs" / "journal-resuming").iterdir()]
 
 
 @pytest.mark.slow
