@@ -75,6 +75,10 @@ def predict(run: Any) -> xr.Dataset:
         If the run has no survey or no spectrum, was not made by `curiosity_plan`, or began from a
         run that is not in the catalogue any more.
     """
+    if not hasattr(run, "documents"):
+        raise InputError(
+            "this run is read from files, which know no documents; connect without serve=False"
+        )
     pieces = lineage(run)
     warm = pieces[0].start.get(WARM_START)
     earlier = None
@@ -86,7 +90,13 @@ def predict(run: Any) -> xr.Dataset:
                 f"run {pieces[0].start['uid']} started from run {warm}, which is not in the "
                 "catalogue any more; put it back, and predict again"
             ) from None
-        earlier = prior_run_from(_documents(origin)).first(int(pieces[0].start[WARM_SPECTRA]))
+        earlier, spectra = prior_run_from(_documents(origin)), int(pieces[0].start[WARM_SPECTRA])
+        if len(earlier) < spectra:
+            raise InputError(
+                f"run {pieces[0].start['uid']} started from {spectra} spectra of run {warm}, of "
+                f"which the catalogue has {len(earlier)} left; put them back, and predict again"
+            )
+        earlier = earlier.first(spectra)
     return predict_from_documents(_documents(pieces), earlier=earlier)
 
 
@@ -218,7 +228,12 @@ def _dataset(explorer: Explorer, listener: _Listener) -> xr.Dataset:
     unknown = np.isnan(prediction.spectra).all(axis=2) | explorer.masked
     variables["no_claim"] = (("y", "x"), unknown)
     variables["distance"] = (("y", "x"), _distance(survey, taken), {"units": "um"})
-    flat = {k: v for k, v in listener.start.items() if isinstance(v, str | int | float)}
+    # NetCDF knows no boolean attributes.
+    flat = {
+        key: int(value) if isinstance(value, bool) else value
+        for key, value in listener.start.items()
+        if isinstance(value, str | int | float)
+    }
     flat |= {"predicted_by": explorer.strategy.name, "deviation": source}
     return xr.Dataset(variables, coordinates, flat)
 

@@ -243,8 +243,8 @@ def _inspect_dependencies_once() -> None:
     """
     from fastapi.dependencies import utils
 
-    inspect: Any = utils.get_dependant
-    if hasattr(inspect, "__wrapped__"):
+    inspect: Any = getattr(utils, "get_dependant", None)
+    if inspect is None or hasattr(inspect, "__wrapped__"):  # a later FastAPI is slow, not broken
         return
 
     @functools.lru_cache(maxsize=8192)

@@ -97,7 +97,8 @@ class EmbeddedServer:
         if private:
             make_private(self.directory)
         self.api_key = api_key or secrets.token_hex(16)
-        self._lock = lock_of_directory(self.directory)
+        # The thread that closes it may be another than the one that starts it.
+        self._lock = lock_of_directory(self.directory, thread_local=False)
         self._server: _Server | None = None
         try:
             self._lock.acquire()

@@ -403,6 +403,8 @@ def is_held(path: Path) -> bool:
         lock.acquire()
     except (filelock.Timeout, OSError):  # a lock that may not be opened is of another user
         return True
+    if not path.exists():  # both were removed in between, and taking the lock made it again
+        path.with_suffix(".lock").unlink(missing_ok=True)
     lock.release()
     return False
 

@@ -1,4 +1,4 @@
-"""Places of catalogues, as a user may name them."""
+"""Locations of catalogues, as a user may name them."""
 
 from __future__ import annotations
 

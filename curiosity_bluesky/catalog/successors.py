@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,9 +59,9 @@ def check_newest(catalog: Catalog, uid: str) -> None:
 def lock_to_resume(catalog: Catalog, uid: str) -> filelock.FileLock:
     """Return the lock of a run that this process resumes, held until it is released.
 
-    It lies beside the journals, in ``journal-resuming``: in the directory of the catalogue, or, of a server, among the data
-    of this user. So two users, or two machines, may resume a run of one server at the same moment,
-    and measure the same pixels.
+    It lies beside the journals, in ``journal-resuming``: in the directory of the catalogue, or, of
+    a server, among the data of this user. So two users, or two machines, may resume a run of one
+    server at the same moment, and measure the same pixels.
 
     Parameters
     ----------
@@ -80,18 +81,29 @@ def lock_to_resume(catalog: Catalog, uid: str) -> filelock.FileLock:
     try:
         lock.acquire()
     except filelock.Timeout:
+        holder = "unknown process"
+        with contextlib.suppress(OSError):
+            holder = f"process {path.with_suffix('.pid').read_text()}"
         raise InputError(
-            f"run {uid} is being resumed by another plan ({path.read_text().strip()}), and would "
-            "measure the same pixels twice; wait for it, or end it and resume again"
+            f"run {uid} is being resumed by another plan ({holder}), and would measure the same "
+            "pixels twice; wait for it, or end it and resume again"
         ) from None
-    path.write_text(f"process {os.getpid()}")
+    except OSError as error:
+        raise InputError(
+            f"run {uid} cannot be resumed: its lock {path} cannot be taken ({error}); give this "
+            "user the right to write there"
+        ) from None
+    with contextlib.suppress(OSError):  # as on a full disk; only a message lacks it
+        path.with_suffix(".pid").write_text(str(os.getpid()))
     return lock
 
 
 def unlock(lock: filelock.BaseFileLock) -> None:
     """Let others resume a run; more than once does no harm."""
     if lock.is_locked:
-        Path(lock.lock_file).unlink(missing_ok=True)
+        path = Path(lock.lock_file)
+        for left in (path.with_suffix(".pid"), path):
+            left.unlink(missing_ok=True)
         lock.release()
 
 

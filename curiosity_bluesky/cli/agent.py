@@ -59,9 +59,13 @@ def serve(
     from curiosity_bluesky.agent.remote.sources import CatalogFollower, CatalogReader, Subscriber
 
     server = AgentServer(bind, tokens.given_token(token_file), keep=keep, public=public)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # An exception would be lost where it is raised in a destructor or a callback.
-        signal.signal(number, lambda *_: server.end())
+
+    def end(number: int, _: object) -> None:
+        # No exception: it would be lost in a destructor or a callback. The next signal is one.
+        signal.signal(number, before[signal.Signals(number)])
+        server.end()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if catalog is not None:
             server.fetch = (CatalogFollower if follow else CatalogReader)(catalog, server.store)
@@ -74,6 +78,8 @@ def serve(
         server.serve()
     finally:
         server.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @agent.command()

@@ -1,4 +1,4 @@
-"""Trouble: the plan pauses for the scientist to see to it, or ends the run."""
+"""Pause for the scientist, or end of the run, after repeated failures."""
 
 from __future__ import annotations
 

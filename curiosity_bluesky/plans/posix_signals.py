@@ -153,7 +153,7 @@ class SignalHandler:
         if self._signum is not None and RE.state == "idle":  # SystemExit was caught; begin nothing
             self._end()
         try:
-            with _interrupting_main_thread(set(self._before)):
+            with _interrupting_main_thread({*self._before, signal.SIGINT}):
                 yield
         finally:
             if self._signum is not None:
@@ -186,7 +186,9 @@ def _interrupting_main_thread(signums: set[int]) -> Iterator[None]:
     for the end of the run. A signal that another thread receives would be noticed only then.
     SIGURG, of which nothing else is made here, interrupts the wait.
     """
-    if not hasattr(signal, "pthread_kill"):  # Windows, where no signal goes to a thread
+    here = threading.current_thread()
+    # On Windows no signal goes to a thread; a RunEngine in another thread gets none.
+    if not hasattr(signal, "pthread_kill") or here is not threading.main_thread():
         yield
         return
     main = threading.get_ident()

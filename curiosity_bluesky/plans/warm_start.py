@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from bluesky.utils import MsgGenerator
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent.prior_runs import prior_run_of
 from curiosity_bluesky.catalog import Catalog, connect
+from curiosity_bluesky.catalog.journal import is_held
 from curiosity_bluesky.catalog.successors import check_newest, lock_to_resume, unlock
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy, Survey
@@ -25,6 +28,9 @@ from curiosity_bluesky.similarity.prior_run_search import (
     WarmStartSource,
     find_prior_run,
 )
+
+UPLOAD_SECONDS = 10.0
+"""Maximum wait for another process that uploads the journal of a run to resume, s."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +125,31 @@ def fetch_interrupted(catalog: Catalog, uid: str) -> InterruptedRun:
     past = InterruptedRun.of(catalog.lineage(uid))
     lock = lock_to_resume(catalog, past.uid)
     try:
+        if not past.ended:
+            _check_given_up(catalog.journal / f"{past.uid}.jsonl")
         check_newest(catalog, past.uid)
         return InterruptedRun(past.runs, prior_run_of(catalog, past.start), lock)
     except BaseException:
         unlock(lock)
         raise
+
+
+def _check_given_up(journal: Path) -> None:
+    """Make sure that the process that measured a run has ended.
+
+    Raises
+    ------
+    InputError
+        If the journal is still held. A process that only uploads it is waited for.
+    """
+    deadline = time.monotonic() + UPLOAD_SECONDS
+    while is_held(journal):
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"run {journal.stem} is still being measured, or its journal is still being "
+                "written to the catalogue; resume it when that has ended"
+            )
+        time.sleep(0.05)
 
 
 def _described(devices: Sequence[Readable]) -> MsgGenerator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Units of images, from runs and files."""
+"""Period of circular channels, such as phases, and lengths of images in um."""
 
 from __future__ import annotations
 

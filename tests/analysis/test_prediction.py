@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import xarray as xr
 from stored import EXPECTED, STORED, documents_in
 
 from curiosity_bluesky import CuriosityAgent, InputError
@@ -63,6 +66,16 @@ def test_no_claim_is_made_where_no_patch_fits_and_where_nothing_may_be_measured(
     no_patch = np.isnan(explorer.predict().spectra).all(axis=2)
     np.testing.assert_array_equal(found["no_claim"], no_patch | explorer.masked)
     assert found["no_claim"].any() and not found["no_claim"].all()
+
+
+def test_a_prediction_is_a_file_of_netcdf(tmp_path: Path) -> None:
+    pytest.importorskip("h5netcdf")
+    [(name, start), *others] = documents_in(STORED / "curious.jsonl.gz")
+    documents = [(name, {**start, "curiosity_points_estimated": True}), *others]
+    found = predict_from_documents(documents)
+    found.to_netcdf(tmp_path / "answer.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "answer.nc", engine="h5netcdf") as read:
+        xr.testing.assert_identical(read.load(), found)
 
 
 def test_a_run_without_spectra_is_refused() -> None:

@@ -1,6 +1,7 @@
 """The server of a directory ends, or is slow, while somebody reads."""
 
 import json
+import threading
 
 import httpx
 import pytest
@@ -8,6 +9,7 @@ from plain import Bench
 
 from curiosity_bluesky import connect, read
 from curiosity_bluesky.catalog import connection
+from curiosity_bluesky.catalog.directory import lock_of_directory
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.views.report import show_run
@@ -54,6 +56,20 @@ def test_a_run_is_exported_where_the_server_ends_meanwhile(tmp_path, monkeypatch
         main(["export", uid[:8], str(tmp_path / "run.h5"), *where])
     assert ended.value.code == 0
     assert json.loads(capsys.readouterr().out)["uid"] == uid and len(asked) == 2
+
+
+def test_a_server_that_another_thread_started_ends_with_the_catalogue(tmp_path):
+    with connect(tmp_path / "runs"):
+        pass
+    catalog = connect(tmp_path / "runs", serve=False)
+    thread = threading.Thread(target=lambda: catalog.client)
+    thread.start()
+    thread.join()
+    assert (tmp_path / "runs" / "server.json").exists()
+    catalog.close()
+    assert not (tmp_path / "runs" / "server.json").exists()
+    with lock_of_directory(tmp_path / "runs"):
+        pass
 
 
 def refuse(run):

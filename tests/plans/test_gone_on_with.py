@@ -17,6 +17,7 @@ from curiosity_bluesky.catalog.successors import in_list, successor_of
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.plans.steering import Steering
+from curiosity_bluesky.plans.warm_start import fetch_interrupted
 from curiosity_bluesky.views.report import show_run
 
 
@@ -91,6 +92,25 @@ def test_a_run_that_another_process_resumes_is_not_resumed_until_that_has_ended(
         second = run(runs, None, 5, resume=first[:8])
         assert runs[second].start["curiosity_resumes"] == first
         assert not [*(tmp_path / "runs" / "journal-resuming").iterdir()]
+
+
+def test_a_run_that_is_still_measured_is_not_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr("curiosity_bluesky.plans.warm_start.UPLOAD_SECONDS", 0.0)
+    refused = []
+    with connect(tmp_path / "runs") as runs:
+        bench = Bench()
+        bench.RE.subscribe(runs.writer())
+
+        def resume(name, doc):
+            if "attempt" in doc.get("data", {}) and not refused:
+                [journal] = runs.journal.glob("*.jsonl")
+                with pytest.raises(InputError, match="still being measured") as error:
+                    fetch_interrupted(runs, journal.stem)
+                refused.append(error.value)
+
+        bench.RE.subscribe(resume)
+        bench.run(3)
+    assert refused
 
 
 @pytest.mark.slow

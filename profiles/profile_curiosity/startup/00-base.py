@@ -6,7 +6,7 @@ import os
 from bluesky import RunEngine
 
 from curiosity_bluesky import connect, end_in_order, read
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.errors import Unreachable
 from curiosity_bluesky.similarity.index import Indexer
 
 # $CURIOSITY_CATALOG, else ./runs. It is served when it is first asked or written to, so that the
@@ -14,7 +14,7 @@ from curiosity_bluesky.similarity.index import Indexer
 catalog = connect(serve=False)
 try:
     known = f"{len(catalog)} runs"
-except InputError:  # nothing is lost: what is measured waits in the journal
+except Unreachable:  # nothing is lost: what is measured waits in the journal
     known = "whose server does not answer yet"
 
 RE = RunEngine({})
