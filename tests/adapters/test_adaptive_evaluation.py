@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 
 import event_model
 import numpy as np
 import pytest
 from bluesky import RunEngine
+from support import WAIT
 
 from curiosity_bluesky import connect
 from curiosity_bluesky.adapters.bluesky_adaptive import FromDocuments, FromTiled
@@ -249,17 +249,26 @@ def test_from_tiled_it_is_the_same(catalog):
 def test_from_tiled_it_waits_for_the_end_of_the_run(catalog):
     stored = FromTiled(catalog)
     run = Run(catalog.writer(), order=[0])
-    ready, found = threading.Event(), []
+    looks, found = threading.Semaphore(0), []
+
+    class Watched:
+        def __getitem__(self, uid):
+            looks.release()
+            return catalog[uid]
+
+    stored.catalog = Watched()
 
     def ask():
-        ready.set()
         found.append(stored(run.uid, SUGGESTIONS[:1]))
 
     thread = threading.Thread(target=ask)
     thread.start()
-    ready.wait()
+    assert looks.acquire(timeout=WAIT)
     run.at(0)
-    time.sleep(0.2)
+    while looks.acquire(blocking=False):
+        pass
+    for _ in range(2):  # the first may have begun before
+        assert looks.acquire(timeout=WAIT)
     assert not found
     run.stop()
     thread.join(20)

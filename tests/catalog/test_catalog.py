@@ -68,7 +68,7 @@ def common(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(common):
-    """Uid and documents of a run of eight points on the film, which nobody changes."""
+    """Uid and documents of a run of eight points on the film, which tests only read."""
     RE = RunEngine({})
     RE.subscribe(common.writer())
     film = SyntheticSample((16, 14), seed=1, points=16)

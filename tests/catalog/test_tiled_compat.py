@@ -64,7 +64,7 @@ def test_it_imports_nothing_of_tiled_by_itself():
 
 
 def setting() -> str:
-    return "of nobody"
+    return "default"
 
 
 def asked(found: Annotated[str, fastapi.Depends(setting)]) -> str:

@@ -47,7 +47,7 @@ def curiosity(*arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory):
-    """A catalogue with three runs, which nobody changes; each command joins its server."""
+    """A catalogue with three runs, read-only; each command joins its server."""
     where = tmp_path_factory.mktemp("counted") / "three"
     with connect(where) as catalog:
         RE = RunEngine({})

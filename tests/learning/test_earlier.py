@@ -51,7 +51,7 @@ def test_which_strategies_can_start_from_an_earlier_run():
 
 @pytest.fixture(scope="module")
 def uninterrupted(survey, cheap, drive, earlier):
-    """Return the run of a strategy to its end, which nobody changes."""
+    """Return the run of a strategy to its end, which tests only read."""
 
     @functools.cache
     def run(name):

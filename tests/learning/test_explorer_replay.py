@@ -74,7 +74,7 @@ def test_observing_is_idempotent(name, survey, cheap, drive, exactly):
 
 @pytest.fixture(scope="module")
 def uninterrupted(survey, cheap, drive):
-    """Return the run of a strategy to its end, which nobody changes."""
+    """Return the run of a strategy to its end, which tests only read."""
     return functools.cache(lambda name: drive(Explorer(survey, cheap(name), seed=5)))
 
 

@@ -34,7 +34,7 @@ def picture_of(documents) -> RunPicture:
 
 @pytest.fixture(scope="module")
 def documents():
-    """Documents of a run of 14 points, which nobody changes."""
+    """Documents of a run of 14 points, which tests only read."""
     film = SyntheticSample((16, 14), seed=1, points=16)
     devices = simulated_instrument(film, speed=math.inf)
     return collected_run(RunEngine({}), devices, num_points=14, sample="film")[1]
