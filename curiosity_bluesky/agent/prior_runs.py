@@ -29,7 +29,6 @@ def prior_run_of(catalog: Catalog, start: Mapping[str, Any]) -> PriorRun | None:
     uid = start.get(WARM_START)
     if uid is None:
         return None
-    spectra = int(start[WARM_SPECTRA])
     try:
         earlier = prior_run_from(doc for run in catalog.lineage(uid) for doc in run)
     except InputError as error:
@@ -38,9 +37,30 @@ def prior_run_of(catalog: Catalog, start: Mapping[str, Any]) -> PriorRun | None:
             f"more, so it cannot go on as it would have ({error}); put that run back, or begin a "
             "new run"
         ) from error
+    return spectra_at_start(earlier, start, catalog.where)
+
+
+def spectra_at_start(earlier: PriorRun, start: Mapping[str, Any], where: str) -> PriorRun:
+    """Return an earlier run with the spectra that it had when another one started from it.
+
+    Parameters
+    ----------
+    earlier
+        As it is now.
+    start
+        Start document of the other one.
+    where
+        Name of the catalogue, for the message.
+
+    Raises
+    ------
+    InputError
+        If it has fewer spectra now.
+    """
+    spectra = int(start[WARM_SPECTRA])
     if len(earlier) < spectra:
         raise InputError(
-            f"run {start['uid']} started from {spectra} spectra of run {uid}, of which "
-            f"{catalog.where} has {len(earlier)} left; put them back, or begin a new run"
+            f"run {start['uid']} started from {spectra} spectra of run {start[WARM_START]}, of "
+            f"which {where} has {len(earlier)} left; put them back, or begin a new run"
         )
     return earlier.first(spectra)

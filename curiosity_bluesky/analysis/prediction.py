@@ -6,19 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-import event_model
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from curiosity_bluesky.agent import CuriosityAgent
+from curiosity_bluesky.agent.prior_runs import spectra_at_start
 from curiosity_bluesky.documents import (
     PREDICTED,
     PRIMARY,
-    WARM_SPECTRA,
     WARM_START,
     axis_of,
     channel_keys,
+    events_in,
     in_order,
     prior_run_from,
 )
@@ -90,13 +90,9 @@ def predict(run: Any) -> xr.Dataset:
                 f"run {pieces[0].start['uid']} started from run {warm}, which is not in the "
                 "catalogue any more; put it back, and predict again"
             ) from None
-        earlier, spectra = prior_run_from(_documents(origin)), int(pieces[0].start[WARM_SPECTRA])
-        if len(earlier) < spectra:
-            raise InputError(
-                f"run {pieces[0].start['uid']} started from {spectra} spectra of run {warm}, of "
-                f"which the catalogue has {len(earlier)} left; put them back, and predict again"
-            )
-        earlier = earlier.first(spectra)
+        earlier = spectra_at_start(
+            prior_run_from(_documents(origin)), pieces[0].start, "the catalogue"
+        )
     return predict_from_documents(_documents(pieces), earlier=earlier)
 
 
@@ -158,7 +154,7 @@ class _Listener:
             elif name == "descriptor" and doc["name"] == PRIMARY:
                 self.descriptor = doc
             elif self.descriptor is not None:
-                for event in _events(name, doc):
+                for event in events_in(name, doc):
                     if event["descriptor"] == self.descriptor["uid"]:
                         self._note(event["data"])
             yield name, doc
@@ -179,12 +175,6 @@ class _Listener:
         squares = np.where(known, errors, 0.0) ** 2
         with np.errstate(invalid="ignore"):  # a point that was never recorded has none
             return np.sqrt(squares.sum(axis=0) / known.sum(axis=0))
-
-
-def _events(name: str, doc: Mapping[str, Any]) -> Iterable[Any]:
-    if name == "event_page":
-        return event_model.unpack_event_page(doc)  # pyright: ignore[reportArgumentType]
-    return [doc] if name == "event" else []
 
 
 def _dataset(explorer: Explorer, listener: _Listener) -> xr.Dataset:

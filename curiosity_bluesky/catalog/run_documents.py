@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from curiosity_bluesky.catalog.connection import Unreachable
 from curiosity_bluesky.catalog.document_counts import journalled_documents
@@ -33,8 +33,17 @@ def documents_of(catalog: Catalog, key: int | str) -> list[Document]:
                 if found := journalled_documents(path):
                     return found
                 spoilt = path
+
+    def ask(run: Any) -> list[Document]:
+        path = catalog.journal / f"{run.start['uid']}.jsonl"
+        if path.exists() and (found := journalled_documents(path)):
+            return found
+        back = [(name, dict(doc)) for name, doc in run.documents()]
+        # Of a run without a stop document Tiled makes up an empty one.
+        return [(name, dict(doc)) for name, doc in in_order(back) if doc]
+
     try:
-        run = catalog[key]
+        return catalog.read(key, ask)
     except InputError as error:
         if spoilt is None or isinstance(error, Unreachable):
             raise
@@ -43,12 +52,6 @@ def documents_of(catalog: Catalog, key: int | str) -> list[Document]:
             f"document that can be read; `curiosity recover` says which lines of {spoilt} "
             "cannot, and keeps it"
         ) from None
-    uid = run.start["uid"]
-    path = catalog.journal / f"{uid}.jsonl"
-    if path.exists() and (found := journalled_documents(path)):
-        return found
-    try:
-        back = catalog.read(uid, lambda run: [(name, dict(doc)) for name, doc in run.documents()])
     except Exception as error:
         if getattr(getattr(error, "response", None), "status_code", None) != _NOT_ACCEPTABLE:
             raise
@@ -56,5 +59,3 @@ def documents_of(catalog: Catalog, key: int | str) -> list[Document]:
             f"the Tiled server at {catalog.where} does not give documents; add to its "
             f"configuration {_EXPORTER}"
         ) from None
-    # Of a run without a stop document Tiled makes up an empty one.
-    return [(name, dict(doc)) for name, doc in in_order(back) if doc]

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.translate import axis_of as axis_of
     from curiosity_bluesky.documents.translate import channel_keys as channel_keys
     from curiosity_bluesky.documents.translate import decision_from as decision_from
+    from curiosity_bluesky.documents.translate import events_in as events_in
     from curiosity_bluesky.documents.translate import flag_from as flag_from
     from curiosity_bluesky.documents.translate import holds_image as holds_image
     from curiosity_bluesky.documents.translate import strategy_from as strategy_from
@@ -131,6 +132,7 @@ _MODULES = {
     "WARM_SPECTRA": "schema",
     "WARM_START": "schema",
     "axis_of": "translate",
+    "events_in": "translate",
     "channel_keys": "translate",
     "channels_of": "prior_runs",
     "check_channels": "prior_runs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import event_model
@@ -235,6 +235,13 @@ class Translator:
         if self._survey is None or len(fields) < 2 or any(f not in data for f in fields[:2]):
             return None
         return self._survey.pixel(data[fields[0]], data[fields[1]])
+
+
+def events_in(name: str, doc: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """Return the events of a document: of an event itself, of a page all, of others none."""
+    if name == "event_page":
+        return event_model.unpack_event_page(doc)  # pyright: ignore[reportReturnType, reportArgumentType]
+    return [doc] if name == "event" else []
 
 
 def axis_of(descriptor: Mapping[str, Any], key: str) -> tuple[str, str, NDArray]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import bluesky.plan_stubs as bps
-import event_model
 import numpy as np
 from bluesky.protocols import Movable, Readable, Triggerable
 from bluesky.utils import MsgGenerator
@@ -141,7 +140,7 @@ class DriftTracker:
         for name, doc in past:
             if name == "descriptor":
                 streams[doc["uid"]] = doc["name"]
-            for event in _events(name, doc):
+            for event in documents.events_in(name, doc):
                 stream = streams.get(event["descriptor"])
                 if stream == documents.SURVEY and seconds is None:
                     when, seconds = event["time"], 0.0
@@ -427,9 +426,3 @@ class DriftTracker:
 def _alike(here: NDArray, there: NDArray) -> bool:
     same = 1e-3 * float(np.ptp(there))
     return here.shape == there.shape and np.allclose(here, there, rtol=0, atol=same)
-
-
-def _events(name: str, doc: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    if name == "event_page":
-        return event_model.unpack_event_page(doc)  # pyright: ignore[reportReturnType, reportArgumentType]
-    return [doc] if name == "event" else []

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
-import event_model
 import numpy as np
 from bluesky.utils import MsgGenerator
 from numpy.typing import ArrayLike
@@ -53,9 +52,8 @@ def survey_of(
             descriptors[doc["uid"]] = doc
         elif name in ("stream_resource", "stream_datum"):
             files(name, doc)
-        elif name in ("event", "event_page"):
-            events = [doc] if name == "event" else event_model.unpack_event_page(doc)  # pyright: ignore[reportArgumentType]
-            for event in events:
+        else:
+            for event in documents.events_in(name, doc):
                 descriptor = descriptors[event["descriptor"]]
                 data = {**event["data"], **files.data(descriptor, event["seq_num"])}
                 if any(np.ndim(v) == 2 for k, v in data.items() if k != documents.MASK):
