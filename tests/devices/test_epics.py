@@ -176,6 +176,21 @@ def test_an_array_asked_for_while_ophyd_asks_for_its_time_is_whole(served, read)
     np.testing.assert_array_equal(found[0], expected)
 
 
+@pytest.mark.parametrize(
+    "read",
+    [lambda driver: driver.spectrum_settings["sample"], lambda driver: driver.spectrum_axis[2]],
+    ids=["text", "axis"],
+)
+def test_the_one_value_that_ophyd_asked_for_is_not_taken_for_the_array(served, read):
+    driver = served.spectrometer.driver
+    expected = read(driver)
+    assert len(expected) > 1
+    text = isinstance(expected, str)
+    pv = (driver._setting_signal("sample") if text else driver.records.axis)._read_pv
+    pv._args["value"] = ord(expected[0]) if text else expected[:1]
+    np.testing.assert_array_equal(read(driver), expected)
+
+
 def test_a_count_of_the_ioc_before_this_one_does_not_hide_a_measurement(served):
     """As just after the connection to an IOC that was started again."""
     driver = served.imager.driver

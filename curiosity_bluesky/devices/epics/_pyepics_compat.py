@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 
 def pv_of(signal: Any) -> Any:
     """Return the PV of pyepics that an `EpicsSignal` reads."""
@@ -15,5 +17,10 @@ def pv_of(signal: Any) -> Any:
 
 
 def has_value(pv: Any) -> bool:
-    """Say whether a PV has had its first update."""
-    return pv._args["value"] is not None
+    """Say whether a PV has had its first update; it is connected.
+
+    After the connection ophyd asks for one value with its time, and pyepics keeps the answer: one
+    number of an array is no update.
+    """
+    value = pv._args["value"]
+    return value is not None and (isinstance(value, str) or np.size(value) > 1 or pv.nelm == 1)

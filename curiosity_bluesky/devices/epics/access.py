@@ -155,9 +155,9 @@ def last_value(signal: Any) -> Any:
     Before the first update of an array pyepics would ask for it; see `read_array`.
     """
     pv = pv_of(signal)
-    if signal.connected and not has_value(pv):
-        return read_array(signal)
     with _connected(pv):
+        if signal.connected and not has_value(pv):
+            return read_array(signal)
         return signal.get(as_string=False)
 
 
