@@ -26,6 +26,7 @@ from curiosity_bluesky.errors import CuriosityError, InputError
 from curiosity_bluesky.learning import (
     Anomaly,
     Explorer,
+    Prediction,
     PriorRun,
     Proposal,
     Strategy,
@@ -148,6 +149,10 @@ class Agent(Protocol):
 
     def flags(self) -> list[Anomaly]:
         """Return the anomalies: regions that structure does not explain."""
+        ...
+
+    def predict(self) -> Prediction | None:
+        """Return the predicted spectra at every pixel; None where there are none."""
         ...
 
     def should_stop(self) -> tuple[bool, str]:
@@ -363,6 +368,15 @@ class CuriosityAgent:
         """Learn from all documents so far; return the anomalies."""
         with self._busy:
             return self._updated().flags()
+
+    def predict(self) -> Prediction | None:
+        """Learn from all documents so far; return the predicted spectra at every pixel.
+
+        None where nothing was measured.
+        """
+        with self._busy:
+            explorer = self._updated()
+            return explorer.predict() if explorer.n_observed else None
 
     def should_stop(self) -> tuple[bool, str]:
         """Say whether the run has reached its end, and why."""

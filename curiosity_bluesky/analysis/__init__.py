@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from curiosity_bluesky.analysis.prediction import predict, predict_from_documents
+from curiosity_bluesky.analysis.prediction import predict, predict_from_documents, summarize
 
-__all__ = ["predict", "predict_from_documents"]
+__all__ = ["predict", "predict_from_documents", "summarize"]

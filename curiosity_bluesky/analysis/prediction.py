@@ -13,21 +13,20 @@ from numpy.typing import NDArray
 from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.agent.prior_runs import spectra_at_start
 from curiosity_bluesky.documents import (
+    DEVIATION,
     PREDICTED,
     PRIMARY,
     WARM_START,
-    axis_of,
     channel_keys,
     events_in,
     in_order,
     prior_run_from,
+    spectrum_axes,
 )
 from curiosity_bluesky.documents.reading import lineage
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, PriorRun, Survey
 
-DEVIATION = "_deviation"
-"""``<channel>_deviation`` lies beside a predicted channel."""
 MEASURED = "_measured"
 """``<channel>_measured`` lies beside a predicted channel, NaN where nothing was measured."""
 
@@ -130,6 +129,40 @@ def predict_from_documents(
     return _dataset(agent.explorer, listener)
 
 
+def summarize(predicted: xr.Dataset) -> dict[str, Any]:
+    """Return in words what a prediction holds, JSON-ready.
+
+    Parameters
+    ----------
+    predicted
+        As `predict` returns it.
+    """
+    channels = [str(key)[: -len(MEASURED)] for key in predicted if str(key).endswith(MEASURED)]
+    rows, cols = predicted["no_claim"].shape
+    known = int((~predicted["no_claim"]).sum())
+    source = {"model": "of the model", "residuals": "of the residuals so far"}
+    summary: dict[str, Any] = {
+        "run": predicted.attrs.get("uid", ""),
+        "strategy": predicted.attrs["predicted_by"],
+        "pixels": f"{rows} x {cols}, {known} of them predicted",
+        "measured": int((predicted["distance"] == 0).sum()),
+        "farthest from a spectrum": f"{float(predicted['distance'].max()):.3g} um",
+    }
+    for key in channels:
+        units = predicted[key].attrs.get("units", "")
+        deviation = predicted[f"{key}{DEVIATION}"].values
+        typical = (
+            f"{np.nanmedian(deviation):.3g} {units}".rstrip()
+            if np.isfinite(deviation).any()
+            else "not known"
+        )
+        [axis] = set(predicted[key].dims) - {"y", "x"}
+        along = f"{predicted.sizes[axis]} points along {axis}"
+        said = source[predicted.attrs["deviation"]]
+        summary[key] = f"{along}; typical standard deviation {typical} ({said})"
+    return summary
+
+
 class _Listener:
     """Notes what a prediction needs beside what the agent learns.
 
@@ -198,23 +231,17 @@ def _dataset(explorer: Explorer, listener: _Listener) -> xr.Dataset:
         "y": ("y", survey.y, {"units": "um"}),
         "x": ("x", survey.x, {"units": "um"}),
     }
-    first = 0
-    for key in channel_keys(listener.descriptor):
-        name, units, axis = axis_of(listener.descriptor, key)
-        name = f"{name}_axis" if name in ("x", "y") else name
-        if name in coordinates and not np.array_equal(coordinates[name][1], axis):
-            name = f"{key}_{name}"
-        coordinates[name] = (name, axis, {"units": units} if units else {})
+    for key, axis in spectrum_axes(listener.descriptor).items():
+        about = {"units": axis.units} if axis.units else {}
+        coordinates[axis.name] = (axis.name, axis.values, about)
         own = listener.descriptor["data_keys"][key].get("units")
         attrs = {"units": own} if own else {}
-        part = slice(first, first + len(axis))
-        first += len(axis)
         for suffix, values in (
             ("", prediction.spectra),
             (DEVIATION, deviation),
             (MEASURED, measured),
         ):
-            variables[f"{key}{suffix}"] = (("y", "x", name), values[..., part], attrs)
+            variables[f"{key}{suffix}"] = (("y", "x", axis.name), values[..., axis.part], attrs)
     unknown = np.isnan(prediction.spectra).all(axis=2) | explorer.masked
     variables["no_claim"] = (("y", "x"), unknown)
     variables["distance"] = (("y", "x"), _distance(survey, taken), {"units": "um"})

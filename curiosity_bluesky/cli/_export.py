@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.cli.output import check_new_file
 
 SUFFIXES = (".hf5", ".h5", ".hdf5")
 """Suffixes of NSID files."""
@@ -19,15 +19,7 @@ def check_export(file: Path, force: bool = False) -> None:
     InputError
         If it has another ending, is there already, or lies in no directory.
     """
-    if file.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{file} is asked for; expected a file ending in {', '.join(SUFFIXES)}")
-    if file.exists() and not force:
-        raise InputError(
-            f"{file} is there already; expected a new file: choose another name, or replace it "
-            "with --force"
-        )
-    if not file.parent.is_dir() or file.is_dir():
-        raise InputError(f"{file} cannot be written; expected a file in a directory that exists")
+    check_new_file(file, SUFFIXES, force)
 
 
 def run_export(run: Any, file: Path, *, grid: bool = False, force: bool = False) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from curiosity_bluesky.cli import (
     explore,
     facility,
     images,
+    predict,
     queue,
     runs,
     schema,
@@ -31,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (demo, runs, benchmark, images, explore, agent, schema):
+for group in (demo, runs, predict, benchmark, images, explore, agent, schema):
     app.add_typer(group.app)
 queue.app.add_typer(facility.app)
 app.add_typer(queue.app, name="queue")

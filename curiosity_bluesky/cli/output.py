@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import Console, Table
 
 console = Console()
@@ -31,6 +34,34 @@ def print_table(rows: list[tuple[str, str]]) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def check_new_file(file: Path, suffixes: Sequence[str], force: bool) -> None:
+    """Make sure that a file may be written, before anything else is done.
+
+    Parameters
+    ----------
+    file
+        The file.
+    suffixes
+        Endings that it may have.
+    force
+        Whether a file that is there may be replaced.
+
+    Raises
+    ------
+    InputError
+        If it has another ending, is there already, or lies in no directory.
+    """
+    if file.suffix.lower() not in suffixes:
+        raise InputError(f"{file} is asked for; expected a file ending in {', '.join(suffixes)}")
+    if file.exists() and not force:
+        raise InputError(
+            f"{file} is there already; expected a new file: choose another name, or replace it "
+            "with --force"
+        )
+    if not file.parent.is_dir() or file.is_dir():
+        raise InputError(f"{file} cannot be written; expected a file in a directory that exists")
 
 
 def json_alone(as_json: bool) -> contextlib.AbstractContextManager[Any]:

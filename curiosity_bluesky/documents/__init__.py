@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.counts import PointCount as PointCount
     from curiosity_bluesky.documents.files import ExternalFiles as ExternalFiles
     from curiosity_bluesky.documents.files import in_order as in_order
+    from curiosity_bluesky.documents.predictions import SpectrumAxis as SpectrumAxis
+    from curiosity_bluesky.documents.predictions import prediction_records as prediction_records
+    from curiosity_bluesky.documents.predictions import spectrum_axes as spectrum_axes
     from curiosity_bluesky.documents.prior_runs import Channel as Channel
     from curiosity_bluesky.documents.prior_runs import channels_of as channels_of
     from curiosity_bluesky.documents.prior_runs import check_channels as check_channels
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.replay import tell as tell
     from curiosity_bluesky.documents.schema import AGENT as AGENT
     from curiosity_bluesky.documents.schema import DECISIONS as DECISIONS
+    from curiosity_bluesky.documents.schema import DEVIATION as DEVIATION
     from curiosity_bluesky.documents.schema import DRIFT as DRIFT
     from curiosity_bluesky.documents.schema import ESTIMATED as ESTIMATED
     from curiosity_bluesky.documents.schema import FAILURES as FAILURES
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.schema import MAX_BIAS as MAX_BIAS
     from curiosity_bluesky.documents.schema import OUT_OF_REACH as OUT_OF_REACH
     from curiosity_bluesky.documents.schema import PREDICTED as PREDICTED
+    from curiosity_bluesky.documents.schema import PREDICTIONS as PREDICTIONS
     from curiosity_bluesky.documents.schema import PRIMARY as PRIMARY
     from curiosity_bluesky.documents.schema import RESUMES as RESUMES
     from curiosity_bluesky.documents.schema import RESURVEY_EVERY as RESURVEY_EVERY
@@ -94,6 +99,7 @@ _MODULES = {
     "ESTIMATED": "schema",
     "ExternalFiles": "files",
     "FAILURES": "schema",
+    "DEVIATION": "schema",
     "FLAGS": "schema",
     "Failure": "curiosity_bluesky.learning",
     "Incomplete": "reading",
@@ -106,6 +112,7 @@ _MODULES = {
     "OUT_OF_REACH": "schema",
     "Observation": "curiosity_bluesky.learning",
     "PREDICTED": "schema",
+    "PREDICTIONS": "schema",
     "PRIMARY": "schema",
     "PlanReadable": "writing",
     "PointCount": "counts",
@@ -147,6 +154,9 @@ _MODULES = {
     "flags_of": "reading",
     "holds_image": "translate",
     "in_order": "files",
+    "SpectrumAxis": "predictions",
+    "prediction_records": "predictions",
+    "spectrum_axes": "predictions",
     "prediction_values": "writing",
     "prior_run_from": "prior_runs",
     "quality_of": "spectra",

@@ -17,6 +17,7 @@ PRIMARY = "primary"
 LEARNING = "learning"
 MAPS = "maps"
 FLAGS = "flags"
+PREDICTIONS = "predictions"
 FAILURES = "failures"
 STEERING = "steering"
 DRIFT = "drift"
@@ -29,6 +30,9 @@ OUT_OF_REACH = "out_of_reach"
 
 PREDICTED = "_predicted"
 """``<channel>_predicted`` lies beside a measured channel: what was expected beforehand."""
+
+DEVIATION = "_deviation"
+"""``<channel>_deviation`` lies beside a predicted channel: standard deviation of a spectrum."""
 
 CHANNELS = "curiosity_channels"
 """Configuration key of the survey and primary streams: the channels in their order."""
@@ -265,6 +269,18 @@ STREAMS: dict[str, Stream] = {
                     "typical"),
                 Key("learnable", "<f8", "1: neighbours help as much as expected; 0: not at all"),
                 Key("remark", "string", "the finding in words"),
+            ),
+        ),
+        Stream(
+            PREDICTIONS,
+            "the predicted spectra of a block of rows of the survey, at the end",
+            "prediction",
+            (
+                Key("first_row", "<i8", "first row of the survey in the block"),
+                Key(f"<channel>{PREDICTED}", "<f4", "expected spectrum; NaN where there is none, "
+                    "and beyond the last row", dims=("y", "x", "<axis>")),
+                Key(f"<channel>{DEVIATION}", "<f4", "standard deviation of a measured spectrum "
+                    "about it; absent where the model has none", dims=("y", "x", "<axis>")),
             ),
         ),
         Stream(

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.documents import (
     DECISIONS,
+    DEVIATION,
     MAPS,
     MASK,
     PREDICTED,
+    PREDICTIONS,
     SURVEY,
     read,
     read_stream,
@@ -57,6 +59,9 @@ def to_sidpy(run: Any, *, grid: bool = False) -> dict[str, Any]:
     ``spectra/<channel>``    POINT_CLOUD (point, <axis>, ...), as it was measured;
                              ``point_cloud["coordinates"]`` is (points, 2), x and y in um
     ``predicted/<channel>``  the same, what was predicted beforehand
+    ``prediction/<channel>`` SPECTRAL_IMAGE (x, y, <axis>), what is predicted at the end, NaN where
+                             nothing is; where the run recorded it
+    ``deviation/<channel>``  the same, standard deviation of a measured spectrum about it
     ``points``               (point, quantity): read-back, quality and other scalars
     ``decisions``            (decision, quantity): the scores of each decision
     ``maps/<name>``          IMAGE (x, y), the last of each of the explorer's maps
@@ -114,6 +119,8 @@ def to_sidpy(run: Any, *, grid: bool = False) -> dict[str, Any]:
         for name in map(str, maps.data_vars):
             if maps[name].ndim == 2:
                 datasets[f"maps/{name}"] = _image(maps[name], f"map_{name}", {**about, ROLE: "map"})
+    if survey is not None and (predictions := _stream(run, PREDICTIONS)) is not None:
+        datasets |= _predictions(predictions, survey, about)
     if grid:
         if survey is None or "row" not in points:
             raise InputError(
@@ -309,6 +316,25 @@ def _survey(stream: xr.Dataset, about: dict[str, Any]) -> dict[str, Any]:
         )
         role = "no_spectra" if name == MASK else "survey"
         datasets[f"survey/{name}"] = _image(image, name, {**about, ROLE: role})
+    return datasets
+
+
+def _predictions(stream: xr.Dataset, survey: xr.Dataset, about: dict[str, Any]) -> dict[str, Any]:
+    """Put the blocks of predicted rows together."""
+    datasets = {}
+    stream = stream.sortby("first_row")
+    for key in map(str, stream.data_vars):
+        if stream[key].ndim != 4:
+            continue
+        role, suffix = (
+            ("deviation", DEVIATION) if key.endswith(DEVIATION) else ("prediction", PREDICTED)
+        )
+        name = key.removesuffix(suffix)
+        axis = str(stream[key].dims[3])
+        cube = np.concatenate(stream[key].values)[: survey.sizes["y"]]
+        axes = {"y": survey["y"], "x": survey["x"], axis: stream[axis]}
+        array = xr.DataArray(cube, axes, ["y", "x", axis], name, stream[key].attrs)
+        datasets[f"{role}/{name}"] = _image(array, f"{role}_{name}", {**about, ROLE: role})
     return datasets
 
 

@@ -21,6 +21,10 @@ SUFFIXES = (*HDF5_SUFFIXES, *VENDOR_SUFFIXES)
 """Files that `read_fields` reads."""
 
 
+NOT_MEASURED = ("prediction", "deviation")
+"""Roles of cubes that are no spectra to replay."""
+
+
 @dataclass(frozen=True)
 class Dim:
     """One axis of a field.
@@ -63,7 +67,7 @@ class Field:
         measured is NaN; whole numbers become float64 where there is such.
     role
         What `curiosity_bluesky.exchange` wrote it as: ``survey``, ``spectra``, ``mask``,
-        another word, or "" in a file of another program.
+        ``prediction``, another word, or "" in a file of another program.
     """
 
     name: str
@@ -91,8 +95,8 @@ class Field:
 
     @property
     def is_cube(self) -> bool:
-        """Whether it has a spectrum at each pixel of a grid."""
-        return self._grid and bool(self.spectral_dims)
+        """Whether it has a measured spectrum at each pixel of a grid: a predicted one is none."""
+        return self._grid and bool(self.spectral_dims) and self.role not in NOT_MEASURED
 
     @property
     def _grid(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,15 @@ from bluesky.utils import MsgGenerator
 from curiosity_bluesky import documents
 from curiosity_bluesky.documents import PlanReadable
 from curiosity_bluesky.learning import Proposal
+from curiosity_bluesky.plans.background import call_in_thread
+from curiosity_bluesky.plans.run_state import RunState
 from curiosity_bluesky.plans.run_wrapper import save
 from curiosity_bluesky.utils.point_failure import PointFailure
+
+logger = logging.getLogger(__name__)
+
+MOST_PREDICTED = 8_000_000
+"""Predicted values of a run that are recorded; a document with more is too slow to read."""
 
 
 def save_decision(proposal: Proposal) -> MsgGenerator[None]:
@@ -50,3 +58,24 @@ def save_maps(maps: Mapping[str, np.ndarray]) -> MsgGenerator[None]:
         arrays = {name: values.astype("<f4") for name, values in maps.items()}
         record = PlanReadable("maps", arrays, dict.fromkeys(arrays, "yx"))
         yield from save(documents.MAPS, [record])
+
+
+def save_predictions(run: RunState) -> MsgGenerator[None]:
+    """Write the predicted spectra at every pixel of the survey, if there are any."""
+    descriptor = yield from run.spectra.descriptor()
+    if not descriptor["data_keys"]:
+        return
+    axes = documents.spectrum_axes(descriptor).values()
+    n = run.survey.mask.size * sum(len(axis.values) for axis in axes)
+    if n > MOST_PREDICTED:
+        logger.info(
+            "the predicted spectra are not recorded: %d values, and at most %d are; "
+            "`curiosity predict %s` computes them",
+            *(n, MOST_PREDICTED, run.uid[:8]),
+        )
+        return
+    prediction = yield from call_in_thread(run.agent.predict)
+    if prediction is None:
+        return
+    for record in documents.prediction_records(prediction, run.survey, descriptor):
+        yield from save(documents.PREDICTIONS, [record])

@@ -176,6 +176,9 @@ class RunOptions(_Options):
         10, "Decisions between two events of the maps; 0: the maps are written at the end only.",
         ge=0, le=FEW,
     )  # fmt: skip
+    record_predictions: _Truth = _option(
+        True, "Whether the predicted spectra of every pixel are written at the end."
+    )
     lookahead: _Integer = _option(
         0, "Points that a decision is made ahead of, without knowing their spectra.", ge=0, le=FEW
     )

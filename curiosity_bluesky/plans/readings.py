@@ -8,7 +8,7 @@ from typing import Any
 
 import bluesky.plan_stubs as bps
 import numpy as np
-from bluesky.protocols import Readable
+from bluesky.protocols import Configurable, Readable
 from bluesky.utils import Msg, MsgGenerator, maybe_await
 from numpy.typing import NDArray
 
@@ -211,6 +211,23 @@ class SpectrumReader:
             if misfit:
                 raise ValueError(f"{key} {misfit}")
         return spectrum_of(everything, self._channels)
+
+    def descriptor(self) -> MsgGenerator[dict[str, Any]]:
+        """Return what a descriptor says of the channels: data keys and configuration.
+
+        Without data keys where no spectrum was read.
+        """
+        configured = {}
+        detectors: list[Any] = [d for d in self._detectors if isinstance(d, Configurable)]
+        for detector in detectors if self._channels else []:
+            described = yield from call_device(detector.describe_configuration)
+            held = yield from configuration(detector)
+            configured[detector.name] = {"data": held, "data_keys": described}
+        data_keys = {
+            key: {**self._described[key], "shape": [points]}
+            for key, points in self._channels.items()
+        }
+        return {"data_keys": data_keys, "configuration": configured}
 
     def _settle(self, readings: Sequence[Mapping[str, Any]]) -> MsgGenerator[None]:
         channels: dict[str, int] = {}

@@ -14,7 +14,12 @@ from curiosity_bluesky.learning import Survey
 from curiosity_bluesky.plans import safety
 from curiosity_bluesky.plans.background import call_in_thread
 from curiosity_bluesky.plans.decisions import begin_decision, obey, write_decision
-from curiosity_bluesky.plans.event_streams import save_decision, save_maps, save_trainings
+from curiosity_bluesky.plans.event_streams import (
+    save_decision,
+    save_maps,
+    save_predictions,
+    save_trainings,
+)
 from curiosity_bluesky.plans.masked_images import without_masks
 from curiosity_bluesky.plans.pause_or_end import check_failures, pause_for
 from curiosity_bluesky.plans.point_retries import visit_point
@@ -61,6 +66,8 @@ def run_points(run: RunState, survey: Survey, past: InterruptedRun | None) -> Ms
     yield from save_maps(maps)
     for flag in (yield from call_in_thread(run.agent.flags)):
         yield from save(documents.FLAGS, [PlanReadable("flag", documents.flag_values(flag))])
+    if run.options.record_predictions:
+        yield from save_predictions(run)
     return str(run.ended)
 
 

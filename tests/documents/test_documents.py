@@ -69,7 +69,7 @@ def test_every_document_is_valid(run):
 
 def test_streams(run):
     name, _, documents = run
-    expected = {"survey", "decisions", "primary"}
+    expected = {"survey", "decisions", "primary", "predictions"}
     if name == "vatsavai2025-latent":
         expected |= {"learning", "maps"}
         models = [event["model"] for event in events(documents, "learning")]

@@ -127,6 +127,14 @@ def test_a_run_as_sidpy_datasets(run, points, datasets):
     errors = np.asarray(datasets["decisions"])[:, table["columns"].index("predicted_error")]
     np.testing.assert_array_equal(errors, points["predicted_error"])
     assert table["reason"] == list(points["reason"].values)
+    predicted = run["predictions"]
+    for role, suffix in (("prediction", "_predicted"), ("deviation", "_deviation")):
+        cube = datasets[f"{role}/spectrometer_response"]
+        [block] = predicted[f"spectrometer_response{suffix}"].read()
+        np.testing.assert_array_equal(np.asarray(cube), block.transpose(1, 0, 2))
+        assert cube.data_type == sidpy.DataType.SPECTRAL_IMAGE and cube.units == "pm"
+        np.testing.assert_array_equal(cube.bias.values, points["bias"])
+        assert np.isfinite(block).any()
     assert datasets["maps/acquisition"].shape == (14, 16) and datasets["maps/error"].x.units == "um"
 
     cube, mask = datasets["cube/spectrometer_response"], np.asarray(datasets["mask"]).astype(bool)

@@ -49,8 +49,11 @@ LEARNED = (
 )
 """The streams that an agent learns from; the others are not sent."""
 
-ASKED = ("decide", "suggest", "outstanding", "maps", "flags", "should_stop", "take_trainings")
-"""Questions to an agent; `predict` is for people."""
+ASKED = (
+    *("decide", "suggest", "outstanding", "maps", "flags", "predict"),
+    *("should_stop", "take_trainings"),
+)
+"""Questions to an agent."""
 
 Record = TypeVar("Record", Proposal, Training, Anomaly)
 
@@ -136,9 +139,9 @@ def decided_of(values: Mapping[str, Any]) -> DecisionResult:
     )
 
 
-def plain_prediction(prediction: Prediction) -> dict[str, NDArray]:
-    """Return a prediction as a mapping of arrays."""
-    return {"spectra": prediction.spectra, "uncertainty": prediction.uncertainty}
+def plain_prediction(prediction: Prediction | None) -> dict[str, NDArray | None] | None:
+    """Return a prediction as a mapping of arrays, None if there is none."""
+    return None if prediction is None else dict(vars(prediction))
 
 
 def plain_strategy(strategy: Strategy | None) -> dict[str, Any] | None:

@@ -28,7 +28,15 @@ from curiosity_bluesky.agent.remote.protocol import (
 )
 from curiosity_bluesky.agent.remote.run_log import RunLog
 from curiosity_bluesky.errors import InputError, Unreachable
-from curiosity_bluesky.learning import Anomaly, Explorer, PriorRun, Proposal, Strategy, Training
+from curiosity_bluesky.learning import (
+    Anomaly,
+    Explorer,
+    Prediction,
+    PriorRun,
+    Proposal,
+    Strategy,
+    Training,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -237,6 +245,11 @@ class RemoteAgent:
     def flags(self) -> list[Anomaly]:
         """Return the anomalies; none while the agent is away."""
         return [record_of(Anomaly, flag) for flag in self._asked_or("flags", "flags", [])]
+
+    def predict(self) -> Prediction | None:
+        """Return the predicted spectra at every pixel; None while the agent is away."""
+        found = self._asked_or("predict", "prediction", None)
+        return None if found is None else Prediction(**found)
 
     def should_stop(self) -> tuple[bool, str]:
         """Say whether the run has reached its end, and why."""

@@ -184,7 +184,7 @@ class Session:
         if what == "take_trainings":
             return {"trainings": [plain(training) for training in agent.take_trainings()]}
         if what == "predict":
-            return {"prediction": plain_prediction(agent.explorer.predict())}
+            return {"prediction": plain_prediction(agent.predict())}
         raise InputError(f"an agent cannot be asked for {what!r}")
 
     def _promise(self, proposals: Sequence[Proposal]) -> None:

@@ -393,9 +393,9 @@ def test_a_store_has_each_document_once_and_forgets_the_oldest_run():
                 store("a way", name, doc)
     counts = store.counts()
     assert list(counts) == [plan.uid for plan in plans[1:]]
-    # start, three descriptors, survey, five decisions and spectra, stop
-    assert counts[plans[1].uid]["documents"] == 1 + 3 + 1 + 5 + 5 + 1
-    assert counts[plans[1].uid]["repeated"] == 2 * 16
+    # start, four descriptors, survey, five decisions and spectra, stop; no predictions
+    assert counts[plans[1].uid]["documents"] == 1 + 4 + 1 + 5 + 5 + 1
+    assert counts[plans[1].uid]["repeated"] == 2 * 17
     assert store.keys(plans[0].uid) == [] and store.start(plans[0].uid) is None
     assert not set(store._run_of.values()) - set(counts)
 
