@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,26 +10,20 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from curiosity_bluesky.agent import CuriosityAgent
-from curiosity_bluesky.agent.prior_runs import spectra_at_start
+from curiosity_bluesky.analysis.reading import Document, whole_run
 from curiosity_bluesky.documents import (
     DEVIATION,
     PREDICTED,
     PRIMARY,
-    WARM_START,
     channel_keys,
     events_in,
-    in_order,
-    prior_run_from,
     spectrum_axes,
 )
-from curiosity_bluesky.documents.reading import lineage
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, PriorRun, Survey
 
 MEASURED = "_measured"
 """``<channel>_measured`` lies beside a predicted channel, NaN where nothing was measured."""
-
-Document = tuple[str, Mapping[str, Any]]
 
 
 def predict(run: Any) -> xr.Dataset:
@@ -74,29 +67,8 @@ def predict(run: Any) -> xr.Dataset:
         If the run has no survey or no spectrum, was not made by `curiosity_plan`, or began from a
         run that is not in the catalogue any more.
     """
-    if not hasattr(run, "documents"):
-        raise InputError(
-            "this run is read from files, which know no documents; connect without serve=False"
-        )
-    pieces = lineage(run)
-    warm = pieces[0].start.get(WARM_START)
-    earlier = None
-    if warm is not None:
-        try:
-            origin = lineage(pieces[0].parent[warm])
-        except KeyError:
-            raise InputError(
-                f"run {pieces[0].start['uid']} started from run {warm}, which is not in the "
-                "catalogue any more; put it back, and predict again"
-            ) from None
-        earlier = spectra_at_start(
-            prior_run_from(_documents(origin)), pieces[0].start, "the catalogue"
-        )
-    return predict_from_documents(_documents(pieces), earlier=earlier)
-
-
-def _documents(pieces: Iterable[Any]) -> Iterator[Document]:
-    return chain.from_iterable(in_order(piece.documents()) for piece in pieces)
+    documents, earlier = whole_run(run)
+    return predict_from_documents(documents, earlier=earlier)
 
 
 def predict_from_documents(
