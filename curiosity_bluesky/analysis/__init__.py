@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from curiosity_bluesky.analysis.clusters import cluster, cluster_documents
 from curiosity_bluesky.analysis.prediction import predict, predict_from_documents, summarize
 
-__all__ = ["predict", "predict_from_documents", "summarize"]
+__all__ = [
+    "cluster",
+    "cluster_documents",
+    "predict",
+    "predict_from_documents",
+    "summarize",
+]

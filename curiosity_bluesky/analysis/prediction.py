@@ -20,7 +20,7 @@ from curiosity_bluesky.documents import (
     spectrum_axes,
 )
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Explorer, PriorRun, Survey
+from curiosity_bluesky.learning import Explorer, Prediction, PriorRun, Survey
 
 MEASURED = "_measured"
 """``<channel>_measured`` lies beside a predicted channel, NaN where nothing was measured."""
@@ -93,12 +93,36 @@ def predict_from_documents(
     InputError
         See `predict`.
     """
-    listener = _Listener()
+    explorer, listener = rebuild(documents, earlier)
+    return dataset_of(explorer, listener, explorer.predict())
+
+
+def rebuild(
+    documents: Iterable[Document], earlier: PriorRun | None
+) -> tuple[Explorer, SpectrumListener]:
+    """Return the explorer that knows all documents, and what is known of its spectra.
+
+    Parameters
+    ----------
+    documents, earlier
+        See `predict_from_documents`.
+
+    Raises
+    ------
+    InputError
+        If there is no spectrum.
+    """
+    listener = SpectrumListener()
     agent = CuriosityAgent.from_documents(listener.heard(documents), earlier=earlier)
     if listener.descriptor is None:
         uid = listener.start.get("uid", "?")
         raise InputError(f"run {uid} holds no spectrum, so nothing can be predicted")
-    return _dataset(agent.explorer, listener)
+    return agent.explorer, listener
+
+
+def channels_in(predicted: xr.Dataset) -> list[str]:
+    """Return the channels of the spectra in what `predict` returned."""
+    return [str(key)[: -len(MEASURED)] for key in predicted if str(key).endswith(MEASURED)]
 
 
 def summarize(predicted: xr.Dataset) -> dict[str, Any]:
@@ -109,7 +133,7 @@ def summarize(predicted: xr.Dataset) -> dict[str, Any]:
     predicted
         As `predict` returns it.
     """
-    channels = [str(key)[: -len(MEASURED)] for key in predicted if str(key).endswith(MEASURED)]
+    channels = channels_in(predicted)
     rows, cols = predicted["no_claim"].shape
     known = int((~predicted["no_claim"]).sum())
     source = {"model": "of the model", "residuals": "of the residuals so far"}
@@ -135,7 +159,7 @@ def summarize(predicted: xr.Dataset) -> dict[str, Any]:
     return summary
 
 
-class _Listener:
+class SpectrumListener:
     """Notes what a prediction needs beside what the agent learns.
 
     Attributes
@@ -182,9 +206,12 @@ class _Listener:
             return np.sqrt(squares.sum(axis=0) / known.sum(axis=0))
 
 
-def _dataset(explorer: Explorer, listener: _Listener) -> xr.Dataset:
+def dataset_of(
+    explorer: Explorer, listener: SpectrumListener, prediction: Prediction
+) -> xr.Dataset:
+    """Return a prediction with its axes and units, see `predict`."""
     assert listener.descriptor is not None
-    survey, prediction = explorer.survey, explorer.predict()
+    survey = explorer.survey
     deviation, source = prediction.deviation, "model"
     if deviation is None:
         residual, source = listener.residual, "residuals"

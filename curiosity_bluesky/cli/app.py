@@ -13,6 +13,7 @@ import typer
 from curiosity_bluesky.cli import (
     agent,
     benchmark,
+    clusters,
     demo,
     explore,
     facility,
@@ -32,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (demo, runs, predict, benchmark, images, explore, agent, schema):
+for group in (demo, runs, predict, clusters, benchmark, images, explore, agent, schema):
     app.add_typer(group.app)
 queue.app.add_typer(facility.app)
 app.add_typer(queue.app, name="queue")

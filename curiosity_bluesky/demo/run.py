@@ -15,7 +15,6 @@ from typing import Any, cast
 
 from bluesky import RunEngine
 from bluesky.utils import MsgGenerator, RunEngineInterrupted
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent import CuriosityAgent
@@ -25,7 +24,7 @@ from curiosity_bluesky.demo.settings import DemoOptions, DemoRun, DemoSample, de
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Anomaly, Scorer, Strategy, withheld_pixels
 from curiosity_bluesky.plans import explore
-from curiosity_bluesky.plans.dry_run import DryRunReport, duration
+from curiosity_bluesky.plans.dry_run import DryRunReport
 from curiosity_bluesky.plans.options import DriftCorrection
 from curiosity_bluesky.plans.posix_signals import (
     ClosedStreamGuard,
@@ -36,9 +35,8 @@ from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.steering import steer
 from curiosity_bluesky.plans.warm_start import fetch_interrupted
 from curiosity_bluesky.similarity.index import Index
-from curiosity_bluesky.utils.display import Console
 from curiosity_bluesky.utils.run_end import TROUBLE, EndKind, RunEnd
-from curiosity_bluesky.views import LiveView
+from curiosity_bluesky.views import LiveView, ProgressLine
 from curiosity_bluesky.views.report import (
     DEMO,
     check_picture,
@@ -398,44 +396,18 @@ class _Curves(Mapping):
 @contextlib.contextmanager
 def _progress(agent: CuriosityAgent, scorer: Scorer) -> Iterator[Any]:
     """Show points, error and remaining time on standard error; yield a document callback."""
-    columns = (
-        TextColumn("{task.description:<24}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[left]:>10}", markup=False),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    streams: dict[str, str] = {}
-    count = documents.PointCount()
-    with Progress(
-        *columns, console=Console(file=cast(Any, ClosedStreamGuard(sys.stderr)))
-    ) as progress:
-        points = progress.add_task("taking the survey", total=None, note="", left="")
+    line = ProgressLine(ClosedStreamGuard(sys.stderr), lambda: _last_score(scorer))
 
-        def on_epoch(model: str, epoch: int, epochs: int) -> None:
-            # Only what takes a while is worth a word; two epochs a point would flicker.
-            if epochs > 10:
-                note = f"training the {model}: epoch {epoch} of {epochs}"
-                progress.update(points, note=note if epoch < epochs else "")
+    def on_epoch(model: str, epoch: int, epochs: int) -> None:
+        # Only what takes a while is worth a word; two epochs a point would flicker.
+        if epochs > 10:
+            line.note(f"training the {model}: epoch {epoch} of {epochs}")
 
-        def callback(name: str, doc: Mapping[str, Any]) -> None:
-            count(name, doc)
-            if name in ("start", "event"):  # the budget may be changed in the middle of a run
-                progress.update(points, total=count.budget, completed=count.n)
-            if name == "descriptor":
-                streams[doc["uid"]] = doc["name"]
-            elif name == "event" and streams.get(doc["descriptor"]) == documents.DECISIONS:
-                progress.update(points, description=f"measuring: {doc['data']['reason']}")
-            elif name == "event" and streams.get(doc["descriptor"]) == documents.PRIMARY:
-                remaining = doc["data"].get("remaining", math.nan)
-                left = f"{duration(remaining)} left" if math.isfinite(remaining) else ""
-                progress.update(points, note=_last_score(scorer), left=left)
-            elif name == "stop":
-                note = _last_score(scorer)
-                progress.update(points, description="writing to the catalogue", note=note, left="")
-
-        agent.on_epoch = on_epoch
-        yield callback
+    agent.on_epoch = on_epoch
+    try:
+        yield line
+    finally:
+        line.hide()
 
 
 def _last_score(scorer: Scorer) -> str:

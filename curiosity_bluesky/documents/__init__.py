@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.writing import steering_values as steering_values
     from curiosity_bluesky.documents.writing import survey_record as survey_record
     from curiosity_bluesky.documents.writing import training_values as training_values
+    from curiosity_bluesky.learning import BEGUN as BEGUN
     from curiosity_bluesky.learning import Anomaly as Anomaly
     from curiosity_bluesky.learning import Failure as Failure
     from curiosity_bluesky.learning import Observation as Observation
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "AGENT": "schema",
     "Anomaly": "curiosity_bluesky.learning",
+    "BEGUN": "curiosity_bluesky.learning",
     "Channel": "prior_runs",
     "DECISIONS": "schema",
     "DRIFT": "schema",

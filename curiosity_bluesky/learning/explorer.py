@@ -409,13 +409,13 @@ class Explorer:
         if not len(observed):
             raise InputError("nothing was observed yet, so nothing can be predicted")
         spectra = self.patches.unflatten(self._active.learner.predict(observed))
-        learner, deviation = self._active.learner, None
+        learner, more = self._active.learner, (None, None)
         if isinstance(learner, ProbabilisticLearner):
-            deviation = learner.deviation(observed)
+            more = learner.deviation(observed), learner.latent(observed)
         return Prediction(
             spectra,
             self.maps()["uncertainty"],
-            None if deviation is None else self.patches.unflatten(deviation),
+            *(None if each is None else self.patches.unflatten(each) for each in more),
         )
 
     @one_thread()

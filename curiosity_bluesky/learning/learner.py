@@ -17,6 +17,7 @@ from curiosity_bluesky.learning.protocols import (
     Curiosity,
     Features,
     Flagging,
+    LatentPredictor,
     PendingAware,
     PeriodicRefit,
     Predictor,
@@ -239,3 +240,12 @@ class ModelLearner:
         self._learn(observed)
         predictor = self._predictor
         return predictor.deviation() if isinstance(predictor, Probabilistic) else None
+
+    def latent(self, observed: TrainingData) -> NDArray | None:
+        """Learn what is new; every candidate in the latent space, ``(candidates, latent)``.
+
+        None where the predictor has none.
+        """
+        self._learn(observed)
+        predictor = self._predictor
+        return predictor.latent() if isinstance(predictor, LatentPredictor) else None

@@ -79,6 +79,7 @@ class PeriodicRefit(Protocol):
         ...
 
 
+@runtime_checkable
 class LatentPredictor(Predictor, Protocol):
     """A predictor that curiosity can ask how wrong it is and what looks alike to it."""
 
@@ -225,4 +226,8 @@ class ProbabilisticLearner(Learner, Protocol):
 
     def deviation(self, observed: TrainingData) -> NDArray | None:
         """Learn what is new; standard deviation of spectra, ``(candidates, points)``, if known."""
+        ...
+
+    def latent(self, observed: TrainingData) -> NDArray | None:
+        """Learn what is new; candidates in the latent space, ``(candidates, latent)``, if any."""
         ...

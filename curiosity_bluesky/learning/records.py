@@ -271,11 +271,15 @@ class Prediction:
     deviation
         ``(rows, cols, points)``, standard deviation of a measured spectrum about the expected
         one; None where the predictor does not know it.
+    latent
+        ``(rows, cols, latent)``, each pixel in the latent space of the model; None where it has
+        none.
     """
 
     spectra: NDArray
     uncertainty: NDArray
     deviation: NDArray | None = None
+    latent: NDArray | None = None
 
 
 @dataclass(frozen=True, eq=False)

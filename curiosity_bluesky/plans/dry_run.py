@@ -12,7 +12,7 @@ from curiosity_bluesky.agent import Agent
 from curiosity_bluesky.learning import Explorer, Proposal, Strategy, Survey
 from curiosity_bluesky.plans.preflight_warnings import say_before
 from curiosity_bluesky.plans.time_budget import DeviceTimes, TimeEstimate, spectra_in
-from curiosity_bluesky.utils.display import Console, Table
+from curiosity_bluesky.utils.display import Console, Table, duration
 
 Range = tuple[float, float]
 
@@ -169,12 +169,3 @@ def format_report(outline: DryRunReport) -> str:
 
 def _range(limits: Range | None) -> str:
     return "anywhere" if limits is None else f"{limits[0]:.4g} to {limits[1]:.4g} um"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in words, to the second or the minute."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.3g} s"

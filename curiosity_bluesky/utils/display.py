@@ -113,6 +113,15 @@ def iso(value: object) -> str:
         return plain(value)
 
 
+def duration(seconds: float) -> str:
+    """Return seconds in words, to the second or the minute."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.3g} s"
+
+
 def lines(*values: object, longest: int = LONGEST) -> Text:
     """Return values as one cell of a table, each on a line of its own."""
     return Text("\n".join(plain(value, longest) for value in values))

@@ -7,6 +7,8 @@ from curiosity_bluesky.utils.lazy import lazy_names
 if TYPE_CHECKING:
     from curiosity_bluesky.views.hits import save_hits as save_hits
     from curiosity_bluesky.views.live import LiveView as LiveView
+    from curiosity_bluesky.views.progress import ProgressLine as ProgressLine
+    from curiosity_bluesky.views.progress import show_progress as show_progress
     from curiosity_bluesky.views.report import RunReport as RunReport
     from curiosity_bluesky.views.report import check_picture as check_picture
     from curiosity_bluesky.views.report import show_run as show_run
@@ -14,10 +16,12 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "LiveView": "live",
+    "ProgressLine": "progress",
     "RunPicture": "run_figure",
     "RunReport": "report",
     "check_picture": "report",
     "save_hits": "hits",
+    "show_progress": "progress",
     "show_run": "report",
 }
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]

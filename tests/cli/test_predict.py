@@ -1,4 +1,4 @@
-"""``curiosity predict``: the predicted spectra of a run, in words and as a file."""
+"""``curiosity predict`` and ``clusters``: what a run has taught, in words and as files."""
 
 from __future__ import annotations
 
@@ -57,3 +57,22 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said
+
+
+def test_clusters_are_said_and_drawn(
+    run: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uid, place = run
+    file = tmp_path / "clusters.png"
+    there = ["--catalog", str(place)]
+    with pytest.raises(SystemExit) as ended:
+        main(["clusters", uid[:8], uid, "-k", "3", "-o", str(file), *there, "--json"])
+    assert ended.value.code == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first == second and len(first["share"]) == 3 and sum(first["n_measured"]) == 8
+    assert file.read_bytes().startswith(b"\x89PNG")
+    refused = ((["-k", "1"], "2 or more and at most 50"), (["-o", "a.jpg"], "ending in .png"))
+    for wrong, words in refused:
+        with pytest.raises(SystemExit) as ended:
+            main(["clusters", uid, *wrong, *there])
+        assert ended.value.code == 2 and words in capsys.readouterr().err

@@ -1,12 +1,13 @@
 """The plan, the live view, and what is there."""
 
 from curiosity_bluesky import curiosity_plan, steer
-from curiosity_bluesky.views import LiveView
+from curiosity_bluesky.views import LiveView, show_progress
 
 # The writer is bound: the last picture is drawn when IPython has cleared its names.
 live = LiveView(catalog.pictures, status=lambda writer=writer: writer.status, steering=steer)
 live.open()  # a window, where matplotlib has a Qt backend; else a PNG that follows the run
 RE.subscribe(live)
+show_progress(RE)
 
 print(
     f"""

@@ -7,6 +7,7 @@ from bluesky import RunEngine
 
 from curiosity_bluesky import connect, end_in_order
 from curiosity_bluesky.agent.remote.zeromq import SealedPublisher
+from curiosity_bluesky.views import show_progress
 
 catalog = connect()  # $CURIOSITY_CATALOG, else ./runs
 
@@ -15,6 +16,7 @@ RE = RunEngine({})
 # on, so the catalogue is closed here, and the process ended.
 end_in_order(RE, last=catalog.close)
 RE.subscribe(catalog.writer())
+show_progress(RE)
 if "CURIOSITY_DOCUMENTS" in os.environ:  # address of a 0MQ proxy
     RE.subscribe(SealedPublisher(os.environ["CURIOSITY_DOCUMENTS"]))  # with $CURIOSITY_AGENT_TOKEN
 
