@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.utils.display import Console, duration, plain
-from curiosity_bluesky.utils.run_end import RunEnd
+from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 
 if TYPE_CHECKING:
     from bluesky import RunEngine
@@ -95,10 +95,9 @@ class ProgressLine:
                 self._event(self._streams.get(event["descriptor"], ""), event["data"])
         elif name == "stop":
             self.hide()
-            end = plain(RunEnd.of(doc))
-            self._console.print(
-                f"run {self._uid[:8]}: {self._points}, {end}", highlight=False, markup=False
-            )
+            end = RunEnd.of(doc)
+            why = "" if end.kind is EndKind.BUDGET else f", {plain(end)}"
+            self._line(f"run {self._uid[:8]}: {self._points}{why}")
             return
         self._show()
 

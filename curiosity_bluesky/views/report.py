@@ -76,43 +76,94 @@ class RunReport:
         return out | {"start": dict(self.start), "points": decisions, "flags": flags}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return the rows of the summary: name and value."""
-        start = self.start
+        """Return the rows of the summary, what matters most first: name and value."""
+        start, points = self.start, self.points
         streams = ", ".join(f"{plain(name)} {events}" for name, events in self.streams.items())
+        seed = start.get("curiosity_seed")
+        by = plain(start.get("curiosity_strategy")) + ("" if seed is None else f", seed {seed}")
         rows = [
-            ("uid", plain(start["uid"])),
-            ("started", moment(start["time"])),
-            ("status", plain(self.status)),
-            ("plan", plain(start.get("plan_name"))),
             ("sample", plain(start.get("sample"))),
-            ("strategy", plain(start.get("curiosity_strategy"))),
-            ("seed", plain(start.get("curiosity_seed"))),
-            ("events", streams),
+            ("status", plain(self.status)),
             ("ended by", plain(self.reason, WHOLE)),
         ]
-        if self.start.get(documents.RESUMES):
-            rows.append(("went on with", plain(self.start[documents.RESUMES])))
+        if points is not None and (error := error_in_words(points)):
+            rows.append(("error", error))
+        rows += [("look closer", flag_in_words(flag)) for flag in self.flags]
+        rows += [("missing", self.missing)] if self.missing else []
+        rows += [("drift", self.drift)] if self.drift else []
+        rows += [("strategy", by), ("started", moment(start["time"]))]
+        if points is not None and "seconds" in points:
+            seconds, explored = decision_seconds(points), decisions_explored(points)
+            rows.append(("a decision", decision_in_words(seconds, explored)))
+        if start.get(documents.RESUMES):
+            rows.append(("went on with", plain(start[documents.RESUMES])))
         if self.gone_on_with_by:
             rows.append(("gone on with by", plain(self.gone_on_with_by)))
-        rows += [("missing", self.missing)] if self.missing else []
-        if self.points is not None and "seconds" in self.points:
-            seconds, explored = decision_seconds(self.points), decisions_explored(self.points)
-            rows.append(("a decision", decision_in_words(seconds, explored)))
-        rows += [("drift", self.drift)] if self.drift else []
-        rows += [("look closer", flag_in_words(flag)) for flag in self.flags]
+        rows += [("uid", plain(start["uid"])), ("plan", plain(start.get("plan_name")))]
+        rows.append(("events", streams))
         return rows + ([("picture", self.picture)] if self.picture else [])
 
     def decisions_table(self) -> Table:
-        """Return the measured points as a table."""
+        """Return the measured points as a table, without columns that say nothing."""
         table = Table()
-        columns = ("decision_id", "row", "col", "reason", "predicted_error", "novelty", "seconds")
-        if self.points is not None and "decided_by" in self.points:
-            columns += ("decided_by",)
-        for column in columns:
-            table.add_column(column.replace("_", " "), justify="right")
-        for decision in [] if self.points is None else _decisions(self.points):
-            table.add_row(*(_cell(decision.get(column)) for column in columns))
+        decisions = [] if self.points is None else _decisions(self.points)
+        strategy = self.start.get("curiosity_strategy")
+        shown = {
+            name: key
+            for name, key in COLUMNS.items()
+            if any(each.get(key) is not None for each in decisions)
+            and not (key == "decided_by" and all(each[key] == strategy for each in decisions))
+        }
+        for column in shown:
+            table.add_column(column, justify="right")
+        for decision in decisions:
+            table.add_row(*(_cell(decision.get(key)) for key in shown.values()))
         return table
+
+
+COLUMNS = {
+    "decision": "decision_id",
+    "x (um)": "x",
+    "y (um)": "y",
+    "reason": "reason",
+    "expected error": "predicted_error",
+    "novelty": "novelty",
+    "took (s)": "seconds",
+    "decided by": "decided_by",
+}
+"""Columns of the table of decisions, and the data keys that they show."""
+
+_NEWEST = 10
+
+
+def error_in_words(points: xr.Dataset) -> str:
+    """Say how well the newest spectra were predicted before they were measured, "" if not known.
+
+    The mean squared error, in units of the variance of all spectra about their mean.
+
+    Parameters
+    ----------
+    points
+        As `documents.read` returns them.
+    """
+    errors = []
+    for key in (str(name) for name in points if str(name).endswith(documents.PREDICTED)):
+        measured = points[key.removesuffix(documents.PREDICTED)].values
+        known = np.isfinite(points[key].values).any(axis=1)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # points that were never recorded
+            variance = np.nanmean((measured - np.nanmean(measured, axis=0)) ** 2)
+            squares = np.nanmean((measured - points[key].values)[known] ** 2, axis=1)
+            errors.append(squares / variance)
+    if not errors or not len(errors[0]):
+        return ""
+    each = np.mean(errors, axis=0)
+    newest = each[-_NEWEST:]
+    first = f", the first {_NEWEST} {np.nanmean(each[:_NEWEST]):.2g}" * (len(each) >= 2 * _NEWEST)
+    return (
+        f"the newest {len(newest)} spectra were predicted with {np.nanmean(newest):.2g} of the "
+        f"variance{first} (1: no better than their mean)"
+    )
 
 
 def show_run(runs: Catalog, uid: str, picture: Path | None = None) -> RunReport:

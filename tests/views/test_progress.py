@@ -32,7 +32,7 @@ def test_a_log_has_a_line_for_every_tenth_of_a_run() -> None:
         line(name, doc)
     first, *between, last = file.getvalue().splitlines()
     assert re.fullmatch(r"run [0-9a-f]{8}: 0 of 9 spectra with curious", first)
-    assert re.fullmatch(r"run [0-9a-f]{8}: 9 of 9 spectra, .*9 of 9 spectra measured", last)
+    assert re.fullmatch(r"run [0-9a-f]{8}: 9 of 9 spectra", last)
     counts = [int(said.split()[0]) for said in between]
     assert counts == sorted(set(counts)) and counts[-1] == 8
     assert "error" in between[-1] and "left" in between[-1]
