@@ -1,6 +1,6 @@
 """Piezoresponse force microscopy: from band excitation to hysteresis loops and their numbers."""
 
-from curiosity_bluesky.devices.pfm.loops import LoopFields, loop_fields, units_of
+from curiosity_bluesky.devices.pfm.loops import LoopFields, loop_field_arrays, loop_fields, units_of
 from curiosity_bluesky.devices.pfm.reduction import (
     Branch,
     ReducedSpectrogram,
@@ -17,6 +17,7 @@ __all__ = [
     "SHOFit",
     "Steps",
     "fit_sho",
+    "loop_field_arrays",
     "loop_fields",
     "phase_offset",
     "reduce_spectrogram",

@@ -7,6 +7,7 @@ Positive polarisation is what positive bias leaves behind.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -88,22 +89,12 @@ def rising_branch(bias: ArrayLike) -> NDArray[np.bool_]:
 
 
 def loop_fields(bias: ArrayLike, loop: ArrayLike, *, level: float | None = None) -> LoopFields:
-    r"""Read the numbers off a loop.
-
-    A branch crosses a level where the sum of P less that level along it, in the order of the
-    bias, is least: of several crossings that noise makes, this one has most of the
-    branch on its right side. Between its two points P is taken for linear, and so it is
-    for the remanence.
-
-    The level is the middle of the loop, since a loop that is shifted along P (by
-    electrostatics, or a part of the polarisation that does not switch) has coercive biases even
-    where it does not cross zero. (In the recordings of mexpsimu a third of the loops and more
-    do not have two zeros.)
+    """Read the numbers off a loop, as `loop_field_arrays` does of many.
 
     Parameters
     ----------
     bias
-        ``(points,)``, one closed cycle in the order of time, V.
+        ``(points,)``, closed cycles in the order of time, V.
     loop
         ``(points,)``; points that are NaN are left out.
     level
@@ -120,64 +111,159 @@ def loop_fields(bias: ArrayLike, loop: ArrayLike, *, level: float | None = None)
     InputError
         If the two do not belong together.
     """
-    volts, p = np.asarray(bias, float), np.asarray(loop, float)
-    if volts.ndim != 1 or volts.shape != p.shape:
+    if np.ndim(loop) != 1:
         raise InputError(
-            f"bias has shape {volts.shape} and loop {p.shape}; expected two of (points,): give one "
-            "loop, the mean over the cycles, with the bias of one cycle"
+            f"bias has shape {np.shape(bias)} and loop {np.shape(loop)}; expected two of "
+            "(points,): give one loop, the mean over the cycles, with the bias of one cycle"
         )
-    known = np.isfinite(p) & np.isfinite(volts)
-    rising = rising_branch(np.where(np.isfinite(volts), volts, 0.0))[known]
-    volts, p = volts[known], p[known]
-    if len(p) < 8 or np.ptp(volts) == 0 or min(rising.sum(), (~rising).sum()) < 3:
-        return LoopFields()
+    found = loop_field_arrays(bias, loop, level=level)
+    return LoopFields(**{name: float(values) for name, values in found.items()})
+
+
+def loop_field_arrays(
+    bias: ArrayLike, loops: ArrayLike, *, level: float | None = None
+) -> dict[str, NDArray]:
+    r"""Read the numbers off many loops along one bias.
+
+    A branch crosses a level where the sum of P less that level along it, in the order of the
+    bias, is least: of several crossings that noise makes, this one has most of the
+    branch on its right side. Between its two points P is taken for linear, and so it is
+    for the remanence.
+
+    The level is the middle of the loop, since a loop that is shifted along P (by
+    electrostatics, or a part of the polarisation that does not switch) has coercive biases even
+    where it does not cross zero. (In the recordings of mexpsimu a third of the loops and more
+    do not have two zeros.)
+
+    Where the bias repeats, the numbers are those of the mean over its cycles.
+
+    Parameters
+    ----------
+    bias
+        ``(points,)``, closed cycles in the order of time, V.
+    loops
+        ``(..., points)``; points that are NaN are left out.
+    level
+        As for `loop_fields`.
+
+    Returns
+    -------
+    dict of str to NDArray
+        The fields of `LoopFields`, ``(...)`` each.
+
+    Raises
+    ------
+    InputError
+        If the two do not belong together.
+    """
+    volts, given = np.asarray(bias, float), np.asarray(loops, float)
+    if volts.ndim != 1 or volts.shape != given.shape[-1:]:
+        raise InputError(
+            f"bias has shape {volts.shape} and loop {given.shape}; expected two of (points,): give "
+            "one loop, the mean over the cycles, with the bias of one cycle"
+        )
+    period = _period(volts)
+    volts, p = volts[:period], _mean_of_cycles(given, period).reshape(-1, period)
+    rising = rising_branch(np.where(np.isfinite(volts), volts, 0.0))
+    out = {field.name: np.full(len(p), field.default) for field in fields(LoopFields)}
+    for known, which in _alike(np.isfinite(p) & np.isfinite(volts)):
+        for name, values in _read(volts[known], p[which][:, known], rising[known], level).items():
+            out[name][which] = values
+    return {name: values.reshape(given.shape[:-1]) for name, values in out.items()}
+
+
+def _period(volts: NDArray) -> int:
+    """Return the points after which a waveform repeats: all of them where it does not."""
+    n = len(volts)
+    apart = 1e-6 * np.ptp(volts) if n else 0.0
+    for period in range(8, n // 2 + 1):
+        if n % period == 0 and (abs(volts[period:] - volts[:-period]) <= apart).all():
+            return period
+    return n
+
+
+def _mean_of_cycles(given: NDArray, period: int) -> NDArray:
+    """Return the mean over the cycles, ``(..., period)``, of the points that are numbers."""
+    if period == given.shape[-1]:
+        return given
+    cycles = given.reshape(*given.shape[:-1], -1, period)
+    known = np.isfinite(cycles)
+    with np.errstate(invalid="ignore"):  # a point that is in no cycle has no mean
+        return np.where(known, cycles, 0.0).sum(axis=-2) / known.sum(axis=-2)
+
+
+def _alike(known: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.intp]]]:
+    """Yield each pattern of points that are numbers, with the loops that have it."""
+    if len(known) and (known == known[0]).all():
+        yield known[0], np.arange(len(known))
+        return
+    patterns, which = np.unique(known, axis=0, return_inverse=True)
+    for k, pattern in enumerate(patterns):
+        yield pattern, np.flatnonzero(which.ravel() == k)
+
+
+def _read(
+    volts: NDArray, p: NDArray, rising: NDArray[np.bool_], level: float | None
+) -> dict[str, NDArray | float]:
+    """Read the numbers off loops without gaps, ``(loops, points)``; none where that is no loop."""
+    if len(volts) < 8 or np.ptp(volts) == 0 or min(rising.sum(), (~rising).sum()) < 3:
+        return {}
     # The extremes belong to both branches.
-    turns = np.isin(np.arange(len(p)), [volts.argmin(), volts.argmax()])
+    turns = np.isin(np.arange(len(volts)), [volts.argmin(), volts.argmax()])
     up, down = _branch(volts, p, rising | turns), _branch(volts, p, ~rising | turns)
     upper, lower = volts >= NEAR_THE_END * volts.max(), volts <= NEAR_THE_END * volts.min()
-    bipolar = volts.max() > 0 > volts.min()
-    high, low = (float(p[part].mean()) if bipolar else np.nan for part in (upper, lower))
-    level = (high + low) / 2.0 if level is None else level
+    high = low = np.full(len(p), np.nan)
+    if volts.max() > 0 > volts.min():
+        high, low = p[:, upper].mean(axis=1), p[:, lower].mean(axis=1)
+    levels = (high + low) / 2.0 if level is None else np.full(len(p), level)
     # Closed trapezoids: each point counts with half the bias between its neighbours.
     weights = (np.roll(volts, 1) - np.roll(volts, -1)) / 2.0
-    area = float(weights @ p)
+    area = p @ weights
     noise = SURE * _noise(p) * float(np.sqrt(weights @ weights))
-    switches = area > noise + 1e-6 * np.ptp(volts) * np.ptp(p)
-    crossings = [_crossing(*branch, level) if switches else np.nan for branch in (up, down)]
-    return LoopFields(
-        coercive_positive=crossings[0],
-        coercive_negative=crossings[1],
-        imprint=sum(crossings) / 2.0,
-        remanence_positive=_at_zero(*down),
-        remanence_negative=_at_zero(*up),
-        switchable=high - low,
-        middle=(high + low) / 2.0,
-        area=area,
-        switches=float(switches),
-    )
+    switches = area > noise + 1e-6 * np.ptp(volts) * np.ptp(p, axis=1)
+    rise, fall = (np.where(switches, _crossing(*branch, levels), np.nan) for branch in (up, down))
+    return {
+        "coercive_positive": rise,
+        "coercive_negative": fall,
+        "imprint": (rise + fall) / 2.0,
+        "remanence_positive": _at_zero(*down),
+        "remanence_negative": _at_zero(*up),
+        "switchable": high - low,
+        "middle": (high + low) / 2.0,
+        "area": area,
+        "switches": switches.astype(float),
+    }
 
 
 def _branch(volts: NDArray, p: NDArray, which: NDArray) -> tuple[NDArray, NDArray]:
     """Bias, increasing, and P of one branch; points at one bias count as their mean."""
-    bias, number = np.unique(volts[which], return_inverse=True)
-    return bias, np.bincount(number, p[which]) / np.bincount(number)
+    order = np.flatnonzero(which)[np.argsort(volts[which], kind="stable")]
+    bias, first, number = np.unique(volts[order], return_index=True, return_counts=True)
+    return bias, np.add.reduceat(p[:, order], first, axis=1) / number
 
 
-def _crossing(bias: NDArray, p: NDArray, level: float) -> float:
+def _crossing(bias: NDArray, p: NDArray, level: NDArray) -> NDArray:
     """Bias at which P rises above a level; NaN if it does not."""
-    p = p - level
-    last = int(np.cumsum(p).argmin())
-    if last == len(p) - 1 or not p[last] < 0:
-        return np.nan
-    share = -p[last] / (p[last + 1] - p[last])
-    return float(bias[last] + share * (bias[last + 1] - bias[last]))
+    p = p - level[:, None]
+    last = np.cumsum(p, axis=1).argmin(axis=1)
+    inside = np.minimum(last, len(bias) - 2)
+    each = np.arange(len(p))
+    before, after = p[each, inside], p[each, inside + 1]
+    crosses = (last == inside) & (before < 0)
+    share = np.divide(-before, after - before, out=np.full(len(p), np.nan), where=crosses)
+    return bias[inside] + share * (bias[inside + 1] - bias[inside])
 
 
-def _at_zero(bias: NDArray, p: NDArray) -> float:
-    return float(np.interp(0.0, bias, p, left=np.nan, right=np.nan))
+def _at_zero(bias: NDArray, p: NDArray) -> NDArray:
+    """P at zero bias, linear between two points; NaN if the bias does not reach it."""
+    if not bias[0] <= 0 <= bias[-1]:
+        return np.full(len(p), np.nan)
+    after = min(max(int(np.searchsorted(bias, 0.0)), 1), len(bias) - 1)
+    share = -bias[after - 1] / (bias[after] - bias[after - 1])
+    return p[:, after - 1] + share * (p[:, after] - p[:, after - 1])
 
 
-def _noise(p: NDArray) -> float:
+def _noise(p: NDArray) -> NDArray:
     """Estimate the noise from the second differences, whose median a few jumps hardly move."""
-    second = np.roll(p, 1) - 2.0 * p + np.roll(p, -1)
-    return float(np.median(np.abs(second)) / 0.6745 / np.sqrt(6.0))
+    second = np.roll(p, 1, axis=1) - 2.0 * p + np.roll(p, -1, axis=1)
+    return np.median(np.abs(second), axis=1) / 0.6745 / np.sqrt(6.0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curiosity_bluesky.devices.pfm import loop_fields, units_of
+from curiosity_bluesky.devices.pfm import loop_field_arrays, loop_fields, units_of
 from curiosity_bluesky.devices.pfm.loops import LoopFields, rising_branch
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exchange.recorded import RecordedSample
@@ -171,3 +171,28 @@ def test_on_recorded_loops_they_agree_with_a_fitted_loop(name):
     assert (np.median(difference[:2], axis=1) < 0.5).all()  # V; a step is 0.75 V
     assert np.median(difference[2]) < 0.1 * np.median(theirs[2])
     assert all(np.corrcoef(a, b)[0, 1] > 0.9 for a, b in zip(ours, theirs, strict=True))
+
+
+def test_many_loops_are_read_as_each_of_them_gaps_or_not():
+    rng = np.random.default_rng(3)
+    plus, width = rng.uniform(1, 4, (5, 6)), rng.uniform(0.5, 1.5, (5, 6))
+    loops = switching_loop(BIAS, plus, -plus, 1.0, nucleation_width=width)
+    loops += 0.1 * rng.standard_normal(loops.shape)
+    loops[1, 2, [3, 20]] = loops[4, 0, 7:60] = loops[2] = np.nan
+    loops[0, 0] = BIAS  # does not switch
+    found = loop_field_arrays(BIAS, loops)
+    for index in np.ndindex(5, 6):
+        one = asdict(loop_fields(BIAS, loops[index]))
+        many = {name: values[index] for name, values in found.items()}
+        assert many == pytest.approx(one, nan_ok=True, rel=1e-12)
+    assert np.isfinite(found["coercive_positive"]).sum() == 30 - 6 - 2
+    assert all(values.shape == (0, 3) for values in loop_field_arrays(BIAS, loops[:0, :3]).values())
+
+
+def test_of_several_cycles_it_is_the_mean_that_is_read():
+    rng = np.random.default_rng(4)
+    loop = switching_loop(BIAS, 3.0, -2.0, 1.0, nucleation_width=0.8)
+    three = np.tile(loop, 3) + 0.1 * rng.standard_normal(192)
+    three[70] = np.nan
+    mean = np.nanmean(three.reshape(3, 64), axis=0)
+    assert asdict(loop_fields(np.tile(BIAS, 3), three)) == asdict(loop_fields(BIAS, mean))
