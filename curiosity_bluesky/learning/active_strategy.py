@@ -13,7 +13,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.history import History
 from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.prior_run import PriorRun
-from curiosity_bluesky.learning.protocols import CostAware, EpochHook, Stopping
+from curiosity_bluesky.learning.protocols import CostAware, DrawingLearner, EpochHook, Stopping
 from curiosity_bluesky.learning.records import Proposal, Reason, Scores, TrainingData
 from curiosity_bluesky.learning.selection import Selection
 from curiosity_bluesky.learning.strategy import Strategy
@@ -153,6 +153,42 @@ class ActiveStrategy:
             name: self.patches.unflatten(nothing if values is None else values)
             for name, values in maps.items()
         }
+
+    def draws(self, observed: TrainingData, n: int, row: int, seed: int) -> NDArray | None:
+        """Return draws of the spectra in one row of the survey, learning first if there is news.
+
+        Noise included, as in the deviation of `Explorer.predict`. Correlated along a spectrum, not
+        from one pixel to the next. A row at a time: a thousand draws of a map are much memory.
+
+        Parameters
+        ----------
+        observed
+            What is known.
+        n
+            How many of each spectrum.
+        row
+            Number of the row.
+        seed
+            The same seed, the same draws.
+
+        Returns
+        -------
+        NDArray or None
+            ``(n, cols, points)``, NaN where nothing is predicted; None where the strategy has no
+            posterior, or nothing is known.
+        """
+        if not isinstance(self.learner, DrawingLearner) or not len(observed):
+            return None
+        cols = self.patches.survey.shape[1]
+        indices = self.patches.indices([(row, col) for col in range(cols)])
+        inside = np.flatnonzero(indices >= 0)
+        rng = np.random.default_rng([seed, row])
+        drawn = self.learner.draws(observed, n, rng, indices[inside])
+        if drawn is None:
+            return None
+        found = np.full((n, cols, drawn.shape[2]), np.nan)
+        found[:, inside] = drawn
+        return found
 
     def expected_spectra(
         self, batch: Sequence[Proposal], observed: TrainingData

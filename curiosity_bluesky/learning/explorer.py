@@ -339,10 +339,8 @@ class Explorer:
             quality of its last spectrum where the record does not say yet that it failed.
         """
         self.resume()
-        observed, pending = (
-            self._active.training_data(self._history),
-            {p.decision_id for p in self.pending},
-        )
+        observed = self._active.training_data(self._history)
+        pending = {p.decision_id for p in self.pending}
         outstanding = []
         for batch in self._history.batches:
             if not pending & {proposal.decision_id for proposal in batch}:
@@ -417,6 +415,11 @@ class Explorer:
             self.maps()["uncertainty"],
             *(None if each is None else self.patches.unflatten(each) for each in more),
         )
+
+    @one_thread()
+    def draws(self, n: int, row: int, *, seed: int = 0) -> NDArray | None:
+        """Return draws of the spectra in one row of the survey, see `ActiveStrategy.draws`."""
+        return self._active.draws(self._active.training_data(self._history), n, row, seed)
 
     @one_thread()
     def maps(self, *, lookahead: int = 0) -> dict[str, NDArray]:

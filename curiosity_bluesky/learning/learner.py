@@ -15,6 +15,7 @@ from curiosity_bluesky.learning.protocols import (
     Choice,
     CostAware,
     Curiosity,
+    Drawing,
     Features,
     Flagging,
     LatentPredictor,
@@ -249,3 +250,14 @@ class ModelLearner:
         self._learn(observed)
         predictor = self._predictor
         return predictor.latent() if isinstance(predictor, LatentPredictor) else None
+
+    def draws(
+        self, observed: TrainingData, n: int, rng: Generator, indices: NDArray[np.intp]
+    ) -> NDArray | None:
+        """Learn what is new; draws of some candidates, ``(n, candidates, points)``.
+
+        None where the predictor has no posterior.
+        """
+        self._learn(observed)
+        predictor = self._predictor
+        return predictor.draws(n, rng, indices) if isinstance(predictor, Drawing) else None

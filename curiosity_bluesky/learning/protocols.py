@@ -70,6 +70,19 @@ class Probabilistic(Protocol):
 
 
 @runtime_checkable
+class Drawing(Protocol):
+    """A predictor that draws spectra from its posterior."""
+
+    def draws(self, n: int, rng: Generator, indices: NDArray[np.intp]) -> NDArray:
+        """Return draws of measured spectra of some candidates, ``(n, candidates, points)``.
+
+        Noise included, as in `Probabilistic.deviation`. Correlated along a spectrum; those of two
+        candidates are independent.
+        """
+        ...
+
+
+@runtime_checkable
 class PeriodicRefit(Protocol):
     """A predictor that now and then learns from all spectra, whatever it knew before."""
 
@@ -230,4 +243,14 @@ class ProbabilisticLearner(Learner, Protocol):
 
     def latent(self, observed: TrainingData) -> NDArray | None:
         """Learn what is new; candidates in the latent space, ``(candidates, latent)``, if any."""
+        ...
+
+@runtime_checkable
+class DrawingLearner(Learner, Protocol):
+    """A learner that may draw spectra from what it knows."""
+
+    def draws(
+        self, observed: TrainingData, n: int, rng: Generator, indices: NDArray[np.intp]
+    ) -> NDArray | None:
+        """Learn what is new; draws of some candidates, ``(n, candidates, points)``, if it can."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning._numbers import mean_square
@@ -205,10 +206,31 @@ class GaussianProcessPredictor:
         :math:`\sigma_k^2 = y_k^T K^{-1} y_k / n` of each output,
         :math:`\sum_k \sigma_k^2 a_{kp}^2 (v + s)` and what the outputs leave at the point p.
         """
-        energy = (self.scores * self.posterior.representer_weights(self.scores)).mean(axis=0)
         noisy = self.posterior.variance + self.posterior.kernel.noise
-        squares = noisy[:, None] * (np.maximum(energy, 0.0) @ self._axes**2) + self._left_over
+        squares = noisy[:, None] * (self._energy @ self._axes**2) + self._left_over
         return np.sqrt(squares) + self._gaps
+
+    def draws(self, n: int, rng: Generator, indices: NDArray[np.intp]) -> NDArray:
+        """Draws of measured spectra of some candidates, ``(n, candidates, points)``.
+
+        Their standard deviation is that of `deviation`: each output is drawn by itself, so that a
+        spectrum moves along its principal axes, and what the outputs leave at each point.
+        """
+        return self.predict(indices) + self._drawn(n, rng, indices)
+
+    def _drawn(self, n: int, rng: Generator, indices: NDArray[np.intp]) -> NDArray:
+        """Draw what spectra differ by from the prediction."""
+        noisy = self.posterior.variance[indices] + self.posterior.kernel.noise
+        outputs = rng.standard_normal((n, len(indices), len(self._axes)))
+        outputs *= np.sqrt(noisy[:, None] * self._energy)
+        rest = rng.standard_normal((n, len(indices), len(self._left_over)))
+        return outputs @ self._axes + rest * np.sqrt(self._left_over)
+
+    @property
+    def _energy(self) -> NDArray:
+        """Scale of each output by the marginal likelihood, see `deviation`, ``(outputs,)``."""
+        weights = self.posterior.representer_weights(self.scores)
+        return np.maximum((self.scores * weights).mean(axis=0), 0.0)
 
     def errors(self, observed: TrainingData) -> NDArray:
         """Mean squared leave-one-out error of each observation, ``(n,)``."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
@@ -90,9 +91,11 @@ class FittedLoops(GaussianProcessPredictor):
 
     def _parameters(self, indices: NDArray[np.intp] | None = None) -> NDArray:
         parameters = super().predict(indices) * self._spread
+        return self._within(parameters)
+
+    def _within(self, parameters: NDArray) -> NDArray:
         # No further than what was fitted: a loop far outside of it is no loop any more.
-        low, high = self._fitted.min(axis=0), self._fitted.max(axis=0)
-        return np.clip(parameters, low, high)
+        return np.clip(parameters, self._fitted.min(axis=0), self._fitted.max(axis=0))
 
     def deviation(self) -> NDArray:
         """Return the standard deviation of measured spectra, ``(candidates, points)``.
@@ -108,6 +111,16 @@ class FittedLoops(GaussianProcessPredictor):
             larger[:, k] += widths[:, k]
             squares += (loops(self._bias, larger) - expected) ** 2
         return np.sqrt(squares)
+
+    def draws(self, n: int, rng: Generator, indices: NDArray[np.intp]) -> NDArray:
+        """Draws of measured spectra of some candidates, ``(n, candidates, points)``.
+
+        Loops of drawn parameters, with the mean misfit of the loops at each point.
+        """
+        drawn = self._parameters(indices) + self._drawn(n, rng, indices) * self._spread
+        expected = loops(self._bias, self._within(drawn).reshape(-1, len(PARAMETERS)))
+        noise = rng.standard_normal((*drawn.shape[:2], len(self._bias)))
+        return expected.reshape(noise.shape) + np.sqrt(self.misfit.mean()) * noise
 
 
 class ExpectedMisfit(ExpectedErrorReduction):
