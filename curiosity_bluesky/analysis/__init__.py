@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from curiosity_bluesky.analysis.clusters import cluster, cluster_documents
 from curiosity_bluesky.analysis.prediction import predict, predict_from_documents, summarize
+from curiosity_bluesky.analysis.properties import properties_in, property_map
+from curiosity_bluesky.analysis.spectrum_properties import register_property, vectorised
 
 __all__ = [
     "cluster",
     "cluster_documents",
     "predict",
     "predict_from_documents",
+    "properties_in",
+    "property_map",
+    "register_property",
     "summarize",
+    "vectorised",
 ]

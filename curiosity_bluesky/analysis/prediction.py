@@ -168,12 +168,14 @@ class SpectrumListener:
         Start document of the newest piece.
     descriptor
         That of the spectra, None before there is one.
+    errors
+        What was measured less what was predicted beforehand, ``(points,)`` each, all channels.
     """
 
     def __init__(self) -> None:
         self.start: Mapping[str, Any] = {}
         self.descriptor: Mapping[str, Any] | None = None
-        self._errors: list[NDArray] = []
+        self.errors: list[NDArray] = []
 
     def heard(self, documents: Iterable[Document]) -> Iterator[Document]:
         """Return the same documents, noting what is needed."""
@@ -192,12 +194,12 @@ class SpectrumListener:
         keys = channel_keys(self.descriptor or {})
         if all(f"{key}{PREDICTED}" in data for key in keys):
             errors = [np.subtract(data[key], data[f"{key}{PREDICTED}"]) for key in keys]
-            self._errors.append(np.concatenate(errors))
+            self.errors.append(np.concatenate(errors))
 
     @property
     def residual(self) -> NDArray | None:
         """Root mean square error of what was predicted beforehand, ``(points,)``; None of none."""
-        errors = np.array([each for each in self._errors if np.isfinite(each).any()])
+        errors = np.array([each for each in self.errors if np.isfinite(each).any()])
         if not len(errors):
             return None
         known = np.isfinite(errors)

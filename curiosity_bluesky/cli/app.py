@@ -18,6 +18,7 @@ from curiosity_bluesky.cli import (
     explore,
     facility,
     images,
+    map,
     predict,
     queue,
     runs,
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (demo, runs, predict, clusters, benchmark, images, explore, agent, schema):
+for group in (demo, runs, predict, clusters, map, benchmark, images, explore, agent, schema):
     app.add_typer(group.app)
 queue.app.add_typer(facility.app)
 app.add_typer(queue.app, name="queue")

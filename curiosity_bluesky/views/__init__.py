@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.views.live import LiveView as LiveView
     from curiosity_bluesky.views.progress import ProgressLine as ProgressLine
     from curiosity_bluesky.views.progress import show_progress as show_progress
+    from curiosity_bluesky.views.property_figure import draw_property_maps as draw_property_maps
     from curiosity_bluesky.views.report import RunReport as RunReport
     from curiosity_bluesky.views.report import check_picture as check_picture
     from curiosity_bluesky.views.report import show_run as show_run
@@ -20,6 +21,7 @@ _MODULES = {
     "RunPicture": "run_figure",
     "RunReport": "report",
     "check_picture": "report",
+    "draw_property_maps": "property_figure",
     "save_hits": "hits",
     "show_progress": "progress",
     "show_run": "report",
