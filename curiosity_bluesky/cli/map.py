@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from curiosity_bluesky.cli.options import CatalogOption, JsonOption, UidArgument, check_run
-from curiosity_bluesky.cli.output import console, print_line
+from curiosity_bluesky.cli.output import check_new_file, console, print_line
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import Table, plain
 from curiosity_bluesky.utils.validation import whole_number
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from curiosity_bluesky.analysis.properties import Readable
 
 app = typer.Typer()
 SUFFIXES = (".png", ".nc")
@@ -35,6 +37,7 @@ def map_(
             "--output", "-o", metavar="FILE", help="A picture, .png, or the numbers, NetCDF, .nc."
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     channel: Annotated[
         str | None, typer.Option(help="Data key of the spectra. [default: the first that fits]")
     ] = None,
@@ -56,7 +59,7 @@ def map_(
     whole_number("--draws", draws, 2)  # what follows takes seconds to import
     whole_number("--seed", seed)
     if output is not None:
-        _check_output(output)
+        check_new_file(output, SUFFIXES, force)
     check_run(uid, catalog)
     from curiosity_bluesky.analysis import properties_in, property_map
     from curiosity_bluesky.catalog import connect
@@ -72,13 +75,8 @@ def map_(
         if as_json:
             print(json.dumps([asdict(one) for one in found]))
             return
-        table = Table(title=f"properties of the spectra of {uid}", title_justify="left")
-        for column in ("property", "units", "channel", "function", "spectra", "remark"):
-            table.add_column(column, overflow="fold", no_wrap=column == "property")
-        for one in found:
-            share = f"{100 * one.share:.0f} %"
-            table.add_row(one.name, one.units, one.channel, one.function, share, one.remark)
-        console.print(table)
+        for key in dict.fromkeys(one.channel for one in found):
+            console.print(_table(key, [one for one in found if one.channel == key]))
         return
     file = output or Path(f"{maps.attrs['uid'][:8]}-{plain(name).replace(os.sep, '-')}.png")
     _save(maps, file)
@@ -94,17 +92,20 @@ def map_(
         _show(maps)
 
 
-def _check_output(file: Path) -> None:
-    if file.suffix.lower() not in SUFFIXES:
-        raise InputError(f"the output is {file}; expected a file ending in {' or '.join(SUFFIXES)}")
-    if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
-        raise InputError(f"{file} cannot be written: no such folder, or none to write to")
+def _table(channel: str, found: list[Readable]) -> Table:
+    table = Table(title=f"what can be read off {channel}", title_justify="left")
+    for column in ("property", "units", "spectra that have it", "by the function"):
+        table.add_column(column, overflow="fold", no_wrap=column == "property")
+    for one in found:
+        has = one.remark or f"{100 * one.share:.0f} %"
+        table.add_row(one.name, one.units, has, one.function)
+    return table
 
 
 def _save(maps: xr.Dataset, file: Path) -> None:
     try:
         if file.suffix.lower() == ".nc":
-            maps.to_netcdf(file)
+            maps.to_netcdf(file, engine="h5netcdf")
             return
         from matplotlib.figure import Figure
 
