@@ -136,9 +136,10 @@ def property_map(
     predicted, measured = (properties(prediction[key + end].values) for end in ("", MEASURED))
     spread = {one.name: np.full(claimed.shape, np.nan) for one in chosen}
     source, drawn = _drawing(prediction, key, draws, seed, explorer, listener)
-    for row in np.flatnonzero(claimed.any(axis=1)) if drawn else ():
-        for one, values in properties(drawn(row)).items():
-            spread[one][row] = _deviation(values)
+    if drawn is not None:
+        for row in np.flatnonzero(claimed.any(axis=1)).tolist():
+            for one, values in properties(drawn(row)).items():
+                spread[one][row] = _deviation(values)
 
     variables: dict[str, Any] = {}
     for one in chosen:
@@ -151,7 +152,7 @@ def property_map(
             variables[one.name + suffix] = (("y", "x"), values, about)
     variables |= {one: prediction[one] for one in ("distance", "no_claim")}
     attrs = {**prediction.attrs, "channel": key, "deviation": source}
-    if drawn:
+    if drawn is not None:
         attrs |= {"draws": draws, "draws_seed": seed}
     return xr.Dataset(variables, {axis: prediction[axis] for axis in ("y", "x")}, attrs)
 

@@ -61,23 +61,16 @@ def map_(
     if output is not None:
         check_new_file(output, SUFFIXES, force)
     check_run(uid, catalog)
-    from curiosity_bluesky.analysis import properties_in, property_map
+    if name is None:
+        _list(uid, catalog, as_json)
+        return
+    from curiosity_bluesky.analysis import property_map
     from curiosity_bluesky.catalog import connect
 
-    with connect(catalog, create=False, serve=name is not None) as opened:
-        if name is None:
-            found = opened.read(uid, properties_in)
-        else:
-            maps = opened.read(
-                uid, lambda run: property_map(run, name, channel, draws=draws, seed=seed)
-            )
-    if name is None:
-        if as_json:
-            print(json.dumps([asdict(one) for one in found]))
-            return
-        for key in dict.fromkeys(one.channel for one in found):
-            console.print(_table(key, [one for one in found if one.channel == key]))
-        return
+    with connect(catalog, create=False) as opened:
+        maps = opened.read(
+            uid, lambda run: property_map(run, name, channel, draws=draws, seed=seed)
+        )
     file = output or Path(f"{maps.attrs['uid'][:8]}-{plain(name).replace(os.sep, '-')}.png")
     _save(maps, file)
     if as_json:
@@ -90,6 +83,19 @@ def map_(
         print_line("its deviation is not known: the strategy has no model of it, and no residuals")
     if show:
         _show(maps)
+
+
+def _list(uid: str, catalog: str | None, as_json: bool) -> None:
+    from curiosity_bluesky.analysis import properties_in
+    from curiosity_bluesky.catalog import connect
+
+    with connect(catalog, create=False, serve=False) as opened:
+        found = opened.read(uid, properties_in)
+    if as_json:
+        print(json.dumps([asdict(one) for one in found]))
+        return
+    for key in dict.fromkeys(one.channel for one in found):
+        console.print(_table(key, [one for one in found if one.channel == key]))
 
 
 def _table(channel: str, found: list[Readable]) -> Table:
