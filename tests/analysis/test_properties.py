@@ -78,7 +78,8 @@ def test_the_map_of_a_film_is_that_of_its_truth(noise: float, least: float) -> N
     # What is said of the error: of one that is measured, so noise counts.
     deviation = found["coercive_bias_deviation"].values[elsewhere]
     off = (predicted - width_of(film, film.target())[elsewhere]) / deviation
-    assert 0.5 < np.sqrt(np.mean(off**2)) < 1.5
+    assert np.isfinite(off).mean() > 0.95  # a noisy loop may not count as open
+    assert 0.5 < np.sqrt(np.nanmean(off**2)) < 1.5
     assert found["coercive_bias"].attrs["units"] == "V"
     assert found.attrs["deviation"] == "model"
 
