@@ -32,6 +32,7 @@ from curiosity_bluesky.analysis.spectrum_properties import (
 )
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.devices.pfm import loop_field_arrays
+from curiosity_bluesky.exchange.sample import Sample
 from sim_devices import SyntheticSample
 
 CHANNEL = "spectrometer_response"
@@ -246,3 +247,22 @@ def test_units_are_those_of_spectrum_and_axis() -> None:
         ("{spectrum} {axis}", "pm", ""): "pm",
     }
     assert {each: in_units(*each) for each in given} == given
+
+
+def test_each_channel_is_drawn_by_itself() -> None:
+    film = SyntheticSample((14, 12), seed=1, points=16)
+    loops = film.spectra["response"]
+    two = Sample(
+        name="two", images=film.images, spectra={"other": 3 * loops, "response": loops},
+        axis=film.axis, x=film.x, y=film.y, image_units=film.image_units,
+        spectrum_units={"other": "mV", "response": "pm"}, source="made up",
+    )  # fmt: skip
+    _, documents = collected_run(RunEngine({}), simulated_instrument(two, speed=math.inf))
+
+    maps = [property_map(documents, "area", f"spectrometer_{key}") for key in two.spectra]
+
+    assert [each["area"].attrs["units"] for each in maps] == ["mV V", "pm V"]
+    for name in ("area", "area_measured", "area_deviation"):
+        large, small = (each[name].values for each in maps)
+        assert np.nanmedian(large / small) == pytest.approx(3.0, rel=0.1)
+    assert property_map(documents, "area", draws=2).attrs["channel"] == "spectrometer_other"
