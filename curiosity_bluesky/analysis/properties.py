@@ -77,8 +77,8 @@ def property_map(
     Parameters
     ----------
     run
-        A run from a catalogue, or the list of its documents. Of a Dataset that `predict` returned the
-        property is mapped without learning again, but the deviation of it is not known.
+        A run from a catalogue, or the list of its documents. Of a Dataset that `predict` returned
+        the property is mapped without learning again, but the deviation of it is not known.
     name
         Of the property; or of a property function, for all that it returns.
     channel

@@ -245,6 +245,7 @@ class ProbabilisticLearner(Learner, Protocol):
         """Learn what is new; candidates in the latent space, ``(candidates, latent)``, if any."""
         ...
 
+
 @runtime_checkable
 class DrawingLearner(Learner, Protocol):
     """A learner that may draw spectra from what it knows."""
