@@ -6,10 +6,14 @@ from curiosity_bluesky.analysis.clusters import cluster, cluster_documents
 from curiosity_bluesky.analysis.prediction import predict, predict_from_documents, summarize
 from curiosity_bluesky.analysis.properties import properties_in, property_map
 from curiosity_bluesky.analysis.spectrum_properties import register_property, vectorised
+from curiosity_bluesky.analysis.why import Explanation, explain, explain_from_documents
 
 __all__ = [
+    "Explanation",
     "cluster",
     "cluster_documents",
+    "explain",
+    "explain_from_documents",
     "predict",
     "predict_from_documents",
     "properties_in",
