@@ -35,7 +35,12 @@ from curiosity_bluesky.learning import (
     Survey,
 )
 from curiosity_bluesky.learning.records import TrainingData
-from curiosity_bluesky.learning.strategies import GaussianProcessStrategy, Vatsavai2025Latent
+from curiosity_bluesky.learning.strategies import (
+    Curious,
+    GaussianProcessStrategy,
+    Theory,
+    Vatsavai2025Latent,
+)
 from curiosity_bluesky.learning.survey import Pixel
 
 RUNNERS_UP = 4
@@ -87,8 +92,8 @@ class Counterfactual:
 
     def __str__(self) -> str:
         if not self.away:
-            return f"{self.without}: the same pixel."
-        return f"{self.without}: {at(self.pixel, self.x, self.y)}, {self.away:.3g} um away."
+            return f"{self.without}, the same pixel"
+        return f"{self.without}, {at(self.pixel, self.x, self.y)}, {self.away:.3g} um away"
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,13 +225,14 @@ def explain_from_documents(
         name = acquisition_name(past.explorer.strategy)
         paragraphs.append(f"Runners-up by {name}, one for each place: {'; '.join(words)}.")
     if others:
-        paragraphs.append("What would have been chosen. " + " ".join(map(str, others)))
+        words = "; ".join(map(str, others))
+        paragraphs.append(f"What would have been chosen: {words}.")
     paragraphs += [measured_since(past), _check(decision, again, agrees)]
     decisions = {p.decision_id: p for p in past.history.decisions}
     return Explanation(
         past.log.uid,
         decision,
-        tuple(paragraphs),
+        tuple(filter(None, paragraphs)),
         _dataset(past, maps, free),
         tuple(decisions[k] for k in known if k in decisions),
         runners_up,
@@ -293,7 +299,8 @@ def _errors(past: PastDecision) -> tuple[dict[int, float], str]:
     strategy, patches = past.explorer.strategy, past.explorer.patches
     if not isinstance(strategy, GaussianProcessStrategy):
         numbers = {o.decision_id for o in good}
-        return {k: e for k, e in past.log.errors.items() if k in numbers}, "before it was measured"
+        known = {k: e for k, e in past.log.errors.items() if k in numbers}
+        return known, "was predicted badly before it was measured"
     indices = patches.indices([o.pixel for o in good])
     usable = [k for k, i in enumerate(indices) if i >= 0 and patches.allowed[i]]
     spectra = np.array([good[k].spectrum for k in usable])
@@ -308,7 +315,7 @@ def _errors(past: PastDecision) -> tuple[dict[int, float], str]:
         int(number): float(error)
         for number, error in zip(numbers, errors, strict=True)
         if number is not None
-    }, "by all others"
+    }, "is predicted badly by all others"
 
 
 def _counterfactuals(
@@ -333,7 +340,7 @@ def _counterfactuals(
     if past.fallback:
         away = past.choice_of(past.agent_explorer)
         named = past.agent_explorer.strategy.name
-        add(f"By {named}, had the agent answered", None if away is None else away.pixel)
+        add(f"by {named}, had the agent answered", None if away is None else away.pixel)
     if decision.reason == "manual":
 
         def unasked(item: Item) -> Item | None:
@@ -341,13 +348,13 @@ def _counterfactuals(
             here = asked and (item.arguments["row"], item.arguments["col"]) == decision.pixel
             return None if here else item
 
-        add(f"By {strategy.name}, had nobody asked for this pixel", propose(change=unasked))
+        add(f"by {strategy.name}, had nobody asked for this pixel", propose(change=unasked))
     if decision.reason == "curious" and (plain := _without_error(strategy)) is not None:
-        add(f"Without the error term ({plain[1]})", propose(strategy=plain[0]))
+        add(f"without the error term ({plain[1]})", propose(strategy=plain[0]))
     if decision.reason == "curious" and isinstance(strategy, Vatsavai2025Latent):
         novelty = np.where(free, maps["novelty"], -np.inf)
         best = np.unravel_index(int(np.argmax(novelty)), novelty.shape)
-        add("Without the error term (by novelty alone)", (int(best[0]), int(best[1])))
+        add("without the error term (by novelty alone)", (int(best[0]), int(best[1])))
     for number in without:
 
         def missing(item: Item, number: int = number) -> Item | None:
@@ -355,7 +362,7 @@ def _counterfactuals(
                 return Failure(number, "left out", bar=True)
             return item
 
-        add(f"Without the spectrum of decision {number}", propose(change=missing))
+        add(f"without the spectrum of decision {number}", propose(change=missing))
     return tuple(found)
 
 
@@ -363,12 +370,13 @@ def _without_error(strategy: Strategy) -> tuple[Strategy, str] | None:
     """Return a strategy without its error term, and what it then goes by; None of none."""
     if strategy.name == "curious" and strategy.parameters["weights"] != "none":
         return strategy.replace(weights="none"), "all places count alike: the variance alone"
+    if isinstance(strategy, Theory):
+        plain = strategy.as_kind(Curious, weights="none")
+        return plain, "the variance of the spectra alone, no fitted loop"
     return None
 
 
-def _dataset(
-    past: PastDecision, maps: dict[str, NDArray], free: NDArray[np.bool_]
-) -> xr.Dataset:
+def _dataset(past: PastDecision, maps: dict[str, NDArray], free: NDArray[np.bool_]) -> xr.Dataset:
     survey: Survey = past.explorer.survey
     unit = past.unit
     variables: dict[str, Any] = {}

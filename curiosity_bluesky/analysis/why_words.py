@@ -73,7 +73,7 @@ def header(past: PastDecision) -> str:
     if past.explorer.earlier is not None:
         prior = past.explorer.earlier
         knew += f" and the {len(prior)} of run {prior.uid[:8]}, from which it started"
-    seconds = f" in {decision.seconds:.2g} s" if decision.seconds else ""
+    seconds = f" in {decision.seconds:.2g} s" if decision.seconds >= 1e-3 else ""
     together = ""
     if len(past.batch) > 1:
         place = [p.decision_id for p in past.batch].index(past.number) + 1
@@ -180,7 +180,7 @@ def expected_there(past: PastDecision, maps: dict[str, NDArray], free: NDArray[n
     pixel, strategy, unit = past.decision.pixel, past.explorer.strategy, past.unit
     powers = SQUARED.get(strategy.name, {})
     names = {
-        "error": "misfit of the loop" if strategy.name == "theory" else "error of the spectrum",
+        "error": f"expected {'misfit of the loop' if strategy.name == 'theory' else 'error'}",
         "novelty": "novelty",
         "uncertainty": "uncertainty (standard deviation)",
     }
@@ -192,23 +192,24 @@ def expected_there(past: PastDecision, maps: dict[str, NDArray], free: NDArray[n
         others = values[free & np.isfinite(values)]
         if powers.get(key) == 2:  # a root mean square is in the units of the spectra
             values, others, name = np.sqrt(values), np.sqrt(others), f"{name} (root mean square)"
-        median = float(np.median(others)) if others.size else 0.0
-        is_, here = " is", float(values[pixel])
-        if powers.get(key) and unit:
-            is_ = f" is {here:.3g} {unit}"
+        here, median = float(values[pixel]), float(np.median(others)) if others.size else 0.0
+        found = [f"{here:.3g} {unit}"] if powers.get(key) and unit else []
         if median > 0:
             below = 100 * float((others < here).mean())
-            joined = "," if powers.get(key) and unit else ""
-            is_ += (
-                f"{joined} {here / median:.3g} times the median of the candidates "
-                f"(more than at {below:.0f} % of them)"
+            found.append(
+                f"{here / median:.3g} times the median of the candidates (more than at "
+                f"{below:.0f} % of them)"
             )
-        if is_ != " is":
-            said.append(f"The expected {name}{is_}.")
+        if found:
+            said.append(f"The {name} there is {', '.join(found)}.")
     gain = maps.get("acquisition")
     if gain is not None and powers.get("acquisition") == 2 and np.isfinite(gain[pixel]):
         of = float(gain[pixel] / np.nanmean(maps["error"]))
-        said.append(f"Its spectrum is expected to lower that of the map by {100 * of:.2g} %.")
+        what = "misfit" if strategy.name == "theory" else "error"
+        said.append(
+            f"Its spectrum is expected to lower the mean squared {what} of the map by "
+            f"{100 * of:.2g} %."
+        )
     return " ".join(said)
 
 
@@ -222,16 +223,15 @@ def bad_neighbour(past: PastDecision, errors: dict[int, float], how: str, neares
     times = errors[number] / median
     if times < BADLY:
         return (
-            f"None of the {len(near)} nearest spectra is predicted badly {how}: at most "
-            f"{times:.2g} times the median error."
+            f"None of the {len(near)} nearest spectra {how}: at most {times:.2g} times the median "
+            "error."
         )
     value = f"{errors[number]:.3g} {past.unit}, " if past.unit else ""
     seed = ", a seed" if there.reason == "seed" else ""
     side = direction(past.decision.pixel, there.pixel)
     return (
-        f"Of the {len(near)} nearest spectra that of decision {number}{seed}, {away:.3g} um {side}, "
-        f"is predicted badly {how}: an error (root mean square) of {value}{times:.2g} times the "
-        "median."
+        f"Of the {len(near)} nearest spectra that of decision {number}{seed}, {away:.3g} um "
+        f"{side}, {how}: an error (root mean square) of {value}{times:.2g} times the median."
     )
 
 

@@ -23,6 +23,7 @@ from curiosity_bluesky.cli import (
     queue,
     runs,
     schema,
+    why,
 )
 from curiosity_bluesky.cli.errors import explain_error
 from curiosity_bluesky.errors import InputError
@@ -35,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for group in (demo, runs, predict, clusters, map, benchmark, images, explore, agent, schema):
+for group in (demo, runs, predict, why, clusters, benchmark, images, explore, agent, schema):
     app.add_typer(group.app)
 queue.app.add_typer(facility.app)
 app.add_typer(queue.app, name="queue")
