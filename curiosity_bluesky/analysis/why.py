@@ -114,6 +114,8 @@ class Explanation:
         the strategy has) and ``available``, where a spectrum could be proposed.
     known
         Decisions whose spectra it knew.
+    under_way
+        Decisions that were not measured yet, and those that were made together with it.
     runners_up, counterfactuals
         What was nearly chosen, and what would have been.
     agrees
@@ -125,6 +127,7 @@ class Explanation:
     paragraphs: tuple[str, ...]
     maps: xr.Dataset
     known: tuple[Proposal, ...]
+    under_way: tuple[Proposal, ...]
     runners_up: tuple[RunnerUp, ...]
     counterfactuals: tuple[Counterfactual, ...]
     agrees: bool
@@ -143,6 +146,7 @@ class Explanation:
             "decision": decision,
             "paragraphs": list(self.paragraphs),
             "known": [p.decision_id for p in self.known],
+            "under_way": [p.decision_id for p in self.under_way],
             "runners_up": [dataclasses.asdict(place) for place in self.runners_up],
             "counterfactuals": [dataclasses.asdict(other) for other in self.counterfactuals],
             "agrees": self.agrees,
@@ -235,6 +239,7 @@ def explain_from_documents(
         tuple(filter(None, paragraphs)),
         _dataset(past, maps, free),
         tuple(decisions[k] for k in known if k in decisions),
+        tuple(p for p in [*past.history.pending, *past.batch] if p.decision_id != number),
         runners_up,
         others,
         agrees,
@@ -344,8 +349,9 @@ def _counterfactuals(
     if decision.reason == "manual":
 
         def unasked(item: Item) -> Item | None:
-            asked = isinstance(item, SteeringRequest) and item.kind == "add"
-            here = asked and (item.arguments["row"], item.arguments["col"]) == decision.pixel
+            if not isinstance(item, SteeringRequest) or item.kind != "add":
+                return item
+            here = (item.arguments["row"], item.arguments["col"]) == decision.pixel
             return None if here else item
 
         add(f"by {strategy.name}, had nobody asked for this pixel", propose(change=unasked))

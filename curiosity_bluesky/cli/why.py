@@ -53,7 +53,7 @@ def why(
     documents = (document for piece in pieces for document in piece)
     explanation = explain_from_documents(documents, number, earlier=earlier, without=without or ())
     if picture is not None:
-        from curiosity_bluesky.views.decision_figure import save_decision_picture
+        from curiosity_bluesky.views import save_decision_picture
 
         save_decision_picture(explanation, picture)
     if as_json:

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 from curiosity_bluesky.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from curiosity_bluesky.views.decision_figure import draw_decision as draw_decision
+    from curiosity_bluesky.views.decision_figure import (
+        save_decision_picture as save_decision_picture,
+    )
     from curiosity_bluesky.views.hits import save_hits as save_hits
     from curiosity_bluesky.views.live import LiveView as LiveView
     from curiosity_bluesky.views.progress import ProgressLine as ProgressLine
@@ -22,6 +26,8 @@ _MODULES = {
     "RunReport": "report",
     "check_picture": "report",
     "draw_property_maps": "property_figure",
+    "draw_decision": "decision_figure",
+    "save_decision_picture": "decision_figure",
     "save_hits": "hits",
     "show_progress": "progress",
     "show_run": "report",

@@ -41,7 +41,7 @@ def draw_decision(explanation: Explanation, figure: Figure | None = None) -> Fig
     maps = explanation.maps
     surveys = [str(name) for name in maps if str(name).startswith("survey_")]
     names = surveys + [name for name in TITLES if name in maps]
-    cols = min(3, len(names))
+    cols = 2 if len(names) == 4 else min(3, len(names))
     rows = -(-len(names) // cols)
     if figure is None:
         figure = Figure(figsize=(PANEL * cols, PANEL * rows + 1.2), layout="constrained")
@@ -86,7 +86,8 @@ def _draw_map(axes: Axes, values: xr.DataArray, name: str, survey: bool) -> None
         vmax=high,
     )
     units = values.attrs.get("units", "")
-    units = "" if units == "1" else f" ({text(units, 20).replace('^2', '²')})"
+    named = "dimensionless" if units == "1" else text(units, 20).replace("^2", "²")
+    units = f" ({named})" if named else ""
     axes.set_title(f"Survey: {name}{units}" if survey else f"{TITLES[name]}{units}", fontsize=10)
     axes.figure.colorbar(shown, ax=axes, shrink=0.8)
     axes.set_xlabel("x (µm)", fontsize=9)
@@ -103,13 +104,17 @@ def _draw_places(axes: Axes, explanation: Explanation) -> None:
         if places:
             axes.plot([p.x for p in places], [p.y for p in places], marker, ms=4, mew=0.8,
                       label=label, **outlined)  # fmt: skip
+    if explanation.under_way:
+        axes.plot([p.x for p in explanation.under_way], [p.y for p in explanation.under_way], "^",
+                  ms=7, mew=1.0, label="under way, or of the same batch", **outlined)  # fmt: skip
+    # Larger than a runner-up, which may be the same pixel.
+    elsewhere = [other for other in explanation.counterfactuals if other.away]
+    if elsewhere:
+        axes.plot([p.x for p in elsewhere], [p.y for p in elsewhere], "D", ms=14, mew=1.2,
+                  label="would have been chosen", **outlined)  # fmt: skip
     for number, place in enumerate(explanation.runners_up, start=1):
         axes.plot(place.x, place.y, "o", ms=11, mew=1.0, alpha=0.9,
                   label=None if number > 1 else "runners-up, in order", **outlined)  # fmt: skip
         axes.annotate(str(number), (place.x, place.y), ha="center", va="center", fontsize=7)
-    elsewhere = [other for other in explanation.counterfactuals if other.away]
-    if elsewhere:
-        axes.plot([p.x for p in elsewhere], [p.y for p in elsewhere], "D", ms=7, mew=1.2,
-                  label="would have been chosen", **outlined)  # fmt: skip
     axes.plot(chosen.x, chosen.y, "*", ms=17, mew=1.2, label="chosen", ls="none",
               mfc="#E69F00", mec="black")  # fmt: skip
