@@ -249,7 +249,7 @@ def explain_from_documents(
 def _same(decision: Proposal, again: Proposal) -> bool:
     scores = [(p.acquisition, p.predicted_error) for p in (decision, again)]
     return (decision.pixel, decision.reason) == (again.pixel, again.reason) and bool(
-        np.allclose(*scores, rtol=1e-3, equal_nan=True)
+        np.allclose(*scores, rtol=1e-3, atol=0.0, equal_nan=True)
     )
 
 

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from curiosity_bluesky.cli.options import CatalogOption, JsonOption, UidArgument, check_run
-from curiosity_bluesky.cli.output import print_line
-from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.cli.output import check_new_file, print_line
 from curiosity_bluesky.utils.display import WHOLE, plain
 from curiosity_bluesky.utils.validation import FEW, whole_number
 
@@ -31,6 +30,7 @@ def why(
         list[int] | None,
         typer.Option(metavar="K", help="What if the spectrum of decision K had not been measured?"),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     catalog: CatalogOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -38,10 +38,8 @@ def why(
     whole_number("NUMBER", number, most=FEW)  # what follows takes seconds to import
     for spectrum in without or []:
         whole_number("--without", spectrum, most=FEW)
-    if picture is not None and picture.suffix.lower() != ".png":
-        raise InputError(f"--output {picture} is given; expected a file ending in .png")
-    if picture is not None and not picture.parent.is_dir():
-        raise InputError(f"{picture} cannot be written; expected a file in a directory that exists")
+    if picture is not None:
+        check_new_file(picture, (".png",), force)
     check_run(uid, catalog)
     from curiosity_bluesky.agent.prior_runs import prior_run_of
     from curiosity_bluesky.analysis import explain_from_documents

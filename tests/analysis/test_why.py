@@ -19,7 +19,7 @@ from curiosity_bluesky import CuriosityAgent, InputError, connect, curiosity_pla
 from curiosity_bluesky.analysis import Explanation, explain, explain_from_documents
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.demo import SimulatedInstrument
-from curiosity_bluesky.documents import replay_run
+from curiosity_bluesky.documents import prior_run_from, replay_run
 from curiosity_bluesky.learning import Proposal
 from curiosity_bluesky.plans.steering import Steering
 from curiosity_bluesky.views import draw_decision
@@ -260,6 +260,23 @@ def test_a_fallback_decision_is_told_from_what_the_agent_would_have_chosen(
     assert explanation.agrees and "The agent was away" in str(explanation)
     [other] = explanation.counterfactuals
     assert other.pixel == wanted.pixel and "by curious, had the agent answered" in str(other)
+
+
+def test_a_warm_run_is_explained_with_the_run_that_it_started_from() -> None:
+    earlier = prior_run_from(stored("lcmd-interrupted"))
+    [(name, start), *others] = stored("curious")
+    warm = {"curiosity_warm_start": earlier.uid, "curiosity_warm_spectra": 5}
+    documents = [(name, {**start, **warm}), *others]
+    explorer = CuriosityAgent.from_documents(before(documents, 7), earlier=earlier).explorer
+
+    explanation = explain_from_documents(documents, 7, earlier=earlier)
+
+    for key, values in explorer.maps().items():
+        if key in explanation.maps:
+            np.testing.assert_array_equal(explanation.maps[key], values)
+    assert f"7 spectra and the 5 of run {earlier.uid[:8]}, from which" in str(explanation)
+    with pytest.raises(InputError, match="cannot be followed without them"):
+        explain_from_documents(documents, 7)
 
 
 def test_a_decision_that_does_not_come_out_again_is_said_to_differ() -> None:
