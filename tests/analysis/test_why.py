@@ -263,9 +263,9 @@ def test_a_fallback_decision_is_told_from_what_the_agent_would_have_chosen(
 
 
 def test_a_warm_run_is_explained_with_the_run_that_it_started_from() -> None:
-    earlier = prior_run_from(stored("lcmd-interrupted"))
+    earlier = prior_run_from(stored("steered"))
     [(name, start), *others] = stored("curious")
-    warm = {"curiosity_warm_start": earlier.uid, "curiosity_warm_spectra": 5}
+    warm = {"curiosity_warm_start": earlier.uid, "curiosity_warm_spectra": 10}
     documents = [(name, {**start, **warm}), *others]
     explorer = CuriosityAgent.from_documents(before(documents, 7), earlier=earlier).explorer
 
@@ -274,7 +274,7 @@ def test_a_warm_run_is_explained_with_the_run_that_it_started_from() -> None:
     for key, values in explorer.maps().items():
         if key in explanation.maps:
             np.testing.assert_array_equal(explanation.maps[key], values)
-    assert f"7 spectra and the 5 of run {earlier.uid[:8]}, from which" in str(explanation)
+    assert f"7 spectra and the 10 of run {earlier.uid[:8]}, from which" in str(explanation)
     with pytest.raises(InputError, match="cannot be followed without them"):
         explain_from_documents(documents, 7)
 
