@@ -35,8 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (demo, runs, predict, clusters, map, benchmark, images, explore, agent, schema):
-for group in (demo, runs, predict, why, clusters, benchmark, images, explore, agent, schema):
+for group in (demo, runs, predict, why, map, clusters, benchmark, images, explore, agent, schema):
     app.add_typer(group.app)
 queue.app.add_typer(facility.app)
 app.add_typer(queue.app, name="queue")
