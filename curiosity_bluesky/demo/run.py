@@ -246,6 +246,7 @@ def _explored(
         for name, doc in past.documents if past else []:
             view.picture(name, doc)
         RE.subscribe(view)
+        agent.watchers.append(view.watch)
         view.open()
     started = time.perf_counter()
     with _progress(agent, scorer) as progress:

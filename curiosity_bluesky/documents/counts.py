@@ -103,8 +103,17 @@ class PointCount:
     @property
     def n(self) -> int:
         """Number of good spectra."""
+        return len(self._good)
+
+    @property
+    def decisions(self) -> set[int]:
+        """Decisions that led to a good spectrum."""
+        return {number for number, _ in self._good if number is not None}
+
+    @property
+    def _good(self) -> set[Key]:
         good = {key for key, quality in self._quality.items() if quality >= self._least}
-        return len(good - self._failed)
+        return good - self._failed
 
     def _set(self, parameters: Any) -> None:
         if not isinstance(parameters, Mapping):  # of another plan, which may call anything so

@@ -175,7 +175,7 @@ def curiosity_plan(
             chosen = strategy_of_run(named, num_points, options, safety, devices)
             warm_start_of(chosen, options)  # says what cannot be
         seed = seed or 0
-        one: Agent = CuriosityAgent()
+        one: Agent = CuriosityAgent(watchers=(options.steering or steer).watchers)
         if dry_run:
             run = RunState(
                 one,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Proposal, SteeringRequest, Strategy, Survey
+from curiosity_bluesky.learning import Explorer, Proposal, SteeringRequest, Strategy, Survey
 from curiosity_bluesky.learning.masks import decode_mask, encode_mask
 from curiosity_bluesky.utils.point_failure import FailureKind, PointFailure
 from curiosity_bluesky.utils.validation import LARGEST, LONGEST, number, shown, whole_number
@@ -27,6 +27,12 @@ class Steering:
     The plan looks between two points: each act becomes an event of the ``steering`` stream,
     and from there the explorer, live or in a replay, does it. What is asked for while no run
     goes on waits for the next one.
+
+    Attributes
+    ----------
+    watchers : list
+        Called with the explorer whenever it may have learned, see `CuriosityAgent`; by the plan's
+        own agent, in the thread that learns.
 
     Examples
     --------
@@ -44,6 +50,7 @@ class Steering:
     """
 
     def __init__(self) -> None:
+        self.watchers: list[Callable[[Explorer], None]] = []
         self._lock = threading.RLock()
         self._waiting: deque[tuple[str, dict[str, Any]]] = deque()
         self._survey: Survey | None = None

@@ -6,8 +6,12 @@ import atexit
 import contextlib
 import logging
 import os
+import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +21,27 @@ from matplotlib.figure import Figure
 
 from curiosity_bluesky.utils.display import WHOLE
 from curiosity_bluesky.utils.display import figure as text
+from curiosity_bluesky.views.colours import TROUBLE
+from curiosity_bluesky.views.expected import Property
 from curiosity_bluesky.views.mouse import MouseSteering, SteeringTarget
 from curiosity_bluesky.views.run_figure import RunPicture
 
 logger = logging.getLogger(__name__)
 
-SIZE = (10.5, 8.6)
+SIZE = (13.5, 8.6)
 """Size of the figure, inches."""
+SHARE = 10
+"""Predicting for the figure takes one part of the learning thread's time in so many."""
+_TOOLKITS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
 
 
 class LiveView:
     """Document callback that draws a run while it goes on.
 
     With a Qt backend of matplotlib a window opens and follows the run. Otherwise the
-    picture is written to a PNG file, at most every `interval` seconds, from a thread of its
-    own, so that the RunEngine never waits for a drawing.
+    picture is written to a PNG file, at most every `interval` seconds. Either way the last
+    picture of each run is written, from its last documents. It is drawn in a thread of its own,
+    so that the RunEngine never waits for a drawing, and no error in it disturbs the run.
 
     Parameters
     ----------
@@ -44,10 +54,11 @@ class LiveView:
     status
         Asked at each drawing what is amiss, such as ``writer.status``; it is the red line at
         the bottom, none for "". The picture is redrawn when it changes, too.
-
     steering
         What takes the acts of the mouse in the window (see `MouseSteering`), such as
         ``curiosity_bluesky.steer``; without it, the window only shows.
+    measure
+        A property of the spectra for the main panel; default: their first principal component.
 
     Attributes
     ----------
@@ -64,35 +75,94 @@ class LiveView:
         window: bool | None = None,
         status: Callable[[], str] | None = None,
         steering: SteeringTarget | None = None,
+        measure: Property | None = None,
     ) -> None:
-        self.picture = RunPicture()
+        self.picture = RunPicture(measure=measure)
         self.path: Path | None = None
         self._folder = Path(folder)
         self._interval = interval
         self._status = status or (lambda: "")
-        self._said = ""  # of the status, in the last drawing
+        self._shown = ""  # of the status, in the last file
+        self._shown_in_window = ""
         self._news = threading.Event()
+        self._news_for_window = threading.Event()
         self._over = threading.Event()
+        self._ended: deque[tuple[Path, RunPicture]] = deque()
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._steering = steering
         self._hand: MouseSteering | None = None
-        self._window = _qt_backend() if window is None else window
+        self._window = _is_qt(matplotlib.get_backend()) if window is None else window
         self._figure: Figure | None = None
         self._thread: threading.Thread | None = None
+        self._trouble: dict[str, str] = {}
+        self._looked = (0, 0.0)  # spectra known at the last prediction, and when the next may be
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Process one document."""
-        with self._lock:
-            self.picture(name, doc)
-        if name == "start":
-            self.path = self._folder / f"{doc['uid'][:8]}.png"
-        if self._figure is None and self._thread is None:
+        """Process one document; what goes wrong is a warning."""
+        try:
+            self._take(name, doc)
+        except Exception as error:
+            self._warn("take a document", error)
+
+    def _take(self, name: str, doc: Mapping[str, Any]) -> None:
+        if self._thread is None:
             self._thread = threading.Thread(target=self._draw_on, name="live-view", daemon=True)
             self._thread.start()
             atexit.register(self.finish)
-        self._news.set()
+        if name == "start":
+            self.path = self._folder / f"{doc['uid'][:8]}.png"
+            self._looked = 0, 0.0
+        with self._lock:
+            self.picture(name, doc)
+            if name == "stop" and self.path is not None:
+                # Kept as it is now: the next run may begin before this one is drawn.
+                self._ended.append((self.path, self.picture.copy()))
+        self._tell()
         if name == "stop":
             self._over.set()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news_for_window.set()
+
+    def _warn(self, what: str, error: Exception) -> None:
+        if self._trouble.get(what) != str(error):  # a disk stays full for a while
+            logger.warning("the live view could not %s: %s", what, error)
+        self._trouble[what] = str(error)
+
+    def watch(self, explorer: Any) -> None:
+        """Take what an explorer expects, for the main panel.
+
+        A watcher of a `CuriosityAgent`, called in the thread that learns: ``steer.watchers`` holds
+        those of the plan's own agent. It predicts only what is worth its time: after a decision
+        that a model made, and for a tenth of the time at most. At the end of a run the documents
+        say what is expected.
+        """
+        try:
+            n, decisions = explorer.n_observed, explorer.decisions
+            known, earliest = self._looked
+            modelled = bool(decisions) and decisions[-1].model_version > 0
+            begun = time.perf_counter()
+            if not modelled or n == known or begun < earliest:
+                return
+            expected = explorer.predict()
+            with self._lock:
+                self.picture.expect(expected.spectra, expected.deviation, n)
+            now = time.perf_counter()
+            self._looked = n, now + (SHARE - 1) * (now - begun)
+            self._tell()
+        except Exception as error:
+            self._warn("predict", error)
+
+    @property
+    def where(self) -> str:
+        """Say where the figure is drawn, with which backend of matplotlib, and why."""
+        backend = matplotlib.get_backend()
+        if self._figure is not None:
+            return f"a window (matplotlib's backend is {backend}), and PNG files at the end of runs"
+        files = f"PNG files, redrawn while a run goes on (matplotlib's backend is {backend})"
+        return f"{files}; no window: {_no_window(backend)}"
 
     def open(self) -> None:
         """Open the window; to be called once, from the thread that has the GUI."""
@@ -110,48 +180,61 @@ class LiveView:
         plt.show(block=False)
 
     def _redraw_window(self) -> None:
-        if self._figure is not None and (self._news.is_set() or self._status() != self._said):
-            self._news.clear()
-            self._draw(self._figure)
-            self._figure.canvas.draw_idle()
+        try:
+            changed = self._status() != self._shown_in_window
+            if self._figure is not None and (self._news_for_window.is_set() or changed):
+                self._news_for_window.clear()
+                self._shown_in_window = self._draw(self._figure, self._copy())
+                self._figure.canvas.draw_idle()
+        except Exception as error:  # one that leaves a timer of Qt ends the process
+            self._warn("be drawn", error)
 
-    def _draw(self, figure: Figure) -> None:
-        self._copy().draw(figure)
-        self._said = self._status()
-        if self._said:
-            words = "\n".join(text(line, WHOLE) for line in self._said.splitlines())
-            figure.supxlabel(words, color="red", fontsize=10)
+    def _draw(self, figure: Figure, picture: RunPicture) -> str:
+        """Draw a picture, and what is amiss, which is returned."""
+        picture.draw(figure)
+        said = self._status()
+        if said:
+            words = "\n".join(text(line, WHOLE) for line in said.splitlines())
+            figure.supxlabel(words, color=TROUBLE, fontsize=10)
         elif figure is self._figure and self._hand is not None:
             # In the window, so that what a click did is seen where it was made.
             figure.supxlabel(text(self._hand.said, WHOLE), fontsize=8)
+        return said
 
     def _draw_on(self) -> None:
-        trouble = ""
         while True:
             # Without news it is drawn again only if what is amiss has changed.
-            if not self._news.wait(self._interval) and self._status() == self._said:
+            if not self._news.wait(self._interval) and self._status() == self._shown:
                 continue
-            self._news.clear()
-            ended = self.picture.ended
             try:
-                path = self.save()
-                if ended:
-                    logger.info("picture of the run: %s", path)
-                trouble = ""
+                self._save_pending()
+                self._trouble.pop("be drawn", None)
             except Exception as error:  # a picture less is no reason to disturb the run
-                if str(error) != trouble:  # a disk stays full for a while
-                    logger.warning("the live view could not be drawn: %s", error)
-                trouble = str(error)
+                self._warn("be drawn", error)
             # The last picture of a run comes at once: the process may end soon.
             self._over.wait(self._interval)
             self._over.clear()
 
+    def _save_pending(self) -> None:
+        """Write the last pictures of the runs that have ended, and that of the present one."""
+        with self._writing:
+            self._news.clear()
+            last = None
+            while self._ended:
+                path, last = self._ended.popleft()
+                self._write(path, last)
+                logger.info("picture of the run: %s", path)
+            # A run under way is drawn in the window, where there is one.
+            if (self._figure is None) if not self.picture.ended else (last is None):
+                self.save()
+
     def finish(self) -> None:
         """Draw the pending changes before the process ends."""
-        if self._news.is_set() and self.path is not None:
-            self._news.clear()
-            with contextlib.suppress(Exception):  # a picture less is no reason to end with an error
-                self.save()
+        with contextlib.suppress(Exception):  # a picture less is no reason to end with an error
+            with self._writing:  # what the thread is drawing
+                pending = self._news.is_set()
+            if pending:
+                self._save_pending()
 
     def _copy(self) -> RunPicture:
         # Drawn from a copy, so that the next document does not wait for the drawing.
@@ -174,9 +257,12 @@ class LiveView:
         target = Path(path) if path is not None else self.path
         if target is None:
             raise RuntimeError("there was no run yet; give a path")
+        return self._write(target, self._copy())
+
+    def _write(self, target: Path, picture: RunPicture) -> Path:
         figure = Figure(figsize=SIZE, layout="constrained")
         FigureCanvasAgg(figure)
-        self._draw(figure)
+        self._shown = self._draw(figure, picture)
         target.parent.mkdir(parents=True, exist_ok=True)
         # Under another name first: a viewer of the file always sees a whole picture.
         unfinished = target.with_name(f".{target.stem}-{threading.get_ident()}.png")
@@ -185,5 +271,19 @@ class LiveView:
         return target
 
 
-def _qt_backend() -> bool:
-    return "qt" in matplotlib.get_backend().lower()
+def _is_qt(backend: str) -> bool:
+    return "qt" in backend.lower()
+
+
+def _no_window(backend: str) -> str:
+    """Say why there is no window."""
+    if _is_qt(backend):
+        return "it was not opened"
+    if "MPLBACKEND" in os.environ:
+        return f"the environment says MPLBACKEND={os.environ['MPLBACKEND']}"
+    if not any(find_spec(toolkit) for toolkit in _TOOLKITS):
+        return "no Qt is installed; pip install curiosity-bluesky[live]"
+    shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform.startswith("linux") and not shown:
+        return "there is no display"
+    return "another backend was chosen; `%matplotlib qt` before this profile, or MPLBACKEND=qtagg"

@@ -13,7 +13,8 @@ from matplotlib.path import Path
 from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.views.run_figure import SURVEY_AXES, RunPicture
+from curiosity_bluesky.views.panels import SURVEY_AXES
+from curiosity_bluesky.views.run_figure import RunPicture
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,14 @@ live = LiveView(catalog.pictures, status=lambda writer=writer: writer.status, st
 live.open()  # a window, where matplotlib has a Qt backend; else a PNG that follows the run
 RE.subscribe(live)
 show_progress(RE)
+steer.watchers.append(live.watch)  # what is expected, for the main panel
 
 print(
     f"""
 sample      {RE.md["sample"]}
 catalogue   {catalog.where}, {known}
 pictures    {catalog.pictures}
+live figure {live.where}
 
 RE(curiosity_plan([spectrometer], stage.x, stage.y, imager, num_points=60))
 read(catalog[-1])"""
