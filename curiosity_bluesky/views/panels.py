@@ -140,10 +140,11 @@ def _draw_path(picture: RunPicture, axes: Axes) -> None:
             edgecolors=colours.MARK, linewidths=0.6, path_effects=_outlined(0.2),
             label=f"{len(chosen)} chosen (bright: latest)",
         )  # fmt: skip
+        outline = [withStroke(linewidth=1.8, foreground=colours.MARK)]
         for p in chosen if len(chosen) <= NUMBERED else chosen[-FEW_NUMBERS:]:
             axes.annotate(str(p.decision_id), (p.x, p.y), (3, 3), textcoords="offset points",
-                          fontsize=7, color=colours.MARK, zorder=5,
-                          path_effects=_outlined(0.4))  # fmt: skip
+                          fontsize=7, color=colours.OUTLINE, zorder=5,
+                          path_effects=outline)  # fmt: skip
     for points, marker, colour, what in (
         (by_hand, "s", colours.MANUAL, "by hand"),
         (failed, "x", colours.FAILED, "given up"),
@@ -264,14 +265,14 @@ def _draw_curve(picture: RunPicture, axes: Axes) -> None:
     budget = picture.count.budget
     axes.set_xlim(0, max(2, budget if isinstance(budget, int | float) else 0, picture.count.n))
     axes.set_ylim(0, max(1.3, *np.percentile(errors, [90])) if len(errors) else 1.3)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("measured spectra", fontsize=9)
     axes.set_ylabel("squared error / that of the mean spectrum", fontsize=9)
     handles, _ = axes.get_legend_handles_labels()
     if handles:
         axes.legend(fontsize=7)
     else:
-        axes.text(0.5, 0.5, "nothing predicted yet", ha="center", transform=axes.transAxes,
+        axes.text(0.5, 0.5, _why_nothing(picture), ha="center", transform=axes.transAxes,
                   color="dimgray")  # fmt: skip
 
 
