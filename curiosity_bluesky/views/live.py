@@ -59,6 +59,9 @@ class LiveView:
         ``curiosity_bluesky.steer``; without it, the window only shows.
     measure
         A property of the spectra for the main panel; default: their first principal component.
+    explain
+        ``explain(uid, number)`` returns why a decision of a run was made; a click on a measured
+        point in the window prints it.
 
     Attributes
     ----------
@@ -76,6 +79,7 @@ class LiveView:
         status: Callable[[], str] | None = None,
         steering: SteeringTarget | None = None,
         measure: Property | None = None,
+        explain: Callable[[str, int], object] | None = None,
     ) -> None:
         self.picture = RunPicture(measure=measure)
         self.path: Path | None = None
@@ -83,7 +87,7 @@ class LiveView:
         self._interval = interval
         self._status = status or (lambda: "")
         self._shown = ""  # of the status, in the last file
-        self._shown_in_window = ""
+        self._shown_in_window = "", ""  # and of the mouse
         self._news = threading.Event()
         self._news_for_window = threading.Event()
         self._over = threading.Event()
@@ -91,6 +95,7 @@ class LiveView:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._steering = steering
+        self._explain = explain
         self._hand: MouseSteering | None = None
         self._window = _is_qt(matplotlib.get_backend()) if window is None else window
         self._figure: Figure | None = None
@@ -172,19 +177,30 @@ class LiveView:
 
         self._figure = plt.figure("curiosity", figsize=SIZE, layout="constrained")
         if self._steering is not None:
-            self._hand = MouseSteering(self._figure.canvas, self.picture, self._steering)
+            self._hand = MouseSteering(
+                self._figure.canvas,
+                self.picture,
+                self._steering,
+                None if self._explain is None else self._why,
+            )
         # The GUI's own timer draws, in the GUI's thread; documents come from another one.
         self._timer = self._figure.canvas.new_timer(interval=int(1000 * self._interval))
         self._timer.add_callback(self._redraw_window)
         self._timer.start()
         plt.show(block=False)
 
+    def _why(self, number: int) -> object:
+        assert self._explain is not None
+        return self._explain(self.picture.start["uid"], number)
+
     def _redraw_window(self) -> None:
         try:
-            changed = self._status() != self._shown_in_window
+            words = self._status(), "" if self._hand is None else self._hand.said
+            changed = words != self._shown_in_window
             if self._figure is not None and (self._news_for_window.is_set() or changed):
                 self._news_for_window.clear()
-                self._shown_in_window = self._draw(self._figure, self._copy())
+                self._draw(self._figure, self._copy())
+                self._shown_in_window = words
                 self._figure.canvas.draw_idle()
         except Exception as error:  # one that leaves a timer of Qt ends the process
             self._warn("be drawn", error)

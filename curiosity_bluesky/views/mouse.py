@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +23,11 @@ logger = logging.getLogger(__name__)
 STILL = 4
 """Maximum screen pixels between press and release of a click."""
 
+NEAR = 8
+"""Maximum screen pixels between a click and the measured point that it is on."""
+
 HELP = "click: add a point · shift and drag: do not go there · right click: veto what is proposed"
+HELP_WHY = " · click on a measured point: why it was chosen"
 
 
 class SteeringTarget(Protocol):
@@ -44,7 +50,8 @@ class MouseSteering:
     """Mouse handler that turns events in the survey into steering requests.
 
     A click adds the pixel there, dragging with shift held masks what is inside the line, a
-    click with the right button vetoes what is proposed.
+    click with the right button vetoes what is proposed. Where decisions can be explained, a click
+    on a measured point prints why it was chosen, and adds none.
 
     Parameters
     ----------
@@ -54,6 +61,9 @@ class MouseSteering:
         What is drawn on it.
     steering
         Takes the acts.
+    explain
+        Returns why a decision was made, by its number; called in a thread, since it may take a
+        while.
 
     Attributes
     ----------
@@ -62,9 +72,15 @@ class MouseSteering:
     """
 
     def __init__(
-        self, canvas: FigureCanvasBase, picture: RunPicture, steering: SteeringTarget
+        self,
+        canvas: FigureCanvasBase,
+        picture: RunPicture,
+        steering: SteeringTarget,
+        explain: Callable[[int], object] | None = None,
     ) -> None:
-        self.said = HELP
+        self.said = HELP if explain is None else HELP + HELP_WHY
+        self._explain = explain
+        self._thinking = threading.Lock()
         self._canvas: Any = canvas
         self._pressed_at: tuple[float, float] | None = None
         self._picture = picture
@@ -96,7 +112,11 @@ class MouseSteering:
         if not line:
             where = self._place(event)
             near = pressed is not None and math.dist(pressed, (event.x, event.y)) < STILL
-            if where is not None and near:
+            if where is None or not near:
+                return
+            if self._explain is not None and (number := self._point_at(event)) is not None:
+                threading.Thread(target=self._tell, args=(number,), daemon=True).start()
+            else:
                 x, y = where
                 self._do(f"added x = {x:.3g}, y = {y:.3g} um", self._steering.add, x=x, y=y)
             return
@@ -114,6 +134,29 @@ class MouseSteering:
         if self._canvas.widgetlock.locked():  # the toolbar zooms or pans
             return None
         return float(event.xdata), float(event.ydata)
+
+    def _point_at(self, event: MouseEvent) -> int | None:
+        """Return the number of the measured point that was clicked on, None of none."""
+        assert event.inaxes is not None
+        picture = self._picture
+        numbers = [number for number in picture.good if number in picture.decisions]
+        if not numbers:
+            return None
+        places = [(picture.decisions[n].x, picture.decisions[n].y) for n in numbers]
+        away = np.hypot(*(event.inaxes.transData.transform(places) - (event.x, event.y)).T)
+        return numbers[int(away.argmin())] if away.min() <= NEAR else None
+
+    def _tell(self, number: int) -> None:
+        """Print why a decision was made."""
+        assert self._explain is not None
+        with self._thinking:  # one after the other
+            self.said = f"decision {number}: it is worked out why it was made"
+            try:
+                print(f"\n{self._explain(number)}\n")
+                self.said = f"decision {number}: why it was made is in the terminal"
+            except Exception as error:  # nothing that is asked for here is worth a traceback
+                self.said = f"decision {number} cannot be explained: {error}"
+                logger.warning("%s", self.said)
 
     def _inside(self, line: list[tuple[float, float]]) -> NDArray[np.bool_]:
         """Return the pixels inside a line, ``(rows, cols)``."""

@@ -11,7 +11,7 @@ from bluesky.utils import RunEngineInterrupted
 from matplotlib.backend_bases import MouseEvent
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from support import events, few, grouped
+from support import events, few, grouped, until
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan, steer
 from curiosity_bluesky.demo import simulated_instrument
@@ -405,7 +405,7 @@ def test_a_call_that_says_too_little_or_too_much_is_refused():
 class Drawn:
     """A run's picture on a canvas, with a hand on it, and a steering that follows the run."""
 
-    def __init__(self, documents, asked):
+    def __init__(self, documents, asked, explain=None):
         self.picture = RunPicture()
         for document in documents:
             self.picture(*document)
@@ -413,7 +413,7 @@ class Drawn:
         self.canvas = FigureCanvasAgg(self.figure)
         self.picture.draw(self.figure)
         self.canvas.draw()
-        self.hand = MouseSteering(self.canvas, self.picture, asked)
+        self.hand = MouseSteering(self.canvas, self.picture, asked, explain)
 
     def click(self, x, y, **kwargs):
         self.event("button_press_event", x, y, **kwargs)
@@ -454,6 +454,31 @@ def test_a_click_adds_a_point(half):
     drawn.event("button_press_event", 0.05, 0.05)  # dragged: no click
     drawn.event("button_release_event", 0.2, 0.2)
     assert len(asked.acts) == 1
+
+
+def test_a_click_on_a_measured_point_says_why_it_was_chosen(half, capsys, caplog):
+    asked, explained = Asked(), threading.Event()
+
+    def explain(number):
+        if number == 2:
+            raise InputError("no document of it is left")
+        explained.set()
+        return f"why {number}"
+
+    drawn = Drawn(half, asked, explain)
+    first, second = (drawn.picture.decisions[number] for number in (1, 2))
+    drawn.click(first.x, first.y, axes=1)  # on the map of what is expected, or on the survey
+    drawn.click(second.x, second.y)
+    until(lambda: "cannot be explained" in caplog.text and explained.is_set())
+    until(lambda: not drawn.hand._thinking.locked())
+    assert "why 1" in capsys.readouterr().out and asked.acts == []
+    free = np.array([[p.x, p.y] for p in drawn.picture.decisions.values()])
+    x, y = max(
+        ((x, y) for x in SAMPLE.x for y in SAMPLE.y),
+        key=lambda place: np.hypot(*(free - place).T).min(),
+    )
+    drawn.click(x, y)
+    assert [act[0] for act in asked.acts] == ["add"]
 
 
 def test_zooming_with_the_toolbar_adds_nothing(half):
