@@ -94,13 +94,14 @@ class LiveView:
         self._ended: deque[tuple[Path, RunPicture]] = deque()
         self._lock = threading.Lock()
         self._writing = threading.Lock()
+        self._finished = False
         self._steering = steering
         self._explain = explain
         self._hand: MouseSteering | None = None
         self._window = _is_qt(matplotlib.get_backend()) if window is None else window
         self._figure: Figure | None = None
         self._thread: threading.Thread | None = None
-        self._trouble: dict[str, str] = {}
+        self._trouble: dict[str, set[str]] = {}  # what could not be done, and why
         self._looked = (0, 0.0)  # spectra known at the last prediction, and when the next may be
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
@@ -132,24 +133,26 @@ class LiveView:
         self._news_for_window.set()
 
     def _warn(self, what: str, error: Exception) -> None:
-        if self._trouble.get(what) != str(error):  # a disk stays full for a while
+        known = self._trouble.setdefault(what, set())
+        if str(error) not in known:  # a disk stays full for a while
             logger.warning("the live view could not %s: %s", what, error)
-        self._trouble[what] = str(error)
+        known.add(str(error))
 
     def watch(self, explorer: Any) -> None:
         """Take what an explorer expects, for the main panel.
 
         A watcher of a `CuriosityAgent`, called in the thread that learns: ``steer.watchers`` holds
         those of the plan's own agent. It predicts only what is worth its time: after a decision
-        that a model made, and for a tenth of the time at most. At the end of a run the documents
-        say what is expected.
+        that a model made, and for a tenth of the time at most until the last spectrum. At the end
+        of a run the documents say what is expected.
         """
         try:
             n, decisions = explorer.n_observed, explorer.decisions
             known, earliest = self._looked
             modelled = bool(decisions) and decisions[-1].model_version > 0
             begun = time.perf_counter()
-            if not modelled or n == known or begun < earliest:
+            due = begun >= earliest or n >= explorer.budget
+            if not modelled or n == known or not due:
                 return
             expected = explorer.predict()
             with self._lock:
@@ -223,7 +226,10 @@ class LiveView:
             if not self._news.wait(self._interval) and self._status() == self._shown:
                 continue
             try:
-                self._save_pending()
+                with self._writing:
+                    if self._finished:
+                        return
+                    self._save_pending()
                 self._trouble.pop("be drawn", None)
             except Exception as error:  # a picture less is no reason to disturb the run
                 self._warn("be drawn", error)
@@ -233,23 +239,23 @@ class LiveView:
 
     def _save_pending(self) -> None:
         """Write the last pictures of the runs that have ended, and that of the present one."""
-        with self._writing:
-            self._news.clear()
-            last = None
-            while self._ended:
-                path, last = self._ended.popleft()
-                self._write(path, last)
-                logger.info("picture of the run: %s", path)
-            # A run under way is drawn in the window, where there is one.
-            if (self._figure is None) if not self.picture.ended else (last is None):
-                self.save()
+        self._news.clear()
+        last = None
+        while self._ended:
+            path, last = self._ended.popleft()
+            self._write(path, last)
+            logger.info("picture of the run: %s", path)
+        # A run under way is drawn in the window, where there is one.
+        if (self._figure is None) if not self.picture.ended else (last is None):
+            self.save()
 
     def finish(self) -> None:
         """Draw the pending changes before the process ends."""
-        with contextlib.suppress(Exception):  # a picture less is no reason to end with an error
-            with self._writing:  # what the thread is drawing
-                pending = self._news.is_set()
-            if pending:
+        # A picture less is no reason to end with an error; a thread that is drawing when the
+        # interpreter goes would abort the process.
+        with contextlib.suppress(Exception), self._writing:
+            self._finished = True
+            if self._news.is_set():
                 self._save_pending()
 
     def _copy(self) -> RunPicture:

@@ -27,11 +27,6 @@ from curiosity_bluesky.views.expected import ExpectedMaps, Property, expected_ma
 
 logger = logging.getLogger(__name__)
 
-PREDICTED = "predicted"
-"""Stream that holds, a row of the survey an event, what is expected at the end of a run."""
-DEVIATION = "_deviation"
-"""``<channel>_deviation`` lies beside what is predicted of a channel."""
-
 
 @dataclass
 class RunPicture:
@@ -76,7 +71,7 @@ class RunPicture:
         self.survey_units: dict[str, str | None] = {}
         self.maps: dict[str, NDArray] = {}
         self.expected: ExpectedMaps | None = None
-        self._rows: dict[int, tuple[NDArray, NDArray]] = {}
+        self._blocks: dict[int, tuple[NDArray | None, NDArray | None]] = {}
         self.failed: set[int] = set()
         self.masked: NDArray[np.bool_] | None = None
         self.flags: list[Anomaly] = []
@@ -110,6 +105,8 @@ class RunPicture:
             return
         if name == "start" and not self._translate.goes_on(doc):
             self._clear()
+        if name == "start":
+            self._blocks = {}
         self.count(name, doc)
         self.ended = name == "stop"
         if name == "descriptor":
@@ -140,8 +137,8 @@ class RunPicture:
                 self.flags.append(documents.flag_from(doc["data"]))
             elif stream == documents.DRIFT and doc["data"]["trusted"]:
                 self.drift.append((doc["data"]["drift_x"], doc["data"]["drift_y"]))
-            elif stream == PREDICTED:
-                self._take_row(doc["data"], doc["seq_num"])
+            elif stream == documents.PREDICTIONS:
+                self._take_block(doc["data"])
 
     def _steered(self, act: SteeringRequest) -> None:
         if act.kind == "veto":
@@ -171,18 +168,24 @@ class RunPicture:
         if observation.repeat > self._attempts.get(number, -1):
             self.spectra[number], self._attempts[number] = pair, observation.repeat
 
-    def _take_row(self, data: Mapping[str, Any], number: int) -> None:
-        """Keep a row of what is expected; when all are there, it takes the place of the last."""
-        keys = [key for key, _ in self.channels]
-        self._rows[number] = (
-            np.concatenate([np.asarray(data[key + documents.PREDICTED]) for key in keys], axis=-1),
-            np.concatenate([np.asarray(data[key + DEVIATION]) for key in keys], axis=-1),
-        )
-        if self.survey is not None and len(self._rows) == self.survey.shape[0]:
-            rows = (self._rows[number] for number in sorted(self._rows))
-            spectra, deviation = map(np.array, zip(*rows, strict=True))
-            self._rows = {}
-            self.expect(spectra, deviation, self.count.n)
+    def _take_block(self, data: Mapping[str, Any]) -> None:
+        """Keep a block of rows of what is expected; when all are there, it is what is expected."""
+        assert self.survey is not None
+        keys, rows = [key for key, _ in self.channels], self.survey.shape[0]
+
+        def joined(suffix: str) -> NDArray | None:
+            if any(key + suffix not in data for key in keys):
+                return None  # the model knows no deviation
+            return np.concatenate([data[key + suffix] for key in keys], axis=-1)
+
+        block = joined(documents.PREDICTED), joined(documents.DEVIATION)
+        self._blocks[int(data["first_row"])] = block
+        if block[0] is not None and len(self._blocks) * len(block[0]) >= rows:
+            blocks = [self._blocks[first] for first in sorted(self._blocks)]
+            self._blocks = {}
+            spectra = np.concatenate([each for each, _ in blocks if each is not None])[:rows]
+            known = [each for _, each in blocks if each is not None]
+            self.expect(spectra, np.concatenate(known)[:rows] if known else None, self.count.n)
 
     def expect(self, spectra: NDArray, deviation: NDArray | None, n_observed: int) -> None:
         """Take what is expected at every pixel.

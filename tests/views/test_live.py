@@ -23,6 +23,7 @@ from support import QUICK, WAIT, collected_run
 from curiosity_bluesky import curiosity_plan
 from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.demo import simulated_instrument
+from curiosity_bluesky.documents import predictions
 from curiosity_bluesky.plans.steering import Steering
 from curiosity_bluesky.views import LiveView, RunPicture, colours, live
 from curiosity_bluesky.views.expected import expected_maps
@@ -97,10 +98,14 @@ def test_every_prefix_of_a_run_can_be_drawn(documents):
 @pytest.mark.parametrize("strategy", ["random"])
 def test_a_strategy_without_an_error_model_is_drawn_too(RE, instrument, strategy):
     quick = {"patch_size": 3, "n_seeds": 4, "start_epochs": 2}
-    _, documents = collected_run(RE, instrument, num_points=6, strategy=strategy, parameters=quick)
-    figure = Figure()
-    picture_of(documents).draw(figure)
-    assert not figure.axes[1].images and not figure.axes[2].images
+    figures = []
+    for recorded in (True, False):
+        asked = {"parameters": quick, "record_predictions": recorded}
+        _, documents = collected_run(RE, instrument, num_points=6, strategy=strategy, **asked)
+        figures.append(Figure())
+        picture_of(documents).draw(figures[-1])
+    assert figures[0].axes[1].images  # it learned at the end
+    assert not figures[1].axes[1].images and not figures[1].axes[2].images
 
 
 def test_the_counts_of_the_figure_agree_when_the_budget_is_changed(RE, instrument):
@@ -199,28 +204,22 @@ def test_channels_of_other_units_count_alike():
     assert 50 <= share < 75 and "(scaled)" in maps.label and maps.error is None
 
 
-def test_what_the_documents_expect_is_the_main_panel(documents):
-    agent = CuriosityAgent.from_documents(documents)
-    predicted = agent.explorer.predict()
-    key = "spectrometer_response"
-    before, stop = documents[:-1], documents[-1:]
-    described = {"uid": "rows", "name": "predicted", "data_keys": {}, "configuration": {}}
-    described["run_start"] = documents[0][1]["uid"]
-    rows = [
-        ("event", {"descriptor": "rows", "seq_num": k + 1, "data": {
-            f"{key}_predicted": predicted.spectra[k], f"{key}_deviation": predicted.deviation[k]}})
-        for k in range(16)
-    ]  # fmt: skip
-    picture = picture_of([*before, ("descriptor", described), *rows[:-1]])
-    assert picture.expected is None  # a row is missing
-    picture(*rows[-1])
-    picture(*stop[0])
+def test_what_the_documents_expect_is_the_main_panel(RE, instrument, monkeypatch):
+    monkeypatch.setattr(predictions, "BLOCK", 4 * 14 * 16 * 5)  # five rows an event
+    _, documents = collected_run(RE, instrument)
+    predicted = CuriosityAgent.from_documents(documents).explorer.predict()
+    rows = [k for k, (_, doc) in enumerate(documents) if "first_row" in doc.get("data", {})]
+    picture = picture_of(documents[: rows[-1]])
+    assert len(rows) > 1 and picture.expected is None  # some are missing
+    for document in documents[rows[-1] :]:
+        picture(*document)
     figure = Figure()
     picture.draw(figure)
     main, error = figure.axes[1:3]
-    assert main.get_title() == "Expected after 14 spectra"
+    assert main.get_title() == "Expected after 8 spectra"
     expected = np.sqrt((predicted.deviation**2).mean(axis=-1))
-    np.testing.assert_allclose(error.images[0].get_array().filled(np.nan), expected)
+    shown = error.images[0].get_array().filled(np.nan)
+    np.testing.assert_allclose(shown, expected, rtol=1e-5)
     assert error.images[0].colorbar.ax.get_ylabel() == "standard deviation (pm)"
 
 
@@ -262,7 +261,8 @@ def test_blind_strategies_learn_nothing_for_the_figure(RE, instrument, tmp_path)
     steering, view = Steering(), LiveView(tmp_path, interval=10**6, window=False)
     steering.watchers.append(view.watch)
     RE.subscribe(view)
-    collected_run(RE, instrument, strategy="random", steering=steering)
+    asked = {"strategy": "random", "record_predictions": False}
+    collected_run(RE, instrument, steering=steering, **asked)
     assert view.picture.expected is None
 
 
