@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from curiosity_bluesky.exchange.readers import SUFFIXES
 from curiosity_bluesky.exchange.recorded import RecordedSample, mexpsimu_extent, mexpsimu_recordings
 from curiosity_bluesky.exchange.sample import Sample
 from curiosity_bluesky.exchange.sample_from_file import sample_from_file
+from curiosity_bluesky.utils.wording import did_you_mean
 from sim_devices.synthetic import PIXEL_UM, SyntheticSample
 
 
@@ -131,9 +131,7 @@ def open_sample(
     if recordings and text in recordings:
         return RecordedSample.from_mexpsimu(text)
     names = ["synthetic", *sorted(recordings or {})]
-    by_lower = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(text.lower(), by_lower, n=1)
-    guess = f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+    guess = did_you_mean(text, names)
     more = (
         ""
         if recordings is not None

@@ -10,6 +10,7 @@ from typing import Any
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.utils.wording import did_you_mean
 
 PUBLISHED = (
     "vatsavai2025-latent",
@@ -137,9 +138,13 @@ def arms_from(
             name, own = parse(member)
             # What is said of one strategy is more than what is said of all.
             ready.append(_with(Strategy.named(name, **own), {**shared, **own}))
-    unused = set(common or {}) - {f.name for s in ready for f in fields(s)}
+    known = sorted({f.name for s in ready for f in fields(s)})
+    unused = sorted(set(common or {}) - set(known))
     if unused:
-        raise InputError(f"no strategy has a parameter {', '.join(sorted(unused))}")
+        raise InputError(
+            f"no strategy has a parameter {', '.join(unused)}; they have {', '.join(known)}."
+            f"{did_you_mean(unused[0], known)}"
+        )
     # A twin gets what all get, but for what it is: the predictor of its strategy.
     rest = {name: value for name, value in shared.items() if name != "predictor"}
     own_twins = [strategy.random_baseline() for strategy in ready]

@@ -23,6 +23,7 @@ from curiosity_bluesky.cli.output import console, print_line
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import Table
 from curiosity_bluesky.utils.validation import FEW, number, whole_number
+from curiosity_bluesky.utils.wording import did_you_mean
 
 app = typer.Typer(help="Queue runs on a Queue Server, and steer the one that runs.")
 
@@ -358,7 +359,8 @@ def steer(
     from curiosity_bluesky.adapters.queueserver.manager import WISHES, QueueClient
 
     if wish not in WISHES:
-        raise InputError(f"steer {wish!r} is not known; expected one of {', '.join(WISHES)}")
+        near = did_you_mean(wish, WISHES)
+        raise InputError(f"steer {wish!r} is not known; expected one of {', '.join(WISHES)}.{near}")
     args = [_value(value) for value in values or [] if "=" not in value]
     named = parameters([value for value in values or [] if "=" in value], "steer", "x=0.42")
     kwargs = {

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.utils.wording import did_you_mean
 from sim_devices.catalogue import open_sample
 from sim_devices.clock import Clock
 from sim_devices.drift import askew
@@ -51,7 +52,8 @@ def run_ioc(
         raise InputError(f"--port is {port}; expected a port, or 0 for one that is free")
     for name in faults:
         if name not in KINDS:
-            raise InputError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
+            near = did_you_mean(name, KINDS)
+            raise InputError(f"there is no fault {name!r}; there are {', '.join(KINDS)}.{near}")
     if port and _answers(host, port):
         raise InputError(
             f"port {port} of {host} is taken, by another IOC perhaps; end that one, or give "
@@ -61,7 +63,10 @@ def run_ioc(
     known = Faults(**faults, seed=seed)
     for name, value in settings.items():
         if name not in SETTINGS:
-            raise InputError(f"there is no setting {name!r}; there are {', '.join(SETTINGS)}")
+            near = did_you_mean(name, SETTINGS)
+            raise InputError(
+                f"there is no setting {name!r}; there are {', '.join(SETTINGS)}.{near}"
+            )
         if not isinstance(value, (int, float)):
             raise InputError(f"{name} is {value!r}; expected a number, Infinity included")
     clock = Clock(speed)

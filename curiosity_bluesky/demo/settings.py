@@ -19,6 +19,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.plans.options import DriftCorrection, PlanParameters, RunOptions
 from curiosity_bluesky.utils.validation import LONGEST, number
+from curiosity_bluesky.utils.wording import did_you_mean
 from curiosity_bluesky.views.report import DEMO, check_picture
 from sim_devices import Faults, Sample, open_sample
 from sim_devices.drift import askew
@@ -78,7 +79,8 @@ class DemoSample:
             raise InputError(f"faults are {self.faults!r}; expected kinds and their shares")
         for name in self.faults:
             if name not in KINDS:
-                raise InputError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
+                near = did_you_mean(name, KINDS)
+                raise InputError(f"there is no fault {name!r}; there are {', '.join(KINDS)}.{near}")
         if self.speed != math.inf:  # which is a clock that never waits
             number("speed", self.speed, open_low=True)
         number("drift", self.drift, -LONGEST, what="nm/min")

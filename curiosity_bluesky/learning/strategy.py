@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import json
 import math
 import types
@@ -19,6 +18,7 @@ from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.survey import Survey
 from curiosity_bluesky.utils.validation import LARGEST
+from curiosity_bluesky.utils.wording import did_you_mean
 
 _Kind = TypeVar("_Kind", bound="Strategy")
 
@@ -137,8 +137,7 @@ class Strategy:
         cls = registry.find(name) if isinstance(name, str) else None
         if cls is None:
             there = registry.names()
-            near = difflib.get_close_matches(str(name), there, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, there)
             raise InputError(f"no strategy named {name!r}; there are {', '.join(there)}.{hint}")
         _known(cls, parameters)
         return cls(**parameters)
@@ -244,7 +243,8 @@ def _known(cls: type[Strategy], parameters: Mapping[str, Any]) -> None:
     for name in parameters:
         if name not in names:
             raise InputError(
-                f"{cls.name} has no parameter {name!r}; it has {', '.join(sorted(names))}"
+                f"{cls.name} has no parameter {name!r}; it has {', '.join(sorted(names))}."
+                f"{did_you_mean(name, names)}"
             )
 
 

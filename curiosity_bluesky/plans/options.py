@@ -2,7 +2,6 @@
 
 # No `from __future__ import annotations`: pydantic and the Queue Server read these as they are.
 
-import difflib
 import math
 import os
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.validation import FEW, LARGEST, LONGEST, PROCESSES, shown
+from curiosity_bluesky.utils.wording import did_you_mean
 
 __all__ = [
     "DriftCorrection",
@@ -319,9 +319,23 @@ def _unknown(model: type[_Options], name: str) -> str:
     for other in groups():
         if name in other.model_fields:
             return f"{model.group} has no field {name!r}; give {other.group}={{{name!r}: ...}}"
-    near = difflib.get_close_matches(name, fields(model), n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{model.group} has no field {name!r}; it has {', '.join(fields(model))}.{hint}"
+    if name in PlanParameters.model_fields:
+        return f"{model.group} has no field {name!r}; it is one of the plan: give {name}=..."
+    parameters = _strategy_parameters()
+    near = "" if name in parameters else did_you_mean(name, fields(model))
+    if not near and (name in parameters or (near := did_you_mean(name, parameters))):
+        near = (
+            " The parameters of a strategy are given by their names in "
+            f"{RunOptions.group}={{'parameters': {{{name!r}: ...}}}}.{near}"
+        )
+    return f"{model.group} has no field {name!r}; it has {', '.join(fields(model))}.{near}"
+
+
+def _strategy_parameters() -> set[str]:
+    """Return the names of the parameters of all strategies."""
+    from curiosity_bluesky.learning import Strategy  # slow to import, and only needed here
+
+    return {name for each in Strategy.names() for name in Strategy.named(each).parameters}
 
 
 def expected_of(model: type[_Options], name: str, bounded: bool = False) -> str:

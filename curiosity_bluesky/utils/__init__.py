@@ -11,4 +11,5 @@ __all__ = [
     "permissions",
     "run_end",
     "validation",
+    "wording",
 ]

@@ -215,7 +215,11 @@ BAD = {
     "too many points": (["--sample", "good.npz", "--points", "145"], "145 points"),
     "no points": (["--sample", "good.npz", "--points", "0"], "expected 1 or more"),
     "no such strategy": (["--sample", "good.npz", "--strategy", "randon"], "random"),
-    "no such parameter": (["--sample", "good.npz", "--set", "patchsize=3"], "patch_size"),
+    "no such parameter": (
+        ["--sample", "good.npz", "--set", "patchsize=3"],
+        "Did you mean 'patch_size'?",
+    ),
+    "a misspelt fault": (["--fault", "nam=0.1"], "Did you mean 'nan'?"),
     "a wrong value": (["--sample", "good.npz", "--set", "patch_size=big"], "whole number"),
     "not name=value": (["--sample", "good.npz", "--set", "patch_size"], "NAME=VALUE"),
     "negative seed": (["--sample", "good.npz", "--seed", "-1"], "seed is -1"),

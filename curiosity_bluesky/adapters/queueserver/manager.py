@@ -11,6 +11,7 @@ from typing import Any
 
 from curiosity_bluesky.agent.remote import tokens
 from curiosity_bluesky.errors import InputError, Unreachable
+from curiosity_bluesky.utils.wording import did_you_mean
 
 ADDRESS = "QSERVER_ZMQ_CONTROL_ADDRESS"
 """Environment variable of bluesky-queueserver-api with the address of the manager."""
@@ -219,7 +220,8 @@ class QueueClient:
         known = [parameter["name"] for parameter in self.plan(plan)["parameters"]]
         if unknown := [name for name in kwargs if name not in known]:
             raise InputError(
-                f"{plan} has no parameter {', '.join(unknown)}; expected some of {', '.join(known)}"
+                f"{plan} has no parameter {', '.join(unknown)}; expected some of "
+                f"{', '.join(known)}.{did_you_mean(unknown[0], known)}"
             )
         devices = {name: value for name, value in self.devices().items() if name in known}
         items = [*before, self.item(plan, **{**devices, **kwargs})]

@@ -7,6 +7,7 @@ from importlib import import_module
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.descriptors.protocol import Descriptor
+from curiosity_bluesky.utils.wording import did_you_mean
 
 DEFAULT = "texture"
 """Default descriptor."""
@@ -28,7 +29,10 @@ def names() -> tuple[str, ...]:
 def check(name: str) -> None:
     """Raise InputError if there is no descriptor of a name, importing none of them."""
     if name not in names():
-        raise InputError(f"there is no descriptor {name!r}; there are {', '.join(names())}")
+        raise InputError(
+            f"there is no descriptor {name!r}; there are {', '.join(names())}."
+            f"{did_you_mean(name, names())}"
+        )
 
 
 @cache
