@@ -99,6 +99,7 @@ RunEngine({})(
     assert done.returncode == 1
     [line] = done.stdout.splitlines()
     assert line.startswith("InputError: ") and "seed" in line
+    assert "Traceback" not in done.stderr and "Run aborted" not in done.stderr
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from curiosity_bluesky.plans.options import (
 from curiosity_bluesky.plans.preflight_warnings import say_before
 from curiosity_bluesky.plans.progress import RunCount
 from curiosity_bluesky.plans.resume import InterruptedRun
+from curiosity_bluesky.plans.run_log import RUN_LOG, expected
 from curiosity_bluesky.plans.run_loop import run_points
 from curiosity_bluesky.plans.run_state import RunState
 from curiosity_bluesky.plans.run_wrapper import in_a_run
@@ -38,6 +39,8 @@ from curiosity_bluesky.plans.time_budget import DeviceTimes, spectra_in
 
 if TYPE_CHECKING:
     from curiosity_bluesky.plans.warm_start import WarmStart
+
+RUN_LOG.addFilter(expected)
 
 
 def explore(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -18,10 +19,15 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from bluesky import RunEngine
-from bluesky.utils import RunEngineInterrupted, TransitionError  # pyright: ignore[reportPrivateImportUsage]
+from bluesky.utils import (
+    RequestAbort,
+    RunEngineInterrupted,
+    TransitionError,  # pyright: ignore[reportPrivateImportUsage]
+)
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.plans._bluesky_compat import cancel_task
+from curiosity_bluesky.plans.run_log import RUN_LOG, expected
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 
 logger = logging.getLogger(__name__)
@@ -84,6 +90,7 @@ class SignalHandler:
                     self._before[signum] = signal.signal(signum, self._told)
             if self._before:
                 self._RE.context_managers.append(self._watch)
+                RUN_LOG.addFilter(self._expected)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -91,10 +98,15 @@ class SignalHandler:
             signal.signal(signum, before)
         if self._before:
             self._RE.context_managers.remove(self._watch)
+            RUN_LOG.removeFilter(self._expected)
         self._before.clear()
         if self._signum is not None:
             sys.stdout, sys.stderr = self._streams
             self._signum, self._broke_off = None, False
+
+    def _expected(self, record: logging.LogRecord) -> bool:
+        """Leave the traceback out where the run ends since the process was told to end."""
+        return self._signum is None or expected(record, RequestAbort, asyncio.CancelledError)
 
     def _told(self, signum: int, frame: Any) -> None:
         _let_go_of_closed()

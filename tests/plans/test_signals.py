@@ -142,7 +142,7 @@ class Tip(Signal):
 
 @pytest.mark.parametrize("paused", [False, True])
 @pytest.mark.parametrize("name", SIGNALS)
-def test_a_signal_ends_a_run_in_order(instrument, name, paused):
+def test_a_signal_ends_a_run_in_order(instrument, name, paused, caplog):
     RE, found, tip = RunEngine({}), [], Tip()
     before = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS}
     stdout, stop = sys.stdout, []
@@ -167,6 +167,7 @@ def test_a_signal_ends_a_run_in_order(instrument, name, paused):
         except RunEngineInterrupted:
             assert paused and found[-1][0] != "stop"
             tell()
+    assert [record.exc_info for record in caplog.records if record.name == "bluesky"] == []
     assert told.value.code == SIGNALS[name] and RE.state == "idle"
     assert found[-1][0] == "stop" and found[-1][1]["exit_status"] == "abort"
     assert RunEnd.of(found[-1][1]).kind is EndKind[name]
