@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +31,9 @@ from curiosity_bluesky.cli.output import console, json_alone, print_table
 from curiosity_bluesky.utils.display import Table
 
 app = typer.Typer()
+
+LAYER = "OPHYD_CONTROL_LAYER"
+"""Environment variable of ophyd: what it does Channel Access with."""
 
 
 @app.command()
@@ -123,6 +128,7 @@ def demo(
         warm_start=warm_start,
     )
     choice.check(setting)  # what follows takes seconds to import
+    _import_ophyd()
     from curiosity_bluesky.demo.run import outline_demo, run_demo
 
     if dry_run:
@@ -154,12 +160,28 @@ def resume(
     if picture is not None:
         check_picture(picture)
     check_run(uid, catalog)
+    _import_ophyd()
     from curiosity_bluesky.demo.run import resume_demo
 
     load_strategies(load)
     with json_alone(as_json):
         result = resume_demo(uid, points=points, catalog=catalog, plot=plot, picture=picture)
     _show_result(result, as_json)
+
+
+def _import_ophyd() -> None:
+    """Import ophyd without Channel Access, which the simulated microscope does not need.
+
+    One of the threads of ophyd's Channel Access sleeps a second, and is waited for at the end of
+    the process. `served_instrument` takes Channel Access all the same.
+    """
+    if "ophyd" in sys.modules or LAYER in os.environ:
+        return
+    os.environ[LAYER] = "dummy"
+    try:
+        import ophyd  # noqa: F401
+    finally:
+        del os.environ[LAYER]
 
 
 def _show_result(result: Any, as_json: bool) -> None:

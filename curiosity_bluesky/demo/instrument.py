@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import ophyd
+
 from curiosity_bluesky.demo.survey_of_sample import SPEED, survey_of
 from curiosity_bluesky.devices import AFMStage, Imager, Spectrometer
 from curiosity_bluesky.errors import InputError
@@ -179,6 +181,8 @@ def served_instrument(sample: Sample, *options: str) -> Iterator[EpicsInstrument
             f"there is no {' and no '.join(missing)} here; EPICS comes with the extra: "
             'pip install "curiosity-bluesky[epics]"'
         )
+    if ophyd.get_cl().name == "dummy":  # as the command has it, until it is needed
+        ophyd.set_cl("pyepics")
     with IOCProcess(*options) as ioc:
         os.environ.update(client_environment(ioc.port))
         instrument = EpicsInstrument(ioc.prefix, sample)

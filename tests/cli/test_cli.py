@@ -126,6 +126,26 @@ def test_the_demo_ends_with_a_table_and_a_picture_where_it_was_asked_for(
     assert "8 of 8" in capsys.readouterr().out
 
 
+def test_a_command_ends_with_its_last_line(film_file, tmp_path):
+    """No thread of Channel Access is waited for, and nothing is looked for among the modules."""
+    code = """
+import atexit, gc, os, sys
+def last():
+    print(sys.modules["ophyd"].get_cl().name, gc.get_freeze_count() > 1e5, file=sys.stderr)
+    print("OPHYD_CONTROL_LAYER" in os.environ, file=sys.stderr)
+atexit.register(last)
+from curiosity_bluesky.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "demo", "--sample", film_file, "--dry-run", *QUICK],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.stderr.splitlines()[-2:] == ["dummy True", "False"], done.stderr
+
+
 @pytest.mark.slow
 def test_no_plot_writes_no_picture(film_file, tmp_path, capsys):
     where = ("--catalog", tmp_path / "runs", "--no-plot", "--json")
