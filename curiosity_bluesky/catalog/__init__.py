@@ -9,12 +9,14 @@ if TYPE_CHECKING:
     from curiosity_bluesky.catalog.catalog import connect as connect
     from curiosity_bluesky.catalog.locations import DEFAULT as DEFAULT
     from curiosity_bluesky.catalog.locations import check_place as check_place
+    from curiosity_bluesky.catalog.scan_ids import last_scan_id as last_scan_id
 
 _MODULES = {
     "Catalog": "catalog",
     "DEFAULT": "locations",
     "check_place": "locations",
     "connect": "catalog",
+    "last_scan_id": "scan_ids",
 }
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -47,6 +47,8 @@ def place_of(where: str | os.PathLike[str] | None) -> tuple[str, bool]:
             return place, True
         # A name is a directory as soon as there is one; write ./name to mean one yet to be made.
         there = Path(place).expanduser().exists()
+        if Path(place).expanduser().is_file():
+            raise ValueError("it is a file")
     except Exception as error:  # of httpx, urllib and the file system
         raise InputError(f"the catalogue is {place!r} ({error}); expected {expected}") from None
     if there or place != Path(place).name:

@@ -40,6 +40,8 @@ class RunSummary:
         process writes it, ``interrupted`` when that process died.
     resumes
         uid of the run that it went on with, None if it began by itself.
+    scan_id
+        Number of the run in its session, None where the start document has none.
     """
 
     uid: str
@@ -51,6 +53,7 @@ class RunSummary:
     num_points: Any
     status: str
     resumes: str | None = None
+    scan_id: Any = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary, JSON-ready."""
@@ -172,6 +175,7 @@ def _summary(
         num_points=budget or start.get("num_points"),
         status=status,
         resumes=start.get(documents.RESUMES),
+        scan_id=start.get("scan_id"),
     )
 
 

@@ -11,6 +11,7 @@ import typer
 
 from curiosity_bluesky.cli.options import (
     DEFAULT_SAMPLE,
+    PLOT,
     SEED,
     STRATEGY,
     CatalogOption,
@@ -19,7 +20,6 @@ from curiosity_bluesky.cli.options import (
     JsonOption,
     LoadOption,
     PictureOption,
-    PlotOption,
     SettingsOption,
     TimeBudgetOption,
     UidArgument,
@@ -50,7 +50,7 @@ def demo(
     time_budget: TimeBudgetOption = None,
     seed: Annotated[int, SEED] = 0,
     catalog: CatalogOption = None,
-    plot: PlotOption = True,
+    plot: Annotated[bool, PLOT] = True,
     picture: PictureOption = None,
     image_slice: Annotated[
         str | None,
@@ -149,7 +149,7 @@ def resume(
         int | None, typer.Option(help="Spectra in the whole run. [default: as it was]")
     ] = None,
     catalog: CatalogOption = None,
-    plot: PlotOption = True,
+    plot: Annotated[bool | None, PLOT] = None,
     picture: PictureOption = None,
     load: LoadOption = None,
     as_json: JsonOption = False,

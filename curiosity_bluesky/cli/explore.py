@@ -15,6 +15,7 @@ import typer
 from curiosity_bluesky.cli.options import CatalogOption, HostNameOption
 from curiosity_bluesky.cli.output import print_line
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.utils.wording import plural
 
 if TYPE_CHECKING:
     from curiosity_bluesky.catalog import Catalog
@@ -115,7 +116,8 @@ def run_explore(
         link = server.link + (f"?selection={quote(selection)}" if selection else "")
 
         def ready() -> None:
-            say(f"exploring {len(collection):,} images at {link}  (Ctrl-C ends it)")
+            n = len(collection)
+            say(f"exploring {n:,} {plural(n, 'image')} at {link}  (Ctrl-C ends it)")
             if remark:
                 say(remark)
             if browser:

@@ -21,6 +21,7 @@ from curiosity_bluesky.cli.options import (
     parameters,
 )
 from curiosity_bluesky.cli.output import interrupt_on, print_line
+from curiosity_bluesky.utils.wording import plural
 
 app = typer.Typer()
 
@@ -57,7 +58,7 @@ def drive(
         found = {"survey": driven.survey, "runs": driven.runs, "reason": driven.reason}
         print(json.dumps(found))
     else:
-        print_line(f"{len(driven.runs)} points; {driven.reason}")
+        print_line(f"{len(driven.runs)} {plural(len(driven.runs), 'point')}; {driven.reason}")
 
 
 @app.command()

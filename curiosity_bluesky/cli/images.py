@@ -22,6 +22,7 @@ from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import WHOLE, Console, Table, lines, plain
 from curiosity_bluesky.utils.display import moment as local
 from curiosity_bluesky.utils.validation import PROCESSES, whole_number
+from curiosity_bluesky.utils.wording import plural
 
 app = typer.Typer()
 
@@ -73,11 +74,13 @@ def _say_indexed(where: str, done: Any, state: dict[str, Any]) -> None:
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False)
 
+    n = state["images"]
     say(
-        f"{where}: {state['images']} images of {state['runs']} runs are indexed, "
+        f"{where}: {n} {plural(n, 'image')} of {state['runs']} {plural(state['runs'], 'run')} "
+        f"{plural(n, 'is', 'are')} indexed, "
         f"{done.images} of them now, in {done.seconds:.1f} s"
     )
-    say("kinds: " + ", ".join(f"{kind} ({n})" for kind, n in state["kinds"].items()))
+    say("kinds: " + ", ".join(f"{kind} ({number})" for kind, number in state["kinds"].items()))
     if state["other_versions"]:
         say(f"of other versions, and left alone: {', '.join(state['other_versions'])}")
     for one in state["refused"]:

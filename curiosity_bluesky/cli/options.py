@@ -51,6 +51,7 @@ AddressOption = Annotated[
 # What a run is asked for; a command says whether it has a default: Annotated[str | None, STRATEGY].
 STRATEGY = typer.Option("--strategy", help="How to choose.")
 POINTS = typer.Option("--points", help="Spectra to measure, seeds included.")
+PLOT = typer.Option("--plot/--no-plot", help="Draw the live view and the summary.")
 SEED = typer.Option("--seed", help="Seed of every random choice.")
 TimeBudgetOption = Annotated[
     float | None,
@@ -63,9 +64,6 @@ SettingsOption = Annotated[
 MetadataOption = Annotated[
     list[str] | None,
     typer.Option("--md", metavar="NAME=VALUE", help="For the start documents: operator=anna."),
-]
-PlotOption = Annotated[
-    bool, typer.Option("--plot/--no-plot", help="Draw the live view and the summary.")
 ]
 PictureOption = Annotated[
     Path | None, typer.Option("--picture", metavar="FILE", help="Where the summary picture goes.")

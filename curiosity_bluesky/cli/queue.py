@@ -23,7 +23,7 @@ from curiosity_bluesky.cli.output import console, print_line
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import Table
 from curiosity_bluesky.utils.validation import FEW, number, whole_number
-from curiosity_bluesky.utils.wording import did_you_mean
+from curiosity_bluesky.utils.wording import did_you_mean, plural
 
 app = typer.Typer(help="Queue runs on a Queue Server, and steer the one that runs.")
 
@@ -171,8 +171,10 @@ def status(address: AddressOption = None, as_json: JsonOption = False) -> None:
     environment = "open" if state["worker_environment_exists"] else "closed"
     print_line(f"queue server  {where}, {state['manager_state'].replace('_', ' ')}")
     print_line(f"environment   {environment}, RunEngine {state['re_state'] or 'none'}")
+    waiting, done = state["items_in_queue"], state["items_in_history"]
     print_line(
-        f"queue         {state['items_in_queue']} items wait, {state['items_in_history']} are done"
+        f"queue         {waiting} {plural(waiting, 'item waits', 'items wait')}, {done} "
+        f"{plural(done, 'is', 'are')} done"
     )
     for run in runs:
         print_line(

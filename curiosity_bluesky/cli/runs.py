@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,10 @@ from curiosity_bluesky.cli.output import console, interrupt_on, print_table
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import Table, plain
 from curiosity_bluesky.utils.validation import whole_number
+from curiosity_bluesky.utils.wording import did_you_mean, plural
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.catalog import Catalog
 
 app = typer.Typer()
 LISTED = 50
@@ -51,13 +55,16 @@ def runs(
         found = opened.runs(**wanted, last=most)
         total = opened.count(**wanted) if len(found) == most else len(found)
         where = opened.where
+        if strategy is not None and not found:
+            _check_strategy(opened, strategy)
     if as_json:
         print(json.dumps([run.to_dict() for run in found]))
         return
-    plural = "" if total == 1 else "s"
     of = f"the newest {len(found)} of " if total > len(found) else ""
     more = "; --all lists all" if of else ""
-    table = Table(title=f"{of}{total} run{plural} in {where}{more}", title_justify="left")
+    table = Table(
+        title=f"{of}{total} {plural(total, 'run')} in {where}{more}", title_justify="left"
+    )
     for column in ("uid", "started", "sample", "strategy", "points", "status"):
         # Folded, not cut: the words are what one has to type to search.
         table.add_column(column, overflow="fold", no_wrap=column == "uid")
@@ -66,6 +73,17 @@ def runs(
         about = plain(run.sample), plain(run.strategy), *map(plain, said[run.uid])
         table.add_row(run.uid[:8], run.time[:16].replace("T", " "), *about)
     console.print(table)
+
+
+def _check_strategy(opened: Catalog, name: str) -> None:
+    """Refuse a strategy that no run has, and that there is not here either."""
+    from curiosity_bluesky.learning import Strategy
+
+    if name not in Strategy.names() and not opened.count(strategy=name):
+        raise InputError(
+            f"no run in {opened.where} has the strategy {name!r}, and there is none of this name; "
+            f"there are {', '.join(Strategy.names())}.{did_you_mean(name, Strategy.names())}"
+        )
 
 
 @app.command()
@@ -163,12 +181,13 @@ def serve(
     import os
 
     whole_number("--port", port, 0, 65535)  # what follows takes seconds to import
-    from curiosity_bluesky.catalog import DEFAULT
+    from curiosity_bluesky.catalog.locations import place_of
+
+    where, elsewhere = place_of(catalog)
+    if elsewhere:
+        raise InputError(f"{where} is served already; give a directory with --catalog")
     from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
 
-    where = catalog or os.environ.get("CURIOSITY_CATALOG") or DEFAULT
-    if "://" in where:
-        raise InputError(f"{where} is served already; give a directory with --catalog")
     console.print(f"starting a Tiled server for {where} ...", highlight=False)
     interrupt_on(signal.SIGTERM)
     if private:

@@ -18,9 +18,9 @@ from bluesky.utils import MsgGenerator, RunEngineInterrupted
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent import CuriosityAgent
-from curiosity_bluesky.catalog import Catalog, connect
+from curiosity_bluesky.catalog import Catalog, connect, last_scan_id
 from curiosity_bluesky.demo.instrument import Instrument
-from curiosity_bluesky.demo.settings import DemoOptions, DemoRun, DemoSample, demo_options
+from curiosity_bluesky.demo.settings import PLOT, DemoOptions, DemoRun, DemoSample, demo_options
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Anomaly, Scorer, Strategy, withheld_pixels
 from curiosity_bluesky.plans import explore
@@ -186,7 +186,7 @@ def outline_demo(setting: DemoSample, choice: DemoOptions) -> DryRunReport:
 
 
 def resume_demo(
-    uid: str, *, points: int | None, catalog: str | None, plot: bool, picture: Path | None
+    uid: str, *, points: int | None, catalog: str | None, plot: bool | None, picture: Path | None
 ) -> DemoResult:
     """Go on with a demo that was interrupted, as it would have gone on.
 
@@ -196,7 +196,9 @@ def resume_demo(
         Of the run, or its first characters.
     points
         Spectra in the whole run; default: as it was.
-    catalog, plot, picture
+    plot
+        Whether to draw; default: as the run was started, or where there is a `picture` to write.
+    catalog, picture
         As for `run_demo`.
 
     Raises
@@ -210,6 +212,8 @@ def resume_demo(
         past = fetch_interrupted(runs, uid)
         held.callback(past.release)
         setting = DemoSample.of(past)
+        if plot is None:
+            plot = picture is not None or bool(past.start[DEMO].get(PLOT, True))
         with setting.instrument(past.seed) as instrument:
             options = demo_options(instrument, withhold=past.withhold, lookahead=past.lookahead)
             every, minutes = past.resurvey
@@ -235,7 +239,7 @@ def _explored(
     opened, devices = instrument.sample, cast(Any, instrument)
     scorer = Scorer(opened.target(), withheld_pixels(opened.shape, how.options.withhold))
     agent.watchers.append(scorer)
-    RE = RunEngine({})
+    RE = RunEngine({"scan_id": last_scan_id(runs)})
     # The simulated microscope is faster than a real one: several events a request.
     writer = runs.writer(batch_size=10)
     RE.subscribe(writer)
@@ -265,7 +269,7 @@ def _explored(
             options=how.options.replace(mask=opened.mask),
             drift=how.drift,
             time_budget=how.time_budget,
-            md={"sample": opened.name, DEMO: setting.as_metadata()},
+            md={"sample": opened.name, DEMO: setting.as_metadata() | {PLOT: plot}},
             past=past,
         )
         uid, end = _run(RE, plan)
@@ -307,7 +311,7 @@ def _back(runs: Catalog, uid: str) -> Any:
         runs.close()  # tries it a last time, and says what is where
         if lost := runs.in_memory:
             raise InputError(
-                f"run {uid} is not whole: its last {lost} documents are lost, since the disk of "
+                f"run {uid} is not whole: its last documents ({lost}) are lost, since the disk of "
                 f"{runs.journal} is full; make room there, then `curiosity recover --catalog "
                 f"{runs.where}` takes in what is in the journal, and `curiosity resume {uid[:8]} "
                 f"--catalog {runs.where}` goes on from there"

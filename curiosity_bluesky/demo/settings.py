@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 DEVICES = ("simulated", "epics")
 """What a demo can measure with."""
 
+PLOT = "plot"
+"""Key beside the setting in the start document: whether the run was drawn."""
+
 ENDLESS = "inf"
 """The speed of a clock that never waits, in the start document."""
 
@@ -100,6 +103,7 @@ class DemoSample:
                 f"run {past.uid} was not made by `curiosity demo`; resume it where its devices "
                 f"are: RE(curiosity_plan(detectors, x, y, imager, resume={past.uid[:8]!r}))"
             )
+        known = {name: value for name, value in known.items() if name != PLOT}
         names = [each.name for each in fields(DemoSample)]
         unknown = sorted(set(known) - set(names))
         if unknown or "sample" not in known:

@@ -13,6 +13,7 @@ from curiosity_bluesky.learning import Explorer, Proposal, Strategy, Survey
 from curiosity_bluesky.plans.preflight_warnings import say_before
 from curiosity_bluesky.plans.time_budget import DeviceTimes, TimeEstimate, spectra_in
 from curiosity_bluesky.utils.display import Console, Table, duration
+from curiosity_bluesky.utils.wording import plural
 
 Range = tuple[float, float]
 
@@ -160,7 +161,8 @@ def format_report(outline: DryRunReport) -> str:
         planned = "not known before there is a survey: the imager holds none"
     else:
         planned = " ".join(f"({p.pixel[0]},{p.pixel[1]})" for p in outline.planned) or "none"
-        planned = f"{len(outline.planned)} pixels (row,col): {planned}"
+        n = len(outline.planned)
+        planned = f"{n} {plural(n, 'pixel')} (row,col): {planned}"
     table.add_row("planned", planned)
     out = io.StringIO()
     Console(file=out, width=100).print(table)

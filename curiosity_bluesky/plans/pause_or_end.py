@@ -10,6 +10,7 @@ from bluesky.utils import MsgGenerator
 from curiosity_bluesky.plans import safety
 from curiosity_bluesky.plans.run_state import RunState
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
+from curiosity_bluesky.utils.wording import plural
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,6 @@ def check_failures(run: RunState) -> MsgGenerator[None]:
     if n < run.options.max_failures:
         return
     run.count.in_a_row = 0
-    what = f"{n} points failed in a row, the last one with: {run.count.last}"
+    what = f"{n} {plural(n, 'point')} failed in a row, the last one with: {run.count.last}"
     then = "look at the instrument, then RE.resume() goes on"
     yield from pause_for(run, EndKind.FAILURES, what, then)

@@ -22,6 +22,7 @@ from curiosity_bluesky.plans.steering import Steering
 from curiosity_bluesky.plans.time_budget import DeviceTimes, TimeEstimate
 from curiosity_bluesky.utils.point_failure import FailureKind, PointFailure
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
+from curiosity_bluesky.utils.wording import plural
 
 
 @dataclass
@@ -161,8 +162,8 @@ class RunState:
             return None
         return PointFailure(
             FailureKind.CROWDED,
-            f"{limit[0]} spectra within {limit[1]:g} um of each other are allowed, "
-            "and so many were taken there",
+            f"{limit[0]} {plural(limit[0], 'spectrum is', 'spectra are')} allowed within "
+            f"{limit[1]:g} um of each other, and so many were taken there",
         )
 
     def dose(self, proposal: Proposal) -> PointFailure | None:

@@ -17,6 +17,7 @@ from curiosity_bluesky.learning import Explorer, Proposal, SteeringRequest, Stra
 from curiosity_bluesky.learning.masks import decode_mask, encode_mask
 from curiosity_bluesky.utils.point_failure import FailureKind, PointFailure
 from curiosity_bluesky.utils.validation import LARGEST, LONGEST, number, shown, whole_number
+from curiosity_bluesky.utils.wording import plural
 
 logger = logging.getLogger(__name__)
 
@@ -378,7 +379,8 @@ def _check_before(kind: str, wanted: Mapping[str, Any]) -> None:
 
 def _in_words(wanted: Mapping[str, Any]) -> str:
     if "bits" in wanted:
-        return f"{int(decode_mask(wanted).sum())} pixels"
+        n = int(decode_mask(wanted).sum())
+        return f"{n} {plural(n, 'pixel')}"
     return ", ".join(f"{key}={value}" for key, value in wanted.items() if value is not None)
 
 

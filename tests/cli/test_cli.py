@@ -18,7 +18,7 @@ from ophyd.sim import SynAxis
 from support import collected_run
 
 from curiosity_bluesky import connect, read
-from curiosity_bluesky.catalog import Catalog
+from curiosity_bluesky.catalog import Catalog, last_scan_id
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.demo.settings import DemoSample
 from sim_devices import open_sample
@@ -76,6 +76,29 @@ def test_runs_lists_the_newest_and_says_of_how_many(counted, capsys, monkeypatch
     monkeypatch.setattr("curiosity_bluesky.cli.runs.LISTED", 2)
     assert named(listed()) == uids[1:] and "--all lists all" in listed()
     assert named(listed("--all")) == uids == [r["uid"] for r in json.loads(listed("--json"))]
+
+
+def test_a_strategy_that_no_run_has_is_said_and_one_that_is_there_is_not(counted, capsys):
+    with pytest.raises(AssertionError, match="exit code 2"):
+        curiosity("runs", "--catalog", counted[0], "--strategy", "randon")
+    out, err = capsys.readouterr()
+    assert not out and "has the strategy 'randon'" in err and "Did you mean 'random'?" in err
+    curiosity("runs", "--catalog", counted[0], "--strategy", "random")
+    assert capsys.readouterr().out.startswith("0 runs in")
+
+
+def test_a_strategy_of_which_there_are_runs_alone_is_none_to_complain_of(tmp_path, capsys):
+    with connect(tmp_path / "runs") as catalog:
+        RE = RunEngine({"scan_id": last_scan_id(catalog)})
+        RE.subscribe(catalog.writer())
+        RE(bp.count([SynAxis(name="motor")], md={"curiosity_strategy": "mine", "sample": "A"}))
+        assert last_scan_id(catalog) == 1
+    curiosity("runs", "--catalog", tmp_path / "runs", "--strategy", "mine")
+    assert capsys.readouterr().out.startswith("1 run in")
+    curiosity("runs", "--catalog", tmp_path / "runs", "--strategy", "mine", "--sample", "B")
+    assert capsys.readouterr().out.startswith("0 runs in")
+    with connect(tmp_path / "runs", create=False, serve=False) as catalog:
+        assert last_scan_id(catalog) == 1 and catalog.reads_files  # no server for that
 
 
 def test_runs_takes_no_two_ways_to_say_how_many(counted, capsys):
@@ -280,6 +303,10 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(case, tmp_path, caps
         (["show", "abcdef", "--catalog", "none"], "no catalogue at none"),
         (["runs", "--catalog", "http://127.0.0.1:9/api/v1"], "is it running"),
         (["serve", "--catalog", "http://127.0.0.1:9/api/v1"], "give a directory"),
+        *(
+            ([*words, "--catalog", __file__], "(it is a file); expected a directory")
+            for words in (["runs"], ["show", "abcdef"], ["serve"], ["index"], ["recover"], ["demo"])
+        ),
     ],
 )
 def test_a_catalogue_that_is_not_there_is_one_clear_line(
@@ -412,14 +439,17 @@ def test_a_demo_on_a_clock_that_never_waits_is_recorded_and_gone_on_with(
 ):
     """JSON knows no infinity, and the store made the largest float of it."""
     quick = ("--strategy", "random", "--set", "patch_size=3", "--set", "n_seeds=3")
-    where = ("--catalog", tmp_path / "runs", "--no-plot", "--json")
-    curiosity("demo", "--sample", film_file, "--points", 4, "--speed", "inf", *quick, *where)
+    where = ("--catalog", tmp_path / "runs", "--json")
+    quick = ("--points", 4, "--speed", "inf", "--no-plot", *quick)
+    curiosity("demo", "--sample", film_file, *quick, *where)
     uid = json.loads(capsys.readouterr().out)["uid"]
     curiosity("resume", uid, "--points", 5, *where)
     result = json.loads(capsys.readouterr().out)
     assert result["points"] == result["num_points"] == 5
+    assert result["picture"] is None and not list(tmp_path.rglob("*.png"))  # as it was started
     with connect(tmp_path / "runs", create=False) as catalog:
-        assert {catalog[n].start["demo"]["speed"] for n in (0, 1)} == {"inf"}
+        assert {catalog[run.uid].start["demo"]["speed"] for run in catalog.runs()} == {"inf"}
+        assert [run.scan_id for run in catalog.runs()] == [1, 2]
 
 
 @pytest.mark.parametrize(

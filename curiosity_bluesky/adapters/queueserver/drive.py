@@ -19,6 +19,7 @@ from curiosity_bluesky.adapters.queueserver.manager import QueueClient, describe
 from curiosity_bluesky.agent.remote.zeromq import document_listener
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Strategy
+from curiosity_bluesky.utils.wording import plural
 
 SURVEY, MEASURE = "survey", "measure_suggestions"
 """Plans of the profile: one takes the image, one measures what was suggested."""
@@ -189,11 +190,12 @@ def _check_free(queue: QueueClient) -> None:
     status = queue.status()
     if not status["worker_environment_exists"]:
         raise InputError("the environment is closed; open it: `curiosity queue open`")
-    if status["manager_state"] != "idle" or status["items_in_queue"]:
+    waiting = status["items_in_queue"]
+    if status["manager_state"] != "idle" or waiting:
         raise InputError(
             f"the queue is not free ({status['manager_state'].replace('_', ' ')}, "
-            f"{status['items_in_queue']} items wait); it has to be, since each point is queued: "
-            "let it end, or `curiosity queue clear`"
+            f"{waiting} {plural(waiting, 'item waits', 'items wait')}); it has to be, since each "
+            "point is queued: let it end, or `curiosity queue clear`"
         )
 
 

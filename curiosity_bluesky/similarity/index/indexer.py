@@ -30,6 +30,7 @@ from curiosity_bluesky.similarity.index.schema import Row, RunRow
 from curiosity_bluesky.similarity.index.update import row_of
 from curiosity_bluesky.similarity.index.workers import Task
 from curiosity_bluesky.utils.at_exit import call_at_exit
+from curiosity_bluesky.utils.wording import plural
 
 RUNS_WAITING = 16
 """Maximum runs that wait to be indexed; ``curiosity index`` adds the others."""
@@ -125,7 +126,8 @@ class Indexer:
         """
         until = None if timeout is None else time.monotonic() + timeout
         if not self.flush(timeout):
-            _warn(f"{self._waiting} runs are not indexed yet; {LATER}")
+            waiting = plural(self._waiting, "run is", "runs are")
+            _warn(f"{self._waiting} {waiting} not indexed yet; {LATER}")
         thread, self._thread = self._thread, None
         if thread is not None:
             with suppress(Full):  # many runs wait; the thread ends with the process

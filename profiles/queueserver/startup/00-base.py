@@ -8,10 +8,11 @@ from bluesky import RunEngine
 from curiosity_bluesky import connect, end_in_order
 from curiosity_bluesky.agent.remote.zeromq import SealedPublisher
 from curiosity_bluesky.views import show_progress
+from curiosity_bluesky.catalog import last_scan_id
 
 catalog = connect()  # $CURIOSITY_CATALOG, else ./runs
 
-RE = RunEngine({})
+RE = RunEngine({"scan_id": last_scan_id(catalog)})  # counted on from the last one
 # SIGTERM: devices are told, the run is closed. The worker catches what a plan raises and would live
 # on, so the catalogue is closed here, and the process ended.
 end_in_order(RE, last=catalog.close)

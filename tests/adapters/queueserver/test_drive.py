@@ -58,7 +58,7 @@ def test_an_experiment_is_driven_point_by_point_and_is_in_the_catalogue(
 
 def test_a_queue_that_is_not_free_is_left_alone(facility, queue):
     queue.ask("item_add", queue.item("load_sample", sample="synthetic"))
-    with pytest.raises(InputError, match="1 items wait"):
+    with pytest.raises(InputError, match="1 item waits"):
         drive(queue, facility.documents, token=facility.token, **SMALL)
     assert len(queue.listing()["queue"]) == 1
 
