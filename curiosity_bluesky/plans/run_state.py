@@ -162,8 +162,8 @@ class RunState:
             return None
         return PointFailure(
             FailureKind.CROWDED,
-            f"{limit[0]} {plural(limit[0], 'spectrum is', 'spectra are')} allowed within "
-            f"{limit[1]:g} um of each other, and so many were taken there",
+            f"{limit[0]} {plural(limit[0], 'spectrum', 'spectra')} within {limit[1]:g} um of each "
+            f"other {plural(limit[0], 'is', 'are')} allowed, and so many were taken there",
         )
 
     def dose(self, proposal: Proposal) -> PointFailure | None:

@@ -152,7 +152,7 @@ def test_a_point_by_hand_is_refused_as_well_and_the_record_says_why(instrument):
     found = run(instrument, max_per_area=[1, 0.045], steering=steering)
     [failure] = [f for f in events(found, "failures") if f["reason"] != BEGUN]
     assert (failure["row"], failure["col"]) == (8, 9)
-    assert failure["reason"].startswith("max_per_area: 1 spectra within 0.045 um")
+    assert failure["reason"].startswith("max_per_area: 1 spectrum within 0.045 um")
     assert len(events(found, "primary")) == 8
 
 
