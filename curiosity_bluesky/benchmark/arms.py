@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.learning import Strategy, seeds_within
 from curiosity_bluesky.utils.wording import did_you_mean
 
 PUBLISHED = (
@@ -103,7 +103,7 @@ def arms_from(
     texts: Sequence[str | Strategy],
     *,
     points: int,
-    n_seeds: int = 30,
+    n_seeds: int | None = None,
     patch_size: int | None = 9,
     common: Mapping[str, Any] | None = None,
 ) -> list[Arm]:
@@ -126,7 +126,8 @@ def arms_from(
     InputError
         If there is no such strategy or parameter.
     """
-    shared: dict[str, Any] = {"budget": points, "n_seeds": n_seeds, **(common or {})}
+    seeds = seeds_within(points) if n_seeds is None else n_seeds
+    shared: dict[str, Any] = {"budget": points, "n_seeds": seeds, **(common or {})}
     if patch_size is not None:
         shared.setdefault("patch_size", patch_size)
     ready: list[Strategy] = []

@@ -57,7 +57,7 @@ def run_benchmark(
     points: int,
     seeds: int,
     protocols: str,
-    n_seeds: int,
+    n_seeds: int | None,
     patch_size: str,
     every: int,
     withhold: float,

@@ -71,7 +71,12 @@ def benchmark(
             help="shared (the same seed pixels for all), own (each its own), or shared,own.",
         ),
     ] = "shared",
-    n_seeds: Annotated[int, typer.Option(help="Spectra before anything is learned.")] = 30,
+    n_seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Spectra before anything is learned. [default: 30, at most a third of --points]"
+        ),
+    ] = None,
     patch_size: Annotated[
         str, typer.Option(metavar="N|own", help="Patch for all strategies, or each its own.")
     ] = "9",

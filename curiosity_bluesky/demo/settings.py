@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from curiosity_bluesky.catalog import check_place
 from curiosity_bluesky.demo.survey_of_sample import SPEED, survey_of
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.learning import Strategy, limit_seeds
 from curiosity_bluesky.plans.options import DriftCorrection, PlanParameters, RunOptions
 from curiosity_bluesky.utils.validation import LONGEST, number
 from curiosity_bluesky.utils.wording import did_you_mean
@@ -195,6 +195,7 @@ class DemoOptions:
         setting.check(self.seed)
         # Last: what a strategy learns by takes longest to import.
         chosen = Strategy.named(self.strategy, **{"budget": self.points, **self.parameters})
+        chosen = limit_seeds(chosen, self.parameters)
         chosen.validate(survey_of(setting.opened, self.withhold))
         return chosen
 
@@ -221,6 +222,7 @@ class DemoOptions:
             instrument,
             withhold=self.withhold,
             lookahead=self.lookahead,
+            parameters=dict(self.parameters),
             warm_start=self.warm_start,
             warm_gate=None if self.warm_start is None else self.warm_gate,
             catalog=self.catalog,

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from curiosity_bluesky.learning.scoring import Score as Score
     from curiosity_bluesky.learning.scoring import Scorer as Scorer
     from curiosity_bluesky.learning.scoring import withheld_pixels as withheld_pixels
+    from curiosity_bluesky.learning.seed_share import limit_seeds as limit_seeds
+    from curiosity_bluesky.learning.seed_share import seeds_within as seeds_within
     from curiosity_bluesky.learning.strategy import Strategy as Strategy
     from curiosity_bluesky.learning.survey import Survey as Survey
 
@@ -53,7 +55,9 @@ _MODULES = {
     "Strategy": "strategy",
     "Survey": "survey",
     "Training": "records",
+    "limit_seeds": "seed_share",
     "register": "registry",
+    "seeds_within": "seed_share",
     "withheld_pixels": "scoring",
 }
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from curiosity_bluesky.agent import Agent
-from curiosity_bluesky.learning import Explorer, Proposal, Strategy, Survey
+from curiosity_bluesky.learning import Explorer, Proposal, Strategy, Survey, limit_seeds
 from curiosity_bluesky.plans.preflight_warnings import say_before
 from curiosity_bluesky.plans.time_budget import DeviceTimes, TimeEstimate, spectra_in
 from curiosity_bluesky.utils.display import Console, Table, duration
@@ -26,8 +26,9 @@ class DryRunReport:
     ----------
     strategy
         Its name.
-    num_points, n_observed
-        Spectra in the whole run, and those that there are already (of a run to resume).
+    num_points, n_seeds, n_observed
+        Spectra in the whole run, those of them that are seeds, and those that there are already
+        (of a run to resume).
     limits
         For each motor: where it may go, and where the survey reaches, um; None where that is
         not known.
@@ -41,6 +42,7 @@ class DryRunReport:
 
     strategy: str
     num_points: int | None
+    n_seeds: int
     n_observed: int
     limits: dict[str, tuple[Range | None, Range | None]]
     planned: list[Proposal] | None
@@ -59,6 +61,7 @@ class DryRunReport:
         resurvey: tuple[int, float] = (0, 0.0),
         time_budget: float | None = None,
         resumed: Agent | None = None,
+        given: Collection[str] = (),
     ) -> DryRunReport:
         """Work out what would be measured first.
 
@@ -76,6 +79,8 @@ class DryRunReport:
             Seconds that the run may take; None: any time.
         resumed
             What knows the documents of the run to resume; None: a new run.
+        given
+            Names of the parameters of the strategy that the user gave.
 
         Raises
         ------
@@ -85,12 +90,12 @@ class DryRunReport:
         costs = DeviceTimes.of(detectors, x, y, imager, tip)
         if time_budget is not None and survey is not None and strategy.budget is None:
             most = spectra_in(time_budget, costs, survey, strategy, resurvey)
-            strategy = strategy.replace(budget=most)
+            strategy = limit_seeds(strategy.replace(budget=most), given)
         planned, n_observed, budget = None, 0, strategy.budget
         if survey is not None:
             if resumed is not None:
                 planned = [proposal for proposal, *_ in resumed.outstanding()]
-                explorer = resumed.explorer
+                explorer, strategy = resumed.explorer, resumed.explorer.strategy
             else:
                 strategy.validate(survey)
                 explorer, planned = Explorer(survey, strategy, seed), []
@@ -114,7 +119,8 @@ class DryRunReport:
         if times["all"] is not None:
             times["all"] += times["survey"] or 0.0
         limits = _limits(x, y, survey)
-        return DryRunReport(strategy.name, budget, n_observed, limits, planned, times)
+        counts = budget, strategy.n_seeds, n_observed
+        return DryRunReport(strategy.name, *counts, limits, planned, times)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it JSON-ready."""
@@ -149,6 +155,8 @@ def format_report(outline: DryRunReport) -> str:
     done = f", {outline.n_observed} of them measured" if outline.n_observed else ""
     table.add_row("strategy", outline.strategy)
     table.add_row("spectra", f"{outline.num_points}{done}")
+    share = "at most a third of the spectra, unless n_seeds is given"
+    table.add_row("seeds", f"{outline.n_seeds} ({share})")
     for name, (limits, reach) in outline.limits.items():
         table.add_row(name, f"may go {_range(limits)}, the survey reaches {_range(reach)}")
     for name, seconds in outline.seconds.items():

@@ -13,7 +13,14 @@ from bluesky.utils import MsgGenerator, RequestAbort
 
 from curiosity_bluesky.agent import Agent, CuriosityAgent
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Explorer, SteeringRequest, Strategy, Survey, withheld_pixels
+from curiosity_bluesky.learning import (
+    Explorer,
+    SteeringRequest,
+    Strategy,
+    Survey,
+    limit_seeds,
+    withheld_pixels,
+)
 from curiosity_bluesky.plans import device_arguments, device_checks, readings
 from curiosity_bluesky.plans.background import call_in_thread
 from curiosity_bluesky.plans.dry_run import DryRunReport
@@ -103,6 +110,8 @@ def explore(
     warm = None
     if past is None:
         wanted = strategy_of_run(begun[0], num_points, options, safety, (*devices, tip))
+        if agent.strategy is None and isinstance(strategy, str):
+            wanted = limit_seeds(wanted, options.parameters)
         begun = _strategy_and_seed(agent, wanted, begun[1], past)
         warm = warm_start_of(wanted, options)
     run = RunState(
@@ -268,7 +277,7 @@ def _first_survey(
     run.points_given = run.time_budget is None or run.strategy.budget is not None
     if run.time_budget is not None and not run.points_given:
         most = spectra_in(run.time_budget, run.times, survey, run.strategy, run.resurvey)
-        run.strategy = run.strategy.replace(budget=most)
+        run.strategy = limit_seeds(run.strategy.replace(budget=most), run.options.parameters)
     run.strategy.validate(survey)  # before there is a run
     earlier, keys = None, {}
     if warm is not None:
@@ -358,6 +367,6 @@ def outline_run(
     return (
         yield from call_in_thread(
             DryRunReport.of, run.strategy, run.seed, survey, *devices, run.tip, run.resurvey,
-            run.time_budget, agent,
+            run.time_budget, agent, run.options.parameters,
         )
     )  # fmt: skip

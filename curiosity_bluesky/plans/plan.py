@@ -12,7 +12,7 @@ from bluesky.utils import MsgGenerator
 
 from curiosity_bluesky.agent import Agent, CuriosityAgent
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Strategy
+from curiosity_bluesky.learning import Strategy, limit_seeds
 from curiosity_bluesky.plans import device_arguments, device_checks, readings
 from curiosity_bluesky.plans.background import call_in_thread
 from curiosity_bluesky.plans.dry_run import format_report
@@ -173,6 +173,7 @@ def curiosity_plan(
             named = Strategy.named(strategy or DEFAULT_STRATEGY)
             devices = detectors, x, y, imager, tip
             chosen = strategy_of_run(named, num_points, options, safety, devices)
+            chosen = limit_seeds(chosen, options.parameters)
             warm_start_of(chosen, options)  # says what cannot be
         seed = seed or 0
         one: Agent = CuriosityAgent(watchers=(options.steering or steer).watchers)
