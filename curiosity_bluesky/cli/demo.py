@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from curiosity_bluesky.cli.options import (
-    DEFAULT_SAMPLE,
     PLOT,
     SEED,
     STRATEGY,
@@ -20,6 +19,7 @@ from curiosity_bluesky.cli.options import (
     JsonOption,
     LoadOption,
     PictureOption,
+    SampleOption,
     SettingsOption,
     TimeBudgetOption,
     UidArgument,
@@ -38,10 +38,7 @@ LAYER = "OPHYD_CONTROL_LAYER"
 
 @app.command()
 def demo(
-    sample: Annotated[
-        str,
-        typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy, .h5, ..."),
-    ] = DEFAULT_SAMPLE,
+    sample: SampleOption = None,
     strategy: Annotated[str, STRATEGY] = "curious",
     points: Annotated[
         int | None,
@@ -102,11 +99,12 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a recorded sample on the simulated microscope."""
+    from curiosity_bluesky.demo.samples import default_sample
     from curiosity_bluesky.demo.settings import DemoOptions, DemoSample
 
     load_strategies(load)
     setting = DemoSample(
-        sample=sample,
+        sample=default_sample() if sample is None else sample,
         image_slice=image_slice,
         spectra_slice=spectra_slice,
         speed=speed,
@@ -221,9 +219,7 @@ def samples(as_json: JsonOption = False) -> None:
 
 @app.command()
 def ioc(
-    sample: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="See `curiosity samples`, or .npz, .npy.")
-    ] = DEFAULT_SAMPLE,
+    sample: SampleOption = None,
     prefix: Annotated[str, typer.Option(help="Prefix of all names.")] = "SPM:",
     port: Annotated[int, typer.Option(help="UDP port; 0 takes one that is free.")] = 5064,
     host: Annotated[
@@ -248,9 +244,10 @@ def ioc(
 ) -> None:
     """Serve the simulated microscope as an EPICS IOC."""
     from curiosity_bluesky.demo.ioc import run_ioc
+    from curiosity_bluesky.demo.samples import default_sample
 
     run_ioc(
-        sample,
+        default_sample() if sample is None else sample,
         image_slice=image_slice,
         spectra_slice=spectra_slice,
         prefix=prefix,

@@ -12,9 +12,6 @@ import typer
 
 from curiosity_bluesky.errors import InputError
 
-DEFAULT_SAMPLE = "PTO_BEPS_1d3um"
-"""Sample that is measured unless another is named."""
-
 CatalogOption = Annotated[
     str | None,
     typer.Option(
@@ -70,6 +67,15 @@ PictureOption = Annotated[
 ]
 
 # Of the simulated microscope.
+SampleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sample",
+        metavar="NAME|FILE",
+        help="See `curiosity samples`, or .npz, .npy, .h5, ... [default: a recorded film, or "
+        "synthetic without the extra `recordings`]",
+    ),
+]
 FaultOption = Annotated[
     list[str] | None,
     typer.Option("--fault", metavar="KIND=SHARE", help="Let the microscope fail: nan=0.1."),
