@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
@@ -70,9 +68,6 @@ class DemoResult:
         the run.
     flags
         Regions that structure does not explain.
-    saving
-        What the benchmark measured for this sample and strategy, None where it did not, or where
-        the run ended before it had all its spectra.
     picture
         The summary picture, None with ``--no-plot``.
     drift
@@ -101,7 +96,6 @@ class DemoResult:
     hidden_nmse: float | None
     published_score: float | None
     flags: list[Anomaly]
-    saving: str | None
     picture: str | None
     by_hand: bool = False
     trouble: bool = False
@@ -131,7 +125,6 @@ class DemoResult:
         rows += [("drift", self.drift)] if self.drift else []
         rows += [("warm start", self.warm_start)] if self.warm_start else []
         rows += [("look closer", flag_in_words(flag)) for flag in self.flags]
-        rows += [("saving", self.saving)] if self.saving else []
         rows += [("uid", self.uid), ("catalogue", self.catalog)]
         return rows + ([("picture", self.picture)] if self.picture else [])
 
@@ -182,6 +175,7 @@ def outline_demo(setting: DemoSample, choice: DemoOptions) -> DryRunReport:
             *devices,
             resurvey=how.resurvey,
             time_budget=how.time_budget,
+            given=how.options.parameters,
         )
 
 
@@ -295,7 +289,6 @@ def _explored(
         seconds_per_decision=decision_seconds(measured),
         **scorer.summary(),
         flags=flags,
-        saving=_saving(strategy, opened.name) if end.kind is EndKind.BUDGET else None,
         picture=None if path is None else str(path),
         by_hand=end.kind is EndKind.STOPPED,
         trouble=end.kind in TROUBLE,
@@ -325,22 +318,6 @@ def _back(runs: Catalog, uid: str) -> Any:
             f"run {uid} is measured, and all its documents are in {runs.journal}; "
             f"`curiosity recover --catalog {runs.where}` takes them in later: {error}"
         ) from None
-
-
-def _saving(strategy: Strategy, sample: str) -> str | None:
-    """Say what the benchmark measured for a sample, with the strategy as it is by default."""
-    file = resources.files("curiosity_bluesky").joinpath("benchmark", "measured.json")
-    plain = Strategy.named("curious", budget=strategy.budget)
-    if strategy != plain or not file.is_file():
-        return None
-    known = json.loads(file.read_text())
-    found = known["samples"].get(sample)
-    if found is None:
-        return None
-    return (
-        f"{found['saving']} times as many random pixels are needed for the test nMSE at "
-        f"{known['n']} spectra ({found['seeds']} seeds, {known['date']}: {known['command']})"
-    )
 
 
 def _saved(view: LiveView, picture: Path | None) -> Path | None:
