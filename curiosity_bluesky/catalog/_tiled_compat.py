@@ -88,6 +88,7 @@ _MAKING = "a catalogue's database is made whole or not at all"
 _RUNS = "runs are listed without the index beside them"
 _FILES = "runs are listed from the files of a catalogue that no server has"
 _ROWS = "rows of PostgreSQL's tables have an order"
+_FOLLOWING = "clients of a directory go on with its next server"
 
 UPSTREAM: tuple[Upstream, ...] = (
     Upstream("tiled.storage:SQLStorage._connection_pool", _TABLES),
@@ -163,6 +164,8 @@ UPSTREAM: tuple[Upstream, ...] = (
     Upstream("tiled.profiles:list_profiles", "the URI of a profile"),
     Upstream("tiled.serialization.table:deserialize_arrow", "the index in one request"),
     Upstream("tiled.client.context:Context", "when the server last answered", "self.http_client ="),
+    Upstream("tiled.client.transport:Transport", _FOLLOWING, "self.transport = transport"),
+    Upstream("httpx:Client.__init__", _FOLLOWING, "self._transport = "),
     Upstream(
         "bluesky_tiled_plugins.writing.tiled_writer:RunNormalizer.subscribe",
         "the writer of the run is reached",
@@ -328,6 +331,20 @@ def allow_leftover_arrays() -> None:
 
     if not isinstance(zarr.create_array, functools.partial):
         zarr.create_array = functools.partial(zarr.create_array, overwrite=True)
+
+
+def wrap_transport(context: Any, wrap: Callable[[Any], Any]) -> None:
+    """Send the requests of a Tiled client through a transport of ours.
+
+    Parameters
+    ----------
+    context
+        Of the client.
+    wrap
+        Returns the transport, for the one that sends.
+    """
+    transport = context.http_client._transport
+    transport.transport = wrap(transport.transport)
 
 
 def ping_before_use(context: Any) -> None:

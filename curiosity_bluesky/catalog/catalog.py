@@ -152,8 +152,13 @@ class Catalog:
         from curiosity_bluesky.catalog.writer import JournaledWriter
 
         self._source.let_go_of_files()
-        options = (self._connection.open, self.journal, batch_size, retry, self.where)
-        writer = JournaledWriter(*options, durable=durable, may_wait=may_wait)
+        way = self._connection
+        writer = JournaledWriter(
+            *(way.open, self.journal, batch_size, retry, self.where),
+            durable=durable,
+            may_wait=may_wait,
+            connecting=lambda: way.connecting,
+        )
         writer.catalog = self  # what holds the writer holds the server
         self._writers.append(writer)
         return writer
@@ -190,7 +195,6 @@ class Catalog:
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str) and len(key) < 5:
             raise InputError(f"{key!r} is too short; give the first 5 or more characters of a uid")
-
         def look(client: Any) -> Any:
             # A run that was recovered is written last, and may be long over.
             latest = isinstance(key, int) and key < 0

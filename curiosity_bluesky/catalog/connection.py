@@ -45,6 +45,11 @@ class Connection(Protocol):
     pictures: Path
     assets: Path
 
+    @property
+    def connecting(self) -> bool:
+        """Whether a server is being looked for or started at this moment."""
+        ...
+
     def open(self) -> Any:
         """Return a new Tiled client, or raise InputError."""
         ...
@@ -58,7 +63,7 @@ class DirectoryConnection:
     """To the runs in a directory.
 
     The first process serves the directory, the others join; when the one that serves it
-    ends, the next that asks takes its place.
+    ends, the next that asks takes its place. Clients that were opened before go on with it.
 
     Parameters
     ----------
@@ -74,7 +79,13 @@ class DirectoryConnection:
         self.assets = self.directory / "assets"
         self._mutex = threading.Lock()
         self._server: EmbeddedServer | None = None
+        self._latest: tuple[str, str] | None = None
         self._closed = False
+
+    @property
+    def connecting(self) -> bool:
+        """Whether a server is being looked for or started at this moment."""
+        return self._mutex.locked()
 
     def open(self) -> Any:
         """Return a new Tiled client; start a server if none has the directory.
@@ -86,9 +97,32 @@ class DirectoryConnection:
         """
         from tiled.client import from_uri
 
+        from curiosity_bluesky.catalog._tiled_compat import wrap_transport
+        from curiosity_bluesky.catalog.following import FollowingTransport
+
         uri, api_key = self._found()
         _answers(uri, own=self._server is not None)
-        return _ask(self.where, lambda: from_uri(uri, api_key=api_key))
+        client = _ask(self.where, lambda: from_uri(uri, api_key=api_key))
+        wrap_transport(client.context, lambda inner: FollowingTransport(inner, self.server))
+        return client
+
+    def server(self, ended: str = "") -> tuple[str, str]:
+        """Return URI and key of the server; look for another, or start one, if that one ended.
+
+        Parameters
+        ----------
+        ended
+            URI of one that does not listen any more.
+
+        Raises
+        ------
+        InputError
+            If there is no other.
+        """
+        latest = self._latest
+        if latest is not None and latest[0] != ended:
+            return latest
+        return self._found()
 
     def read_files(self) -> LocalRuns | None:
         """Return the runs as their files hold them, which takes the directory's lock.
@@ -124,13 +158,15 @@ class DirectoryConnection:
             while True:
                 if self._closed:
                     raise Unreachable(f"the catalogue {self.where} is closed; connect to it again")
-                if self._server is None and (found := running_server(self.directory)) is not None:
-                    return found
+                found = running_server(self.directory) if self._server is None else None
                 try:
-                    self._server = self._server or EmbeddedServer(self.directory)
-                    return self._server.uri, self._server.api_key
+                    if found is None:
+                        self._server = self._server or EmbeddedServer(self.directory)
+                        found = self._server.uri, self._server.api_key
                 except DirectoryTaken:
                     continue  # by a process that looked at the same moment, and was quicker
+                self._latest = found
+                return found
 
     def close(self) -> None:
         """Stop the server, if it is ours; more than once is fine."""
@@ -148,6 +184,8 @@ class RemoteConnection:
     where
         Its URI, or the name of a Tiled profile.
     """
+
+    connecting = False
 
     def __init__(self, where: str) -> None:
         from curiosity_bluesky.catalog._tiled_compat import load_profiles
@@ -208,17 +246,18 @@ def close_at_exit(close: weakref.WeakMethod) -> None:
 
 
 def alive(client: Any) -> bool:
-    """Whether the server of a client answers."""
+    """Whether the server that a client was made for answers, and no other in its place."""
     import httpx
 
-    http = client.context.http_client
+    http, uri = client.context.http_client, httpx.URL(str(client.context.api_uri))
     if http.is_closed:
         return False
     try:
-        answer = http.get(str(client.context.api_uri), timeout=PROBE)
+        answer = http.get(uri, timeout=PROBE)
     except httpx.TransportError:
         return False
-    return not answer.is_server_error
+    asked = [*answer.history, answer][0].url  # before any redirection
+    return not answer.is_server_error and asked.netloc == uri.netloc
 
 
 def _answers(uri: str, own: bool = False) -> None:

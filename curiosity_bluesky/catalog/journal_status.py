@@ -10,6 +10,9 @@ from pathlib import Path
 from curiosity_bluesky.catalog.journal import RunJournal
 from curiosity_bluesky.catalog.run_uploader import RunUploader
 
+SILENT = 2.0
+"""Seconds without an answer from which a status says so."""
+
 
 @dataclass(frozen=True)
 class Outage:
@@ -37,6 +40,10 @@ class WriterStatus:
         Whether Tiled answers.
     trouble, since
         What it does not take, and since when, s since 1970; "" if all.
+    silence
+        For how long the upload under way has had no answer, s.
+    connecting
+        Whether a server is being looked for or started.
     """
 
     backlog: int
@@ -45,9 +52,11 @@ class WriterStatus:
     down: Outage
     trouble: str
     since: float
+    silence: float
+    connecting: bool
 
     @staticmethod
-    def of(runs: Iterable[OpenRun], down: Outage) -> WriterStatus:
+    def of(runs: Iterable[OpenRun], down: Outage, silence: float, connecting: bool) -> WriterStatus:
         """Sum up runs; nothing else may change them meanwhile, except that journals grow."""
         runs = list(runs)
         states = [run.journal.state for run in runs]
@@ -59,6 +68,8 @@ class WriterStatus:
             down,
             next((run.trouble for run in troubled), ""),
             min((run.since for run in troubled), default=0.0),
+            silence,
+            connecting,
         )
 
     @property
@@ -76,13 +87,20 @@ class WriterStatus:
         if self.unwritten:
             return f"the disk of {where} does not confirm what is written ({self.unwritten})"
         if self.down.why:
-            said, since = "does not answer", self.down.since
+            said = f"Tiled does not answer since {_clock(self.down.since)}"
         elif self.trouble:
-            said, since = "does not take everything", self.since
+            said = f"Tiled does not take everything since {_clock(self.since)}"
+        elif self.backlog and self.connecting:
+            said = "a Tiled server is looked for or started"
+        elif self.backlog and self.silence > SILENT:
+            said = f"Tiled has not answered for {self.silence:.0f} s"
         else:
             return ""
-        clock = time.strftime("%H:%M", time.localtime(since))
-        return f"Tiled {said} since {clock}: {self.backlog} documents wait in {where}"
+        return f"{said}: {self.backlog} documents wait in {where}"
+
+
+def _clock(moment: float) -> str:
+    return time.strftime("%H:%M", time.localtime(moment))
 
 
 @dataclass

@@ -68,6 +68,8 @@ class JournaledWriter:
     may_wait
         Documents of a run that may wait in memory for room on the disk of the journal before
         `curiosity_plan` pauses; ``math.inf``: any number.
+    connecting
+        Whether a server is being looked for or started at this moment, which is waited for.
 
     Attributes
     ----------
@@ -84,6 +86,7 @@ class JournaledWriter:
         where: str = "",
         durable: bool = False,
         may_wait: float = MAY_WAIT,
+        connecting: Callable[[], bool] = lambda: False,
     ) -> None:
         check_may_wait(may_wait)
         self.catalog: Any = None
@@ -96,12 +99,14 @@ class JournaledWriter:
         self._journal = journal
         self._retry = retry
         self._where = where
+        self._connecting = connecting
         self._client: Any = None
         self._run_of = RunLookup()
         self._runs: dict[str, OpenRun] = {}
         self._of_others: set[str] = set()  # runs
         self._outage = Outage()
         self._answered = time.monotonic()
+        self._asked: float | None = None  # when the upload under way began
         self._wake = threading.Event()
         self._progress = threading.Condition()
         self._closing = self._given_up = False
@@ -156,7 +161,14 @@ class JournaledWriter:
     def _status_now(self) -> WriterStatus:
         """Return the status, read at one moment."""
         with self._guard:
-            return WriterStatus.of(self._runs.values(), self._outage)
+            return WriterStatus.of(
+                self._runs.values(), self._outage, self._silence(), self._connecting()
+            )
+
+    def _silence(self) -> float:
+        """Return for how long the upload under way has had no answer, s; 0 if there is none."""
+        asked = self._asked
+        return 0.0 if asked is None else time.monotonic() - max(asked, self._answered)
 
     @property
     def failed(self) -> dict[str, Exception]:
@@ -207,7 +219,8 @@ class JournaledWriter:
         begun = time.monotonic()
         with self._progress:
             while not (done() or self._outage.why or not self._thread.is_alive()):
-                if time.monotonic() > max(begun, self._answered) + patience:
+                late = time.monotonic() > max(begun, self._answered) + patience
+                if late and not self._connecting():
                     return
                 self._progress.wait(0.1)
 
@@ -299,6 +312,7 @@ class JournaledWriter:
             if self._has_failed(run):
                 self._release(run)
             elif time.monotonic() >= run.due and (run.position < run.journal.end or run.ended):
+                self._asked = time.monotonic()
                 try:
                     if self._client is None:
                         self._client = self._connected()
@@ -316,12 +330,15 @@ class JournaledWriter:
                     self._note_trouble(uid, run, error)
                     if self._outage.why:
                         return
+                finally:
+                    self._asked = None
 
     def _connected(self) -> Any:
         client = self._tiled()
         http = client.context.http_client
         heard = [*http.event_hooks["response"], self._note_answer]
         http.event_hooks = {**http.event_hooks, "response": heard}
+        self._note_progress()
         return client
 
     def _note_answer(self, response: httpx.Response) -> None:
