@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from curiosity_bluesky.catalog.abandoned import upload_abandoned
 from curiosity_bluesky.catalog.connection import (
     Connection,
     DirectoryConnection,
@@ -46,9 +47,9 @@ class Catalog:
 
     ``catalog[-1]``, ``catalog[uid]`` and ``catalog["first characters of a uid"]`` are runs,
     `runs` searches, `writer` makes a callback for a RunEngine. Before anything is read, what
-    its writers have not written yet is written. When the server has ended, the next request
-    looks for the one that took its place. Close it, or use it in a ``with`` statement; at the
-    latest it is closed when the process ends.
+    its writers have not written yet is written, and a run whose process was killed is uploaded.
+    When the server has ended, the next request looks for the one that took its place. Close it,
+    or use it in a ``with`` statement; at the latest it is closed when the process ends.
 
     Parameters
     ----------
@@ -66,6 +67,7 @@ class Catalog:
         self._connection = connection
         self._writers: list[JournaledWriter] = []
         self._source = RunSource(connection, client, files)
+        self._kept: set[Path] = set()
         close_at_exit(weakref.WeakMethod(self.close))
 
     @property
@@ -195,6 +197,11 @@ class Catalog:
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str) and len(key) < 5:
             raise InputError(f"{key!r} is too short; give the first 5 or more characters of a uid")
+        self.flush()
+        upload_abandoned(self.journal, key, self._look_up, lambda: self.client, self._kept)
+        return self._look_up(key)
+
+    def _look_up(self, key: int | str) -> Any:
         def look(client: Any) -> Any:
             # A run that was recovered is written last, and may be long over.
             latest = isinstance(key, int) and key < 0
