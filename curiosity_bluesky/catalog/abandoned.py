@@ -51,7 +51,7 @@ def upload_abandoned(
     left = {path.stem: path for path in journals(journal) if path not in kept and not is_held(path)}
     begun = [uid for uid in left if not isinstance(key, str) or uid.startswith(key)]
     asked: list[int | str] = [*begun] or [key]
-    seen = set()
+    seen: set[int | str] = set()
     while left and asked:
         one = asked.pop()
         seen.add(one)
@@ -63,8 +63,8 @@ def upload_abandoned(
         else:
             with contextlib.suppress(InputError):  # which is said when it is read
                 start = look_up(one).metadata.get("start") or {}
-        earlier = {start.get(name) for name in (RESUMES, WARM_START)}
-        asked += earlier - seen - {None}
+        earlier = [start.get(name) for name in (RESUMES, WARM_START)]
+        asked += [uid for uid in earlier if isinstance(uid, str) and uid not in seen]
 
 
 def _upload(path: Path, client: Callable[[], Any], kept: set[Path]) -> None:

@@ -198,6 +198,8 @@ class Catalog:
         if isinstance(key, str) and len(key) < 5:
             raise InputError(f"{key!r} is too short; give the first 5 or more characters of a uid")
         self.flush()
+        for writer in self._writers:
+            writer.wait_for_recovery(key)
         upload_abandoned(self.journal, key, self._look_up, lambda: self.client, self._kept)
         return self._look_up(key)
 

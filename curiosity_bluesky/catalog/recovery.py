@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from curiosity_bluesky.catalog.journal import is_held, journals
 from curiosity_bluesky.catalog.run_uploader import TRIES, UploadCancelled, is_temporary
-from curiosity_bluesky.catalog.upload import upload_journals
+from curiosity_bluesky.catalog.upload import RecoveredJournal, upload_journals
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +58,34 @@ class RecoveryThread:
         self._kept: set[str] = set()
         self._tries: Counter[str] = Counter()
         self._ended = threading.Event()
+        self._turn = threading.Condition()
+        self._uploading = ""
         threading.Thread(target=self._collect, name="journals", daemon=True).start()
 
     def close(self) -> None:
         """Upload no more; the next one writes what is half there again."""
         self._ended.set()
+
+    def wait_for(self, key: int | str) -> None:
+        """Wait until a run that is being uploaded is whole.
+
+        Parameters
+        ----------
+        key
+            Its uid or the first characters of it; a number may mean any.
+        """
+        with self._turn:
+            self._turn.wait_for(
+                lambda: (
+                    not self._uploading
+                    or (isinstance(key, str) and not self._uploading.startswith(key))
+                )
+            )
+
+    def _note_upload(self, uid: str) -> None:
+        with self._turn:
+            self._uploading = uid
+            self._turn.notify_all()
 
     def _collect(self) -> None:
         delay, most = self._retry
@@ -70,8 +93,7 @@ class RecoveryThread:
             try:
                 client = self._tiled()
                 again = False
-                each = upload_journals(lambda c=client: c, left, self._wanted, self._durable)
-                for taken, error in each:
+                for taken, error in self._uploads(client, left):
                     again = self._is_tried_again(taken.uid, error) or again
                     if error is not None and self._tries[taken.uid] > 1:
                         continue  # that was said the first time
@@ -87,6 +109,16 @@ class RecoveryThread:
             if again:
                 self._ended.wait(delay)
                 delay = min(longest, 2 * delay)
+
+    def _uploads(
+        self, client: Any, left: list[Path]
+    ) -> Iterator[tuple[RecoveredJournal, Exception | None]]:
+        for path in left:
+            self._note_upload(path.stem)
+            try:
+                yield from upload_journals(lambda: client, [path], self._wanted, self._durable)
+            finally:
+                self._note_upload("")
 
     def _wanted(self) -> bool:
         return not self._ended.is_set()

@@ -201,6 +201,16 @@ class JournaledWriter:
         """Wait until Tiled has what was emitted so far; not for one that does not answer."""
         self._wait(lambda: all(map(self._settled, list(self._runs.values()))))
 
+    def wait_for_recovery(self, key: int | str) -> None:
+        """Wait until a run that a process which died has left, if it is being uploaded, is whole.
+
+        Parameters
+        ----------
+        key
+            Its uid or the first characters of it; a number may mean any.
+        """
+        self._recovery.wait_for(key)
+
     def _settled(self, run: OpenRun) -> bool:
         """Whether waiting longer would gain nothing for a run."""
         if not run.ended and run.position >= run.journal.end:

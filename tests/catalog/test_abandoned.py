@@ -6,17 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 from sharing import made_run
-from support import whole_events
+from support import WAIT, whole_events
 
 from curiosity_bluesky import InputError, connect, read
 from curiosity_bluesky.analysis import predict
+from curiosity_bluesky.catalog import upload
 from curiosity_bluesky.catalog.journal import RunJournal, journals
+from curiosity_bluesky.catalog.writer import JournaledWriter
 from curiosity_bluesky.cli._export import run_export
 from curiosity_bluesky.documents import RESUMES, Incomplete
 from curiosity_bluesky.views.report import show_run
@@ -136,3 +139,25 @@ def test_a_run_whose_journal_is_damaged_is_read_as_far_as_it_goes_and_that_is_sa
     for each in (run, again):
         assert len(each["primary"]["time"].read()) == 2
     assert path.exists()
+
+
+def test_a_run_that_the_writer_takes_in_at_this_moment_is_waited_for(catalog, monkeypatch):
+    emitted = list(made_run(0, 0, 3))
+    uid = left_by(catalog, emitted)
+    begun, asked = threading.Event(), threading.Event()
+    take_in, wait = upload._taken_in, JournaledWriter.wait_for_recovery
+
+    def taken_in(*given):
+        begun.set()
+        assert asked.wait(WAIT)
+        return take_in(*given)
+
+    def waits(writer, key):
+        asked.set()
+        wait(writer, key)
+
+    monkeypatch.setattr(upload, "_taken_in", taken_in)
+    monkeypatch.setattr(JournaledWriter, "wait_for_recovery", waits)
+    catalog.writer()
+    assert begun.wait(WAIT)
+    assert read(catalog[uid[:8]]).sizes["point"] == 3

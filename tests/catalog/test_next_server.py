@@ -11,15 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sharing import made_run, spectrum
+from sharing import made_run, put, spectrum
 from support import slowly, until
 from uploads import same
 
 from curiosity_bluesky import connect, read
 from curiosity_bluesky.catalog import journal_status
+from curiosity_bluesky.catalog.embedded_server import EmbeddedServer
 from curiosity_bluesky.catalog.journal import journals
 from curiosity_bluesky.catalog.writer import JournaledWriter
 from curiosity_bluesky.errors import Unreachable
+from curiosity_bluesky.similarity.index import Index
 
 FIRST = """
 import sys
@@ -146,3 +148,20 @@ def test_a_writer_that_waits_says_so(tmp_path, monkeypatch, connecting, said):
     until(lambda: writer.offline)
     assert writer.status.startswith("Tiled does not answer since ")
     writer.close(0.1)
+
+
+@pytest.mark.slow
+def test_an_index_and_its_selections_go_on_too(tmp_path):
+    first = EmbeddedServer(tmp_path / "runs")
+    with connect(tmp_path / "runs") as catalog:
+        uids = [put(catalog, made_run(80, number, 1))[0] for number in range(2)]
+        index = Index(catalog, ["texture"])
+        index.update(uids[:1])
+        node = catalog.client
+        first.close()
+        # In the middle of what a command does, with what it looked up before.
+        assert node[uids[0]]["survey"]["image_height"].read().shape[0] == 1
+        index.update(uids)
+        key = index.save_selection({"name": "both"})
+        assert index.selection(key) == {"name": "both"}
+        assert {entry.uid for entry in index.collection().entries} == set(uids)
