@@ -44,7 +44,7 @@ def predict(run: Any) -> xr.Dataset:
         spectra:
 
         ``<channel>``
-            What is predicted, in the units of the channel; NaN where no patch fits.
+            What is predicted, in the units of the channel; NaN where a pixel is no candidate.
         ``<channel>_deviation``
             Standard deviation of a measured spectrum about it.
         ``<channel>_measured``

@@ -343,4 +343,4 @@ def strategy_from(start: Mapping[str, Any]) -> tuple[Strategy, int]:
     if not isinstance(parameters, Mapping):
         raise InputError(f"curiosity_parameters is {parameters!r}; expected parameters by name")
     seed = whole_number("curiosity_seed", seed, most=2**63 - 1)
-    return Strategy.named(start["curiosity_strategy"], **parameters), seed
+    return Strategy.recorded(start["curiosity_strategy"], **parameters), seed

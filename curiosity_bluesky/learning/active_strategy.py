@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.history import History
-from curiosity_bluesky.learning.patches import Patches
 from curiosity_bluesky.learning.prior_run import PriorRun
 from curiosity_bluesky.learning.protocols import CostAware, DrawingLearner, EpochHook, Stopping
 from curiosity_bluesky.learning.records import Proposal, Reason, Scores, TrainingData
@@ -49,9 +48,8 @@ class ActiveStrategy:
         earlier: PriorRun | None,
     ) -> None:
         self.strategy = strategy
-        self.patches = Patches(
+        self.patches = strategy.patches(
             survey,
-            strategy.patch_size,
             truth if strategy.needs_truth else None,
             earlier if strategy.supports_warm_start else None,
         )
@@ -135,7 +133,7 @@ class ActiveStrategy:
         return left[:wanted]
 
     def training_data(self, history: History) -> TrainingData:
-        """Return what can be learned from: good spectra of whole patches at unmasked pixels."""
+        """Return what can be learned from: good spectra of candidates that are not masked."""
         good, points = history.good, history.points or 0
         indices = self.patches.indices([o.pixel for o in good])
         usable = np.flatnonzero((indices >= 0) & self.patches.allowed[indices])

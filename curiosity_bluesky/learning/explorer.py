@@ -124,7 +124,7 @@ class Explorer:
 
     @property
     def patches(self) -> Patches:
-        """The candidates: every pixel around which a patch fits."""
+        """The candidates: the pixels that the strategy may propose and predicts."""
         return self._active.patches
 
     @property
@@ -184,7 +184,7 @@ class Explorer:
 
     @property
     def reach(self) -> Survey:
-        """The survey with everything masked that is never proposed, such as the rim."""
+        """The survey with everything masked that the strategy never proposes."""
         candidates = self.patches.unflatten(self.patches.allowed.astype(float)) == 1
         return dataclasses.replace(self.survey, mask=~candidates)
 
@@ -260,7 +260,7 @@ class Explorer:
         if act.kind not in ACT_KINDS:
             raise InputError(f"act {act.kind!r} is not one of {', '.join(ACT_KINDS)}")
         if act.kind == "set":
-            wanted = Strategy.named(act.arguments["strategy"], **act.arguments["parameters"])
+            wanted = Strategy.recorded(act.arguments["strategy"], **act.arguments["parameters"])
             # The last one counts, in whatever order they come in.
             later = any(known.act_id > act.act_id for known in self._history.acts_of("set"))
             if wanted != self.strategy and not later:
@@ -425,7 +425,7 @@ class Explorer:
     def maps(self, *, lookahead: int = 0) -> dict[str, NDArray]:
         """Return error, novelty, uncertainty and acquisition, ``(rows, cols)`` each.
 
-        NaN where no patch fits, and everywhere where the strategy has no such map. For
+        NaN where a pixel is no candidate, and everywhere where the strategy has no such map. For
         `lookahead` see `propose`.
         """
         history = self._history.without_newest(lookahead)

@@ -265,7 +265,7 @@ class Prediction:
     Parameters
     ----------
     spectra
-        ``(rows, cols, points)``, NaN where no patch fits.
+        ``(rows, cols, points)``, NaN where a pixel is no candidate.
     uncertainty
         ``(rows, cols)``, NaN where the strategy has none.
     deviation

@@ -1,7 +1,6 @@
 """Scores of the predictions, where the truth is known.
 
-Every score compares the predicted spectra with the true ones at the candidates, the pixels
-that have a whole patch.
+Every score compares the predicted spectra with the true ones at the candidates.
 """
 
 from __future__ import annotations

@@ -10,15 +10,20 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import registry
-from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.patches import Patches, Rim
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.survey import Survey
 from curiosity_bluesky.utils.validation import LARGEST
 from curiosity_bluesky.utils.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from curiosity_bluesky.learning.prior_run import PriorRun
 
 _Kind = TypeVar("_Kind", bound="Strategy")
 
@@ -43,6 +48,10 @@ class Strategy:
     ----------
     patch_size
         Side of a patch, in pixels.
+    rim
+        Near the border a patch reaches beyond the image. ``reflect``: it is completed by the
+        reflected image, and every pixel can be measured and is predicted. ``omit``: these
+        pixels are left out, as the published algorithm does.
     n_seeds
         Spectra measured before anything is learned.
     budget
@@ -65,6 +74,7 @@ class Strategy:
     """Whether the choice goes by the true spectra, which only a benchmark knows."""
 
     patch_size: int = 9
+    rim: Rim = "reflect"
     n_seeds: int = 30
     budget: int | None = None
     batch: int = 1
@@ -122,7 +132,7 @@ class Strategy:
     def from_json(text: str) -> Strategy:
         """Return the strategy that `to_json` wrote."""
         saved = json.loads(text)
-        return Strategy.named(saved["name"], **saved["parameters"])
+        return Strategy.recorded(saved["name"], **saved["parameters"])
 
     @staticmethod
     def named(name: str, /, **parameters: Any) -> Strategy:
@@ -141,6 +151,14 @@ class Strategy:
             raise InputError(f"no strategy named {name!r}; there are {', '.join(there)}.{hint}")
         _known(cls, parameters)
         return cls(**parameters)
+
+    @staticmethod
+    def recorded(name: str, /, **parameters: Any) -> Strategy:
+        """Return a strategy by the name and the parameters that are on record.
+
+        As `named`, but a record without `rim` is of a time when all strategies left it out.
+        """
+        return Strategy.named(name, **{"rim": "omit", **parameters})
 
     @staticmethod
     def names() -> list[str]:
@@ -175,12 +193,18 @@ class Strategy:
             pixels than the budget, if the strategy cannot choose by time, or if it needs the
             true spectra.
         """
-        self.points(Patches(survey, self.patch_size))
+        self.points(self.patches(survey))
         if self.needs_truth:
             raise InputError(
                 f"the strategy {self.name!r} goes by the true spectra, which are not known during "
                 "a measurement; use it in `curiosity benchmark`"
             )
+
+    def patches(
+        self, survey: Survey, truth: NDArray | None = None, earlier: PriorRun | None = None
+    ) -> Patches:
+        """Return the candidates on a survey, see `Patches`."""
+        return Patches(survey, self.patch_size, self.rim, truth, earlier)
 
     def points(self, patches: Patches) -> int:
         """Return the number of spectra in the whole run: the budget, or all pixels.
@@ -196,10 +220,12 @@ class Strategy:
         budget = candidates if self.budget is None else self.budget
         if budget > candidates:
             rows, cols = patches.survey.shape
+            left_out = "the masked ones"
+            if self.rim == "omit":
+                left_out = f"the rim where no patch of {self.patch_size} fits and less {left_out}"
             raise InputError(
                 f"{budget} points are asked for, but only {candidates} pixels can be measured "
-                f"({rows} x {cols} less the rim where no patch of {self.patch_size} fits and less "
-                f"the masked ones); ask for at most {candidates}"
+                f"({rows} x {cols} less {left_out}); ask for at most {candidates}"
             )
         if self.per_second is not None and not self.cost_aware:
             raise InputError(

@@ -168,7 +168,7 @@ def explore(
         yield from device_checks.check_devices(detectors, x, y, imager)
         yield from check_bias(detectors, imager, run.safety.max_bias)
         if past is None:
-            yield from check_area(imager, run.strategy.patch_size, run.options.masked, x, y)
+            yield from check_area(imager, run.strategy, run.options.masked, x, y)
         return (yield from lift_finally(cancelled_at_the_end(), tip, run.options.timeout))
 
     staged = [*detectors, x, y, imager, *([] if tip is None else [tip])]
@@ -350,7 +350,7 @@ def outline_run(
     yield from check_bias(run.detectors, run.imager, run.safety.max_bias)
     if past is None:
         mask, agent = run.options.masked, None
-        yield from check_area(run.imager, run.strategy.patch_size, mask, run.x, run.y)
+        yield from check_area(run.imager, run.strategy, mask, run.x, run.y)
         survey = yield from last_survey(run.imager, mask)
         if survey is not None:
             survey = withhold_pixels(survey, run.options.withhold)

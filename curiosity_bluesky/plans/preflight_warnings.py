@@ -32,7 +32,7 @@ def say_before(explorer: Explorer) -> None:
     strategy, (rows, cols) = explorer.strategy, explorer.survey.shape
     size, n_seeds = strategy.patch_size, strategy.n_seeds
     rim = _rim(rows, cols, size)
-    if rim > 0:
+    if strategy.rim == "omit" and rim > 0:
         smaller = next((n for n in _SMALLER if n < size), None)
         advice = (
             ""

@@ -110,7 +110,8 @@ class RunCount:
         """Count what the scientist asks for."""
         self.added += act.kind == "add"
         if act.kind == "set":
-            self.strategy = Strategy.named(act.arguments["strategy"], **act.arguments["parameters"])
+            recorded = act.arguments
+            self.strategy = Strategy.recorded(recorded["strategy"], **recorded["parameters"])
             # A budget that is lowered forbids nothing that was allowed, and decided, before.
             self.asked = max(self.asked, self.budget) if self.visited else self.budget
 

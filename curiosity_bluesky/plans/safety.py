@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.documents.spectra import as_array, real
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Survey
-from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning import Strategy, Survey
 from curiosity_bluesky.plans import device_faults, stubs
 
 logger = logging.getLogger(__name__)
@@ -75,7 +74,7 @@ def check_bias(
 
 
 def check_area(
-    imager: Readable, patch_size: int, mask: NDArray | None, x: Movable, y: Movable
+    imager: Readable, strategy: Strategy, mask: NDArray | None, x: Movable, y: Movable
 ) -> MsgGenerator[None]:
     """Make sure, before there is an image, that the motors may go where pixels will be.
 
@@ -92,11 +91,11 @@ def check_area(
         for axis in "xy":
             if key.endswith((f"_{axis}", f"-{axis}")) and np.ndim(value) == 1:
                 axes[axis] = np.asarray(value)
-    if len(axes) < 2 or min(map(len, axes.values())) < patch_size:
+    if len(axes) < 2 or min(map(len, axes.values())) < strategy.patch_size:
         return
     blank = np.zeros((len(axes["y"]), len(axes["x"])))
     masked = np.zeros(blank.shape, bool) if mask is None else mask
-    patches = Patches(Survey({"": blank}, **axes, mask=masked), patch_size)
+    patches = strategy.patches(Survey({"": blank}, **axes, mask=masked))
     reach = patches.unflatten(patches.allowed.astype(float)) == 1
     yield from stubs.check_reach(Survey({"": blank}, **axes, mask=~reach), x, y)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Patches, Proposal, Strategy, Survey
+from curiosity_bluesky.learning import Proposal, Strategy, Survey
 from curiosity_bluesky.learning.scan_path import short_path
 
 _RECENT = 30
@@ -257,7 +257,7 @@ def spectra_in(
         After how many points, and minutes, the survey is taken again; 0: never.
     """
     pace = TimeEstimate(costs, survey, strategy.batch, time.monotonic(), *resurvey)
-    most = int(Patches(survey, strategy.patch_size).allowed.sum())
+    most = int(strategy.patches(survey).allowed.sum())
     if not pace.seconds_per_point:
         return most
     left = seconds - (costs.survey or 0.0)

@@ -36,6 +36,7 @@ def test_the_published_defaults():
     """LEARNING.md, section 1, number by number."""
     assert Strategy.named("vatsavai2025-latent").parameters == {
         "patch_size": 9,
+        "rim": "omit",
         "n_seeds": 30,
         "min_quality": 0.5,
         "budget": None,

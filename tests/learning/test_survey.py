@@ -1,6 +1,7 @@
 """Pixels, positions and patches; and how predictions are scored."""
 
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Observation, Patches, Scorer, Survey, withheld_pixels
+from curiosity_bluesky.learning.patches import Rim
 from curiosity_bluesky.learning.records import Prediction
 
 sides = st.integers(1, 9)
@@ -18,10 +20,17 @@ axes = st.lists(st.floats(0.01, 5), min_size=1, max_size=9)
 
 @st.composite
 def surveys(draw):
-    """A survey of any shape, and a patch size that fits."""
+    """A survey of any shape, and its patches of a size that fits, with the rim and without."""
     shape = draw(sides), draw(sides)
     image = draw(arrays(float, shape, elements=st.floats(-1e6, 1e6)))
-    return Survey({"a": image, "b": image[::-1] + 1}), draw(st.integers(1, min(shape)))
+    survey = Survey({"a": image, "b": image[::-1] + 1})
+    return Patches(survey, draw(st.integers(1, min(shape))), draw(st.sampled_from(get_args(Rim))))
+
+
+def reflected(place: int, length: int) -> int:
+    """The row or column of an image that is seen at `place` in mirrors at its border pixels."""
+    place = abs(place)
+    return place if place < length else 2 * (length - 1) - place
 
 
 @given(axes, axes, st.booleans(), st.floats(-50, 50), st.data())
@@ -36,9 +45,9 @@ def test_pixel_and_position_are_inverse(steps_x, steps_y, falling, offset, data)
 
 
 @given(surveys())
-def test_patches_are_the_squares_round_their_pixels(made):
-    survey, size = made
-    patches = Patches(survey, size)
+def test_patches_are_the_squares_round_their_pixels(patches):
+    survey, size = patches.survey, patches.size
+    rows, cols = survey.shape
     images = patches.images((-1, 1))  # as they are
     assert images.shape == (len(patches), 2, size, size)
     assert images.dtype == np.float32
@@ -46,26 +55,28 @@ def test_patches_are_the_squares_round_their_pixels(made):
         row, col = patches.pixel(index)
         assert patches.index((row, col)) == index
         top, left = row - size // 2, col - size // 2
-        expected = survey.stack[:, top : top + size, left : left + size].astype(np.float32)
+        down = [reflected(r, rows) for r in range(top, top + size)]
+        across = [reflected(c, cols) for c in range(left, left + size)]
+        expected = survey.stack[:, down][:, :, across].astype(np.float32)
         assert np.array_equal(images[index], expected)
         middle = survey.stack[:, row, col].astype(np.float32)
         assert np.array_equal(images[index][:, size // 2, size // 2], middle)
 
 
 @given(surveys())
-def test_every_pixel_without_a_whole_patch_has_no_number(made):
-    survey, size = made
-    patches = Patches(survey, size)
-    rows, cols = survey.shape
-    numbers = [patches.index((r, c)) for r in range(-1, rows + 1) for c in range(-1, cols + 1)]
+def test_every_pixel_has_a_number_but_those_that_are_left_out(patches):
+    rows, cols = patches.survey.shape
+    pixels = [(r, c) for r in range(-1, rows + 1) for c in range(-1, cols + 1)]
+    numbers = [patches.index(pixel) for pixel in pixels]
     assert sorted(n for n in numbers if n is not None) == list(range(len(patches)))
-    assert len(patches) == (rows - size + 1) * (cols - size + 1)
+    assert [-1 if n is None else n for n in numbers] == patches.indices(pixels).tolist()
+    lost = patches.size - 1 if patches.rim == "omit" else 0
+    assert len(patches) == (rows - lost) * (cols - lost)
 
 
 @given(surveys())
-def test_flatten_and_unflatten_are_inverse(made):
-    survey, size = made
-    patches = Patches(survey, size)
+def test_flatten_and_unflatten_are_inverse(patches):
+    survey = patches.survey
     values = np.random.default_rng(0).random((len(patches), 3))
     image = patches.unflatten(values)
     assert image.shape == (*survey.shape, 3)

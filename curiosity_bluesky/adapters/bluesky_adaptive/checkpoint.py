@@ -148,7 +148,7 @@ def read(path: str | os.PathLike[str]) -> OptimizerState:
     x, y = content["actuators"]
     return OptimizerState(
         Survey(dict(survey["channels"]), survey["x"], survey["y"], survey["mask"]),
-        Strategy.named(content["strategy"], **content["parameters"]),
+        Strategy.recorded(content["strategy"], **content["parameters"]),
         content["seed"],
         (x, y),
         [_item(kind, values) for kind, values in content["items"]],

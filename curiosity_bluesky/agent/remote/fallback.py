@@ -55,7 +55,7 @@ class FallbackAgent:
             data = doc["data"]
             if data["kind"] == "set":
                 wanted = json.loads(data["arguments"])
-                strategy = Strategy.named(wanted["strategy"], **wanted["parameters"])
+                strategy = Strategy.recorded(wanted["strategy"], **wanted["parameters"])
                 other = fallback_strategy(strategy, self.name)
                 about = {"strategy": other.name, "parameters": other.parameters}
                 doc = {**doc, "data": {**data, "arguments": json.dumps(about)}}

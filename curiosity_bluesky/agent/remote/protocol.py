@@ -160,7 +160,7 @@ def strategy_of(values: Mapping[str, Any] | None) -> Strategy | None:
     if values is None:
         return None
     try:
-        return Strategy.named(values["name"], **values["parameters"])
+        return Strategy.recorded(values["name"], **values["parameters"])
     except InputError as error:
         raise InputError(
             f"the agent cannot follow this strategy: {error} (one of your own it learns from "

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning.patches import Patches
@@ -119,8 +118,7 @@ class KernelInputs:
         spread[spread < 1e-9 * np.abs(middle).max(axis=0)] = np.inf
         scaled = survey.stack - middle.mean(axis=0)[:, None, None]
         scaled /= _or_one(spread)[:, None, None]
-        windows = sliding_window_view(scaled, (patches.size, patches.size), axis=(1, 2))
-        self._windows = windows.transpose(1, 2, 0, 3, 4)
+        self._windows = patches.windows(scaled)
         offset = np.arange(patches.size) - patches.size // 2
         self.squared_radius = (offset[:, None] ** 2 + offset**2).ravel().astype(float)
         place = patches.flatten(np.stack(np.meshgrid(survey.x, survey.y), axis=-1)).astype(float)

@@ -171,6 +171,8 @@ class JointInputs(KernelInputs):
         offset = np.arange(patches.size) - patches.size // 2
         row = earlier.pixels[:, 0, None, None] + ratio[0] * offset[:, None] + 0.0 * offset
         col = earlier.pixels[:, 1, None, None] + ratio[1] * offset + 0.0 * offset[:, None]
+        # Beyond the border as the candidates are completed there; "mirror" is numpy's "reflect".
+        beyond = "mirror" if patches.rim == "reflect" else "nearest"
         windows, levels = [], []
         for name in patches.survey.channels:
             image = survey.channels[name]
@@ -179,7 +181,7 @@ class JointInputs(KernelInputs):
             image = gaussian_filter(image, blur) if blur.any() else image
             spread, size = image.std(), np.sqrt((image**2).mean())
             spread = np.inf if spread < 1e-9 * np.abs(image).max() else spread
-            seen = map_coordinates(image, [row, col], order=1, mode="nearest")
+            seen = map_coordinates(image, [row, col], order=1, mode=beyond)
             windows.append((seen.reshape(len(earlier), -1) - image.mean()) / (spread or 1.0))
             levels.append(image[tuple(earlier.pixels.T)] / (size if size > 0 else 1.0))
         self._earlier_windows = np.stack(windows, axis=1)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from curiosity_bluesky.learning.acquisition import Best, BetaCuriosity, RandomPixel
 from curiosity_bluesky.learning.learner import ModelLearner
-from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.patches import Patches, Rim
 from curiosity_bluesky.learning.protocols import EpochHook, Learner
 from curiosity_bluesky.learning.seeding import RandomSeeding
 from curiosity_bluesky.learning.strategies._im2spec import LimitsStrategy
@@ -45,6 +45,7 @@ class Vatsavai2025Ensemble(LimitsStrategy):
     name: ClassVar[str] = "vatsavai2025-ensemble"
 
     patch_size: int = 16
+    rim: Rim = "omit"
     beta: float = 1.0
     rate: float = 0.1
     latent: int = 3

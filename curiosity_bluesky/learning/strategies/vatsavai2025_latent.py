@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from curiosity_bluesky.learning.acquisition import ErrorAndNovelty, TopKRandom
 from curiosity_bluesky.learning.learner import ModelLearner
-from curiosity_bluesky.learning.patches import Patches
+from curiosity_bluesky.learning.patches import Patches, Rim
 from curiosity_bluesky.learning.protocols import EpochHook, Features, LatentPredictor, Learner
 from curiosity_bluesky.learning.seeding import KMeansSeeding, RandomSeeding
 from curiosity_bluesky.learning.strategies._im2spec import Im2SpecStrategy
@@ -45,6 +45,7 @@ class Vatsavai2025Latent(Im2SpecStrategy):
 
     name: ClassVar[str] = "vatsavai2025-latent"
 
+    rim: Rim = "omit"
     autoencoder_latent: int = 3
     autoencoder_epochs: int = 30
     autoencoder_seed: int | None = None
