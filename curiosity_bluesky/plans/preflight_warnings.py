@@ -12,13 +12,11 @@ logger = logging.getLogger(__name__)
 _MUCH = 0.25
 """Share of the map that is said as a warning if it cannot be proposed."""
 
-_SMALLER = (7, 5, 3)
-
 
 def say_before(explorer: Explorer) -> None:
     """Say what an explorer that has decided nothing yet cannot, or will not, do.
 
-    Pixels near the border have no whole patch and are never proposed: a warning from a quarter
+    Pixels near the border that are left out for want of a whole patch: a warning from a quarter
     of the map on, else for information. A run that has no more points than seeds explores
     nothing: a warning. So is a channel that holds one value, or values that stand for none.
 
@@ -31,23 +29,14 @@ def say_before(explorer: Explorer) -> None:
         logger.warning("%s", text)
     strategy, (rows, cols) = explorer.strategy, explorer.survey.shape
     size, n_seeds = strategy.patch_size, strategy.n_seeds
-    rim = _rim(rows, cols, size)
-    if strategy.rim == "omit" and rim > 0:
-        smaller = next((n for n in _SMALLER if n < size), None)
-        advice = (
-            ""
-            if smaller is None
-            else (
-                f". A smaller one leaves less out, {smaller} only {_rim(rows, cols, smaller):.0%}: "
-                f"options={{'parameters': {{'patch_size': {smaller}}}}} "
-                f"(command: --set patch_size={smaller})"
-            )
-        )
+    rim = 1 - len(explorer.patches) / (rows * cols)
+    if rim > 0:
         logger.log(
             logging.WARNING if rim >= _MUCH else logging.INFO,
             "%.0f%% of the map, %d x %d pixels, is never proposed: near the border no patch of "
-            "%d x %d pixels fits (patch_size)%s",
-            *(100 * rim, rows, cols, size, size, advice),
+            "%d x %d pixels fits (patch_size), and rim is 'omit'. To have them completed by "
+            "reflection: options={'parameters': {'rim': 'reflect'}} (command: --set rim=reflect)",
+            *(100 * rim, rows, cols, size, size),
         )
     if explorer.budget <= n_seeds:
         fewer = max(1, explorer.budget // 3)
@@ -72,8 +61,3 @@ def image_problems(survey: Survey) -> list[str]:
         elif filled := fill_values_in_words(values):
             found.append(f"channel {name!r} of the survey: {filled}; mask these pixels (mask=)")
     return found
-
-
-def _rim(rows: int, cols: int, size: int) -> float:
-    """Share of the pixels round which no whole patch fits."""
-    return 1 - (rows - size + 1) * (cols - size + 1) / (rows * cols)

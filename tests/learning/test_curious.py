@@ -23,7 +23,7 @@ def smooth_image(side, seed, width=2.0):
 
 @pytest.fixture(scope="module")
 def inputs():
-    return KernelInputs(Patches(Survey({"a": smooth_image(22, 0)}), 5))  # 18 x 18 candidates
+    return KernelInputs(Patches(Survey({"a": smooth_image(22, 0)}), 5, "omit"))  # 18 x 18 candidates
 
 
 @pytest.fixture
@@ -189,9 +189,8 @@ def test_curious_learns_faster_than_random_pixels(film):
     spectra, errors = film[1], {}
     for name in ("curious", "random"):
         for seed in range(2):
-            explorer = explored(film, seed, name=name, budget=60, patch_size=9)
-            inside = (slice(4, -4), slice(4, -4))
-            error = np.mean((explorer.predict().spectra[inside] - spectra[inside]) ** 2)
+            explorer = explored(film, seed, name=name, budget=80, patch_size=9)
+            error = np.mean((explorer.predict().spectra - spectra) ** 2)
             errors.setdefault(name, []).append(error)
     assert np.mean(errors["curious"]) < 0.9 * np.mean(errors["random"])
 

@@ -38,7 +38,7 @@ def survey(rng):
 
 @pytest.fixture
 def inputs(survey):
-    return KernelInputs(Patches(survey, SIZE))
+    return KernelInputs(Patches(survey, SIZE, "omit"))
 
 
 def plain_covariance(logs, survey, rows, columns):
@@ -160,7 +160,7 @@ def film():
     """Where image, patch and place are known to matter: two smooth channels of 26 x 26."""
     rng = np.random.default_rng(4)
     channels = {name: gaussian_filter(rng.normal(size=(26, 26)), 1.5) for name in ("a", "b")}
-    return KernelInputs(Patches(Survey(channels), 7)), channels
+    return KernelInputs(Patches(Survey(channels), 7, "omit")), channels
 
 
 def test_the_search_tells_image_from_position_and_signal_from_noise(film, rng):
@@ -270,10 +270,10 @@ def test_a_spoilt_spectrum_is_doubted_and_spoils_little(film):
 
 
 def test_patches_keep_their_relative_distances_and_positions_their_shape(survey):
-    inputs = KernelInputs(Patches(survey, SIZE))
+    inputs = KernelInputs(Patches(survey, SIZE, "omit"))
     flat = inputs.windows(np.arange(60)).reshape(60, -1)
     scaled = [c / c[1:-1, 1:-1].std() for c in survey.channels.values()]
-    patches = Patches(Survey(dict(zip("ab", scaled, strict=True))), SIZE)
+    patches = Patches(Survey(dict(zip("ab", scaled, strict=True))), SIZE, "omit")
     wanted = np.stack([
         np.concatenate([c[i : i + 3, j : j + 3].ravel() for c in scaled])
         for i in range(10) for j in range(6)

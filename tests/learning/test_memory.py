@@ -145,7 +145,7 @@ def test_a_search_by_many_spectra_takes_fewer_evaluations(film, monkeypatch, n, 
 
     monkeypatch.setattr(scipy.optimize, "minimize", noted)
     survey, truth = film
-    inputs = gp.KernelInputs(Patches(survey, 5))
+    inputs = gp.KernelInputs(Patches(survey, 5, "omit"))
     some = np.random.default_rng(0).permutation(CANDIDATES)[:n]
     kernel = dataclasses.replace(gp.Kernel.start(1), logs=(0.1,) * len(gp.NAMES))
     kernel.fitted(

@@ -196,9 +196,9 @@ def test_a_strategy_of_ones_own_runs_in_an_explorer(monkeypatch, survey, drive, 
     assert Strategy.from_json(strategy.to_json()) == strategy
     assert "mine" in Strategy.names()
     explorer = drive(Explorer(survey, strategy))
-    assert [d.pixel for d in explorer.decisions] == [(1, col) for col in range(1, 8)]
+    assert [d.pixel for d in explorer.decisions] == [(0, col) for col in range(7)]
     assert [d.reason for d in explorer.decisions] == ["seed"] * 2 + ["curious"] * 5
-    expected = spectra[1, 1:8].mean(axis=0)
+    expected = spectra[0, :7].mean(axis=0)
     assert np.allclose(explorer.predict().spectra[6, 6], expected)
 
 

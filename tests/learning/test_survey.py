@@ -119,7 +119,7 @@ def explorer_that_predicts(survey, prediction, observed=()):
         n_observed=len(observed),
         strategy=SimpleNamespace(n_seeds=0),
         budget=10,
-        patches=Patches(survey, 3),
+        patches=Patches(survey, 3, "omit"),
         predict=lambda: Prediction(prediction, np.zeros(survey.shape)),
         observations=[Observation(pixel, np.ones(3)) for pixel in observed],
     )

@@ -26,7 +26,7 @@ MODULES = ("predictor", "calibration", "kernel")
 @pytest.fixture(scope="module")
 def inputs():
     film = SyntheticSample((SIDE, SIDE), points=16)
-    return KernelInputs(Patches(Survey(film.images, film.x, film.y), 5))
+    return KernelInputs(Patches(Survey(film.images, film.x, film.y), 5, "omit"))
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ def test_a_batch_of_many_is_chosen_as_one_of_few_is(film, monkeypatch):
 def test_what_is_predicted_from_many_is_as_good(film, monkeypatch, points):
     """Hyper-parameters by a part of the spectra cost little on what was never measured."""
     survey, truth = film
-    patches = Patches(survey, 5)
+    patches = Patches(survey, 5, "omit")
     rng = np.random.default_rng(3)
     order = rng.permutation(len(patches))
     errors = []
