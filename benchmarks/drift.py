@@ -59,7 +59,9 @@ def misses(sample: Sample, course: dict[str, Any], strategy: str) -> dict[str, A
         sample, clock, spectrum_s=SPECTRUM_S, noise=NOISE, drift_um_per_min=rate
     )
     stage = AFMStage(microscope, name="stage")
-    agent = CuriosityAgent(Strategy.named(strategy, budget=POINTS, n_seeds=5, patch_size=5), 0)
+    agent = CuriosityAgent(
+        Strategy.named(strategy, budget=POINTS, n_seeds=5, patch_size=5, rim="omit"), 0
+    )
     streams: dict[str, str] = {}
     events: dict[str, list[Any]] = {documents.DECISIONS: [], documents.DRIFT: []}
 

@@ -66,7 +66,7 @@ def grown(strategy: str, sizes: list[int], decisions: int, side: int = SIDE) -> 
     processor: learning is held to one thread.
     """
     film = Film(side)
-    wanted = {"patch_size": 5, "budget": sizes[-1] + decisions * len(sizes) + 1}
+    wanted = {"patch_size": 5, "rim": "omit", "budget": sizes[-1] + decisions * len(sizes) + 1}
     explorer = Explorer(Survey({"height": film.seen}), Strategy.named(strategy, **wanted), 0)
     seeds = [proposal.pixel for proposal in explorer.propose(30)]
     order = np.random.default_rng(1).permutation(len(explorer.patches))
@@ -141,7 +141,7 @@ def remembered(points: int, side: int = SIDE, refit_every: int = 20, tail: int =
     decisions are a true run, one point ahead. Each decision is a thread, as in a plan.
     """
     film = Film(side)
-    wanted = {"patch_size": 5, "budget": points, "refit_every": refit_every}
+    wanted = {"patch_size": 5, "rim": "omit", "budget": points, "refit_every": refit_every}
     evaluations = [0]
 
     def on_epoch(model: str, epoch: int, epochs: int) -> None:
@@ -224,7 +224,7 @@ def compared(n: int, side: int = 80) -> None:
         for module in (kernel, predictor, calibration):
             module.LARGE = large
         # Searches with 30, with about half and with about all of them.
-        wanted = {"patch_size": 5, "refit_every": (n - 31) // 2, "budget": n + 1}
+        wanted = {"patch_size": 5, "rim": "omit", "refit_every": (n - 31) // 2, "budget": n + 1}
         explorer = Explorer(Survey({"height": film.seen}), Strategy.named("curious", **wanted), 0)
         rng, film = np.random.default_rng(1), Film(side)
         for number, index in enumerate(rng.permutation(len(explorer.patches))[:n]):

@@ -70,7 +70,7 @@ def test_nmse(lookahead: int, seed: int, sample: Any, at: list[int]) -> list[flo
     withheld = withheld_pixels(sample.shape, 0.2)
     area = common_area(sample.shape, 9) & ~sample.mask
     survey = Survey(dict(sample.images), sample.x, sample.y, withheld | ~area)
-    strategy = Strategy.named(STRATEGY, budget=max(at))
+    strategy = Strategy.named(STRATEGY, budget=max(at), rim="omit")
     explorer = Explorer(survey, strategy, seed)
     scorer = Scorer(truth, withheld, area)
     decisions = shared_seeds(survey, strategy.n_seeds, seed)

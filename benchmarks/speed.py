@@ -70,7 +70,9 @@ def decision_seconds(text: str, decisions: int, side: int = 49) -> dict[str, Any
     """
     sample = SyntheticSample((side, side), points=50)
     name, parameters = parse(text)
-    strategy = Strategy.named(name, **{"patch_size": 9, "budget": 30 + decisions, **parameters})
+    strategy = Strategy.named(
+        name, **{"patch_size": 9, "rim": "omit", "budget": 30 + decisions, **parameters}
+    )
     explorer = Explorer(Survey(sample.images, sample.x, sample.y), strategy, 0)
     truth = sample.target()
     images = nets.tensor(explorer.patches.images())
@@ -135,7 +137,7 @@ def large_survey(side: int, observed: int, decisions: int = 10) -> dict[str, Any
         signal = seen[pixel] * np.sin(axis) + unseen[pixel] * np.cos(2 * axis)
         return signal + 0.1 * rng.normal(size=64)
 
-    strategy = Strategy.named("curious", patch_size=9, budget=observed + decisions + 1)
+    strategy = Strategy.named("curious", patch_size=9, rim="omit", budget=observed + decisions + 1)
     explorer = Explorer(Survey({"amplitude": seen}), strategy, 0)
     started = time.perf_counter()
     pixels = [proposal.pixel for proposal in explorer.propose(30)]

@@ -121,7 +121,7 @@ def explored(
     """Explore a tile to the end; return the explorer and the test nMSE on the way."""
     withheld = withheld_pixels(tile.survey.shape, withhold)
     survey = Survey(tile.survey.channels, tile.survey.x, tile.survey.y, withheld)
-    strategy = Strategy.named("curious", budget=POINTS, n_seeds=n_seeds)
+    strategy = Strategy.named("curious", budget=POINTS, n_seeds=n_seeds, rim="omit")
     explorer = Explorer(survey, strategy, seed, earlier=earlier)
     scorer = Scorer(tile.spectra, withheld)
     while not explorer.should_stop()[0]:

@@ -119,7 +119,7 @@ def arms_from(
     patch_size
         For all arms, so that they see the same; None leaves each its own.
     common
-        Parameters for all strategies that have them.
+        Parameters for all strategies that have them; `rim` is ``omit`` unless they say otherwise.
 
     Raises
     ------
@@ -127,7 +127,8 @@ def arms_from(
         If there is no such strategy or parameter.
     """
     seeds = seeds_within(points) if n_seeds is None else n_seeds
-    shared: dict[str, Any] = {"budget": points, "n_seeds": seeds, **(common or {})}
+    # The published strategies leave out the rim; no other is to have pixels that they have not.
+    shared: dict[str, Any] = {"budget": points, "n_seeds": seeds, "rim": "omit", **(common or {})}
     if patch_size is not None:
         shared.setdefault("patch_size", patch_size)
     ready: list[Strategy] = []

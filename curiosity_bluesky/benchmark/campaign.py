@@ -74,8 +74,9 @@ class Campaign:
 
     @property
     def widest(self) -> int:
-        """The largest patch among the arms."""
-        return max(arm.strategy.patch_size for arm in self.arms)
+        """The largest patch of the arms that need whole ones; 1 where every pixel counts."""
+        strategies = [arm.strategy for arm in self.arms]
+        return max((s.patch_size for s in strategies if s.rim == "omit"), default=1)
 
     def area(self, truth: Truth) -> NDArray[np.bool_]:
         """Mark the pixels that count: not masked, with a whole patch for all, ``(rows, cols)``."""

@@ -108,7 +108,7 @@ def patch_size_study(
 
 
 def _errors(explorer: Explorer, truth: Truth) -> NDArray:
-    """Mean squared error of every pixel, ``(rows, cols)``, NaN where no patch fits."""
+    """Mean squared error of every pixel, ``(rows, cols)``, NaN where a pixel is no candidate."""
     flatten = explorer.patches.flatten
     difference = flatten(explorer.predict().spectra) - flatten(truth.spectra)
     return explorer.patches.unflatten(np.nanmean(difference**2, axis=1))

@@ -89,7 +89,8 @@ class Trial:
     withhold
         Share of the pixels that test what was learned.
     widest
-        The largest patch among the arms: only pixels that have a whole one are candidates.
+        The largest patch of the arms that leave out the rim: only pixels that have a whole one are
+        candidates.
     """
 
     sample: str

@@ -247,7 +247,7 @@ STREAMS: dict[str, Stream] = {
             "the maps, every `maps_every` decisions once there is a model, and at the end",
             "maps",
             tuple(
-                Key(name, "<f4", f"{what}; NaN on the rim, where no whole patch fits", dims=_YX)
+                Key(name, "<f4", f"{what}; NaN where the strategy leaves out the rim", dims=_YX)
                 for name, what in (
                     ("error", "predicted error"),
                     ("novelty", "novelty"),

@@ -252,7 +252,7 @@ def test_a_decision_is_written_before_the_tip_moves(instrument):
 def test_bad_input_is_refused_before_there_is_a_document(instrument, arguments, said):
     RE, documents = RunEngine({}), []
     name = arguments.pop("name", "random")
-    arguments = {"parameters": {"patch_size": 5}, **arguments}
+    arguments = {"parameters": {"patch_size": 5, "rim": "omit"}, **arguments}
     plan = plan_on(instrument, name, **arguments)
     with pytest.raises(InputError, match=said):
         RE(plan, lambda *document: documents.append(document))
@@ -291,7 +291,10 @@ def test_plain_motors_and_a_detector_without_trigger_do(instrument, run):
         with pytest.raises(InputError, match="along the bias"):
             collect(plan_on(instrument, name, [reader], x, y, maps_every=0))
         return
-    documents = collect(plan_on(instrument, name, [reader], x, y, maps_every=0))
+    parameters = few(name, rim="omit")  # a spectrum of zeros, at the origin, is of no use
+    documents = collect(
+        plan_on(instrument, name, [reader], x, y, parameters=parameters, maps_every=0)
+    )
     for kind, doc in documents:
         schema_validators[DocumentNames[kind]].validate(event_model.sanitize_doc(doc))
     assert documents[0][1]["motors"] == ["mx", "my"]
@@ -318,7 +321,10 @@ def test_a_spectrum_that_is_all_nan_is_kept_and_another_pixel_takes_its_place(in
         return np.full(3, np.nan) if len(set(reads)) in (3, 7) else np.array([x, y, 1.0])
 
     reader = [Reader(x, y, spectrum)]
-    documents = collect(plan_on(instrument, name, reader, x, y, retry_wait=0))
+    parameters = few(name, rim="omit")  # the origin was read before
+    documents = collect(
+        plan_on(instrument, name, reader, x, y, parameters=parameters, retry_wait=0)
+    )
     points = events(documents, "primary")
     bad = [p for p in points if np.isnan(p["reader"]).all()]
     assert [p["attempt"] for p in bad] == [0, 1] * 2  # tried again once, as by default
@@ -337,13 +343,14 @@ def test_a_pixel_out_of_a_motors_reach_is_refused_before_anything_is_written():
 
     def run(low, high):
         instrument.stage.x.set_limits(low, high)
-        plan = plan_on(instrument, num_points=3)
+        parameters = few("random", rim="omit")
+        plan = plan_on(instrument, num_points=3, parameters=parameters)
         RunEngine({})(plan, lambda name, doc: documents.append(doc))
 
     with pytest.raises(InputError, match=r"x = 0.04 um, where stage_x may not go"):
         run(0.05, 0.2)
     assert not documents and instrument.stage.x.position == 0
-    # The rim, where no patch of 5 fits, is never visited and may be out of reach.
+    # The rim that is left out is never visited and may be out of reach.
     run(0.04, 0.22)
     assert documents
 

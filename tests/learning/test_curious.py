@@ -23,7 +23,9 @@ def smooth_image(side, seed, width=2.0):
 
 @pytest.fixture(scope="module")
 def inputs():
-    return KernelInputs(Patches(Survey({"a": smooth_image(22, 0)}), 5, "omit"))  # 18 x 18 candidates
+    return KernelInputs(
+        Patches(Survey({"a": smooth_image(22, 0)}), 5, "omit")
+    )  # 18 x 18 candidates
 
 
 @pytest.fixture
