@@ -42,7 +42,7 @@ def recorded(name: str, side: int, seeds: int) -> Iterator[tuple[str, dict[str, 
         row, col = (int(rng.integers(0, n - side + 1)) for n in sample.shape)
         piece = np.s_[row : row + side, col : col + side]
         images = {key: image[piece] for key, image in sample.images.items()}
-        yield f"{name} {seed}", images, sample.target[piece]
+        yield f"{name} {seed}", images, sample.target()[piece]
 
 
 def errors(

@@ -65,7 +65,6 @@ def drive(shell: pexpect.spawn, num_points: int) -> None:
 @pytest.mark.slow
 def test_the_two_lines_of_the_readme_work_at_the_first_prompt(film_file, tmp_path):
     shell = ipython(tmp_path, str(film_file))
-    # The film is 16 x 14: 8 x 6 pixels have a whole patch of 9.
     drive(shell, 36)
     with connect(tmp_path / "runs", create=False) as catalog:
         [run] = catalog.runs(sample="film", strategy="curious")

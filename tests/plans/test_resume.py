@@ -107,7 +107,8 @@ def test_a_resumed_run_is_resumed():
 
 def test_an_attempt_that_failed_is_not_taken_for_the_one_that_comes():
     # A seed, one that is chosen, and one that is given up.
-    faults = Faults.at({(4, 4): ["nan"], (3, 8): ["flat"], (6, 9): ["nan", "nan"]})
+    pixels = [(d["row"], d["col"]) for d in events(measured("curious"), "decisions")]
+    faults = Faults.at({pixels[1]: ["nan"], pixels[5]: ["flat"], pixels[6]: ["nan", "nan"]})
     whole = measured("curious", faults=faults)
     assert [f["given_up"] for f in events(whole, "failures")].count(1) == 1
     [last] = [

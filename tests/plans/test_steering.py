@@ -316,7 +316,7 @@ def test_without_a_steering_of_its_own_the_plan_has_the_common_one():
         (lambda s: s.set(gamma=3), "curious has no parameter 'gamma'; it has batch"),
         (lambda s: s.set(patch_size=40), "patch_size is 40 but the survey has 16 x 14"),
         (lambda s: s.strategy("furious"), "Did you mean 'curious'"),
-        (lambda s: s.budget(10**6), "only 120 pixels can be measured"),
+        (lambda s: s.budget(10**6), "only 224 pixels can be measured"),
         (lambda s: s.veto(0, 0), "nothing is proposed there to veto; proposed now:"),
     ],
 )
