@@ -20,7 +20,7 @@ from curiosity_bluesky.documents import (
     spectrum_axes,
 )
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import Explorer, Prediction, PriorRun, Survey
+from curiosity_bluesky.learning import Explorer, Prediction, PriorRun, Survey, withheld_pixels
 
 MEASURED = "_measured"
 """``<channel>_measured`` lies beside a predicted channel, NaN where nothing was measured."""
@@ -53,7 +53,8 @@ def predict(run: Any) -> xr.Dataset:
         ``distance``, (y, x)
             Distance to the nearest spectrum, um.
         ``no_claim``, (y, x)
-            True where nothing is predicted, or where nothing may be measured.
+            True where nothing is predicted, or where nothing may be measured; False at withheld
+            pixels, which test what is claimed.
 
         The keys of the start document are in ``attrs``, the strategy at the end of the run in
         ``attrs["predicted_by"]``, and where the deviation comes from in ``attrs["deviation"]``:
@@ -243,7 +244,10 @@ def dataset_of(
             (MEASURED, measured),
         ):
             variables[f"{key}{suffix}"] = (("y", "x", axis.name), values[..., axis.part], attrs)
-    unknown = np.isnan(prediction.spectra).all(axis=2) | explorer.masked
+    # Withheld pixels are masked, too, but to test what is claimed there.
+    share = listener.start.get("curiosity_withhold") or 0.0
+    forbidden = explorer.masked & ~withheld_pixels(survey.shape, share)
+    unknown = np.isnan(prediction.spectra).all(axis=2) | forbidden
     variables["no_claim"] = (("y", "x"), unknown)
     variables["distance"] = (("y", "x"), _distance(survey, taken), {"units": "um"})
     # NetCDF knows no boolean attributes.

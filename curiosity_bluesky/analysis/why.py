@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from curiosity_bluesky.agent.prior_runs import prior_run_of
 from curiosity_bluesky.analysis.past_decision import PastDecision, RunLog
 from curiosity_bluesky.analysis.reading import Document, whole_run
 from curiosity_bluesky.analysis.why_words import (
@@ -42,6 +44,9 @@ from curiosity_bluesky.learning.strategies import (
     Vatsavai2025Latent,
 )
 from curiosity_bluesky.learning.survey import Pixel
+
+if TYPE_CHECKING:  # handed over by whoever has one
+    from curiosity_bluesky.catalog import Catalog
 
 RUNNERS_UP = 4
 """Runners-up that are named."""
@@ -180,6 +185,31 @@ def explain(run: Any, number: int, *, without: Sequence[int] = ()) -> Explanatio
         is not in the catalogue any more; if a spectrum in `without` was not known.
     """
     documents, earlier = whole_run(run)
+    return explain_from_documents(documents, number, earlier=earlier, without=without)
+
+
+def explain_in_catalog(
+    catalog: Catalog, uid: str, number: int, *, without: Sequence[int] = ()
+) -> Explanation:
+    """Explain a decision of a run in a catalogue, also of one that is still measured.
+
+    Parameters
+    ----------
+    catalog
+        Where the run is, and those that it rests on.
+    uid
+        Of the run, or its first characters.
+    number, without
+        See `explain`.
+
+    Raises
+    ------
+    InputError
+        See `explain`.
+    """
+    pieces = catalog.lineage(uid)
+    earlier = prior_run_of(catalog, pieces[0][0][1])
+    documents = chain.from_iterable(pieces)
     return explain_from_documents(documents, number, earlier=earlier, without=without)
 
 

@@ -89,13 +89,30 @@ def _check_strategy(opened: Catalog, name: str) -> None:
 @app.command()
 def show(
     uid: UidArgument,
+    other: Annotated[
+        str | None, typer.Argument(metavar="[UID]", help="Another run, to compare both.")
+    ] = None,
+    property_: Annotated[
+        str | None,
+        typer.Option("--property", metavar="NAME", help="What is compared, as in `map`."),
+    ] = None,
     catalog: CatalogOption = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the run's picture there.")
+        Path | None, typer.Option(metavar="FILE", help="Write the picture there.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one run: what was decided where, and why."""
+    """Show one run: what was decided where, and why; or compare two."""
+    if other is not None:
+        from curiosity_bluesky.cli._compare import compare_runs
+
+        compare_runs(uid, other, property_, catalog, picture, as_json)
+        return
+    if property_ is not None:
+        raise InputError(
+            f"--property {property_} is given with one run; give another one to compare them, or "
+            f"take `curiosity map {uid} {property_}`"
+        )
     from curiosity_bluesky.catalog import connect
     from curiosity_bluesky.views.report import show_run
 

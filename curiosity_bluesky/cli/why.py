@@ -41,15 +41,11 @@ def why(
     if picture is not None:
         check_new_file(picture, (".png",), force)
     check_run(uid, catalog)
-    from curiosity_bluesky.agent.prior_runs import prior_run_of
-    from curiosity_bluesky.analysis import explain_from_documents
+    from curiosity_bluesky.analysis import explain_in_catalog
     from curiosity_bluesky.catalog import connect
 
     with connect(catalog, create=False) as opened:
-        pieces = opened.lineage(uid)
-        earlier = prior_run_of(opened, pieces[0][0][1])
-    documents = (document for piece in pieces for document in piece)
-    explanation = explain_from_documents(documents, number, earlier=earlier, without=without or ())
+        explanation = explain_in_catalog(opened, uid, number, without=without or ())
     if picture is not None:
         from curiosity_bluesky.views import save_decision_picture
 

@@ -97,6 +97,28 @@ def read(run: Any, *, whole: bool = True) -> xr.Dataset:
     return points.assign_attrs(flat)
 
 
+def error_curve(points: xr.Dataset) -> NDArray:
+    """Return how wrong the prediction of each spectrum was before it was measured, ``(points,)``.
+
+    The mean squared error over the variance of all spectra about their mean, mean over the
+    channels: 1 is no better than that mean. NaN where nothing was predicted.
+
+    Parameters
+    ----------
+    points
+        As `read` returns them.
+    """
+    errors = []
+    for key in (str(name) for name in points if str(name).endswith(PREDICTED)):
+        measured = points[key.removesuffix(PREDICTED)].values
+        with warnings.catch_warnings():  # points that were never recorded, or not predicted
+            warnings.simplefilter("ignore", RuntimeWarning)
+            variance = np.nanmean((measured - np.nanmean(measured, axis=0)) ** 2)
+            squares = np.nanmean((measured - points[key].values) ** 2, axis=1)
+        errors.append(squares / (variance or 1.0))
+    return np.mean(errors, axis=0) if errors else np.full(points.sizes["point"], np.nan)
+
+
 def lineage(run: Any) -> list[Any]:
     """Return a run after those that it went on with, the oldest first.
 

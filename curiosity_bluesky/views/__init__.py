@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from curiosity_bluesky.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from curiosity_bluesky.views.comparison_figure import draw_comparison as draw_comparison
     from curiosity_bluesky.views.decision_figure import draw_decision as draw_decision
     from curiosity_bluesky.views.decision_figure import (
         save_decision_picture as save_decision_picture,
@@ -25,6 +26,7 @@ _MODULES = {
     "RunPicture": "run_figure",
     "RunReport": "report",
     "check_picture": "report",
+    "draw_comparison": "comparison_figure",
     "draw_property_maps": "property_figure",
     "draw_decision": "decision_figure",
     "save_decision_picture": "decision_figure",

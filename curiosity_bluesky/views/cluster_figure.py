@@ -98,7 +98,7 @@ def _draw_spectra(ax: Any, clusters: xr.Dataset) -> None:
         band = (mean[k] - deviation[k]).values, (mean[k] + deviation[k]).values
         if np.all(np.diff(along) > 0):  # a loop goes back and forth: bands would overlap
             ax.fill_between(along, *band, color=colour, alpha=0.2, lw=0)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     for name, label in ((axis, ax.set_xlabel), (key, ax.set_ylabel)):
         units = clusters[name].attrs.get("units")
         label(f"{name} ({units})" if units else str(name))

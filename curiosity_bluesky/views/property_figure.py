@@ -52,31 +52,31 @@ def _draw_property(maps: xr.Dataset, name: str, row: np.ndarray) -> None:
     units = predicted.attrs.get("units", "")
     label = text(name.replace("_", " ")) + (f" ({text(units)})" if units else "")
     both = np.concatenate([predicted.values.ravel(), measured.values.ravel()])
-    scale = _scale(both)
-    _map(row[0], maps, predicted.values, "viridis", scale, label)
+    scale = scale_of(both)
+    draw_map(row[0], maps, predicted.values, "viridis", scale, label)
     row[0].set_title(f"{text(name)}: predicted", fontsize=10)
-    _map(row[1], maps, np.full(measured.shape, np.nan), "viridis", scale, label)
+    draw_map(row[1], maps, np.full(measured.shape, np.nan), "viridis", scale, label)
     rows, cols = np.nonzero(np.isfinite(measured.values))
     row[1].scatter(
         maps["x"].values[cols], maps["y"].values[rows], c=measured.values[rows, cols],
         cmap="viridis", vmin=scale[0], vmax=scale[1], s=14, edgecolors="black", linewidths=0.3,
     )  # fmt: skip
     row[1].set_title(f"measured, {len(rows)} spectra", fontsize=10)
-    _map(row[2], maps, deviation.values, "cividis", _scale(deviation.values), label)
+    draw_map(row[2], maps, deviation.values, "cividis", scale_of(deviation.values), label)
     source = {"none": "not known", "residuals": "from residuals"}
     row[2].set_title(
         f"deviation, {source.get(maps.attrs.get('deviation', ''), 'from the model')}", fontsize=10
     )
 
 
-def _scale(values: np.ndarray) -> tuple[float, float]:
+def scale_of(values: np.ndarray) -> tuple[float, float]:
     """Return the 1st and the 99th percentile: a single pixel must not hide the rest."""
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
     return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
 
 
-def _map(
+def draw_map(
     axes: Axes,
     maps: xr.Dataset,
     values: np.ndarray,
@@ -84,6 +84,7 @@ def _map(
     scale: tuple[float, float],
     label: str,
 ) -> None:
+    """Draw one map, ``(rows, cols)``, with its colour bar."""
     x, y = maps["x"].values, maps["y"].values
     half_x, half_y = ((each[-1] - each[0]) / max(1, len(each) - 1) / 2 for each in (x, y))
     extent = (x[0] - half_x, x[-1] + half_x, y[-1] + half_y, y[0] - half_y)

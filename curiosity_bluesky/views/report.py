@@ -137,31 +137,21 @@ _NEWEST = 10
 
 
 def error_in_words(points: xr.Dataset) -> str:
-    """Say how well the newest spectra were predicted before they were measured, "" if not known.
-
-    The mean squared error, in units of the variance of all spectra about their mean.
+    """Say how well the newest spectra were predicted, "" if that is not known.
 
     Parameters
     ----------
     points
         As `documents.read` returns them.
     """
-    errors = []
-    for key in (str(name) for name in points if str(name).endswith(documents.PREDICTED)):
-        measured = points[key.removesuffix(documents.PREDICTED)].values
-        known = np.isfinite(points[key].values).any(axis=1)
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # points that were never recorded
-            variance = np.nanmean((measured - np.nanmean(measured, axis=0)) ** 2)
-            squares = np.nanmean((measured - points[key].values)[known] ** 2, axis=1)
-            errors.append(squares / variance)
-    if not errors or not len(errors[0]):
+    curve = documents.error_curve(points)
+    known = curve[np.isfinite(curve)]
+    if not known.size:
         return ""
-    each = np.mean(errors, axis=0)
-    newest = each[-_NEWEST:]
-    first = f", the first {_NEWEST} {np.nanmean(each[:_NEWEST]):.2g}" * (len(each) >= 2 * _NEWEST)
+    newest = known[-_NEWEST:]
+    first = f", the first {_NEWEST} {known[:_NEWEST].mean():.2g}" * (len(known) >= 2 * _NEWEST)
     return (
-        f"the newest {len(newest)} spectra were predicted with {np.nanmean(newest):.2g} of the "
+        f"the newest {len(newest)} spectra were predicted with {newest.mean():.2g} of the "
         f"variance{first} (1: no better than their mean)"
     )
 

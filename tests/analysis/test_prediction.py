@@ -11,6 +11,7 @@ from stored import EXPECTED, STORED, documents_in
 
 from curiosity_bluesky import CuriosityAgent, InputError
 from curiosity_bluesky.analysis import predict_from_documents
+from curiosity_bluesky.learning import withheld_pixels
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED["documents"]))
@@ -66,6 +67,27 @@ def test_no_claim_is_made_where_no_patch_fits_and_where_nothing_may_be_measured(
     no_patch = np.isnan(explorer.predict().spectra).all(axis=2)
     np.testing.assert_array_equal(found["no_claim"], no_patch | explorer.masked)
     assert found["no_claim"].any() and not found["no_claim"].all()
+
+
+def test_a_claim_is_made_at_withheld_pixels_which_test_it() -> None:
+    [(name, start), *others] = documents_in(STORED / "curious.jsonl.gz")
+    share = 0.2
+    withheld = withheld_pixels((18, 16), share)
+    mask = withheld.astype("|u1")
+    mask[:, 5] = 1  # nothing may be measured there
+    masked = []
+    for kind, doc in others:
+        if kind == "event" and "mask" in doc["data"]:
+            doc = {**doc, "data": {**doc["data"], "mask": mask}}
+        masked.append((kind, doc))
+    documents = [(name, {**start, "curiosity_withhold": share}), *masked]
+
+    found = predict_from_documents(documents)
+
+    predicted = ~np.isnan(found["spectrometer_response"].values).all(axis=2)
+    expected = predicted & ((mask == 0) | withheld)
+    np.testing.assert_array_equal(~found["no_claim"].values, expected)
+    assert (expected & withheld).any()
 
 
 def test_a_prediction_is_a_file_of_netcdf(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from support import QUICK, WAIT, collected_run
 
-from curiosity_bluesky import curiosity_plan
+from curiosity_bluesky import connect, curiosity_plan
 from curiosity_bluesky.agent import CuriosityAgent
+from curiosity_bluesky.analysis import explain_in_catalog
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.documents import predictions
 from curiosity_bluesky.plans.steering import Steering
@@ -255,6 +256,21 @@ def test_the_plan_says_what_is_expected_while_the_run_goes_on(RE, instrument, tm
     collected_run(RE, instrument, num_points=9, steering=steering)
     assert known[:6] == [None] * 6  # nothing is learned for it before the seeds are in
     assert known[6] == 6
+
+
+def test_a_decision_of_a_run_under_way_is_explained(RE, instrument, tmp_path):
+    said = []
+    with connect(tmp_path) as catalog:
+        RE.subscribe(catalog.writer())
+
+        def ask(name, doc):
+            if name == "event" and doc["data"].get("decision_id") == 7 and "attempt" in doc["data"]:
+                said.append(str(explain_in_catalog(catalog, RE.md["uid_of_run"], 7)))
+
+        RE.subscribe(lambda name, doc: RE.md.update(uid_of_run=doc["uid"]), "start")
+        RE.subscribe(ask)
+        collected_run(RE, instrument, num_points=9)
+    assert said and "um" in said[0] and "comes out the same" in said[0]
 
 
 def test_blind_strategies_learn_nothing_for_the_figure(RE, instrument, tmp_path):

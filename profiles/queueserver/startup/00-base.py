@@ -7,8 +7,8 @@ from bluesky import RunEngine
 
 from curiosity_bluesky import connect, end_in_order
 from curiosity_bluesky.agent.remote.zeromq import SealedPublisher
-from curiosity_bluesky.views import show_progress
 from curiosity_bluesky.catalog import last_scan_id
+from curiosity_bluesky.views import show_progress
 
 catalog = connect()  # $CURIOSITY_CATALOG, else ./runs
 
