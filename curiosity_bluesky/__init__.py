@@ -13,6 +13,7 @@ from curiosity_bluesky.utils.lazy import lazy_names
 if TYPE_CHECKING:
     from curiosity_bluesky.agent import CuriosityAgent as CuriosityAgent
     from curiosity_bluesky.agent import RemoteAgent as RemoteAgent
+    from curiosity_bluesky.analysis import predict as predict
     from curiosity_bluesky.catalog import connect as connect
     from curiosity_bluesky.documents import read as read
     from curiosity_bluesky.errors import InputError as InputError
@@ -46,6 +47,7 @@ _ROOMS = {
     "curiosity_plan": "plans",
     "end_in_order": "plans.posix_signals",
     "explore": "plans",
+    "predict": "analysis",
     "read": "documents",
     "register": "learning",
     "steer": "plans.steering",

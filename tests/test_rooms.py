@@ -107,7 +107,8 @@ def test_the_public_page() -> None:
     assert set(curiosity_bluesky.__all__) == {
         *("CuriosityAgent", "RemoteAgent"),
         *("Explorer", "Observation", "Proposal", "Strategy", "Survey", "register"),
-        *("connect", "curiosity_plan", "end_in_order", "explore", "read", "steer"),
+        *("connect", "curiosity_plan", "end_in_order", "explore", "predict", "read"),
+        "steer",
         *("DriftCorrection", "RunOptions", "SafetyLimits"),
         "InputError",
     }

@@ -46,7 +46,7 @@ _IN_PLACE = ", in place of "
 
 
 @dataclass
-class RunLog:
+class DecisionHistory:
     """Documents of one run, and where each of its decisions stands in them.
 
     Attributes
@@ -71,16 +71,16 @@ class RunLog:
     survey_units: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
-    def of(documents: Iterable[Document]) -> RunLog:
+    def of(documents: Iterable[Document]) -> DecisionHistory:
         """Read documents; of several runs the last one counts, with those that it went on with."""
-        log, translate, run = RunLog(in_order(documents)), Translator(), None
+        log, translate, run = DecisionHistory(in_order(documents)), Translator(), None
         descriptors: dict[str, Mapping[str, Any]] = {}
         first, to_come, batch = 0, 0, 0
         for position, (name, doc) in enumerate(log.documents):
             if name == "start":
                 to_come = 0
                 if not translate.goes_on(doc):
-                    log, run, first = RunLog(log.documents), None, position
+                    log, run, first = DecisionHistory(log.documents), None, position
             if name == "descriptor":
                 descriptors[doc["uid"]] = doc
                 log._describe(doc)
@@ -172,7 +172,7 @@ class PastDecision:
         If the run has no such decision, or started from a run that is not given.
     """
 
-    log: RunLog
+    log: DecisionHistory
     number: int
     earlier: PriorRun | None = None
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from curiosity_bluesky.agent import CuriosityAgent
@@ -21,6 +20,12 @@ from curiosity_bluesky.documents import (
 )
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Prediction, PriorRun, Survey, withheld_pixels
+from curiosity_bluesky.utils.lazy import lazy_module
+
+if TYPE_CHECKING:
+    import xarray as xr
+else:  # it takes long to import
+    xr = lazy_module("xarray")
 
 MEASURED = "_measured"
 """``<channel>_measured`` lies beside a predicted channel, NaN where nothing was measured."""

@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from curiosity_bluesky.agent.prior_runs import prior_run_of
-from curiosity_bluesky.analysis.past_decision import PastDecision, RunLog
+from curiosity_bluesky.analysis.past_decision import DecisionHistory, PastDecision
 from curiosity_bluesky.analysis.reading import Document, whole_run
 from curiosity_bluesky.analysis.why_words import (
     SQUARED,
@@ -236,7 +236,7 @@ def explain_from_documents(
     InputError
         See `explain`.
     """
-    past = PastDecision(RunLog.of(documents), number, earlier)
+    past = PastDecision(DecisionHistory.of(documents), number, earlier)
     known = [o.decision_id for o in past.history.good if o.decision_id is not None]
     for spectrum in without:
         if spectrum not in known:

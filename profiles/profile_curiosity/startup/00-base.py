@@ -5,7 +5,7 @@ import os
 
 from bluesky import RunEngine
 
-from curiosity_bluesky import connect, end_in_order, read
+from curiosity_bluesky import connect, end_in_order, predict, read
 from curiosity_bluesky.catalog import last_scan_id
 from curiosity_bluesky.errors import Unreachable
 from curiosity_bluesky.similarity.index import Indexer

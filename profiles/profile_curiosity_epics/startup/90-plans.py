@@ -28,5 +28,6 @@ pictures    {catalog.pictures}
 live figure {live.where}
 
 RE(curiosity_plan([spectrometer], stage.x, stage.y, imager, num_points=60))
-read(catalog[-1])"""
+read(catalog[-1])
+predict(catalog[-1])"""
 )
