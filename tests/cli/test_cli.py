@@ -405,7 +405,7 @@ def test_a_server_that_goes_away_while_it_is_read_is_one_line(tmp_path, capsys, 
 
     def runs(self, **_):
         assert self.client is not None  # it is there, and then it ends
-        self._connection.close()
+        self._connection._server.close()
         self._connection.open = lambda: self._source._client
         return self._asked(lambda client: list(client.values()))
 

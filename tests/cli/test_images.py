@@ -197,7 +197,7 @@ def test_the_command_index_says_what_it_did(curiosity, tmp_path, monkeypatch):
         put(catalog, scan(0), np.zeros((20, 20)))
         code, out, _ = curiosity("index", *where)
         said = " ".join(out.split())
-        assert code == 0 and "2 images of 1 runs are indexed, 2 of them now" in said
+        assert code == 0 and "2 images of 1 run are indexed, 2 of them now" in said
         assert "not described" in out and "0 everywhere" in said
         code, out, _ = curiosity("index", *where, "--json")
         said = json.loads(out)

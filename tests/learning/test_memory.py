@@ -85,6 +85,7 @@ def told(film, n, **kwargs):
     """An explorer that knows `n` random pixels, and has not learned from them yet."""
     survey, truth = film
     wanted = {"patch_size": 5, "n_seeds": 30, "refit_every": 30, "references": 20}
+    wanted["rim"] = "omit"  # as CANDIDATES are counted
     explorer = Explorer(survey, Strategy.named("curious", **wanted), 0, **kwargs)
     for number, index in enumerate(np.random.default_rng(0).permutation(CANDIDATES)[:n]):
         pixel = explorer.patches.pixel(index)

@@ -181,7 +181,7 @@ def test_the_stream():
 def test_without_a_re_survey_nothing_is_new():
     tip = Tip(drift=(0.0, 0.0)).run(points=6)
     assert {d["name"] for n, d in tip.documents if n == "descriptor"} <= {
-        *("survey", "decisions", "primary", "learning", "maps", "flags")
+        *("survey", "decisions", "primary", "learning", "maps", "flags", "predictions")
     }
     assert tip.microscope.n_scans == 1 and tip.misses().max() == 0
 

@@ -130,7 +130,7 @@ def test_the_models_need_neither_torch_nor_bluesky():
     ("name", "parameters", "mask", "said"),
     [
         ("curious", {"patch_size": 20}, False, "patch_size is 20 but the survey has 16 x 14"),
-        ("curious", {"budget": 200, "patch_size": 5}, False, "200 points are asked for, but only"),
+        ("curious", {"budget": 240, "patch_size": 5}, False, "240 points are asked for, but only"),
         ("random", {}, True, "the mask leaves no pixel"),
         ("random", {"per_second": [1, 1]}, False, "per_second is given, but random"),
         ("oracle", {}, False, "true spectra"),
