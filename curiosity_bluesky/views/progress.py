@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,6 +16,8 @@ from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 if TYPE_CHECKING:
     from bluesky import RunEngine
     from rich.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 MEAN_OF = 10
 """Newest spectra whose error is shown."""
@@ -65,6 +69,7 @@ class ProgressLine:
         self._error = error or self._held_out
         self._bar: Progress | None = None
         self._task: Any = None
+        self._broken = False
         self._forget()
 
     def _forget(self) -> None:
@@ -77,7 +82,16 @@ class ProgressLine:
         self._uid = ""
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Process one document."""
+        """Process one document; an error is said once, and stops no run."""
+        if self._broken:
+            return
+        try:
+            self._process(name, doc)
+        except Exception:  # a terminal that is gone, or a document of another program
+            self._broken = True
+            logger.warning("the progress of the run cannot be shown any more", exc_info=True)
+
+    def _process(self, name: str, doc: Mapping[str, Any]) -> None:
         if name == "start":
             goes_on = doc.get(documents.RESUMES) == self._uid and self._uid
             if not goes_on:
@@ -109,7 +123,8 @@ class ProgressLine:
     def hide(self) -> None:
         """Take the line away until the next document."""
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError):  # the terminal is gone; the engine goes on
+                self._bar.stop()
             self._bar = None
 
     # ---- what the documents say

@@ -120,3 +120,16 @@ def test_other_plans_are_counted_too() -> None:
         line("event", {"descriptor": "d", "data": {"det": math.pi}, "seq_num": k + 1})
     line("stop", {"uid": "s", "exit_status": "success", "run_start": "12345678-9"})
     assert "run 12345678: 3 spectra" in file.getvalue()
+
+
+def test_an_error_is_said_once_and_stops_no_run(
+    RE: RunEngine, instrument: SimulatedInstrument, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError("the terminal is gone")
+
+    RE.subscribe(ProgressLine(Gone()))
+    _, documents = collected_run(RE, instrument)
+    assert documents[-1][1]["exit_status"] == "success"
+    assert len([r for r in caplog.records if "cannot be shown" in r.message]) == 1
