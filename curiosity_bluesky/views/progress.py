@@ -132,7 +132,7 @@ class ProgressLine:
     def _event(self, stream: str, data: Mapping[str, Any]) -> None:
         if stream == documents.DECISIONS:
             where = f"{data['x']:.3g}, {data['y']:.3g} um"
-            self._doing = f"measuring at {where} ({plain(data['reason'])})"
+            self._doing = f"measuring ({plain(data['reason'])}) at {where}"
         elif stream == documents.PRIMARY:
             self._left = data.get("remaining", math.nan)
             self._doing = "deciding"
@@ -184,7 +184,7 @@ class ProgressLine:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
             self._bar = Progress(
-                BarColumn(bar_width=20),
+                BarColumn(bar_width=12),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[error]}", markup=False),
                 TextColumn("{task.fields[left]}", markup=False),

@@ -391,7 +391,7 @@ def demo(tmp_path, *more):
 def test_the_demo_says_how_to_go_on(tmp_path):
     command, *arguments = demo(tmp_path)
     child = pexpect.spawn(command, arguments, timeout=LONG, dimensions=(40, 200))
-    child.expect("measuring: random")
+    child.expect_exact("measuring (random)")
     child.kill(signal.SIGTERM)
     said = child.read().decode()
     child.close()
@@ -404,7 +404,7 @@ def test_the_demo_says_how_to_go_on(tmp_path):
 def test_a_closed_terminal_ends_the_demo_in_order(tmp_path):
     command, *arguments = demo(tmp_path)
     child = pexpect.spawn(command, arguments, timeout=LONG)
-    child.expect("measuring: random")
+    child.expect_exact("measuring (random)")
     os.close(child.child_fd)  # as when the window is closed
     _, status = os.waitpid(child.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 129
@@ -418,7 +418,7 @@ def test_a_closed_terminal_that_is_ignored_disturbs_nothing(tmp_path):
     code = "import signal, os; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
     code += f"os.execv({command[0]!r}, {command!r})"
     child = pexpect.spawn(sys.executable, ["-c", code], timeout=LONG)
-    child.expect("measuring: random")
+    child.expect_exact("measuring (random)")
     os.close(child.child_fd)
     os.waitpid(child.pid, 0)
     with connect(tmp_path / "runs", create=False) as catalog:

@@ -70,7 +70,7 @@ def test_a_terminal_has_one_line_that_says_what_is_done(
     assert "8 of 8 spectra" in file.getvalue().splitlines()[-1]
     words = " ".join(shown)
     assert "taking the survey" in words and "deciding" in words
-    assert re.search(r"3/8 measuring at [\d.e-]+, [\d.e-]+ um \(seed\)", words)
+    assert re.search(r"2/8 measuring \(seed\) at [\d.e-]+, [\d.e-]+ um", words)
 
 
 def test_the_line_is_gone_while_the_engine_is_paused(

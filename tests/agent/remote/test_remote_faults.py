@@ -416,4 +416,4 @@ def test_the_server_of_a_directory_streams(tmp_path):
         plan.RE.subscribe(catalog.writer())
         plan()
         catalog.flush()
-        until(lambda: store.counts().get(plan.uid, {}).get("documents") == 16)
+        until(lambda: store.counts().get(plan.uid, {}).get("documents") == 17)
