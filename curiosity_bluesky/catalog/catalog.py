@@ -31,6 +31,7 @@ from curiosity_bluesky.catalog.summaries import RunFilter, status_of, summary_of
 from curiosity_bluesky.catalog.summaries import RunSummary as RunSummary
 from curiosity_bluesky.documents import RESUMES
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.utils.wording import plural
 
 if TYPE_CHECKING:
     from curiosity_bluesky.catalog.upload import RecoveredJournal
@@ -214,8 +215,9 @@ class Catalog:
         except (KeyError, IndexError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
+            n = len(self)
             raise InputError(
-                f"no run {key!r} in {self.where}, which holds {len(self)} runs; "
+                f"no run {key!r} in {self.where}, which holds {n} {plural(n, 'run')}; "
                 "`curiosity runs` lists them"
             ) from None
 

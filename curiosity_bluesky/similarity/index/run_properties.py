@@ -12,11 +12,6 @@ from curiosity_bluesky.devices.pfm import LoopFields, loop_fields
 from curiosity_bluesky.documents import PRIMARY, axis_of, channel_keys, read_stream
 from curiosity_bluesky.errors import InputError
 
-PROPERTIES = (
-    "coercive_bias", "coercive_positive", "coercive_negative", "imprint", "loop_area", "remanence",
-)  # fmt: skip
-"""Medians over the loops of a run; biases in V, the others in the units of the spectra."""
-
 _VOLTS = {"V": 1.0, "mV": 1e-3, "kV": 1e3}
 
 
