@@ -41,6 +41,9 @@ class Observation:
         if there are several channels.
     doses
         How often the sample had to be measured for it: a pause has it done again.
+    dwell
+        Dwell setting of the detector that it was measured with, such as the cycles of a loop; None
+        where the detector has none.
     """
 
     pixel: Pixel
@@ -50,6 +53,7 @@ class Observation:
     decision_id: int | None = None
     axis: NDArray | None = None
     doses: int = 1
+    dwell: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +84,9 @@ class Proposal:
         How many more were decided together with it, after it.
     decided_by
         Name of the strategy that decided, or who did in its place; "" where it is not known.
+    dwell
+        Dwell setting to measure with, such as the cycles of a loop; None where the detector has
+        none.
     predicted_spectrum
         ``(points,)`` what the model expects there, None where there is no model. It is
         recorded with the measured spectrum, not with the decision.
@@ -100,6 +107,7 @@ class Proposal:
     seconds: float = 0.0
     to_come: int = 0
     decided_by: str = ""
+    dwell: float | None = None
     predicted_spectrum: NDArray | None = field(default=None, repr=False)
 
 
@@ -294,18 +302,22 @@ class TrainingData:
         ``(n, points)``.
     axis
         ``(points,)``, None if unknown.
+    dwell
+        ``(n,)`` dwell setting of each, None where the detector has none.
     """
 
     indices: NDArray[np.intp]
     spectra: NDArray
     axis: NDArray | None = None
+    dwell: NDArray | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def first(self, n: int) -> TrainingData:
         """Return the first `n` of them."""
-        return TrainingData(self.indices[:n], self.spectra[:n], self.axis)
+        dwell = None if self.dwell is None else self.dwell[:n]
+        return TrainingData(self.indices[:n], self.spectra[:n], self.axis, dwell)
 
     def starts_with(self, other: TrainingData) -> bool:
         """Return whether `other` is the beginning of this, number for number."""

@@ -10,8 +10,9 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.errors import InputError
@@ -67,6 +68,15 @@ class Strategy:
         Choose by the acquisition per second instead of the acquisition: seconds that a
         spectrum takes, settling included, and the speed of the tip in um/s. None: time does
         not matter.
+    dwell
+        How long each spectrum is measured: ``full``; ``auto``, as it teaches most per second; or
+        one of the settings in `dwell_seconds`, such as 1 for one cycle of a loop.
+    dwell_seconds
+        Dwell settings of the detector, ascending, the last one that of a full spectrum, with the
+        seconds that a spectrum takes with each. None: the detector has none.
+    visit_cost
+        What a visit costs beside the spectrum, where `dwell` is ``auto``: seconds, settling and
+        lifting included, and the speed of the tip in um/s.
     """
 
     name: ClassVar[str]
@@ -81,6 +91,9 @@ class Strategy:
     min_quality: float = 0.5
     max_per_area: tuple[int, float] | None = None
     per_second: tuple[float, float] | None = None
+    dwell: Literal["full", "auto"] | float = "full"
+    dwell_seconds: tuple[tuple[float, float], ...] | None = None
+    visit_cost: tuple[float, float] = (0.0, 1e12)
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -99,6 +112,43 @@ class Strategy:
             "0 s or more and a speed above 0 um/s", "per_second",
             within=lambda v: v is None or (0 <= v[0] < math.inf and v[1] > 0),
         )  # fmt: skip
+        self._expect(
+            "0 s or more and a speed above 0 um/s", "visit_cost",
+            within=lambda v: 0 <= v[0] < math.inf and v[1] > 0,
+        )  # fmt: skip
+        self._check_dwell()
+
+    def _check_dwell(self) -> None:
+        if self.dwell_seconds is None:
+            if self.dwell != "full":
+                raise InputError(
+                    f"dwell is {self.dwell!r}, but the detector has no dwell setting; leave it out"
+                )
+            return
+        values, seconds = np.array(self.dwell_seconds, float).reshape(-1, 2).T
+        rising = len(values) and values[0] > 0 and (np.diff(values) > 0).all()
+        if not (rising and np.isfinite(values).all() and (0 <= seconds).all()):
+            raise InputError(
+                f"dwell_seconds is {self.dwell_seconds}; expected pairs of a setting above 0 and "
+                "the seconds of a spectrum with it, in the order of the settings"
+            )
+        if not (isinstance(self.dwell, str) or self.dwell in values):
+            there = ", ".join(f"{value:g}" for value in values)
+            raise InputError(
+                f"dwell is {self.dwell:g}; expected one of {there}, 'full' or 'auto'"
+            )
+        if self.dwell == "auto" and not self.dwell_aware:
+            raise InputError(
+                f"{self.name} does not choose how long to measure; leave dwell out, give a "
+                "setting, or take the strategy 'curious'"
+            )
+        if self.dwell == "auto" and self.per_second is not None:
+            raise InputError("dwell='auto' weighs time already; leave per_second out")
+
+    @property
+    def full_dwell(self) -> float | None:
+        """Dwell setting of a full spectrum, None where the detector has none."""
+        return None if self.dwell_seconds is None else self.dwell_seconds[-1][0]
 
     def _expect(self, wanted: str, *names: str, within: Callable[[Any], bool]) -> None:
         for name in names:
@@ -114,10 +164,11 @@ class Strategy:
     def limits(self) -> dict[str, Any]:
         """Parameters that say what may be measured, and how much of it, by any strategy.
 
-        Those of all strategies but `per_second`, by which not every one can choose.
+        Those of all strategies but `per_second` and `dwell`, which not every one can choose by.
         """
         names = [field.name for field in dataclasses.fields(Strategy)]
-        return {name: getattr(self, name) for name in names if name != "per_second"}
+        chosen_by = ("per_second", "dwell")
+        return {name: getattr(self, name) for name in names if name not in chosen_by}
 
     def replace(self, **parameters: Any) -> Self:
         """Return the same strategy with some parameters changed."""
@@ -174,6 +225,11 @@ class Strategy:
     def cost_aware(self) -> bool:
         """Whether it can choose by the acquisition per second, see `per_second`."""
         return True
+
+    @property
+    def dwell_aware(self) -> bool:
+        """Whether it can choose how long to measure: `dwell` may be ``auto``."""
+        return False
 
     def validate(self, survey: Survey) -> None:
         """Make sure, in no time, that a survey can be explored with these parameters.
@@ -291,7 +347,10 @@ def _as(kind: Any, value: Any) -> Any:
             raise ValueError
         return value
     if typing.get_origin(kind) is tuple:
-        return tuple(_as(k, v) for k, v in zip(typing.get_args(kind), value, strict=True))
+        kinds = typing.get_args(kind)
+        if kinds[-1] is Ellipsis:
+            return tuple(_as(kinds[0], v) for v in value)
+        return tuple(_as(k, v) for k, v in zip(kinds, value, strict=True))
     if kind is types.NoneType:
         if value is not None:
             raise ValueError
@@ -307,7 +366,8 @@ def _in_words(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return " or ".join(map(repr, typing.get_args(kind)))
     if typing.get_origin(kind) is tuple:
-        return f"{len(typing.get_args(kind))} numbers"
+        kinds = typing.get_args(kind)
+        return "pairs of numbers" if kinds[-1] is Ellipsis else f"{len(kinds)} numbers"
     names = {types.NoneType: "nothing", int: "a whole number", float: "a number"}
     names[bool] = "true or false"
     return names.get(kind, str(kind))
