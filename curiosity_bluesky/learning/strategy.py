@@ -332,7 +332,8 @@ def _known(cls: type[Strategy], parameters: Mapping[str, Any]) -> None:
 
 def _checked(strategy: str, name: str, value: Any, kind: Any) -> Any:
     """Return the value as its declared type, so that JSON and Python give the same."""
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    union = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    options = typing.get_args(kind) if union else (kind,)
     for option in options:
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             return _as(option, value)
