@@ -91,7 +91,14 @@ class ActiveStrategy:
                 ]
             for (index, reason), fields in zip(picked, expected, strict=True):
                 chosen.append((self.patches.pixel(index), reason, fields))
-        return chosen
+        dwell = self._fixed_dwell
+        return [(pixel, reason, {"dwell": dwell, **fields}) for pixel, reason, fields in chosen]
+
+    @property
+    def _fixed_dwell(self) -> float | None:
+        """Dwell setting where it is not chosen; None where the detector has none."""
+        dwell = self.strategy.dwell
+        return self.strategy.full_dwell if isinstance(dwell, str) else dwell
 
     def end(self, history: History) -> RunEnd | None:
         """Return the end that the run has reached, None if it has not."""
