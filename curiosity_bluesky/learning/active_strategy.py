@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +13,21 @@ from numpy.typing import NDArray
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.history import History
 from curiosity_bluesky.learning.prior_run import PriorRun
-from curiosity_bluesky.learning.protocols import CostAware, DrawingLearner, EpochHook, Stopping
+from curiosity_bluesky.learning.protocols import (
+    CostAware,
+    DrawingLearner,
+    DwellAware,
+    EpochHook,
+    Stopping,
+)
 from curiosity_bluesky.learning.records import Proposal, Reason, Scores, TrainingData
 from curiosity_bluesky.learning.selection import Selection
 from curiosity_bluesky.learning.strategy import Strategy
 from curiosity_bluesky.learning.survey import Pixel, Survey
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 
+FULL_AT_FIRST = 5
+"""Spectra that are measured in full before any is shorter, where the strategy chooses."""
 MAPS = ("error", "novelty", "uncertainty", "acquisition")
 
 
@@ -91,14 +100,39 @@ class ActiveStrategy:
                 ]
             for (index, reason), fields in zip(picked, expected, strict=True):
                 chosen.append((self.patches.pixel(index), reason, fields))
-        dwell = self._fixed_dwell
-        return [(pixel, reason, {"dwell": dwell, **fields}) for pixel, reason, fields in chosen]
+        dwells = self._dwells([(pixel, reason) for pixel, reason, _ in chosen], history)
+        return [
+            (pixel, reason, {**fields, "dwell": dwell})
+            for (pixel, reason, fields), dwell in zip(chosen, dwells, strict=True)
+        ]
 
-    @property
-    def _fixed_dwell(self) -> float | None:
-        """Dwell setting where it is not chosen; None where the detector has none."""
-        dwell = self.strategy.dwell
-        return self.strategy.full_dwell if isinstance(dwell, str) else dwell
+    def _dwells(
+        self, chosen: Sequence[tuple[Pixel, Reason]], history: History
+    ) -> list[float | None]:
+        """Return the dwell setting of each pixel; None where the detector has none.
+
+        Where the learner chooses, as many as the square root of all are measured in full, and at
+        first a few: what the later cycles tell is learned from these, and checked. So are those
+        that a person asked for.
+        """
+        full, dwell = self.strategy.full_dwell, self.strategy.dwell
+        if dwell != "auto" or self.strategy.dwell_seconds is None:
+            return [full if isinstance(dwell, str) else dwell] * len(chosen)
+        dwells: list[float | None] = [p.dwell for p in history.decisions]
+        before, n_full = len(dwells), dwells.count(full)
+        for pixel, reason in chosen:
+            enough = max(FULL_AT_FIRST, math.isqrt(len(dwells)))
+            if reason == "manual" or n_full < enough:
+                dwells.append(full)
+                n_full += 1
+            elif reason == "seed":
+                dwells.append(self.strategy.dwell_seconds[0][0])
+            else:
+                index = self.patches.index(pixel)
+                learner = self.learner
+                assert isinstance(learner, DwellAware) and index is not None
+                dwells.append(learner.dwell(index) or full)
+        return dwells[before:]
 
     def end(self, history: History) -> RunEnd | None:
         """Return the end that the run has reached, None if it has not."""
@@ -147,7 +181,11 @@ class ActiveStrategy:
         spectra = np.array([good[k].spectrum for k in usable]).reshape(len(usable), points)
         axes = (o.axis for o in good if o.axis is not None)
         axis = next((axis for axis in axes if len(axis) == points), None)
-        return TrainingData(indices[usable], spectra, axis)
+        dwell = None
+        if self.strategy.dwell_seconds is not None:
+            measured = [good[k].dwell for k in usable]
+            dwell = np.array([self.strategy.full_dwell if d is None else d for d in measured])
+        return TrainingData(indices[usable], spectra, axis, dwell)
 
     def maps(self, observed: TrainingData) -> dict[str, NDArray]:
         """Return error, novelty, uncertainty and acquisition, see `Explorer.maps`."""

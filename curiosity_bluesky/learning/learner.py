@@ -16,6 +16,7 @@ from curiosity_bluesky.learning.protocols import (
     CostAware,
     Curiosity,
     Drawing,
+    DwellAware,
     Features,
     Flagging,
     LatentPredictor,
@@ -213,6 +214,10 @@ class ModelLearner:
                 "could be divided by the time; leave it out, or take the strategy 'curious'"
             )
         self._choice.set_cost(seconds)
+
+    def dwell(self, index: int) -> float | None:
+        """Return the dwell setting for a candidate of the last choice; None where it has none."""
+        return self._choice.dwell(index) if isinstance(self._choice, DwellAware) else None
 
     def stop_reason(self, observed: TrainingData) -> str | None:
         """Reason why no further spectrum is worth its time; None if one is, or it is not known."""

@@ -202,6 +202,15 @@ class CostAware(Protocol):
         ...
 
 
+@runtime_checkable
+class DwellAware(Protocol):
+    """A learner, or its choice, that chooses how long to measure."""
+
+    def dwell(self, index: int) -> float | None:
+        """Return the dwell setting for a candidate of the last choice; None where it has none."""
+        ...
+
+
 class Learner(Protocol):
     """A strategy at work on one survey: what the explorer drives."""
 

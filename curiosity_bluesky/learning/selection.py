@@ -75,15 +75,17 @@ class Selection:
         All at once, unless where each lies says something about the next. A batch comes in an
         order in which it is visited on a short path from where the tip will be.
         """
-        together = self._strategy.max_per_area is None and self._strategy.per_second is None
+        rates = self._strategy.visit_cost if self._strategy.dwell == "auto" else None
+        rates = self._strategy.per_second or rates
+        together = self._strategy.max_per_area is None and rates is None
         start, picked = self._tip, []
         while len(picked) < n and self.available.any():
             if isinstance(learner, PendingAware):
                 indices = map(self._patches.index, self._pending)
                 known = [index for index in indices if index is not None]
                 learner.set_pending(np.array(known, dtype=np.intp))
-            if isinstance(learner, CostAware) and self._strategy.per_second is not None:
-                learner.set_cost(self._seconds(*self._strategy.per_second))
+            if isinstance(learner, CostAware) and rates is not None:
+                learner.set_cost(self._seconds(*rates))
             chosen = learner.choose(scores, self.available, n if together else 1, rng)
             for index, _ in chosen:
                 self.claim(self._patches.pixel(index))

@@ -127,16 +127,14 @@ class Strategy:
             return
         values, seconds = np.array(self.dwell_seconds, float).reshape(-1, 2).T
         rising = len(values) and values[0] > 0 and (np.diff(values) > 0).all()
-        if not (rising and np.isfinite(values).all() and (0 <= seconds).all()):
+        if not (rising and np.isfinite(values).all() and (seconds >= 0).all()):
             raise InputError(
                 f"dwell_seconds is {self.dwell_seconds}; expected pairs of a setting above 0 and "
                 "the seconds of a spectrum with it, in the order of the settings"
             )
         if not (isinstance(self.dwell, str) or self.dwell in values):
             there = ", ".join(f"{value:g}" for value in values)
-            raise InputError(
-                f"dwell is {self.dwell:g}; expected one of {there}, 'full' or 'auto'"
-            )
+            raise InputError(f"dwell is {self.dwell:g}; expected one of {there}, 'full' or 'auto'")
         if self.dwell == "auto" and not self.dwell_aware:
             raise InputError(
                 f"{self.name} does not choose how long to measure; leave dwell out, give a "

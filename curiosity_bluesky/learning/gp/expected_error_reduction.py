@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -47,6 +48,10 @@ class ExpectedErrorReduction(AcquisitionChoice):
     target_error, least_gain
         When to stop: at an expected error over the area of less than this share of the
         variance of the spectra; at an expected drop of it by less than this share. None: never.
+    dwell_seconds
+        Dwell settings to choose from, with the seconds of a spectrum. The choice then takes the
+        pixel and the setting of the largest drop per second, with the noise of a spectrum of that
+        setting in place of s. Empty: there is nothing to choose.
     """
 
     follows: ClassVar[bool] = True
@@ -60,6 +65,7 @@ class ExpectedErrorReduction(AcquisitionChoice):
         weights: Weights = "learnable",
         target_error: float | None = None,
         least_gain: float | None = None,
+        dwell_seconds: Sequence[tuple[float, float]] = (),
     ) -> None:
         self._predictor = predictor
         self._patches = patches
@@ -69,6 +75,8 @@ class ExpectedErrorReduction(AcquisitionChoice):
         self._kind: Weights = weights
         self._target_error = target_error
         self._least_gain = least_gain
+        self._dwell_seconds = tuple(dwell_seconds)
+        self._dwells: dict[int, float] = {}
 
     def start(self, observed: TrainingData) -> float:
         """Learn the errors from the start; return the loss of the error model."""
@@ -171,8 +179,24 @@ class ExpectedErrorReduction(AcquisitionChoice):
         """Count these candidates as measured, whatever their spectra, in the next choice."""
         self._pending = pending
 
-    def _worth_in_pool(self, total: NDArray) -> NDArray:
-        return total if self._seconds is None else total / self._seconds[self._pool]
+    def _worth_in_pool(self, total: NDArray, reduction: VarianceReduction) -> NDArray:
+        """Return what each candidate is worth, with its best dwell setting, ``(settings, pool)``.
+
+        Without settings in a row.
+        """
+        visit = 0.0 if self._seconds is None else self._seconds[self._pool]
+        if not self._dwell_seconds:
+            return total[None] if self._seconds is None else total[None] / visit
+        settings, seconds = np.array(self._dwell_seconds).T
+        noise = reduction.posterior.kernel.noise
+        scale = self._predictor.noise_scale(settings)
+        drop = total * (reduction.variance + noise)
+        gain = drop / (reduction.variance + noise * scale[:, None])
+        return gain / np.maximum(visit + seconds[:, None], 1e-9)
+
+    def dwell(self, index: int) -> float | None:
+        """Return the dwell setting for a candidate of the last choice; None where it has none."""
+        return self._dwells.get(index)
 
     def __call__(
         self, values: NDArray, available: NDArray[np.bool_], n: int, rng: Generator
@@ -189,8 +213,11 @@ class ExpectedErrorReduction(AcquisitionChoice):
         total = reduction.total(self._reference_weights) if pending else values[self._pool]
         chosen: list[tuple[int, Reason]] = []
         while len(chosen) < n and left.any():
-            k = int(np.argmax(np.where(left, self._worth_in_pool(total), -np.inf)))
+            worth = np.where(left, self._worth_in_pool(total, reduction), -np.inf)
+            setting, k = np.unravel_index(np.argmax(worth), worth.shape)
             chosen.append((int(self._pool[k]), "curious"))
+            if self._dwell_seconds:
+                self._dwells[int(self._pool[k])] = self._dwell_seconds[setting][0]
             left[k] = False
             if len(chosen) < n:
                 reduction = reduction.fantasize(int(self._pool[k]))

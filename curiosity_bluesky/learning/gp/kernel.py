@@ -247,6 +247,7 @@ class Kernel:
         indices: NDArray[np.intp],
         outputs: NDArray,
         on_epoch: EpochHook = lambda model, epoch, epochs: None,
+        noise: tuple[NDArray, NDArray] | None = None,
     ) -> Kernel:
         """Return the hyper-parameters of the largest marginal likelihood, with the prior.
 
@@ -264,13 +265,16 @@ class Kernel:
             ``(n, outputs)`` principal components of the spectra.
         on_epoch
             Called before every evaluation; what it raises ends the search.
+        noise
+            ``(n,)`` each: the noise of an observation is the first times the kernel's noise, plus
+            the second. Default: all have the kernel's.
         """
         from scipy.optimize import minimize
 
         weights = (outputs**2).sum(axis=0)
         if len(indices) < 3 or not weights.sum() > 0:
             return dataclasses.replace(self)  # another one, as after every search
-        evidence = _Evidence(inputs, indices, outputs, weights / weights.sum(), on_epoch)
+        evidence = _Evidence(inputs, indices, outputs, weights / weights.sum(), on_epoch, noise)
         free = np.array([name not in self.fixed for name in NAMES])
         free = np.r_[free, np.ones(len(self.logs) - len(NAMES), bool)]
         first = Kernel.start(inputs.channels).logs
@@ -327,6 +331,7 @@ class _Evidence:
         outputs: NDArray,
         weight: NDArray,
         on_epoch: EpochHook,
+        noise: tuple[NDArray, NDArray] | None,
     ) -> None:
         from scipy.spatial.distance import cdist
 
@@ -354,6 +359,7 @@ class _Evidence:
             self._position, self._level = self._position[row, column], self._level[:, row, column]
         self._y, self._weight = torch.as_tensor(outputs), torch.as_tensor(weight)
         prior = [*PRIOR.values(), *[RELEVANCE] * (channels if channels > 1 else 0)]
+        self._times, self._more = (None, 0.0) if noise is None else map(torch.as_tensor, noise)
         self._mean, self._width = torch.tensor(prior, dtype=torch.float64).T
 
     def __call__(self, logs: NDArray, free: NDArray[np.bool_]) -> tuple[float, NDArray]:
@@ -379,7 +385,11 @@ class _Evidence:
             lower = covariance.new_zeros(n, n).index_put((row, column), covariance)
             covariance = lower + lower.T
         noise = logs[NAMES.index("noise")].exp() + 1e-6
-        factor = torch.linalg.cholesky(covariance + noise * torch.eye(n, dtype=logs.dtype))
+        if self._times is None:
+            diagonal = noise * torch.eye(n, dtype=logs.dtype)
+        else:
+            diagonal = torch.diag(noise * self._times + self._more)
+        factor = torch.linalg.cholesky(covariance + diagonal)
         whitened = torch.linalg.solve_triangular(factor, self._y, upper=False)
         scale = (whitened**2).sum(dim=0) / n
         fit = 0.5 * n * (self._weight * torch.log(scale + 1e-300)).sum()

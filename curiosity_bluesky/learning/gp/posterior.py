@@ -127,18 +127,18 @@ class GPPosterior:
             raise RuntimeError("this posterior was conditioned on one observation more: use that")
         return self._buffer.matrix[:n, :n]
 
-    def condition_on(self, index: int) -> GPPosterior:
+    def condition_on(self, index: int, noise_scale: float = 1.0) -> GPPosterior:
         """Condition on one candidate more, in O(n^2); this posterior is used up by it.
 
         By the inverse of a bordered matrix: with the column k of the new one, the weights
         :math:`u = Q k` and the variance v of what they predict, :math:`Q + u u^T / v` with
         :math:`-u / v` and :math:`1 / v` round it.
         """
-        new = np.array([index], dtype=np.intp)
+        new, noise = np.array([index], dtype=np.intp), self.kernel.noise * noise_scale
         precision = self.precision
         column = self.kernel.covariance(self.inputs, self.indices, new)[:, 0]
         weights = precision @ column
-        own = self.kernel.variance(self.inputs, new)[0] + self.kernel.noise - weights @ column
+        own = self.kernel.variance(self.inputs, new)[0] + noise - weights @ column
         own = max(float(own), 1e-9)
         n, buffer = len(weights), self._buffer
         if n == len(buffer.matrix):
@@ -155,13 +155,17 @@ class GPPosterior:
             self.kernel,
             self.inputs,
             np.append(self.indices, new),
-            np.append(self.noise, self.kernel.noise),
+            np.append(self.noise, noise),
             buffer,
             (weights, own),
         )
 
     def with_robust_noise(
-        self, outputs: NDArray, freedom: float = 4.0, steps: int = 5
+        self,
+        outputs: NDArray,
+        freedom: float = 4.0,
+        steps: int = 5,
+        usual: NDArray | float = 1.0,
     ) -> GPPosterior:
         r"""Raise the noise of those observations that the others contradict.
 
@@ -178,6 +182,8 @@ class GPPosterior:
             Degrees of freedom, nu.
         steps
             Steps of the fixed point, from the noise as it is; each inverts a matrix.
+        usual
+            ``(n,)`` how many times the kernel's noise each has that is not contradicted.
         """
         covariance = self.kernel.covariance(self.inputs, self.indices, self.indices)
         posterior = self
@@ -189,7 +195,7 @@ class GPPosterior:
                 self.kernel,
                 self.inputs,
                 self.indices,
-                self.kernel.noise * scale,
+                self.kernel.noise * usual * scale,
                 covariance if last else covariance.copy(),
             )
         return posterior

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from curiosity_bluesky.learning._numbers import mean_square
+from curiosity_bluesky.learning.gp.completion import ShortSpectra
 from curiosity_bluesky.learning.gp.kernel import (
     LARGE,
     Kernel,
@@ -52,6 +54,9 @@ class GaussianProcessPredictor:
     prior_mean
         What an earlier run predicts: a share of it, found with the hyper-parameters, is taken
         off the spectra, and the Gaussian process learns the rest. None: all of them.
+    dwells
+        Dwell settings of the detector, the last one that of a full spectrum. What is predicted is
+        the full spectrum: short ones are completed, and trusted less, see `ShortSpectra`.
 
     Attributes
     ----------
@@ -81,8 +86,10 @@ class GaussianProcessPredictor:
         level: bool = True,
         on_epoch: EpochHook = lambda model, epoch, epochs: None,
         prior_mean: PriorMean | None = None,
+        dwells: Sequence[float] = (),
     ) -> None:
         self.inputs = inputs
+        self.short = ShortSpectra(dwells) if len(dwells) > 1 else None
         self._outputs = outputs
         self._refit_every = refit_every
         self._robust = robust
@@ -112,7 +119,8 @@ class GaussianProcessPredictor:
             self._refit(observed)
         else:
             self._centre(observed)
-            self.posterior = self.posterior.condition_on(int(observed.indices[-1]))
+            usual = 1.0 if self.short is None else self.noise_scale(self.short.dwell[-1:])[0]
+            self.posterior = self.posterior.condition_on(int(observed.indices[-1]), usual)
         recorded = np.isfinite(observed.spectra)
         # What the prediction leaves of each spectrum.
         residual = self.posterior.noise[:, None] * self.posterior.representer_weights(self.scores)
@@ -141,9 +149,10 @@ class GaussianProcessPredictor:
 
     def _rest(self, observed: TrainingData) -> NDArray:
         """Spectra less the share of them that an earlier run explains, ``(n, points)``."""
+        spectra = observed.spectra if self.short is None else self.short.complete(observed)
         if self._prior_mean is None or not self._prior_mean.share:
-            return observed.spectra
-        return observed.spectra - self._prior_mean(observed.indices)
+            return spectra
+        return spectra - self._prior_mean(observed.indices)
 
     def _centre(self, observed: TrainingData) -> None:
         """Find mean and principal components of what is to be learned."""
@@ -163,20 +172,39 @@ class GaussianProcessPredictor:
 
     def _search(self, observed: TrainingData) -> None:
         """Find the hyper-parameters, and condition on all observations."""
-        n = len(observed)
+        n, noise = len(observed), None
+        usual = np.ones(n)
         some = evenly_spread(n)
+        if self.short is not None:
+            self.short.learn_errors(self._axes)
+            # Before the search the scale is known roughly.
+            prior = self._kernel.variance(self.inputs, observed.indices).mean()
+            self._unit = max(float((self.scores**2).sum(axis=1).mean() / prior), 1e-300)
+            noise = self.short.noise(self.short.dwell[some], self._unit)
         self._kernel = self._kernel.fitted(
-            self.inputs, observed.indices[some], self.scores[some], self._on_epoch
+            self.inputs, observed.indices[some], self.scores[some], self._on_epoch, noise
         )
-        scale, steps = np.ones(n), STEPS
+        if self.short is not None:
+            usual = self.noise_scale(self.short.dwell)
+            rough = GPPosterior.after(self._kernel, self.inputs, observed.indices, usual)
+            energy = (self.scores * rough.representer_weights(self.scores)).sum() / n
+            self._unit = max(float(energy), 1e-300)
+            usual = self.noise_scale(self.short.dwell)
+        scale, steps = usual.copy(), STEPS
         if n > LARGE:
             # Each step inverts a large matrix: one a search, from where those before have led.
             scale[: len(self._noise_scale)], steps = self._noise_scale, 1
         posterior = GPPosterior.after(self._kernel, self.inputs, observed.indices, scale)
         if self._robust:
-            posterior = posterior.with_robust_noise(self.scores, steps=steps)
+            posterior = posterior.with_robust_noise(self.scores, steps=steps, usual=usual)
         self.posterior = posterior
         self._noise_scale = posterior.noise / self._kernel.noise
+
+    def noise_scale(self, dwells: NDArray) -> NDArray:
+        """How many times the noise of a full spectrum those of some settings have, ``(n,)``."""
+        assert self.short is not None
+        times, more = self.short.noise(dwells, self._unit)
+        return times + more / self._kernel.noise
 
     @property
     def scale(self) -> float:

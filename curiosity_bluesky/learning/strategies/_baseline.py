@@ -70,6 +70,7 @@ class GaussianProcessStrategy(Strategy):
             KernelInputs(patches), self.outputs, self.refit_every, robust=self.robust,
             window=self.window, level=self.level, on_epoch=on_epoch,
             prior_mean=prior_mean(patches, self.outputs, start, on_epoch) if warm else None,
+            dwells=[dwell for dwell, _ in self.dwell_seconds or ()],
         )  # fmt: skip
 
 

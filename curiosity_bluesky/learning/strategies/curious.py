@@ -60,6 +60,11 @@ class Curious(GaussianProcessStrategy):
             "more than 0", "target_error", "least_gain", within=lambda v: v is None or v > 0
         )
 
+    @property
+    def dwell_aware(self) -> bool:
+        """Whether it can choose how long to measure."""
+        return True
+
     def build(self, patches: Patches, budget: int, seed: int, on_epoch: EpochHook) -> Learner:
         """Put the parts together for one survey."""
         return self._learner(patches, self.gp(patches, on_epoch), ExpectedErrorReduction, seed)
@@ -86,6 +91,7 @@ class Curious(GaussianProcessStrategy):
             self.weights,
             self.target_error,
             self.least_gain,
+            self.dwell_seconds if self.dwell == "auto" and self.dwell_seconds else (),
         )
         representative = RepresentativeSeeding(predictor.inputs, pool)
         return ModelLearner(
