@@ -119,12 +119,11 @@ class ActiveStrategy:
         if dwell != "auto" or self.strategy.dwell_seconds is None:
             return [full if isinstance(dwell, str) else dwell] * len(chosen)
         dwells: list[float | None] = [p.dwell for p in history.decisions]
-        before, n_full = len(dwells), dwells.count(full)
+        before = len(dwells)
         for pixel, reason in chosen:
             enough = max(FULL_AT_FIRST, math.isqrt(len(dwells)))
-            if reason == "manual" or n_full < enough:
+            if reason == "manual" or dwells.count(full) < enough:
                 dwells.append(full)
-                n_full += 1
             elif reason == "seed":
                 dwells.append(self.strategy.dwell_seconds[0][0])
             else:
