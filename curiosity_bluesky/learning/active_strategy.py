@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ from curiosity_bluesky.learning.survey import Pixel, Survey
 from curiosity_bluesky.utils.run_end import EndKind, RunEnd
 
 FULL_AT_FIRST = 5
-"""Spectra that are measured in full before any is shorter, where the strategy chooses."""
+"""Spectra measured in full at first, where the strategy chooses how long."""
 MAPS = ("error", "novelty", "uncertainty", "acquisition")
 
 
@@ -111,8 +110,8 @@ class ActiveStrategy:
     ) -> list[float | None]:
         """Return the dwell setting of each pixel; None where the detector has none.
 
-        Where the learner chooses, as many as the square root of all are measured in full, and at
-        first a few: what the later cycles tell is learned from these, and checked. So are those
+        Where the learner chooses, the first few are measured in full, and one whenever their number
+        has doubled: what the later cycles tell is learned from these, and checked. So are those
         that a person asked for.
         """
         full, dwell = self.strategy.full_dwell, self.strategy.dwell
@@ -121,8 +120,9 @@ class ActiveStrategy:
         dwells: list[float | None] = [p.dwell for p in history.decisions]
         before = len(dwells)
         for pixel, reason in chosen:
-            enough = max(FULL_AT_FIRST, math.isqrt(len(dwells)))
-            if reason == "manual" or dwells.count(full) < enough:
+            n = len(dwells)
+            due = n < FULL_AT_FIRST or n.bit_count() == 1  # 8, 16, 32, ...
+            if reason == "manual" or due:
                 dwells.append(full)
             elif reason == "seed":
                 dwells.append(self.strategy.dwell_seconds[0][0])

@@ -72,8 +72,9 @@ class Completion:
 
     What is missing is at first the last value of the same phase: the last cycle is repeated. The
     regression learns, from spectra that were measured in full, by what the later cycles differ
-    from that: their mean difference, and as much of what depends on the spectrum as lowers the
-    leave-one-out error (Hoerl and Kennard 1970; in closed form as in Rifkin and Lippert 2007).
+    from that: their mean difference, shrunk as far as it may be chance (James and Stein 1961), and
+    as much of what depends on the spectrum as lowers the leave-one-out error (Hoerl and Kennard
+    1970; in closed form as in Rifkin and Lippert 2007).
 
     Parameters
     ----------
@@ -114,19 +115,26 @@ class Completion:
                 np.zeros((has.sum(), len(last))),
                 np.zeros(full.shape),
             )
-        known, missing = full[:, has], full[:, ~has] - full[:, last]
+        known, difference = full[:, has], full[:, ~has] - full[:, last]
         centre = np.empty(full.shape[1])
-        centre[has], centre[~has] = known.mean(axis=0), missing.mean(axis=0)
-        known, missing = known - centre[has], missing - centre[~has]
+        centre[has], mean = known.mean(axis=0), difference.mean(axis=0)
+        known, missing = known - centre[has], difference - mean
+        n = len(full)
+        chance = float((missing**2).sum() / (n - 1) / n)
+        shrunk = max(0.0, 1 - chance / max(float((mean**2).sum()), 1e-300))
+        centre[~has] = shrunk * mean
         eigenvalues, vectors = np.linalg.eigh(known @ known.T)
         eigenvalues = np.maximum(eigenvalues, 0.0)
-        rotated, n = vectors.T @ missing, len(full)
-        best = missing / (1 - 1 / n)  # the mean difference alone
+        rotated = vectors.T @ missing
+        # The mean difference alone, shrunk, of the other spectra.
+        mean_of_others = (n * mean - difference) / (n - 1)
+        best = difference - shrunk * mean_of_others
         slopes = np.zeros((int(has.sum()), missing.shape[1]))
         for penalty in PENALTIES * max(float(eigenvalues.mean()), 1e-300):
             kept = eigenvalues / (eigenvalues + penalty)
             leverage = 1 / n + (vectors**2) @ kept
             left = (missing - vectors @ (kept[:, None] * rotated)) / (1 - leverage)[:, None]
+            left += (1 - shrunk) * mean_of_others
             if (left**2).sum() < (best**2).sum():
                 best = left
                 slopes = known.T @ (vectors @ (rotated / (eigenvalues + penalty)[:, None]))
