@@ -80,7 +80,9 @@ class FittedLoops(GaussianProcessPredictor):
         self._fitted = np.array([*self._fitted, *new])
         spread = self._fitted.std(axis=0)
         self._spread = np.where(spread > 0, spread, 1.0)
-        parameters = TrainingData(observed.indices, self._fitted / self._spread)
+        scaled = self._fitted / self._spread
+        # A loop that is fitted to fewer cycles has noisier parameters, and no gaps.
+        parameters = TrainingData(observed.indices, scaled, dwell=observed.dwell)
         training = super().update(parameters)
         self.misfit = mean_square(loops(self._bias, self._fitted) - observed.spectra)
         return training
