@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -155,6 +155,8 @@ class SimMicroscope:
             self._drift.began = None
             self._position = {"x": float(sample.x[0]), "y": float(sample.y[0])}
             self._repeats = {}
+            self._cycles = sample.cycles
+            self._dwell = float(self._cycles)
             self._spread = {name: _spread(cube) for name, cube in sample.spectra.items()}
 
     # --- stage -----------------------------------------------------------------------
@@ -370,16 +372,46 @@ class SimMicroscope:
 
     @property
     def spectrum_seconds(self) -> float:
-        """How long one spectrum takes, s on the wall: 0 on a virtual clock."""
+        """How long a full spectrum takes, s on the wall: 0 on a virtual clock."""
         return self._spectrum_s / self.clock.speed
 
+    @property
+    def dwell_unit(self) -> str:
+        """What the dwell setting counts: cycles of the loop."""
+        return "cycles"
+
+    @property
+    def dwell_values(self) -> Sequence[float]:
+        """Cycles that may be asked for, up to those of the sample's spectra."""
+        return [float(cycles) for cycles in range(1, self._cycles + 1)]
+
+    def dwell_seconds(self, value: float) -> float:
+        """How long a spectrum of so many cycles takes, s on the wall."""
+        return self.spectrum_seconds * value / self._cycles
+
+    @property
+    def dwell(self) -> float:
+        """Cycles of the next spectrum; at first, all of them."""
+        return self._dwell
+
+    @dwell.setter
+    def dwell(self, value: float) -> None:
+        if value not in self.dwell_values:
+            raise InputError(
+                f"{value:g} cycles are asked for; expected a whole number from 1 to {self._cycles}"
+            )
+        self._dwell = float(value)
+
     def acquire(self) -> Mapping[str, NDArray]:
-        """Take one spectrum at the pixel nearest to the tip, in spectrum_s.
+        """Take one spectrum at the pixel nearest to the tip.
+
+        It takes the share of spectrum_s that its cycles are of all.
 
         Returns
         -------
         dict
-            Channel name to (points,), with the dtype of the sample.
+            Channel name to (points,), with the dtype of the sample; NaN in the cycles that were
+            not asked for.
 
         Raises
         ------
@@ -403,20 +435,21 @@ class SimMicroscope:
         if fault == "timeout":
             # In real time on any clock: what never comes back is not waited for in simulated time.
             aborted.wait()
-        self._spend("spectrum", aborted, self._spectrum_s)
+        dwell = self._dwell
+        self._spend("spectrum", aborted, self._spectrum_s * dwell / self._cycles)
         if fault == "raises":
             raise RuntimeError("lock-in: reference unlocked, no data (error 0x2F); retry.")
         with self._lock:
             repeat = self._repeats.get((row, col), 0)
             self._repeats[row, col] = repeat + 1
             self.n_spectra += 1
-        return {
-            name: spoil(
-                fault,
-                self._noisy(cube[row, col], self._spread[name], (1, row, col, repeat, channel)),
-            )
-            for channel, (name, cube) in enumerate(self.sample.spectra.items())
-        }
+        measured = {}
+        for channel, (name, cube) in enumerate(self.sample.spectra.items()):
+            key = (1, row, col, repeat, channel)
+            values = spoil(fault, self._noisy(cube[row, col], self._spread[name], key))
+            values[round(len(values) * dwell / self._cycles) :] = np.nan
+            measured[name] = values
+        return measured
 
     def abort(self) -> None:
         """End a scan or spectrum early; without one, nothing happens."""
@@ -446,7 +479,9 @@ class SimMicroscope:
 
     def _measurable_pixel(self) -> tuple[int, int]:
         """Find the (row, col) under the tip; refuse a masked one."""
-        true = self._note("spectrum", self.clock.now() + self._spectrum_s / 2)
+        true = self._note(
+            "spectrum", self.clock.now() + self._spectrum_s / 2 * self._dwell / self._cycles
+        )
         if self._drift:
             row = pixel_under(true.y - true.drift_y, self.sample.y)
             col = pixel_under(true.x - true.drift_x, self.sample.x)

@@ -10,7 +10,8 @@ A driver that knows how long things take may say so, for a dry run to add them u
 members are optional, each for itself, and no part of the protocols:
 
 - `scan_seconds` (float): one image.
-- `spectrum_seconds` (float): one spectrum.
+- `spectrum_seconds` (float): one full spectrum.
+- `dwell_seconds(value)` (float): one spectrum with a dwell setting.
 - `move_seconds(axis, distance_um)` (float): one move of an axis, settling included.
 - `lift_seconds` (float): lifting the tip and lowering it, together.
 """
@@ -111,6 +112,10 @@ class SpectrometerDriver(Protocol):
     - `learned`: the channels to learn from. Default: all;
     - `spectrum_setting_units`: setting to units, of settings that have any. What is in ``"V"`` or
       ``"mV"`` is taken for applied to the sample: the plan compares it with its `max_bias`;
+    - `dwell_values`: the settings of how long it measures, ascending, the last one that of a full
+      spectrum; with `dwell_unit` (``"cycles"`` of a loop, ``"averages"``, or ``"s"`` of integration
+      time) and `dwell`, which is set before `acquire` is called. A spectrum of fewer cycles has as
+      many points as a full one, NaN in those that were not measured;
     - `refresh()`: called when the device is made or staged, before it asks for anything else.
       What the other members say holds from then until the next time.
     """

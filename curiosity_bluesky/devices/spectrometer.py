@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from curiosity_bluesky.devices.driver_protocols import SpectrometerDriver, stated_seconds
+from curiosity_bluesky.devices.dwell import DwellSetting, dwell_values
 from curiosity_bluesky.devices.measuring_device import ArraySignal, MeasuringDevice
 from curiosity_bluesky.errors import InputError
 
@@ -162,6 +163,9 @@ class Spectrometer(MeasuringDevice):
         The last spectrum of each channel.
     arrays : dict of str to ArraySignal
         The last of each array besides.
+    dwell : DwellSetting or None
+        How long the next spectrum is measured, where the driver can choose. Of fewer cycles than
+        all, the rest of the spectrum is NaN, and the figures are those of what was measured.
     """
 
     def __init__(
@@ -192,10 +196,23 @@ class Spectrometer(MeasuringDevice):
         settings = self._settings(
             self.driver.spectrum_settings, getattr(self.driver, "spectrum_setting_units", {})
         )
+        self.dwell = self._dwell_setting()
+        dwell = [] if self.dwell is None else [self.dwell]
         self._offer(
-            [*self.channels.values(), *self.arrays.values(), *self.scalars.values()],
+            [*self.channels.values(), *self.arrays.values(), *self.scalars.values(), *dwell],
             [self.axis, *axes, *settings],
         )
+
+    def _dwell_setting(self) -> DwellSetting | None:
+        """Return the dwell setting, that of a full spectrum; None where there is none to choose."""
+        if len(values := dwell_values(self.driver)) < 2:
+            return None
+        signal = self._known.get("dwell")
+        if not isinstance(signal, DwellSetting):
+            signal = DwellSetting(self.driver, name=f"{self.name}_dwell", parent=self)
+            self._known["dwell"] = signal
+        signal.put(values[-1])
+        return signal
 
     def _more_arrays(
         self, dtypes: Mapping[str, DTypeLike]
@@ -237,12 +254,16 @@ class Spectrometer(MeasuringDevice):
         return {"fields": [self.scalars[scalar].name for scalar in shown]}
 
     def _measure(self) -> Mapping[str, ArrayLike]:
+        if self.dwell is not None:
+            self.driver.dwell = self.dwell.get()
         return self.driver.acquire()
 
     def _take(self, measured: Mapping[str, ArrayLike]) -> None:
         filled = self._fill(measured, {**self.channels, **self.arrays})
-        spectrum = {channel: filled[channel] for channel in self.channels}
         axis = np.asarray(self.axis.get())
+        # What was not to be measured counts neither for nor against the spectrum.
+        n = len(axis) if self.dwell is None else self.dwell.measured_points(len(axis))
+        spectrum, axis = {channel: filled[channel][:n] for channel in self.channels}, axis[:n]
         for scalar, rule in self._rules.items():
             self.scalars[scalar].put(float(rule(axis, spectrum)))
 

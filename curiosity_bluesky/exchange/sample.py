@@ -60,6 +60,22 @@ def pixel_centres(
     return np.linspace(0.0, extent_um[0], cols), np.linspace(0.0, extent_um[1], rows)
 
 
+def cycles_of(axis: NDArray) -> int:
+    """Count the equal cycles that an axis consists of: 1 where it does not repeat.
+
+    Parameters
+    ----------
+    axis
+        ``(points,)``, for PFM the bias; a loop that goes up and down once is one cycle.
+    """
+    points, tolerance = len(axis), 1e-6 * float(np.ptp(axis))
+    for period in range(2, points // 2 + 1):
+        repeats = points % period == 0
+        if repeats and np.abs(axis[period:] - axis[:-period]).max() <= tolerance:
+            return points // period
+    return 1
+
+
 def _frozen(values: ArrayLike, what: str, ndim: int) -> NDArray:
     """Make a read-only floating copy that keeps float32 and float64 as they are."""
     array = np.array(filled_with_nan(values))
@@ -279,6 +295,11 @@ class Sample:
         """(rows, cols)."""
         rows, cols = next(iter(self.images.values())).shape
         return rows, cols
+
+    @property
+    def cycles(self) -> int:
+        """Equal cycles that a spectrum consists of, see `cycles_of`."""
+        return cycles_of(self.axis)
 
     @property
     def extent_um(self) -> tuple[float, float]:
