@@ -134,7 +134,10 @@ def test_what_a_run_recorded_is_clustered_without_learning_again(
     for each in older:
         with pytest.raises(AssertionError, match="a model is trained"):
             cluster_documents(each, 3)
-    goes_on = [*documents, ("start", documents[0][1] | {"uid": "b", schema.RESUMES: "a"})]
+    goes_on = [
+        *documents,
+        ("start", documents[0][1] | {"uid": "b", schema.RESUMES: documents[0][1]["uid"]}),
+    ]
     with pytest.raises(AssertionError, match="a model is trained"):
         cluster_documents(goes_on, 3)
 
@@ -178,7 +181,7 @@ def test_the_figure_has_a_row_for_each_run(tmp_path: Path) -> None:
     }  # fmt: skip
     assert figure.axes[3].get_ylim() == figure.axes[7].get_ylim()
     assert [figure.axes[i].get_title() for i in (0, 4)] == [
-        "curious\nfilm of curious", "vatsavai2025-latent"
+        "curious\nfilm of curious", "vatsavai2025-latent\nfilm of vatsavai2025-latent"
     ]  # fmt: skip
     assert figure.axes[2].get_xlabel() == "x (um)" and "(V)" in figure.axes[3].get_xlabel()
     figure.savefig(tmp_path / "clusters.png")
