@@ -66,8 +66,9 @@ def cluster(run: Any, n_clusters: int | None = None, *, seed: int = 0) -> xr.Dat
             Share of the pixels, number of spectra taken, and of seeds among them.
 
         ``attrs`` has ``latent_space`` in words; ``silhouette``, the mean of the clusters;
-        ``density``, the mean at the spectra that were no seeds (0.5 where they are spread as the
-        pixels are); and the ``parameters`` of the strategy as JSON.
+        ``density``, the mean at the spectra that were no seeds; and the ``parameters`` of the
+        strategy as JSON. Spread as the pixels are, they have a density of 0.5; but training moves
+        what a network was trained on apart, so compare with a run of random pixels.
 
     Raises
     ------

@@ -99,13 +99,13 @@ def _draw(axes: Any, clusters: xr.Dataset, title: str, colours: list[str]) -> No
     kind = "latent component" if network else "principal component"
 
     axes[0].set_title(title, fontsize=10)
-    axes[0].scatter(*plane[known].T, s=4, color="0.75", linewidths=0, rasterized=True)
+    axes[0].scatter(*plane[known].T, s=8, color="0.75", linewidths=0, rasterized=True)
     for those, style, word in ((seeds, _SEEDS, "seeds"), (measured & ~seeds, _CHOSEN, "chosen")):
         if those.any():
             axes[0].scatter(*plane[those].T, **style, label=f"{int(those.sum())} {word}")
     axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, fontsize=8)
     own = np.array(colours)[where[known]]
-    axes[1].scatter(*plane[known].T, s=4, c=own, linewidths=0, rasterized=True)
+    axes[1].scatter(*plane[known].T, s=8, c=own, linewidths=0, rasterized=True)
     density = clusters.attrs["density"]
     dense = f", density at chosen {density:.2f}" if np.isfinite(density) else ""
     axes[1].set_title(f"silhouette {clusters.attrs['silhouette']:.2f}{dense}", fontsize=10)
@@ -144,12 +144,13 @@ def _draw_spectra(ax: Any, clusters: xr.Dataset, colours: list[str]) -> None:
     along = clusters[axis]
     for k, colour in enumerate(colours):
         share, taken = float(clusters["share"][k]), int(clusters["n_measured"][k])
-        said = f"{share:.0%} of the pixels, {taken} measured"
+        said = f"{share:.0%}, {taken} measured"
         ax.plot(along, mean[k], color=colour, lw=1.2, label=said)
         band = (mean[k] - deviation[k]).values, (mean[k] + deviation[k]).values
         if np.all(np.diff(along) > 0):  # a loop goes back and forth: bands would overlap
             ax.fill_between(along, *band, color=colour, alpha=0.2, lw=0)
-    ax.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    ax.legend(fontsize=7, ncols=3, columnspacing=1.0, handlelength=1.2, **place)
     for name, label in ((axis, ax.set_xlabel), (key, ax.set_ylabel)):
         units = clusters[name].attrs.get("units")
         label(f"{name} ({units})" if units else str(name))
