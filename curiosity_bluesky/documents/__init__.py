@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.counts import PointCount as PointCount
     from curiosity_bluesky.documents.files import ExternalFiles as ExternalFiles
     from curiosity_bluesky.documents.files import in_order as in_order
+    from curiosity_bluesky.documents.predictions import PredictionReader as PredictionReader
     from curiosity_bluesky.documents.predictions import SpectrumAxis as SpectrumAxis
     from curiosity_bluesky.documents.predictions import prediction_records as prediction_records
     from curiosity_bluesky.documents.predictions import spectrum_axes as spectrum_axes
@@ -120,6 +121,7 @@ _MODULES = {
     "PRIMARY": "schema",
     "PlanReadable": "writing",
     "PointCount": "counts",
+    "PredictionReader": "predictions",
     "Proposal": "curiosity_bluesky.learning",
     "RESUMES": "schema",
     "RESURVEY_EVERY": "schema",

@@ -28,6 +28,9 @@ MASK = "mask"
 OUT_OF_REACH = "out_of_reach"
 """Data key of the drift stream, (y, x), 1 where the tip cannot be sent by now."""
 
+LATENT = "latent"
+"""Data key of the predictions stream, (y, x, component): the latent space of the model."""
+
 PREDICTED = "_predicted"
 """``<channel>_predicted`` lies beside a measured channel: what was expected beforehand."""
 
@@ -287,6 +290,8 @@ STREAMS: dict[str, Stream] = {
                     "and beyond the last row", dims=("y", "x", "<axis>")),
                 Key(f"<channel>{DEVIATION}", "<f4", "standard deviation of a measured spectrum "
                     "about it; absent where the model has none", dims=("y", "x", "<axis>")),
+                Key(LATENT, "<f4", "each pixel in the latent space of the model; absent where the "
+                    "model has none", dims=("y", "x", "component"), optional=True),
             ),
         ),
         Stream(
