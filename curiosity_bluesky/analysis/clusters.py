@@ -173,7 +173,7 @@ def _density(space: NDArray) -> NDArray:
     from scipy.stats import rankdata
 
     n = len(space)
-    far = KDTree(space).query(space, [min(NEIGHBOURS + 1, n)])[0][:, 0]  # the first is itself
+    far = KDTree(space).query(space, min(NEIGHBOURS + 1, n))[0][:, -1]  # the first is itself
     return (rankdata(-far) - 1) / max(n - 1, 1)
 
 

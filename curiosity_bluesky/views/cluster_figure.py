@@ -84,8 +84,8 @@ def _colours(clusters: xr.Dataset, first: xr.Dataset) -> list[str]:
     numbers = np.arange(clusters.sizes["number"])
     if _alike(clusters, first):
         key = _spectra_key(first)
-        distances = cdist(*(np.nan_to_num(each[key].values) for each in (clusters, first)))
-        numbers = linear_sum_assignment(distances)[1]
+        own, others = (np.nan_to_num(each[key].values) for each in (clusters, first))
+        numbers = linear_sum_assignment(cdist(own, others))[1]
     return [COLOURS[k % len(COLOURS)] for k in numbers]
 
 
