@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.schema import RESUMES as RESUMES
     from curiosity_bluesky.documents.schema import RESURVEY_EVERY as RESURVEY_EVERY
     from curiosity_bluesky.documents.schema import RESURVEY_MINUTES as RESURVEY_MINUTES
+    from curiosity_bluesky.documents.schema import SQUARED as SQUARED
     from curiosity_bluesky.documents.schema import STEERING as STEERING
     from curiosity_bluesky.documents.schema import STREAMS as STREAMS
     from curiosity_bluesky.documents.schema import SURVEY as SURVEY
@@ -125,6 +126,7 @@ _MODULES = {
     "RESURVEY_MINUTES": "schema",
     "ReplayedRun": "replay",
     "RunEnd": "curiosity_bluesky.utils.run_end",
+    "SQUARED": "schema",
     "STEERING": "schema",
     "STREAMS": "schema",
     "SURVEY": "schema",

@@ -163,6 +163,12 @@ class Stream:
 _YX = ("y", "x")
 _CHANNEL = "as the instrument gives it, one key for each channel"
 
+SQUARED: dict[str, dict[str, int]] = {
+    "curious": {"error": 2, "acquisition": 2, "uncertainty": 1},
+    "theory": {"error": 2, "acquisition": 2},
+}
+"""Powers of the unit of the spectra that the maps of a strategy have; of others they have none."""
+
 STREAMS: dict[str, Stream] = {
     stream.name: stream
     for stream in (

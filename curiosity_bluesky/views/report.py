@@ -106,10 +106,13 @@ class RunReport:
     def decisions_table(self) -> Table:
         """Return the measured points as a table, without columns that say nothing."""
         table = Table()
-        decisions = [] if self.points is None else _decisions(self.points)
         strategy = self.start.get("curiosity_strategy")
+        decisions, unit = [], ""
+        if self.points is not None:
+            unit = _unit(self.points)
+            decisions = [_by_unit(each, strategy) for each in _decisions(self.points)]
         shown = {
-            name: key
+            name.format(unit=unit): key
             for name, key in COLUMNS.items()
             if any(each.get(key) is not None for each in decisions)
             and not (key == "decided_by" and all(each[key] == strategy for each in decisions))
@@ -121,17 +124,24 @@ class RunReport:
         return table
 
 
+_SQUARED, _RELATIVE = "predicted_error, squared", "predicted_error, relative"
+
 COLUMNS = {
     "decision": "decision_id",
     "x (um)": "x",
     "y (um)": "y",
     "reason": "reason",
-    "expected error": "predicted_error",
-    "novelty": "novelty",
+    "expected error (rms, {unit})": _SQUARED,
+    "expected error (relative)": _RELATIVE,
+    "novelty (latent distance)": "novelty",
     "took (s)": "seconds",
     "decided by": "decided_by",
 }
-"""Columns of the table of decisions, and the data keys that they show."""
+"""Columns of the table of decisions, and the data keys that they show.
+
+The expected error of some strategies is a mean squared one in the unit of the spectra, that of
+others is relative to the errors so far: a run that was given another strategy may have both.
+"""
 
 _NEWEST = 10
 
@@ -222,6 +232,23 @@ def _decisions(points: xr.Dataset) -> list[dict[str, Any]]:
     return [{k: None if v != v else v for k, v in row.items()} for row in rows]
 
 
+def _by_unit(decision: dict[str, Any], strategy: Any) -> dict[str, Any]:
+    """Return a decision with its expected error under the key of its unit."""
+    error = decision.get("predicted_error")
+    name = (decision.get("decided_by") or str(strategy)).partition(",")[0]
+    if error is None or documents.SQUARED.get(name, {}).get("error") != 2:
+        return decision | {_RELATIVE: error}
+    return decision | {_SQUARED: math.sqrt(error)}
+
+
+def _unit(points: xr.Dataset) -> str:
+    """Return the unit of the predicted spectra."""
+    predicted = [str(key) for key in points if str(key).endswith(documents.PREDICTED)]
+    units = {points[key.removesuffix(documents.PREDICTED)].attrs.get("units") for key in predicted}
+    [unit] = units if len(units) == 1 else [None]
+    return unit or "as the spectra"
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return ""
@@ -272,7 +299,7 @@ def drift_in_words(run: Any) -> str:
     return (
         f"{words}: ({1e3 * last['drift_x']:.0f}, {1e3 * last['drift_y']:.0f}) nm in "
         f"{minutes:.3g}{' simulated' * (speed != 1)} min, at last {nm_per_min:.3g} nm/min; "
-        f"residual {last['residual']:.2g}, overlap {100 * last['overlap']:.0f} %"
+        f"residual {last['residual']:.2g} (1 - correlation), overlap {100 * last['overlap']:.0f} %"
     )
 
 
