@@ -6,8 +6,9 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,10 +188,18 @@ def _with_picture(runs: Catalog, run: Any, picture: Path | None) -> RunReport:
         from curiosity_bluesky.views.live import LiveView
 
         view = LiveView(picture.parent, window=False)
-        for name, doc in runs.documents(run.start["uid"]):
+        for name, doc in _documents(runs, run.start["uid"]):
             view.picture(name, doc)
         view.save(picture)
     return replace(report, picture=None if picture is None else str(picture))
+
+
+def _documents(runs: Catalog, uid: str) -> Iterable[tuple[str, Any]]:
+    """Return the documents of a run, after those of the runs that it went on with."""
+    try:
+        return chain.from_iterable(runs.lineage(uid))
+    except InputError:  # an earlier one is gone
+        return runs.documents(uid)
 
 
 def _report(runs: Catalog, run: Any) -> RunReport:
