@@ -119,7 +119,7 @@ class RunReport:
             and not (key == "decided_by" and all(each[key] == strategy for each in decisions))
         }
         for column in shown:
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", overflow="fold")
         for decision in decisions:
             table.add_row(*(_cell(decision.get(key)) for key in shown.values()))
         return table
