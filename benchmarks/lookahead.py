@@ -100,6 +100,8 @@ def main() -> None:
     given = parser.parse_args()
     points, seeds = (10, 3) if given.quick else (50, given.seeds)
     at = sorted(given.at)
+    if at[0] < (seeds_of_run := Strategy.named(STRATEGY).n_seeds):
+        parser.error(f"--at {at[0]} is given; expected {seeds_of_run} or more: so many are seeds")
     found: dict[str, Any] = {"machine": about(), "points": points}
     print(f"{points} points, {SPECTRUM_S} s a spectrum, {DECISION_S} s a decision")
     found["wall_s"] = {}

@@ -168,6 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--decisions", type=int, default=20)
     parser.add_argument("strategies", nargs="*", default=list(STRATEGIES))
     given = parser.parse_args(arguments)
+    if given.decisions < 2:
+        parser.error(f"--decisions {given.decisions} is given; expected 2 or more: one is left out")
     results = []
     for text in given.strategies:
         results.append(decision_seconds(text, given.decisions))

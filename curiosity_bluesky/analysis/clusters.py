@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,14 +13,16 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.analysis.prediction import channels_in, dataset_of, rebuild
 from curiosity_bluesky.analysis.reading import Document, whole_run
-from curiosity_bluesky.documents import DEVIATION
+from curiosity_bluesky.documents import DEVIATION, PredictionReader
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.learning import PriorRun
+from curiosity_bluesky.learning import Explorer, Prediction, PriorRun
 
 MOST_CLUSTERS = 6
 """Largest number of clusters that is tried where none is given."""
 COMPONENTS = 3
 """Principal components of the predictions, where the model has no latent space."""
+NEIGHBOURS = 10
+"""The distance to the tenth neighbour in the latent space says how dense it is at a pixel."""
 _SCORED = 2000
 """Pixels that a silhouette is computed of, which takes n^2."""
 
@@ -27,7 +31,8 @@ def cluster(run: Any, n_clusters: int | None = None, *, seed: int = 0) -> xr.Dat
     """Cluster the pixels of a survey by what the model of a run expects there.
 
     k-means in the latent space of the model, as in Fig. 3 of Vatsavai et al., Digital Discovery
-    (2025), doi:10.1039/d5dd00119f.
+    (2025), doi:10.1039/d5dd00119f. What the run recorded of its predictions is read; where it did
+    not, the model is rebuilt from what was measured, with the same result.
 
     Parameters
     ----------
@@ -50,14 +55,20 @@ def cluster(run: Any, n_clusters: int | None = None, *, seed: int = 0) -> xr.Dat
             claim is made.
         ``plane`` (y, x, direction)
             Its first two principal components, to draw it.
-        ``measured`` (y, x)
-            Whether a spectrum was taken there.
+        ``measured``, ``seed`` (y, x)
+            Whether a spectrum was taken there; whether it was one of the seeds.
+        ``density`` (y, x)
+            Share of the pixels that lie where the latent space is sparser, by the distance to the
+            tenth neighbour: 0 at the sparsest pixel, 1 at the densest.
         ``<channel>`` and ``<channel>_deviation`` (cluster, <axis>)
             Mean predicted spectrum of each cluster and its standard deviation over the pixels.
-        ``share``, ``n_measured`` (cluster)
-            Share of the pixels, and number of spectra taken.
+        ``share``, ``n_measured``, ``n_seeds`` (cluster)
+            Share of the pixels, number of spectra taken, and of seeds among them.
 
-        ``attrs`` has ``latent_space`` in words and ``silhouette``, the mean of the clusters.
+        ``attrs`` has ``latent_space`` in words; ``silhouette``, the mean of the clusters;
+        ``density``, the mean at the spectra that were no seeds; and the ``parameters`` of the
+        strategy as JSON. Spread as the pixels are, they have a density of 0.5; but training moves
+        what a network was trained on apart, so compare with a run of random pixels.
 
     Raises
     ------
@@ -86,8 +97,11 @@ def cluster_documents(
     """
     if n_clusters is not None and n_clusters < 2:
         raise InputError(f"{n_clusters} clusters are asked for; expected 2 or more")
-    explorer, listener = rebuild(documents, earlier)
-    prediction = explorer.predict()
+    reader = PredictionReader()
+    explorer, listener = rebuild(reader.heard(documents), earlier)
+    assert listener.descriptor is not None
+    recorded = reader.prediction(explorer.survey, listener.descriptor)
+    prediction = _prediction(explorer, recorded)
     predicted = dataset_of(explorer, listener, prediction)
     channels = channels_in(predicted)
     known = ~predicted["no_claim"].values
@@ -105,15 +119,25 @@ def cluster_documents(
     latent[known] = space
     plane = np.full((*known.shape, 2), np.nan)
     plane[known] = _principal(space, 2)[0]
+    density = np.full(known.shape, np.nan)
+    density[known] = _density(space)
     measured = predicted["distance"].values == 0
+    seed_pixels = [each.pixel for each in explorer.decisions if each.reason == "seed"]
+    seeds = np.zeros(known.shape, bool)
+    seeds[tuple(np.array(seed_pixels, int).reshape(-1, 2).T)] = True
+    seeds &= measured
+    chosen = density[measured & ~seeds & known]
     n = int(labels.max()) + 1
     variables: dict[str, Any] = {
         "cluster": (("y", "x"), where),
         "latent": (("y", "x", "component"), latent),
         "plane": (("y", "x", "direction"), plane),
+        "density": (("y", "x"), density),
         "measured": (("y", "x"), measured),
+        "seed": (("y", "x"), seeds),
         "share": ("number", [float((labels == k).mean()) for k in range(n)]),
         "n_measured": ("number", [int((measured & (where == k)).sum()) for k in range(n)]),
+        "n_seeds": ("number", [int((seeds & (where == k)).sum()) for k in range(n)]),
     }
     for key in channels:
         of = [predicted[key].values[where == k] for k in range(n)]
@@ -122,7 +146,35 @@ def cluster_documents(
         spread = np.array([np.nanstd(each, axis=0) for each in of])
         variables[f"{key}{DEVIATION}"] = (dims, spread, attrs)
     attrs = predicted.attrs | {"latent_space": words, "silhouette": silhouette}
+    attrs |= {"density": float(chosen.mean()) if len(chosen) else float("nan")}
+    attrs |= {"parameters": json.dumps(explorer.strategy.parameters)}
     return xr.Dataset(variables, predicted.coords, attrs)
+
+
+def _prediction(explorer: Explorer, recorded: Prediction | None) -> Prediction:
+    """Return what the run recorded, or else what its model gives, as a run would record it."""
+    # Older runs lack the latent space of their networks. Whoever records a deviation is a
+    # Gaussian process, which has none.
+    if recorded is not None and (recorded.latent is not None or recorded.deviation is not None):
+        return recorded
+    found = explorer.predict()
+    latent = None if found.latent is None else _as_recorded(found.latent)
+    return dataclasses.replace(found, spectra=_as_recorded(found.spectra), latent=latent)
+
+
+def _as_recorded(values: NDArray) -> NDArray:
+    """Return values with the precision that a run records."""
+    return values.astype("<f4").astype(float)
+
+
+def _density(space: NDArray) -> NDArray:
+    """Return the share of the points where the space is sparser than at each, ``(points,)``."""
+    from scipy.spatial import KDTree
+    from scipy.stats import rankdata
+
+    n = len(space)
+    far = KDTree(space).query(space, min(NEIGHBOURS + 1, n))[0][:, -1]  # the first is itself
+    return (rankdata(-far) - 1) / max(n - 1, 1)
 
 
 def _in_one(channels: list[NDArray]) -> NDArray:

@@ -59,7 +59,7 @@ def predict(run: Any) -> xr.Dataset:
             Distance to the nearest spectrum, um.
         ``no_claim``, (y, x)
             True where nothing is predicted, or where nothing may be measured; False at withheld
-            pixels, which test what is claimed.
+            pixels, which test what is claimed, unless most of the others around are masked.
 
         The keys of the start document are in ``attrs``, the strategy at the end of the run in
         ``attrs["predicted_by"]``, and where the deviation comes from in ``attrs["deviation"]``:
@@ -249,9 +249,8 @@ def dataset_of(
             (MEASURED, measured),
         ):
             variables[f"{key}{suffix}"] = (("y", "x", axis.name), values[..., axis.part], attrs)
-    # Withheld pixels are masked, too, but to test what is claimed there.
     share = listener.start.get("curiosity_withhold") or 0.0
-    forbidden = explorer.masked & ~withheld_pixels(survey.shape, share)
+    forbidden = _forbidden(explorer.masked, withheld_pixels(survey.shape, share))
     unknown = np.isnan(prediction.spectra).all(axis=2) | forbidden
     variables["no_claim"] = (("y", "x"), unknown)
     variables["distance"] = (("y", "x"), _distance(survey, taken), {"units": "um"})
@@ -263,6 +262,20 @@ def dataset_of(
     }
     flat |= {"predicted_by": explorer.strategy.name, "deviation": source}
     return xr.Dataset(variables, coordinates, flat)
+
+
+def _forbidden(masked: NDArray[np.bool_], withheld: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where nothing may be measured for another reason than that a pixel tests the claims.
+
+    The documents have one mask for both. A withheld pixel counts as masked where most of the
+    pixels around it that are not withheld are.
+    """
+    from scipy.ndimage import convolve
+
+    def around(these: NDArray[np.bool_]) -> NDArray:
+        return convolve(these.astype(int), np.ones((3, 3), int), mode="constant")
+
+    return masked & (~withheld | (2 * around(masked & ~withheld) > around(~withheld)))
 
 
 def _distance(survey: Survey, taken: NDArray[np.bool_]) -> NDArray:

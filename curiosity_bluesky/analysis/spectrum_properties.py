@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.devices.pfm import loop_field_arrays, units_of
+from curiosity_bluesky.devices.pfm import loop_field_arrays, loop_widths, units_of
 from curiosity_bluesky.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -77,11 +77,10 @@ def loop(spectra: NDArray, axis: NDArray) -> Values:
     found = loop_field_arrays(axis, spectra)
     found["switches"] = np.where(np.isnan(found["area"]), np.nan, found["switches"])
     units = units_of("{axis}", "{spectrum}")
-    width = (found["coercive_positive"] - found["coercive_negative"]) / 2
-    opening = (found["remanence_positive"] - found["remanence_negative"]) / 2
+    widths = loop_widths(found)
     return {
-        "coercive_bias": (width, "{axis}"),
-        "remanence": (opening, "{spectrum}"),
+        "coercive_bias": (widths["coercive_bias"], "{axis}"),
+        "remanence": (widths["remanence"], "{spectrum}"),
         **{name: (values, units[name]) for name, values in found.items()},
     }
 

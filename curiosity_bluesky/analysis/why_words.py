@@ -8,15 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.analysis.past_decision import PastDecision
-from curiosity_bluesky.documents import Proposal
+from curiosity_bluesky.documents import SQUARED, Proposal
 from curiosity_bluesky.learning import Strategy
 from curiosity_bluesky.learning.survey import Pixel
-
-SQUARED: dict[str, dict[str, int]] = {
-    "curious": {"error": 2, "acquisition": 2, "uncertainty": 1},
-    "theory": {"error": 2, "acquisition": 2},
-}
-"""Powers of the unit of the spectra that the maps of a strategy have; of others they have none."""
 
 BADLY = 1.5
 """A spectrum is predicted badly where its error is so many times the median."""

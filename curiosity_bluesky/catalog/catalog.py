@@ -198,11 +198,15 @@ class Catalog:
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str) and len(key) < 5:
             raise InputError(f"{key!r} is too short; give the first 5 or more characters of a uid")
+        self._take_abandoned(key)
+        return self._look_up(key)
+
+    def _take_abandoned(self, key: int | str = -1) -> None:
+        """Upload what only journals of processes that died have, of one run or of all."""
         self.flush()
         for writer in self._writers:
             writer.wait_for_recovery(key)
         upload_abandoned(self.journal, key, self._look_up, lambda: self.client, self._kept)
-        return self._look_up(key)
 
     def _look_up(self, key: int | str) -> Any:
         def look(client: Any) -> Any:
@@ -215,20 +219,23 @@ class Catalog:
         except (KeyError, IndexError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            n = len(self)
+            n = self.count()
             raise InputError(
                 f"no run {key!r} in {self.where}, which holds {n} {plural(n, 'run')}; "
                 "`curiosity runs` lists them"
             ) from None
 
     def __len__(self) -> int:
+        self._take_abandoned()
         return self._read(len)
 
     def __iter__(self) -> Iterator[str]:
+        self._take_abandoned()
         return iter(self._asked(list))
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Yield all runs with their uids, asking for a hundred or so at once."""
+        self._take_abandoned()
         yield from self._asked(lambda client: client.items())
 
     def __repr__(self) -> str:
@@ -249,6 +256,7 @@ class Catalog:
 
     def search(self, query: Any) -> Any:
         """Search with a Tiled query, such as ``Key("sample") == "PTO"``; returns a client."""
+        self._take_abandoned()
         return self._asked(lambda client: client.search(query))
 
     def documents(self, key: int | str) -> list[Document]:

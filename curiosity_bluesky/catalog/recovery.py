@@ -12,8 +12,12 @@ from typing import Any
 from curiosity_bluesky.catalog.journal import is_held, journals
 from curiosity_bluesky.catalog.run_uploader import TRIES, UploadCancelled, is_temporary
 from curiosity_bluesky.catalog.upload import RecoveredJournal, upload_journals
+from curiosity_bluesky.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+WAIT = 300.0
+"""Maximum seconds that a reader waits for a run that is being uploaded."""
 
 _SELDOM = 3600.0
 # Longest pause before journals are tried again that the server itself refuses, s: each time
@@ -73,13 +77,26 @@ class RecoveryThread:
         ----------
         key
             Its uid or the first characters of it; a number may mean any.
+
+        Raises
+        ------
+        InputError
+            If it is not whole after `WAIT` seconds.
         """
         with self._turn:
-            self._turn.wait_for(
+            whole = self._turn.wait_for(
                 lambda: (
                     not self._uploading
                     or (isinstance(key, str) and not self._uploading.startswith(key))
-                )
+                ),
+                WAIT,
+            )
+            uid = self._uploading
+        if not whole:
+            raise InputError(
+                f"run {uid} is asked for, and is still being uploaded from its journal in "
+                f"{self._journal} after {WAIT:g} s; expected a server that takes it sooner: look "
+                "whether it is busy, and ask again later"
             )
 
     def _note_upload(self, uid: str) -> None:

@@ -208,6 +208,11 @@ class JournaledWriter:
         ----------
         key
             Its uid or the first characters of it; a number may mean any.
+
+        Raises
+        ------
+        InputError
+            If that takes minutes.
         """
         self._recovery.wait_for(key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isnan
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,8 @@ def clusters(
                 "silhouette": each.attrs["silhouette"],
                 "share": each["share"].values.tolist(),
                 "n_measured": each["n_measured"].values.tolist(),
+                "n_seeds": each["n_seeds"].values.tolist(),
+                "density": None if isnan(each.attrs["density"]) else each.attrs["density"],
             }
             for each in found
         ]
@@ -69,10 +72,10 @@ def clusters(
     for each in found:
         words = f"{each.attrs['latent_space']}; mean silhouette {each.attrs['silhouette']:.2f}"
         table = Table(title=f"{each.attrs['uid'][:8]}: {words}", title_justify="left")
-        for column in ("cluster", "share of the pixels", "spectra measured"):
+        for column in ("cluster", "share of the pixels", "spectra measured", "seeds among them"):
             table.add_column(column)
         for k in range(each.sizes["number"]):
             share, taken = float(each["share"][k]), int(each["n_measured"][k])
-            table.add_row(str(k), f"{share:.0%}", str(taken))
+            table.add_row(str(k), f"{share:.0%}", str(taken), str(int(each["n_seeds"][k])))
         console.print(table)
     print_line(f"figure: {file}" if file is not None else "-o FILE.png draws them")

@@ -187,27 +187,43 @@ def serve_directory(catalog: str | None, stack: ExitStack) -> None:
         return  # that server is used, with the access that it allows
 
 
-def run_links(catalog: Catalog) -> Callable[[str], str] | None:
-    """Return the function from a uid to its page in Tiled; None if that needs a key.
+def run_links(catalog: Catalog) -> Callable[[str], str | None]:
+    """Return the function from a uid to its page in Tiled; to None where that needs a key.
+
+    The server is asked for each link: another one, elsewhere, may have taken the place of the last.
 
     Parameters
     ----------
     catalog
         Where the runs are.
     """
+    roots: dict[str, str] = {}
+
+    def link(uid: str) -> str | None:
+        try:
+            client = catalog.client
+        except InputError:  # no server answers
+            return None
+        api = str(client.context.api_uri).rstrip("/")
+        root = roots.get(api) or _open_to_readers(api)
+        if root is None:
+            return None
+        roots[api] = root
+        _, _, path = str(client.uri).partition("/metadata/")
+        below = f"{path.strip('/')}/" if path.strip("/") else ""
+        return f"{root}/ui/browse/{below}{quote(uid, safe='')}"
+
+    return link
+
+
+def _open_to_readers(api: str) -> str | None:
+    """Return the address of a server's pages; None if there are none, or they need a key."""
     import httpx
 
-    client = catalog.client
-    api = str(client.context.api_uri).rstrip("/")
     root = api.removesuffix("/api/v1")
     try:
         # The key stays here: readers of the page must not get it.
-        if httpx.get(f"{api}/metadata/", timeout=5).status_code != httpx.codes.OK:
-            return None
-        if httpx.get(f"{root}/ui/", timeout=5).status_code != httpx.codes.OK:
-            return None
+        answers = [httpx.get(url, timeout=5) for url in (f"{api}/metadata/", f"{root}/ui/")]
     except httpx.HTTPError:
         return None
-    _, _, path = str(client.uri).partition("/metadata/")
-    below = f"{path.strip('/')}/" if path.strip("/") else ""
-    return lambda uid: f"{root}/ui/browse/{below}{quote(uid, safe='')}"
+    return root if all(answer.status_code == httpx.codes.OK for answer in answers) else None

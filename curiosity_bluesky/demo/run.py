@@ -248,8 +248,8 @@ def _explored(
         view.open()
     started = time.perf_counter()
     with _progress(agent, scorer) as progress:
-        for name, doc in past.documents if past else []:
-            progress(name, doc)
+        if past is not None:
+            progress.recall(past.documents)
         RE.subscribe(progress)
         plan = explore(
             agent,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.counts import PointCount as PointCount
     from curiosity_bluesky.documents.files import ExternalFiles as ExternalFiles
     from curiosity_bluesky.documents.files import in_order as in_order
+    from curiosity_bluesky.documents.predictions import PredictionReader as PredictionReader
     from curiosity_bluesky.documents.predictions import SpectrumAxis as SpectrumAxis
     from curiosity_bluesky.documents.predictions import prediction_records as prediction_records
     from curiosity_bluesky.documents.predictions import spectrum_axes as spectrum_axes
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.schema import RESUMES as RESUMES
     from curiosity_bluesky.documents.schema import RESURVEY_EVERY as RESURVEY_EVERY
     from curiosity_bluesky.documents.schema import RESURVEY_MINUTES as RESURVEY_MINUTES
+    from curiosity_bluesky.documents.schema import SQUARED as SQUARED
     from curiosity_bluesky.documents.schema import STEERING as STEERING
     from curiosity_bluesky.documents.schema import STREAMS as STREAMS
     from curiosity_bluesky.documents.schema import SURVEY as SURVEY
@@ -119,12 +121,14 @@ _MODULES = {
     "PRIMARY": "schema",
     "PlanReadable": "writing",
     "PointCount": "counts",
+    "PredictionReader": "predictions",
     "Proposal": "curiosity_bluesky.learning",
     "RESUMES": "schema",
     "RESURVEY_EVERY": "schema",
     "RESURVEY_MINUTES": "schema",
     "ReplayedRun": "replay",
     "RunEnd": "curiosity_bluesky.utils.run_end",
+    "SQUARED": "schema",
     "STEERING": "schema",
     "STREAMS": "schema",
     "SURVEY": "schema",

@@ -1,17 +1,17 @@
-"""Predicted spectra of a run, as events of its ``predictions`` stream."""
+"""Predicted spectra of a run: to the events of its ``predictions`` stream, and back."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curiosity_bluesky.documents.schema import DEVIATION, PREDICTED
-from curiosity_bluesky.documents.translate import axis_of, channel_keys
+from curiosity_bluesky.documents.schema import DEVIATION, LATENT, PREDICTED, PREDICTIONS
+from curiosity_bluesky.documents.translate import axis_of, channel_keys, events_in
 from curiosity_bluesky.documents.writing import PlanReadable
 from curiosity_bluesky.learning import Prediction, Survey
 
@@ -68,7 +68,7 @@ def spectrum_axes(descriptor: Mapping[str, Any]) -> dict[str, SpectrumAxis]:
 def prediction_records(
     prediction: Prediction, survey: Survey, descriptor: Mapping[str, Any]
 ) -> Iterator[PlanReadable]:
-    """Return the predicted spectra as records, a block of rows of the survey each.
+    """Return the predicted spectra and the latent space as records, a block of rows each.
 
     Parameters
     ----------
@@ -94,12 +94,75 @@ def prediction_records(
                 if spectra is not None:
                     block = spectra[first : first + height, :, axis.part]
                     values[f"{key}{suffix}"] = _padded(block.astype("<f4"), height)
+        if prediction.latent is not None:
+            block = prediction.latent[first : first + height]
+            values[LATENT] = _padded(block.astype("<f4"), height)
         yield _Block(values, axes, descriptor["data_keys"], survey)
 
 
 def _padded(block: NDArray, height: int) -> NDArray:
     """Return a block with as many rows as all others, NaN where the survey has none."""
     return np.pad(block, ((0, height - len(block)), (0, 0), (0, 0)), constant_values=np.nan)
+
+
+class PredictionReader:
+    """Puts the recorded blocks of a prediction together again."""
+
+    def __init__(self) -> None:
+        self._streams: set[str] = set()
+        self._blocks: dict[int, Mapping[str, Any]] = {}
+
+    def heard(
+        self, documents: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Return the same documents, noting what is predicted.
+
+        Parameters
+        ----------
+        documents
+            Of a run, and before them those of the runs that it went on with.
+        """
+        for name, doc in documents:
+            if name == "start":
+                self._blocks = {}  # a run that goes on measures more
+            elif name == "descriptor" and doc["name"] == PREDICTIONS:
+                self._streams.add(doc["uid"])
+            elif doc.get("descriptor") in self._streams:
+                for event in events_in(name, doc):
+                    self._blocks[int(event["data"]["first_row"])] = event["data"]
+            yield name, doc
+
+    def prediction(self, survey: Survey, descriptor: Mapping[str, Any]) -> Prediction | None:
+        """Return the prediction at the end of the newest run; None if it is not all there.
+
+        Its uncertainty is not recorded, and NaN.
+
+        Parameters
+        ----------
+        survey
+            Its pixels.
+        descriptor
+            Of the spectra.
+        """
+        keys, rows = channel_keys(descriptor), survey.shape[0]
+        blocks = [self._blocks[first] for first in sorted(self._blocks)]
+
+        def joined(names: Sequence[str]) -> NDArray | None:
+            if not all(name in block for block in blocks for name in names):
+                return None
+            # JSON has the fewest digits that tell one float32 from the next.
+            parts = [np.concatenate([np.asarray(b[n], "<f4") for b in blocks]) for n in names]
+            return np.concatenate(parts, axis=2)[:rows].astype(float)
+
+        spectra = joined([f"{key}{PREDICTED}" for key in keys]) if blocks else None
+        if spectra is None or len(spectra) < rows:
+            return None
+        return Prediction(
+            spectra,
+            np.full(survey.shape, np.nan),
+            joined([f"{key}{DEVIATION}" for key in keys]),
+            joined([LATENT]),
+        )
 
 
 class _Block(PlanReadable):
@@ -112,7 +175,8 @@ class _Block(PlanReadable):
         data_keys: Mapping[str, Any],
         survey: Survey,
     ) -> None:
-        dims, self._units = {}, {}
+        dims: dict[str, tuple[str, ...]] = {LATENT: ("y", "x", "component")}
+        self._units: dict[str, str] = {}
         for key, axis in axes.items():
             for name in (f"{key}{PREDICTED}", f"{key}{DEVIATION}"):
                 dims[name] = ("y", "x", axis.name)

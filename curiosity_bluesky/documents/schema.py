@@ -28,6 +28,9 @@ MASK = "mask"
 OUT_OF_REACH = "out_of_reach"
 """Data key of the drift stream, (y, x), 1 where the tip cannot be sent by now."""
 
+LATENT = "latent"
+"""Data key of the predictions stream, (y, x, component): the latent space of the model."""
+
 PREDICTED = "_predicted"
 """``<channel>_predicted`` lies beside a measured channel: what was expected beforehand."""
 
@@ -163,6 +166,12 @@ class Stream:
 _YX = ("y", "x")
 _CHANNEL = "as the instrument gives it, one key for each channel"
 
+SQUARED: dict[str, dict[str, int]] = {
+    "curious": {"error": 2, "acquisition": 2, "uncertainty": 1},
+    "theory": {"error": 2, "acquisition": 2},
+}
+"""Powers of the unit of the spectra that the maps of a strategy have; of others they have none."""
+
 STREAMS: dict[str, Stream] = {
     stream.name: stream
     for stream in (
@@ -281,6 +290,8 @@ STREAMS: dict[str, Stream] = {
                     "and beyond the last row", dims=("y", "x", "<axis>")),
                 Key(f"<channel>{DEVIATION}", "<f4", "standard deviation of a measured spectrum "
                     "about it; absent where the model has none", dims=("y", "x", "<axis>")),
+                Key(LATENT, "<f4", "each pixel in the latent space of the model; absent where the "
+                    "model has none", dims=("y", "x", "component"), optional=True),
             ),
         ),
         Stream(

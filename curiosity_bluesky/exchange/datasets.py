@@ -324,7 +324,7 @@ def _predictions(stream: xr.Dataset, survey: xr.Dataset, about: dict[str, Any]) 
     datasets = {}
     stream = stream.sortby("first_row")
     for key in map(str, stream.data_vars):
-        if stream[key].ndim != 4:
+        if not key.endswith((PREDICTED, DEVIATION)):
             continue
         role, suffix = (
             ("deviation", DEVIATION) if key.endswith(DEVIATION) else ("prediction", PREDICTED)

@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from curiosity_bluesky import documents
 from curiosity_bluesky.utils.display import WHOLE
 from curiosity_bluesky.utils.display import figure as text
 from curiosity_bluesky.views.colours import TROUBLE
@@ -62,6 +64,9 @@ class LiveView:
     explain
         ``explain(uid, number)`` returns why a decision of a run was made; a click on a measured
         point in the window prints it.
+    lineage
+        ``lineage(uid)`` returns the documents of a run after those of the runs that it went on
+        with, such as ``catalog.lineage``, so that all of a run that is resumed is drawn.
 
     Attributes
     ----------
@@ -80,6 +85,7 @@ class LiveView:
         steering: SteeringTarget | None = None,
         measure: Property | None = None,
         explain: Callable[[str, int], object] | None = None,
+        lineage: Callable[[str], Iterable[Iterable[tuple[str, Mapping[str, Any]]]]] | None = None,
     ) -> None:
         self.picture = RunPicture(measure=measure)
         self.path: Path | None = None
@@ -97,6 +103,7 @@ class LiveView:
         self._finished = False
         self._steering = steering
         self._explain = explain
+        self._lineage = lineage
         self._hand: MouseSteering | None = None
         self._window = _is_qt(matplotlib.get_backend()) if window is None else window
         self._figure: Figure | None = None
@@ -119,7 +126,10 @@ class LiveView:
         if name == "start":
             self.path = self._folder / f"{doc['uid'][:8]}.png"
             self._looked = 0, 0.0
+        before = self._before(doc) if name == "start" else []
         with self._lock:
+            for earlier in before:
+                self.picture(*earlier)
             self.picture(name, doc)
             if name == "stop" and self.path is not None:
                 # Kept as it is now: the next run may begin before this one is drawn.
@@ -127,6 +137,17 @@ class LiveView:
         self._tell()
         if name == "stop":
             self._over.set()
+
+    def _before(self, start: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the documents of the runs that a run goes on with, unless they are drawn."""
+        resumed = start.get(documents.RESUMES)
+        if self._lineage is None or resumed in (None, self.picture.start.get("uid")):
+            return []
+        try:
+            return list(chain.from_iterable(self._lineage(resumed)))
+        except Exception as error:  # it is drawn alone
+            self._warn("draw what the run goes on with", error)
+            return []
 
     def _tell(self) -> None:
         self._news.set()

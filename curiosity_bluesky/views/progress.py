@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from curiosity_bluesky import documents
@@ -69,7 +69,7 @@ class ProgressLine:
         self._error = error or self._held_out
         self._bar: Progress | None = None
         self._task: Any = None
-        self._broken = False
+        self._broken = self._hidden = False
         self._forget()
 
     def _forget(self) -> None:
@@ -114,6 +114,15 @@ class ProgressLine:
             self._line(f"run {self._uid[:8]}: {self._points}{why}")
             return
         self._show()
+
+    def recall(self, past: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Process the documents of a run to go on with; nothing is shown before it goes on."""
+        self._hidden = True
+        try:
+            for name, doc in past:
+                self(name, doc)
+        finally:
+            self._hidden = False
 
     def note(self, doing: str) -> None:
         """Show what is done now, which no document says, such as a training."""
@@ -167,6 +176,8 @@ class ProgressLine:
         self._line(f"run {self._uid[:8]}: {self._points} with {strategy}")
 
     def _show(self) -> None:
+        if self._hidden:
+            return
         if self._console.is_terminal:
             self._draw()
             return
@@ -177,6 +188,8 @@ class ProgressLine:
             self._line(", ".join(filter(None, [self._points, self._error(), self._time])))
 
     def _line(self, text: str) -> None:
+        if self._hidden:
+            return
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _draw(self) -> None:

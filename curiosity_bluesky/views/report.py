@@ -6,8 +6,9 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,32 +107,42 @@ class RunReport:
     def decisions_table(self) -> Table:
         """Return the measured points as a table, without columns that say nothing."""
         table = Table()
-        decisions = [] if self.points is None else _decisions(self.points)
         strategy = self.start.get("curiosity_strategy")
+        decisions, unit = [], ""
+        if self.points is not None:
+            unit = _unit(self.points)
+            decisions = [_by_unit(each, strategy) for each in _decisions(self.points)]
         shown = {
-            name: key
+            name.format(unit=unit): key
             for name, key in COLUMNS.items()
             if any(each.get(key) is not None for each in decisions)
             and not (key == "decided_by" and all(each[key] == strategy for each in decisions))
         }
         for column in shown:
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", overflow="fold")
         for decision in decisions:
             table.add_row(*(_cell(decision.get(key)) for key in shown.values()))
         return table
 
+
+_SQUARED, _RELATIVE = "predicted_error, squared", "predicted_error, relative"
 
 COLUMNS = {
     "decision": "decision_id",
     "x (um)": "x",
     "y (um)": "y",
     "reason": "reason",
-    "expected error": "predicted_error",
-    "novelty": "novelty",
+    "expected error (rms, {unit})": _SQUARED,
+    "expected error (relative)": _RELATIVE,
+    "novelty (latent distance)": "novelty",
     "took (s)": "seconds",
     "decided by": "decided_by",
 }
-"""Columns of the table of decisions, and the data keys that they show."""
+"""Columns of the table of decisions, and the data keys that they show.
+
+The expected error of some strategies is a mean squared one in the unit of the spectra, that of
+others is relative to the errors so far: a run that was given another strategy may have both.
+"""
 
 _NEWEST = 10
 
@@ -177,10 +188,18 @@ def _with_picture(runs: Catalog, run: Any, picture: Path | None) -> RunReport:
         from curiosity_bluesky.views.live import LiveView
 
         view = LiveView(picture.parent, window=False)
-        for name, doc in runs.documents(run.start["uid"]):
+        for name, doc in _documents(runs, run.start["uid"]):
             view.picture(name, doc)
         view.save(picture)
     return replace(report, picture=None if picture is None else str(picture))
+
+
+def _documents(runs: Catalog, uid: str) -> Iterable[tuple[str, Any]]:
+    """Return the documents of a run, after those of the runs that it went on with."""
+    try:
+        return chain.from_iterable(runs.lineage(uid))
+    except InputError:  # an earlier one is gone
+        return runs.documents(uid)
 
 
 def _report(runs: Catalog, run: Any) -> RunReport:
@@ -220,6 +239,23 @@ def _decisions(points: xr.Dataset) -> list[dict[str, Any]]:
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     # JSON has no NaN.
     return [{k: None if v != v else v for k, v in row.items()} for row in rows]
+
+
+def _by_unit(decision: dict[str, Any], strategy: Any) -> dict[str, Any]:
+    """Return a decision with its expected error under the key of its unit."""
+    error = decision.get("predicted_error")
+    name = (decision.get("decided_by") or str(strategy)).partition(",")[0]
+    if error is None or documents.SQUARED.get(name, {}).get("error") != 2:
+        return decision | {_RELATIVE: error}
+    return decision | {_SQUARED: math.sqrt(error)}
+
+
+def _unit(points: xr.Dataset) -> str:
+    """Return the unit of the predicted spectra."""
+    predicted = [str(key) for key in points if str(key).endswith(documents.PREDICTED)]
+    units = {points[key.removesuffix(documents.PREDICTED)].attrs.get("units") for key in predicted}
+    [unit] = units if len(units) == 1 else [None]
+    return unit or "as the spectra"
 
 
 def _cell(value: Any) -> str:
@@ -272,7 +308,7 @@ def drift_in_words(run: Any) -> str:
     return (
         f"{words}: ({1e3 * last['drift_x']:.0f}, {1e3 * last['drift_y']:.0f}) nm in "
         f"{minutes:.3g}{' simulated' * (speed != 1)} min, at last {nm_per_min:.3g} nm/min; "
-        f"residual {last['residual']:.2g}, overlap {100 * last['overlap']:.0f} %"
+        f"residual {last['residual']:.2g} (1 - correlation), overlap {100 * last['overlap']:.0f} %"
     )
 
 

@@ -11,7 +11,7 @@ from bluesky import RunEngine
 from support import events, few, grouped, learning_alike, measurable
 
 from curiosity_bluesky import curiosity_plan
-from curiosity_bluesky.analysis import predict_from_documents
+from curiosity_bluesky.analysis.prediction import dataset_of, rebuild
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.documents import predictions, schema
 from curiosity_bluesky.plans import event_streams
@@ -36,7 +36,9 @@ def test_what_a_run_records_is_what_its_documents_predict(
     monkeypatch.setattr(predictions, "BLOCK", 4 * 14 * 12 * 5)
     documents = run_of(strategy)
 
-    answer = predict_from_documents(documents)
+    explorer, listener = rebuild(documents, None)
+    prediction = explorer.predict()
+    answer = dataset_of(explorer, listener, prediction)
 
     blocks = events(documents, schema.PREDICTIONS)
     height = 4  # 16 rows in blocks of 5 at the most, all alike
@@ -49,6 +51,12 @@ def test_what_a_run_records_is_what_its_documents_predict(
         recorded = np.concatenate([each[key] for each in blocks])[:16]
         expected = answer[f"spectrometer_response{name}"].values.astype("<f4")
         np.testing.assert_array_equal(recorded, expected)
+        assert np.isfinite(recorded).any()
+    if prediction.latent is None:
+        assert schema.LATENT not in blocks[0]
+    else:
+        recorded = np.concatenate([each[schema.LATENT] for each in blocks])[:16]
+        np.testing.assert_array_equal(recorded, prediction.latent.astype("<f4"))
         assert np.isfinite(recorded).any()
 
 

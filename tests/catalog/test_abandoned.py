@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from sharing import made_run
 from support import WAIT, whole_events
+from tiled.queries import Key
 
 from curiosity_bluesky import InputError, connect, read
 from curiosity_bluesky.analysis import predict
-from curiosity_bluesky.catalog import upload
+from curiosity_bluesky.catalog import recovery, upload
 from curiosity_bluesky.catalog.journal import RunJournal, journals
 from curiosity_bluesky.catalog.writer import JournaledWriter
 from curiosity_bluesky.cli._export import run_export
@@ -95,6 +96,27 @@ def test_a_run_that_only_a_journal_has_is_the_last_one(catalog):
     uid = left_by(catalog, emitted[:-2])
     assert catalog[-1].start["uid"] == uid and read(catalog[-1]).sizes["point"] == 2
     assert not journals(catalog.journal)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        lambda catalog, uid: len(catalog) == 1,
+        lambda catalog, uid: list(catalog) == [uid],
+        lambda catalog, uid: [key for key, _ in catalog.items()] == [uid],
+        lambda catalog, uid: list(catalog.search(Key("plan_name") == "made")) == [uid],
+    ],
+)
+def test_a_run_that_only_a_journal_has_is_counted_listed_and_found(catalog, seen):
+    uid = left_by(catalog, list(made_run(0, 0, 3))[:-2])
+    assert seen(catalog, uid)
+
+
+def test_what_is_uploaded_for_too_long_is_a_clear_error(catalog, monkeypatch):
+    monkeypatch.setattr(recovery, "WAIT", 0.0)
+    catalog.writer()._recovery._note_upload("0123456789")
+    with pytest.raises(InputError, match="run 0123456789 .* still being uploaded from its journal"):
+        _ = catalog["01234"]
 
 
 def test_what_a_run_went_on_with_is_taken_in_with_it(catalog):

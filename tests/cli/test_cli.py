@@ -443,6 +443,10 @@ def test_a_demo_on_a_clock_that_never_waits_is_recorded_and_gone_on_with(
     quick = ("--points", 4, "--speed", "inf", "--no-plot", *quick)
     curiosity("demo", "--sample", film_file, *quick, *where)
     uid = json.loads(capsys.readouterr().out)["uid"]
+    with pytest.raises(AssertionError, match="exit code 2"):
+        curiosity("resume", uid, *where)
+    error = capsys.readouterr().err
+    assert "has all its 4 spectra" in error and error.count("\n") == 1  # no progress before it
     curiosity("resume", uid, "--points", 5, *where)
     result = json.loads(capsys.readouterr().out)
     assert result["points"] == result["num_points"] == 5

@@ -10,14 +10,17 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from bluesky import RunEngine
 from support import collected_run
 
 from curiosity_bluesky import connect
-from curiosity_bluesky.cli.explore import descriptors_offered
+from curiosity_bluesky.cli.explore import descriptors_offered, run_links
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.similarity.archive import import_files
@@ -104,6 +107,31 @@ def test_an_archive_that_lacks_a_new_descriptor_is_shown_by_what_it_has(tmp_path
         assert "1 of 2 images are left out: they lack symmetry" in remark
         with pytest.raises(InputError, match="learned"):
             descriptors_offered(opened, "learned")
+
+
+def test_the_links_into_tiled_follow_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def get(url: str, timeout: float) -> Any:
+        asked.append(url)
+        return SimpleNamespace(status_code=401 if ":3/" in url else 200)
+
+    monkeypatch.setattr(httpx, "get", get)
+    catalog: Any = SimpleNamespace()
+
+    def serve(port: int) -> None:
+        uri = f"http://127.0.0.1:{port}/api/v1/"
+        context = SimpleNamespace(api_uri=uri)
+        catalog.client = SimpleNamespace(context=context, uri=f"{uri}metadata/runs")
+
+    link = run_links(catalog)
+    found = []
+    for port in (1, 1, 2, 3):
+        serve(port)
+        found.append(link("uid"))
+    first, second = (f"http://127.0.0.1:{port}/ui/browse/runs/uid" for port in (1, 2))
+    assert found == [first, first, second, None]  # the last one asks for a key
+    assert sum(":1/" in url for url in asked) == 2
 
 
 def test_where_no_catalogue_is_nothing_is_made(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -70,6 +70,7 @@ def test_clusters_are_said_and_drawn(
     assert ended.value.code == 0
     first, second = json.loads(capsys.readouterr().out)
     assert first == second and len(first["share"]) == 3 and sum(first["n_measured"]) == 8
+    assert sum(first["n_seeds"]) < 8 and 0 <= first["density"] <= 1
     assert file.read_bytes().startswith(b"\x89PNG")
     refused = ((["-k", "1"], "2 or more and at most 50"), (["-o", "a.jpg"], "ending in .png"))
     for wrong, words in refused:

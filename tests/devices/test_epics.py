@@ -498,6 +498,20 @@ def test_an_ioc_that_does_not_answer_is_named(ports):
 # --- an IOC that dies ----------------------------------------------------------------------
 
 
+def test_a_spectrum_of_an_ioc_that_counts_from_the_start_again_is_none(monkeypatch):
+    """libca ends the put of an IOC that is gone; the next IOC holds no spectrum."""
+    from types import SimpleNamespace
+
+    from curiosity_bluesky.devices.epics import drivers
+
+    counts = iter([{"value": 7}, {"value": 0}])
+    monkeypatch.setattr(drivers, "read_now", lambda signal: next(counts))
+    monkeypatch.setattr(drivers, "put", lambda signal, value: None)
+    records = SimpleNamespace(acquire=SimpleNamespace(pvname="B:Acquire"), counter=None)
+    with pytest.raises(ConnectionError, match="connection to B:Acquire is lost"):
+        drivers.RecordsDriver(records)._measured((3,))
+
+
 @pytest.mark.slow
 def test_a_run_survives_the_death_of_its_ioc_in_the_middle_of_a_spectrum(mortal, file):
     instrument, start, running = mortal

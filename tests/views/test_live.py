@@ -20,7 +20,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from support import QUICK, WAIT, collected_run
 
-from curiosity_bluesky import connect, curiosity_plan
+from curiosity_bluesky import InputError, connect, curiosity_plan
 from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.analysis import explain_in_catalog
 from curiosity_bluesky.demo import simulated_instrument
@@ -84,6 +84,23 @@ def test_the_error_curve_is_that_of_the_predictions_made_beforehand(documents):
     np.testing.assert_allclose(
         errors, np.mean((expected - measured)[6:] ** 2, axis=1) / spread, rtol=1e-6
     )
+
+
+def test_a_run_that_is_resumed_in_a_new_session_is_drawn_with_what_was_before(documents, tmp_path):
+    first = documents[0][1]
+    resumed = {**first, "uid": "next", "curiosity_resumes": first["uid"]}
+    before = picture_of(documents)
+    for known, numbers in ((True, before.good), (False, [])):
+
+        def lineage(uid, known=known):
+            if not known:
+                raise InputError(f"no run {uid}")
+            return [documents] if uid == first["uid"] else []
+
+        view = LiveView(tmp_path, interval=600, window=False, lineage=lineage)
+        view("start", resumed)
+        assert view.picture.good == numbers and view.picture.start["uid"] == "next"
+        view.finish()
 
 
 def test_every_prefix_of_a_run_can_be_drawn(documents):

@@ -117,7 +117,12 @@ class RecordsDriver:
         # What was told last may be of the IOC before this one.
         before = read_now(self.records.counter)["value"]
         put(self.records.acquire, 1)
-        if read_now(self.records.counter)["value"] == before:
+        now = read_now(self.records.counter)["value"]
+        if now < before:
+            # It counts from the start again: libca ends a put whose IOC is gone,
+            # and the IOC may be back before the loss of the connection is seen.
+            raise connection_lost(self.records.acquire.pvname)
+        if now == before:
             said = read_text(self.records.message, fresh=True)
             raise as_error(
                 said

@@ -1,6 +1,12 @@
 """Piezoresponse force microscopy: from band excitation to hysteresis loops and their numbers."""
 
-from curiosity_bluesky.devices.pfm.loops import LoopFields, loop_field_arrays, loop_fields, units_of
+from curiosity_bluesky.devices.pfm.loops import (
+    LoopFields,
+    loop_field_arrays,
+    loop_fields,
+    loop_widths,
+    units_of,
+)
 from curiosity_bluesky.devices.pfm.reduction import (
     Branch,
     ReducedSpectrogram,
@@ -19,6 +25,7 @@ __all__ = [
     "fit_sho",
     "loop_field_arrays",
     "loop_fields",
+    "loop_widths",
     "phase_offset",
     "reduce_spectrogram",
     "sho_response",

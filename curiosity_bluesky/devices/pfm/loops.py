@@ -7,7 +7,7 @@ Positive polarisation is what positive bias leaves behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -170,6 +170,25 @@ def loop_field_arrays(
         for name, values in _read(volts[known], p[which][:, known], rising[known], level).items():
             out[name][which] = values
     return {name: values.reshape(given.shape[:-1]) for name, values in out.items()}
+
+
+def loop_widths(found: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Return half the width of loops, and half their opening at zero bias.
+
+    Parameters
+    ----------
+    found
+        As `loop_field_arrays` returns them.
+
+    Returns
+    -------
+    dict of str to NDArray
+        ``coercive_bias`` and ``remanence``.
+    """
+    return {
+        "coercive_bias": (found["coercive_positive"] - found["coercive_negative"]) / 2,
+        "remanence": (found["remanence_positive"] - found["remanence_negative"]) / 2,
+    }
 
 
 def _period(volts: NDArray) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from curiosity_bluesky.devices.pfm import LoopFields, loop_fields
+from curiosity_bluesky.devices.pfm import loop_field_arrays, loop_widths
 from curiosity_bluesky.documents import PRIMARY, axis_of, channel_keys, read_stream
 from curiosity_bluesky.errors import InputError
 
@@ -49,25 +49,23 @@ def properties_of(loops: Mapping[str, tuple[ArrayLike, Sequence[ArrayLike]]]) ->
     most = 0.0
     for bias, measured in loops.values():
         try:
-            fields = [loop_fields(bias, loop) for loop in measured]
-        except InputError:
+            fields = loop_field_arrays(bias, np.array(measured))
+        except (InputError, ValueError):  # loops of several lengths, or none
             continue
-        switching = sum(one.switches for one in fields) / max(len(fields), 1)
+        switching = float(fields["switches"].mean()) if len(measured) else 0.0
         if switching > most:
             best, most = _medians(fields), switching
     return best
 
 
-def _medians(fields: Sequence[LoopFields]) -> dict[str, float]:
-    each = {
-        "coercive_bias": [(f.coercive_positive - f.coercive_negative) / 2 for f in fields],
-        "coercive_positive": [f.coercive_positive for f in fields],
-        "coercive_negative": [f.coercive_negative for f in fields],
-        "imprint": [f.imprint for f in fields],
-        "loop_area": [f.area for f in fields],
-        "remanence": [(f.remanence_positive - f.remanence_negative) / 2 for f in fields],
-    }
-    known = {name: np.array(values)[np.isfinite(values)] for name, values in each.items()}
+def _medians(fields: Mapping[str, NDArray]) -> dict[str, float]:
+    # What is stored calls the area so, where there may be others.
+    each = {**fields, **loop_widths(fields), "loop_area": fields["area"]}
+    names = (
+        *("coercive_bias", "coercive_positive", "coercive_negative", "imprint"),
+        *("loop_area", "remanence"),
+    )
+    known = {name: each[name][np.isfinite(each[name])] for name in names}
     return {name: float(np.median(values)) for name, values in known.items() if len(values)}
 
 

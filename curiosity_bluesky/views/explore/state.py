@@ -66,7 +66,7 @@ class SharedState:
     where
         What the catalogue is called.
     run_link
-        The address of a run in Tiled, of its uid; None if there is none to show.
+        The address of a run in Tiled as it is now, of its uid; None if there is none to show.
     remark
         What of the index is not shown.
     """
@@ -75,7 +75,7 @@ class SharedState:
     descriptors: Mapping[str, DescriptorView]
     selections: Selections
     where: str = ""
-    run_link: Callable[[str], str] | None = None
+    run_link: Callable[[str], str | None] | None = None
     remark: str = ""
     table: RunTable = field(init=False)
 

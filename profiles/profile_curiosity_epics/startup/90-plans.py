@@ -13,7 +13,11 @@ def why(uid, number):
 
 # The writer is bound: the last picture is drawn when IPython has cleared its names.
 live = LiveView(
-    catalog.pictures, status=lambda writer=writer: writer.status, steering=steer, explain=why
+    catalog.pictures,
+    status=lambda writer=writer: writer.status,
+    steering=steer,
+    explain=why,
+    lineage=catalog.lineage,
 )
 live.open()  # a window, where matplotlib has a Qt backend; else a PNG that follows the run
 RE.subscribe(live)
