@@ -41,7 +41,11 @@ class DwellSetting(ScalarSignal):
         """Return how many of the points of an axis are measured: all, but for cycles."""
         if self.unit != "cycles":
             return points
-        return round(points * float(self.get()) / self.values[-1])
+        return round(points * float(self.get()) / self.values[-1])  # pyright: ignore[reportArgumentType]
+
+    def tell_driver(self) -> None:
+        """Tell the driver, which may take its time: before a measurement, in its thread."""
+        self.driver.dwell = float(self.get())  # pyright: ignore[reportArgumentType]
 
     def seconds(self, value: float) -> float | None:
         """Seconds of one spectrum with a setting; None if the driver does not say."""

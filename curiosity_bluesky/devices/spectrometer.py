@@ -255,7 +255,7 @@ class Spectrometer(MeasuringDevice):
 
     def _measure(self) -> Mapping[str, ArrayLike]:
         if self.dwell is not None:
-            self.driver.dwell = self.dwell.get()
+            self.dwell.tell_driver()
         return self.driver.acquire()
 
     def _take(self, measured: Mapping[str, ArrayLike]) -> None:

@@ -213,6 +213,8 @@ STREAMS: dict[str, Stream] = {
                 Key("decided_by", "string", "name of the strategy; where another one took the "
                     "place of an agent that was away, `farthest, in place of curious at "
                     "tcp://127.0.0.1:5577`", optional=True),
+                Key("dwell", "<f8", "dwell setting to measure with, such as the cycles of a loop; "
+                    "where the detector has one", optional=True),
             ),
         ),
         Stream(

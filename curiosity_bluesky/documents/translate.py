@@ -143,7 +143,7 @@ class Translator:
         self._goes_on = False
         self._descriptors: dict[str, dict[str, Any]] = {}
         self._files = ExternalFiles()
-        self._decided: dict[int, Pixel] = {}
+        self._decided: dict[int, Proposal] = {}
 
     def goes_on(self, start: Mapping[str, Any]) -> bool:
         """Say whether a start document goes on with the present run."""
@@ -190,7 +190,7 @@ class Translator:
             return self._survey
         if stream == DECISIONS:
             decision = decision_from(data)
-            self._decided[decision.decision_id] = decision.pixel
+            self._decided[decision.decision_id] = decision
             return decision
         if stream == FAILURES:
             return Failure(
@@ -209,8 +209,8 @@ class Translator:
         if stream == PRIMARY:
             keys = channel_keys(descriptor)
             number = data.get("decision_id")
-            pixel = None if number is None else self._decided.get(number)
-            pixel = pixel or self._pixel(data)
+            decision = None if number is None else self._decided.get(number)
+            pixel = self._pixel(data) if decision is None else decision.pixel
             if keys and pixel is not None:
                 spectrum = spectrum_of(data, keys)
                 found = configured_axis(descriptor, keys[0]) if len(keys) == 1 else None
@@ -222,6 +222,7 @@ class Translator:
                     decision_id=number,
                     axis=None if found is None else real(keys[0], found[1]),
                     doses=int(data.get("doses", 1)),
+                    dwell=None if decision is None else decision.dwell,
                 )
         return None
 

@@ -156,7 +156,8 @@ def start_keys(
 def decision_values(proposal: Proposal) -> dict[str, Any]:
     """Return the values of one event of the ``decisions`` stream."""
     row, col = proposal.pixel
-    return _values(DECISIONS, {**vars(proposal), "row": row, "col": col})
+    given = {**vars(proposal), "row": row, "col": col}
+    return _values(DECISIONS, {key: value for key, value in given.items() if value is not None})
 
 
 def training_values(training: Training) -> dict[str, Any]:
@@ -271,4 +272,9 @@ def prediction_values(proposal: Proposal, channels: Mapping[str, NDArray]) -> di
 
 def _values(stream: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the scalars of one event as the schema declares them, in its order."""
-    return {key: STREAMS[stream][key].value(given[key]) for key in STREAMS[stream].scalars}
+    declared = STREAMS[stream]
+    return {
+        key: declared[key].value(given[key])
+        for key in declared.scalars
+        if key in given or not declared[key].optional
+    }

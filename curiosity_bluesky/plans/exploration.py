@@ -24,6 +24,7 @@ from curiosity_bluesky.learning import (
 from curiosity_bluesky.plans import device_arguments, device_checks, readings
 from curiosity_bluesky.plans.background import call_in_thread
 from curiosity_bluesky.plans.dry_run import DryRunReport
+from curiosity_bluesky.plans.dwell import dwell_parameters
 from curiosity_bluesky.plans.options import (
     DriftCorrection,
     PlanParameters,
@@ -202,9 +203,11 @@ def strategy_of_run(
     wanted |= options.parameters
     if safety.max_per_area is not None:
         wanted["max_per_area"] = safety.max_per_area
+    costs = DeviceTimes.of(*devices)
     if options.per_second:
-        wanted["per_second"] = _rates(DeviceTimes.of(*devices))
-    return strategy.replace(**wanted)
+        wanted["per_second"] = _rates(costs)
+    chosen = strategy.replace(**wanted)
+    return chosen.replace(**dwell_parameters(devices[0], costs, chosen, options.dwell))
 
 
 def _rates(costs: DeviceTimes) -> tuple[float, float]:

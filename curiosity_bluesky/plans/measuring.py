@@ -48,6 +48,7 @@ def measure_point(
     refusal: Callable[[], PointFailure | None] = lambda: None,
     dose: Callable[[], PointFailure | None] = lambda: None,
     tip: Movable | None = None,
+    dwell: Movable | None = None,
     remaining: float = np.nan,
     target: tuple[float, float] | None = None,
     spectra: SpectrumReader | None = None,
@@ -76,6 +77,8 @@ def measure_point(
         Asked in the same way before each measurement: each may change the sample.
     tip
         Lifted before the move and lowered after it: it is set to ``up`` and ``down``.
+    dwell
+        The detector's dwell setting: it is set to that of the proposal before the spectrum.
     remaining
         Seconds that the run is expected to go on after this point, for the record.
     target
@@ -102,9 +105,12 @@ def measure_point(
 
     def dosed() -> str | None:
         nonlocal doses
-        why = before(lift, moves, lower) or _text(dose())
+        why = ready() or _text(dose())
         doses += why is None
         return why
+
+    def ready() -> str | None:
+        return before(lift, moves, settings, lower)
 
     def before(*steps: Sequence[device_faults.GuardedSet]) -> str | None:
         jobs = [job for step in steps for job in step]
@@ -115,21 +121,26 @@ def measure_point(
         device_faults.GuardedSet(motor, to, lambda: before(lift))
         for motor, to in ((x, to_x), (y, to_y))
     ]
+    settings = (
+        []
+        if dwell is None or proposal.dwell is None
+        else [device_faults.GuardedSet(dwell, proposal.dwell, before)]
+    )
     lower = (
         [] if tip is None else [device_faults.GuardedSet(tip, "down", lambda: before(lift, moves))]
     )
     triggers = [
         # They measure together: one dose.
-        device_faults.GuardedTrigger(d, (lambda: before(lift, moves, lower)) if k else dosed)
+        device_faults.GuardedTrigger(d, ready if k else dosed)
         for k, d in enumerate(d for d in detectors if isinstance(d, Triggerable))
     ]
-    jobs = [*lift, *moves, *lower, *triggers]
-    for step in (lift, moves, lower):
+    jobs = [*lift, *moves, *settings, *lower, *triggers]
+    for step in (lift, moves, settings, lower):
         if step and (failed := (yield from device_faults.wait_for_all(step, timeout))):
             return PointFailure(FailureKind.INSTRUMENT, failed)
-    seen = [job.outcome for job in (*lift, *moves, *lower)]
+    seen = [job.outcome for job in (*lift, *moves, *settings, *lower)]
     try:
-        failed = yield from _astray(moves, tolerance)
+        failed = (yield from _astray(moves, tolerance)) or (yield from _not_set(settings))
         if failed:
             return PointFailure(FailureKind.INSTRUMENT, failed)
         # What is only read is measured by reading it.
@@ -220,6 +231,16 @@ def _astray(
         position = found.get(position_keys(motor)[0], move.target)
         if (problem := position_problem(position, move.target, allowed)) is not None:
             return f"{move.name}: {problem}"
+    return None
+
+
+def _not_set(settings: Sequence[device_faults.GuardedSet]) -> MsgGenerator[str | None]:
+    """Say which setting is not what it was set to; None if all are, or do not tell."""
+    for setting in settings:
+        if isinstance(setting.device, Readable):
+            found = values((yield from call_device(setting.device.read)))
+            if (value := found.get(setting.name, setting.target)) != setting.target:
+                return f"{setting.name} was set to {setting.target:g} and reads {value:g}"
     return None
 
 

@@ -5,7 +5,7 @@
 import math
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,10 @@ _Count = Annotated[int, Field(ge=1, le=FEW), BeforeValidator(_integer)]
 _Seed = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(_integer)]
 _Seconds = Annotated[float, Field(gt=0, le=LONGEST), BeforeValidator(_plain)]
 _Truth = Annotated[bool, BeforeValidator(_plain)]
+_Dwell = Annotated[
+    Literal["auto", "full"] | Annotated[float, Field(gt=0, le=LONGEST)] | None,
+    BeforeValidator(_plain),
+]
 _Path = Annotated[str, BeforeValidator(lambda v: os.fspath(v) if isinstance(v, os.PathLike) else v)]
 _ByName = Annotated[dict[str, Any], BeforeValidator(_by_name)]
 _Mask = Annotated[list[list[bool]] | None, BeforeValidator(_rows)]
@@ -198,6 +202,12 @@ class RunOptions(_Options):
     per_second: _Truth = _option(
         False, "Choose what teaches most per second instead of per spectrum; see docs/devices.md."
     )
+    dwell: _Dwell = _option(
+        None, "How long each spectrum is measured, where the detector has a dwell setting: 'auto', "
+        "as it teaches most per second; 'full'; or a setting, such as 1 for one cycle of a loop. "
+        "null: 'auto' where the strategy can choose, else 'full'.",
+        expected="'auto', 'full' or a setting of the detector",
+    )  # fmt: skip
     warm_start: str | None = _option(
         None, "Earlier run that the run starts from: its uid, or 'similar'; see docs/warm-start.md."
     )

@@ -44,7 +44,7 @@ DEFAULT_STRATEGY = "curious"
 DEFAULT_POINTS = 100
 
 _AS_IT_BEGAN = {
-    "parameters", "mask", "withhold", "lookahead", "per_second", "warm_start", "warm_gate",
+    "parameters", "mask", "withhold", "lookahead", "per_second", "dwell", "warm_start", "warm_gate",
     "max_per_area", "resurvey_every", "resurvey_minutes",
 }  # fmt: skip
 """Options that a run to resume has had from its beginning."""

@@ -68,6 +68,7 @@ def visit_point(run: RunState, proposal: Proposal) -> MsgGenerator[None]:
             timeout=run.options.timeout, tolerance=run.tolerance,
             refusal=functools.partial(run.steering.refusal, proposal), target=target,
             dose=functools.partial(run.dose, proposal), tip=run.tip,
+            dwell=run.dwell,
             remaining=run.remaining, spectra=run.spectra, doses=prior,
         )  # fmt: skip
         if len(count.doses) > taken:

@@ -6,15 +6,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from bluesky.protocols import Movable, Readable
 
 from curiosity_bluesky.agent import Agent, DecisionResult
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Explorer, Proposal, Strategy, Survey
 from curiosity_bluesky.learning.density_limit import DensityLimit
 from curiosity_bluesky.plans.background import BackgroundCall
 from curiosity_bluesky.plans.drift import DriftTracker
+from curiosity_bluesky.plans.dwell import dwell_setting
 from curiosity_bluesky.plans.options import DriftCorrection, RunOptions, SafetyLimits
 from curiosity_bluesky.plans.progress import RunCount
 from curiosity_bluesky.plans.readings import SpectrumReader
@@ -84,6 +87,8 @@ class RunState:
     """Where the survey's pixels are by now."""
     spectra: SpectrumReader = field(init=False)
     """What the spectra before were like."""
+    dwell: Any = field(init=False)
+    """The detector's dwell setting, None if it has none."""
     uid: str = ""
     """Of its documents; "" until it is open, and where no RunEngine answers."""
 
@@ -92,6 +97,13 @@ class RunState:
         self.uid = uid or ""
 
     def __post_init__(self) -> None:
+        self.dwell = dwell_setting(self.detectors)
+        if self.dwell is None and self.strategy.dwell_seconds is not None:
+            names = ", ".join(detector.name for detector in self.detectors)
+            raise InputError(
+                f"the run measures with a dwell setting, and {names} has none; give the detector "
+                "that it began with"
+            )
         self.spectra = SpectrumReader(self.detectors)
         devices = self.x, self.y, self.imager
         self.tracker = DriftTracker(*devices, *self.resurvey, self.clock, self.tip)

@@ -349,7 +349,12 @@ class Steering:
         if name is None:
             strategy = self._strategy.replace(**parameters)
         else:
-            strategy = Strategy.named(name, **{**self._strategy.limits, **parameters})
+            kept = self._strategy.limits
+            if not isinstance(self._strategy.dwell, str):
+                kept["dwell"] = self._strategy.dwell
+            strategy = Strategy.named(name, **{**kept, **parameters})
+            if self._strategy.dwell == "auto" and "dwell" not in parameters:
+                strategy = strategy.replace(dwell="auto" if strategy.dwell_aware else "full")
             if "per_second" not in parameters and (rates := self._strategy.per_second):
                 if strategy.cost_aware:
                     strategy = strategy.replace(per_second=rates)

@@ -46,6 +46,8 @@ class DeviceTimes:
         A move along each axis: settling (s), and s/um of way; a move of no length takes no time.
     lift
         Lifting the tip before a move and lowering it after it, together.
+    dwell_seconds
+        Dwell settings of the detector with the seconds of a spectrum; `spectrum` is a full one.
     """
 
     survey: float | None
@@ -53,6 +55,7 @@ class DeviceTimes:
     x: tuple[float, float] | None
     y: tuple[float, float] | None
     lift: float | None = 0.0
+    dwell_seconds: tuple[tuple[float, float], ...] = ()
 
     @staticmethod
     def of(detectors: Sequence[Any], x: Any, y: Any, imager: Any, tip: Any = None) -> DeviceTimes:
@@ -65,6 +68,7 @@ class DeviceTimes:
             x=_rate(x),
             y=_rate(y),
             lift=0.0 if tip is None else stated_seconds(tip),
+            dwell_seconds=_dwell_seconds(detectors),
         )
 
     @property
@@ -81,6 +85,21 @@ class DeviceTimes:
         if self.x is None or self.y is None:
             return None
         return _total([max(self.x[0], self.y[0]), self.lift, self.spectrum])
+
+    @property
+    def visit(self) -> tuple[float, float] | None:
+        """What a visit costs beside the spectrum: settling and lifting (s), and speed (um/s)."""
+        if self.x is None or self.y is None or self.lift is None or self.speed is None:
+            return None
+        # A virtual clock moves in no time; JSON knows no infinity.
+        return max(self.x[0], self.y[0]) + self.lift, min(self.speed, 1e12)
+
+    def saved(self, proposals: Iterable[Proposal]) -> float:
+        """Seconds that short spectra take less than full ones."""
+        if not self.dwell_seconds:
+            return 0.0
+        known, full = dict(self.dwell_seconds), self.dwell_seconds[-1][1]
+        return sum(full - known.get(p.dwell or np.nan, full) for p in proposals)
 
     def points(self, places: NDArray, start: NDArray | None = None) -> float | None:
         """Return how long it takes to measure at places in their order (s).
@@ -179,6 +198,7 @@ class TimeEstimate:
         """Know that a point is done."""
         now, place = time.monotonic(), np.array([proposal.x, proposal.y])
         should = self.costs.points(place[None], self._at) or 0.0
+        should = max(0.0, should - self.costs.saved([proposal]))
         extra = max(0.0, now - self._then - should)
         if self._seeding and proposal.reason != "seed":
             # The first training takes its time once; of the next it is not known yet.
@@ -209,8 +229,10 @@ class TimeEstimate:
         each = self.seconds_per_point
         if each is None:
             return None
-        known = np.array([[p.x, p.y] for p in islice(pending, n)]).reshape(-1, 2)
+        first = list(islice(pending, n))
+        known = np.array([[p.x, p.y] for p in first]).reshape(-1, 2)
         should = self.costs.points(known, self._at)
+        should = None if should is None else max(0.0, should - self.costs.saved(first))
         extra = float(np.mean(self._extra)) if self._extra else 0.0
         unknown = n if should is None else n - len(known)
         spent = unknown * each + (n - unknown) * extra + (should or 0.0)
@@ -279,6 +301,17 @@ def stated_seconds(device: Any) -> float | None:
     """Return how long a device says that its measurement takes (s), None if it does not say."""
     seconds = _asked(lambda: getattr(device, "seconds", None))
     return None if seconds is None or callable(seconds) else float(seconds)
+
+
+def _dwell_seconds(detectors: Sequence[Any]) -> tuple[tuple[float, float], ...]:
+    """Return the dwell settings of the detectors with their seconds, as far as they say."""
+    found = []
+    for detector in detectors:
+        setting: Any = getattr(detector, "dwell", None)
+        for value in getattr(setting, "values", ()):
+            seconds = _asked(lambda value=value, setting=setting: setting.seconds(value))
+            found += [] if seconds is None else [(float(value), float(seconds))]
+    return tuple(found)
 
 
 def _rate(motor: Any) -> tuple[float, float] | None:
