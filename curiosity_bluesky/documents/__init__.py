@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.prior_runs import prior_run_from as prior_run_from
     from curiosity_bluesky.documents.reading import Incomplete as Incomplete
     from curiosity_bluesky.documents.reading import error_curve as error_curve
+    from curiosity_bluesky.documents.reading import split_cycles as split_cycles
     from curiosity_bluesky.documents.reading import flags_of as flags_of
     from curiosity_bluesky.documents.reading import read as read
     from curiosity_bluesky.documents.reading import read_stream as read_stream
@@ -147,6 +148,7 @@ _MODULES = {
     "WARM_START": "schema",
     "axis_of": "translate",
     "error_curve": "reading",
+    "split_cycles": "reading",
     "events_in": "translate",
     "channel_keys": "translate",
     "channels_of": "prior_runs",

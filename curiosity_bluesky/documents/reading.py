@@ -21,6 +21,7 @@ from curiosity_bluesky.documents.schema import (
 from curiosity_bluesky.documents.translate import flag_from
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Anomaly
+from curiosity_bluesky.utils.cycles import cycles_of
 from curiosity_bluesky.utils.lazy import lazy_module
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def read(run: Any, *, whole: bool = True) -> xr.Dataset:
     xarray.Dataset
         Dims ``(point, <axis>)``, for PFM ``(point, bias)``. Coordinates along `point`:
         ``decision_id``, ``row``, ``col``, ``x``, ``y`` (um, of the pixel), ``reason``,
-        ``decided_by`` and ``time`` (s since 1970); along the axis its values. Variables: the
+        ``decided_by``, ``dwell`` (where the detector has a dwell setting) and ``time`` (s since 1970); along the axis its values. Variables: the
         spectra as they were measured, what was predicted beforehand (``..._predicted``), the
         stage's read-back, scalars, and the scores of the decisions. Units are in each variable's
         ``attrs``, the keys of the start document in those of the dataset.
@@ -95,6 +96,29 @@ def read(run: Any, *, whole: bool = True) -> xr.Dataset:
         _, first = np.unique(np.stack(keys), axis=1, return_index=True)
         points = points.isel(point=np.sort(first))
     return points.assign_attrs(flat)
+
+
+def split_cycles(points: xr.Dataset) -> xr.Dataset:
+    """Return spectra with their cycles apart, dims ``(point, cycle, <axis>)``.
+
+    A cycle that was not measured is NaN; the coordinate ``dwell`` says how many were. An axis that
+    does not repeat stays as it is.
+
+    Parameters
+    ----------
+    points
+        As `read` returns them, or any dataset along such an axis.
+    """
+    for axis in [str(dim) for dim in points.dims if dim in points.coords]:
+        values = points[axis].values
+        cycles = cycles_of(values) if values.dtype.kind in "iuf" else 1
+        if cycles > 1:
+            period = len(values) // cycles
+            apart = points.drop_vars(axis).coarsen({axis: period})
+            points = apart.construct({axis: ("cycle", axis)}).assign_coords(
+                {axis: (axis, values[:period], points[axis].attrs)}
+            )
+    return points
 
 
 def error_curve(points: xr.Dataset) -> NDArray:
@@ -169,8 +193,8 @@ def with_decisions(points: xr.Dataset, scores: xr.Dataset) -> xr.Dataset:
     renamed = {key: f"{key}_axis" for key in axes}
     renamed |= {key: f"{key}_readback" for key in said & set(points.data_vars)}
     points = points.rename(renamed).merge(scores)
-    coordinates = [key for key in ("row", "col", "x", "y", "reason", "decided_by") if key in points]
-    return points.set_coords(["decision_id", *coordinates])
+    known = ("row", "col", "x", "y", "reason", "decided_by", "dwell")
+    return points.set_coords(["decision_id", *(key for key in known if key in points)])
 
 
 def _warn_of_missing(run: Any, points: int, undecided: int) -> None:

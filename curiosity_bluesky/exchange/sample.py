@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.utils.cycles import cycles_of
 from curiosity_bluesky.utils.masked import fill_values_in_words, filled_with_nan
 
 logger = logging.getLogger(__name__)
@@ -58,22 +59,6 @@ def pixel_centres(
                 "give both, for example (1.0, 1.0)."
             )
     return np.linspace(0.0, extent_um[0], cols), np.linspace(0.0, extent_um[1], rows)
-
-
-def cycles_of(axis: NDArray) -> int:
-    """Count the equal cycles that an axis consists of: 1 where it does not repeat.
-
-    Parameters
-    ----------
-    axis
-        ``(points,)``, for PFM the bias; a loop that goes up and down once is one cycle.
-    """
-    points, tolerance = len(axis), 1e-6 * float(np.ptp(axis))
-    for period in range(2, points // 2 + 1):
-        repeats = points % period == 0
-        if repeats and np.abs(axis[period:] - axis[:-period]).max() <= tolerance:
-            return points // period
-    return 1
 
 
 def _frozen(values: ArrayLike, what: str, ndim: int) -> NDArray:

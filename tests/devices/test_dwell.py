@@ -5,7 +5,8 @@ import pytest
 
 from curiosity_bluesky.devices import Spectrometer
 from curiosity_bluesky.errors import InputError
-from curiosity_bluesky.exchange.sample import Sample, cycles_of
+from curiosity_bluesky.exchange.sample import Sample
+from curiosity_bluesky.utils.cycles import cycles_of
 from sim_devices import Clock, SimMicroscope
 
 POINTS, CYCLES = 8, 3
