@@ -15,6 +15,8 @@ from synthetic.wallpaper import random_image
 
 from curiosity_bluesky import connect
 from curiosity_bluesky.cli import main
+from curiosity_bluesky.similarity.archive import import_files
+from curiosity_bluesky.similarity.index import Index
 
 
 @pytest.fixture
@@ -71,9 +73,6 @@ def test_the_same_place_comes_first_whatever_else_is_nearer(curiosity, files, ru
 @pytest.fixture(scope="module")
 def runs(files, tmp_path_factory):
     """Return an indexed catalogue of the pictures, and of a run with two channels."""
-    from curiosity_bluesky.similarity.archive import import_files
-    from curiosity_bluesky.similarity.index import Index
-
     where = tmp_path_factory.mktemp("archive") / "runs"
     with connect(where) as catalog:
         pictures = sorted(files.glob("*.png"))
@@ -133,6 +132,17 @@ def test_an_archive_comes_in_once_and_is_indexed(curiosity, files, tmp_path):
         assert start["operator"] == "anna" and start["sample"] == "PZT"
         [image] = [doc for name, doc in catalog.documents(start["uid"]) if name == "event"]
         assert np.shape(image["data"]["file_image"]) == (64, 64)
+
+
+def test_a_run_that_was_deleted_is_compared_as_it_was_indexed(curiosity, files, tmp_path):
+    with connect(tmp_path / "runs") as catalog:
+        imported = list(import_files(catalog, [files / "stripes.png", files / "turned.png"], {}))
+        Index(catalog, ["texture"]).update()
+        gone, kept = (one.uid for one in imported)
+        catalog[gone].delete(recursive=True, external_only=False)
+        code, out, err = curiosity("similar", gone[:8], "--catalog", catalog.where, "--json")
+    assert code == 0, err
+    assert [hit["uid"] for hit in json.loads(out)["hits"]] == [kept]
 
 
 @pytest.mark.slow
