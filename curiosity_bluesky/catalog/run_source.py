@@ -58,12 +58,23 @@ class RunSource:
 
     def read(self, ask: Callable[[Any], T]) -> T:
         """Ask the files of the directory about the runs, or else the server."""
-        if self._files is not None:
-            try:
-                return ask(self._files)
-            except NotUnderstood:
-                self.let_go_of_files()
+        try:
+            return self.ask_files(ask)
+        except NotUnderstood:
+            self.let_go_of_files()
         return self.ask_server(ask)
+
+    def ask_files(self, ask: Callable[[Any], T]) -> T:
+        """Ask the files of the directory alone.
+
+        Raises
+        ------
+        NotUnderstood
+            If it takes the server.
+        """
+        if self._files is None:
+            raise NotUnderstood
+        return ask(self._files)
 
     def ask_server(self, ask: Callable[[Any], T]) -> T:
         """Ask the server about the runs, once more if it went away in between."""
