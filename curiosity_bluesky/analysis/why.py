@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.agent.prior_runs import prior_run_of
 from curiosity_bluesky.analysis.past_decision import DecisionHistory, PastDecision
-from curiosity_bluesky.analysis.reading import Document, whole_run
+from curiosity_bluesky.analysis.reading import whole_run
 from curiosity_bluesky.analysis.why_words import (
     acquisition_name,
     at,
@@ -24,7 +24,7 @@ from curiosity_bluesky.analysis.why_words import (
     measured_since,
     reason_in_words,
 )
-from curiosity_bluesky.documents import SQUARED, Item
+from curiosity_bluesky.documents import SQUARED, Document, Item
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import (
     Failure,

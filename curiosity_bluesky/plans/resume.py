@@ -10,11 +10,10 @@ from filelock import BaseFileLock
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.catalog.successors import unlock
+from curiosity_bluesky.documents import Document
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import PriorRun, Strategy
 from curiosity_bluesky.utils.validation import number, whole_number
-
-Document = tuple[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
