@@ -383,7 +383,7 @@ def _counterfactuals(
             here = (item.arguments["row"], item.arguments["col"]) == decision.pixel
             return None if here else item
 
-        add(f"by {strategy.name}, had nobody asked for this pixel", propose(change=unasked))
+        add(f"by {strategy.name}, without the request for this pixel", propose(change=unasked))
     if decision.reason == "curious" and (plain := _without_error(strategy)) is not None:
         add(f"without the error term ({plain[1]})", propose(strategy=plain[0]))
     if decision.reason == "curious" and isinstance(strategy, Vatsavai2025Latent):

@@ -58,7 +58,7 @@ class InterruptedRun:
         if not _has_survey(past.documents):
             raise InputError(
                 f"run {past.uid} was interrupted before its survey was written; "
-                "there is nothing to resume: start it anew"
+                "there is nothing to resume: start a new run"
             )
         return past
 
@@ -131,7 +131,7 @@ class InterruptedRun:
 
     @property
     def estimated(self) -> bool:
-        """Whether nobody said how many points it was to have."""
+        """Whether its number of points was not given, but estimated."""
         return bool(self.start.get(documents.ESTIMATED, False))
 
     @property

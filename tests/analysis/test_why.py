@@ -213,7 +213,7 @@ def test_what_was_added_by_hand_is_told_from_what_the_strategy_wanted(
 
     assert "added by hand" in str(explanation) and explanation.agrees
     [other] = explanation.counterfactuals
-    assert other.pixel == wanted.pixel and "had nobody asked" in str(other)
+    assert other.pixel == wanted.pixel and "without the request" in str(other)
     assert "expected error" in str(explanation)  # of the model that there was
 
 

@@ -451,7 +451,7 @@ def test_after_hours_nobody_measures_blindly(how, caplog):
     interrupted(RE, plan, collect)
     interrupted(RE, None)
     said = [r.message for r in caplog.records if "RE.resume() takes the survey" in r.message]
-    assert len(said) == 2 and "has seen for 7" in said[0]
+    assert len(said) == 2 and "been known for 7" in said[0]
     assert len(tip.events("primary")) == 8
     for event in tip.events("drift"):  # as it was known before
         assert event["out_of_reach"].mean() < 0.5
