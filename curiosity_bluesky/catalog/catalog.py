@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import warnings
@@ -23,7 +22,6 @@ from curiosity_bluesky.catalog.connection import (
 from curiosity_bluesky.catalog.databases import check_databases
 from curiosity_bluesky.catalog.journal import MAY_WAIT, journals
 from curiosity_bluesky.catalog.journal_lines import first_document
-from curiosity_bluesky.catalog.local_files import NotUnderstood
 from curiosity_bluesky.catalog.local_reader import LocalRuns
 from curiosity_bluesky.catalog.locations import place_of
 from curiosity_bluesky.catalog.run_documents import documents_of
@@ -203,8 +201,7 @@ class Catalog:
 
     def check(self, uid: str) -> None:
         """Refuse a run that the directory's files do not hold; what takes a server is not asked."""
-        with contextlib.suppress(NotUnderstood):
-            self._look_up(uid, self._source.ask_files)
+        self._look_up(uid, self._source.peek)
 
     def _take_abandoned(self, key: int | str = -1) -> None:
         """Upload what only journals of processes that died have, of one run or of all."""
@@ -218,8 +215,7 @@ class Catalog:
             raise InputError(f"{key!r} is too short; give the first 5 or more characters of a uid")
 
         def look(client: Any) -> Any:
-            # A run that was recovered is written last, and may be long over.
-            latest = isinstance(key, int) and key < 0
+            latest = isinstance(key, int) and key < 0  # a recovered run is written last
             return (client.sort(("start.time", 1)) if latest else client)[key]
 
         try:

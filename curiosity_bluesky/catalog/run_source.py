@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -58,23 +59,18 @@ class RunSource:
 
     def read(self, ask: Callable[[Any], T]) -> T:
         """Ask the files of the directory about the runs, or else the server."""
-        try:
-            return self.ask_files(ask)
-        except NotUnderstood:
-            self.let_go_of_files()
+        if self._files is not None:
+            try:
+                return ask(self._files)
+            except NotUnderstood:
+                self.let_go_of_files()
         return self.ask_server(ask)
 
-    def ask_files(self, ask: Callable[[Any], T]) -> T:
-        """Ask the files of the directory alone.
-
-        Raises
-        ------
-        NotUnderstood
-            If it takes the server.
-        """
-        if self._files is None:
-            raise NotUnderstood
-        return ask(self._files)
+    def peek(self, ask: Callable[[Any], T]) -> T | None:
+        """Ask the files of the directory alone; None where it takes the server."""
+        with contextlib.suppress(NotUnderstood):
+            return None if self._files is None else ask(self._files)
+        return None
 
     def ask_server(self, ask: Callable[[Any], T]) -> T:
         """Ask the server about the runs, once more if it went away in between."""
