@@ -420,8 +420,9 @@ def _dataset(past: PastDecision, maps: dict[str, NDArray], free: NDArray[np.bool
         variables[f"survey_{name}"] = (("y", "x"), image, {"units": units} if units else {})
     for name, values in maps.items():
         powers = SQUARED.get(past.explorer.strategy.name, {})
-        units = {2: f"{unit}^2", 1: unit}.get(powers.get(name, 0), "1") if unit else "1"
-        variables[name] = (("y", "x"), values, {"units": units})
+        units = {2: f"{unit}^2", 1: unit, 0: "1"}[powers.get(name, 0)]
+        known = unit or not powers.get(name)
+        variables[name] = (("y", "x"), values, {"units": units} if known else {})
     variables["available"] = (("y", "x"), free)
     coordinates = {
         "y": ("y", survey.y, {"units": "um"}),

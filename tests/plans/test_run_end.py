@@ -67,7 +67,7 @@ def test_a_reason_of_a_strategy_is_not_taken_for_another():
         ("success", "manual: lunch", EndKind.MANUAL),
         ("success", "no pixel is left to measure", EndKind.PIXELS),
         ("success", "ended by hand: RE.stop()", EndKind.STOPPED),
-        ("success", "", EndKind.STOPPED),
+        ("success", "", EndKind.DONE),
         ("abort", "ended by hand: RE.abort()", EndKind.ABORTED),
         ("abort", "", EndKind.ABORTED),
         ("fail", "budget: not the budget", EndKind.ERROR),

@@ -454,3 +454,21 @@ def test_what_is_amiss_is_a_red_line_that_goes_when_it_is_mended(documents, tmp_
     wait_until(lambda: view.path.exists() and red(view.path) > 50)
     amiss[0] = ""
     wait_until(lambda: red(view.path) == 0)  # without another document
+
+
+def test_a_copy_of_a_picture_keeps_the_start_document_of_its_run():
+    """The last picture of a run is drawn while the next one has begun."""
+    picture = RunPicture()
+    picture("start", {"uid": "first", "time": 0.0})
+    kept = picture.copy()
+    picture("start", {"uid": "second", "time": 1.0})
+    assert (kept.start["uid"], picture.start["uid"]) == ("first", "second")
+
+
+@pytest.mark.parametrize("along", [np.arange(4.0), np.arange(4.0)[::-1]])
+def test_pixels_reach_half_a_step_beyond_their_centres(along):
+    from curiosity_bluesky.views.extent import extent_of
+
+    step = along[1] - along[0]
+    left, right, bottom, top = extent_of(along, along)
+    assert (left, right) == (along[0] - step / 2, along[-1] + step / 2) == (top, bottom)
