@@ -64,6 +64,7 @@ def test_two_halves_of_a_film_are_two_clusters() -> None:
     assert found["share"].sum() == pytest.approx(1.0)
 
 
+@pytest.mark.quick("published", "curious-in-batches*", "lcmd*", "dose*")
 @pytest.mark.parametrize("name", sorted(EXPECTED["documents"]))
 def test_means_and_counts_are_those_of_the_pixels(name: str) -> None:
     documents = documents_in(STORED / f"{name}.jsonl.gz")
@@ -110,6 +111,7 @@ def without(documents: Documents, *, blocks: int = 0, key: str = "") -> Document
     ]
 
 
+@pytest.mark.quick("curious")
 @pytest.mark.parametrize("strategy", ["vatsavai2025-ensemble", "curious"])
 def test_what_a_run_recorded_is_clustered_without_learning_again(
     strategy: str, monkeypatch: pytest.MonkeyPatch

@@ -64,6 +64,7 @@ def gone_on(documents: Documents, number: int) -> tuple[Documents, Documents]:
     return first, second
 
 
+@pytest.mark.quick("published", "curious-in-batches*", "random*", "lcmd*", "dose*", "drift*")
 @pytest.mark.parametrize("name", sorted(EXPECTED["documents"]))
 def test_each_decision_of_a_stored_run_comes_out_again(name: str) -> None:
     documents = stored(name)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scans import put, scan
 from skimage.io import imread, imsave
+from support import slowly
 from synthetic.augmentation import Reacquisition, reacquire
 from synthetic.wallpaper import random_image
 
@@ -161,14 +162,15 @@ def test_a_channel_that_shows_nothing_keeps_no_other_out(curiosity, tmp_path):
     assert code == 0 and "left out: flat is 1 everywhere" in " ".join(out.split())
 
 
-def test_bad_input_is_said_in_one_line_and_harms_nothing(curiosity, files, runs, tmp_path):
+@pytest.mark.parametrize("step", [4, *slowly(1)])
+def test_bad_input_is_said_in_one_line_and_harms_nothing(curiosity, files, runs, tmp_path, step):
     where = ("--catalog", runs)
     png = files / "stripes.png"
     with connect(runs) as catalog:
         uid = next(run.uid for run in catalog.runs() if run.sample == "other")
     empty = tmp_path / "empty"
     connect(empty).close()
-    for arguments, said in [
+    cases = [
         (("similar", files / "flat.npy", *where), "1 everywhere"),
         (("similar", tmp_path / "none.png", *where), "there is no file"),
         (("similar", tmp_path / "notes.txt", *where), "is no image file"),
@@ -188,7 +190,8 @@ def test_bad_input_is_said_in_one_line_and_harms_nothing(curiosity, files, runs,
         (("import", png, "--md", "a.b=1", *where), "cannot be in a start document"),
         (("import", png, "--md", "scan_id=q", *where), "(scan_id: 'q' is not of type 'integer')"),
         (("import", png, "--md", "sample=null", *where), "(sample: None is not valid"),
-    ]:
+    ]
+    for arguments, said in cases[::step]:
         code, out, err = curiosity(*arguments)
         lines = err.strip().splitlines()
         assert (code, out, len(lines)) == (2, "", 1) and said in lines[0], (arguments, err)
@@ -196,6 +199,7 @@ def test_bad_input_is_said_in_one_line_and_harms_nothing(curiosity, files, runs,
     assert len(json.loads(out)["hits"]) == 7
 
 
+@pytest.mark.slow
 def test_the_command_index_says_what_it_did(curiosity, tmp_path, monkeypatch):
     from scans import Crude
 

@@ -55,15 +55,14 @@ def three(tmp_path_factory):
 
 def test_a_run_is_gone_on_with_once(three):
     runs, (first, second, third) = three
-    for uid in (first, second):
+    for uid, dry_run in ((first, False), (second, True)):
         newest = successor_of(runs, uid)
         assert newest is not None and newest.uid == third
-        for dry_run in (False, True):
-            with pytest.raises(
-                InputError, match=f"{uid} was gone on with already, by run {third} .success, 1 more"
-            ) as error:
-                run(runs, 8, resume=uid, dry_run=dry_run)
-            assert str(error.value).endswith(f"resume that one: {third[:8]}")
+        with pytest.raises(
+            InputError, match=f"{uid} was gone on with already, by run {third} .success, 1 more"
+        ) as error:
+            run(runs, 8, resume=uid, dry_run=dry_run)
+        assert str(error.value).endswith(f"resume that one: {third[:8]}")
     assert successor_of(runs, third) is None
 
 
@@ -80,6 +79,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_resumes_is_not_resumed_until_that_has_ended(tmp_path):
     with connect(tmp_path / "runs") as runs:
         first = run(runs, 6, 3)

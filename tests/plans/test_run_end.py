@@ -169,6 +169,7 @@ def test_runs_figure_and_plan_count_alike(instrument, tmp_path):
         assert (run.points, run.num_points) == (7, 7)
 
 
+@pytest.mark.slow
 def test_a_journal_is_counted_alike(instrument, tmp_path):
     instrument.microscope.faults = Faults(nan=0.4, seed=2)
     with connect(tmp_path) as catalog:

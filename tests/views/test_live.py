@@ -103,6 +103,7 @@ def test_a_run_that_is_resumed_in_a_new_session_is_drawn_with_what_was_before(do
         view.finish()
 
 
+@pytest.mark.slow
 def test_every_prefix_of_a_run_can_be_drawn(documents):
     picture = RunPicture()
     figure = Figure()
@@ -149,6 +150,7 @@ def test_the_counts_of_the_figure_agree_when_the_budget_is_changed(RE, instrumen
     assert curve.get_xlim()[1] == 9 and len(picture.good) == 9
 
 
+@pytest.mark.quick("1.0")
 @pytest.mark.parametrize("ground", [0.0, 1.0])
 def test_seeds_are_seen_on_any_ground(RE, ground):
     film = SyntheticSample((16, 14), seed=1, points=8)
@@ -275,6 +277,7 @@ def test_the_plan_says_what_is_expected_while_the_run_goes_on(RE, instrument, tm
     assert known[6] == 6
 
 
+@pytest.mark.slow
 def test_a_decision_of_a_run_under_way_is_explained(RE, instrument, tmp_path):
     said = []
     with connect(tmp_path) as catalog:
@@ -439,6 +442,7 @@ def test_the_running_median_looks_back_only():
     np.testing.assert_array_equal(running_median(values), [5.0, 3.0, 3.0])
 
 
+@pytest.mark.slow
 def test_what_is_amiss_is_a_red_line_that_goes_when_it_is_mended(documents, tmp_path):
     amiss = ["Tiled does not answer since 14:02: 123 documents wait in runs/journal"]
     view = LiveView(tmp_path, interval=0.05, window=False, status=lambda: amiss[0])
