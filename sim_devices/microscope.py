@@ -141,7 +141,7 @@ class SimMicroscope:
     # --- sample ----------------------------------------------------------------------
 
     def load(self, sample: Sample) -> None:
-        """Put another sample under the tip, which then is at its pixel (0, 0); drift begins anew.
+        """Put another sample under the tip, which then is at its pixel (0, 0); drift begins again.
 
         Raises
         ------

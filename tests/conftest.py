@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import gc
 import math
 import os
@@ -32,6 +33,31 @@ os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 # Bluesky notes the stack on which each plan is made, for the warning that one was never iterated.
 # With the stack of pytest below it that is a third of the time that a run takes; warned is anyway.
 bluesky.utils.traceback = SimpleNamespace(format_stack=list)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "quick(*ids): of the parameters of a test these alone are not slow (as in fnmatch)",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before the slow ones are left out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Make the parameters of a test slow that its mark ``quick`` does not name."""
+    marked: dict[str, list[pytest.Function]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("quick"):
+            marked.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for name, tests in marked.items():
+        [mark] = tests[0].iter_markers("quick")
+        ids = {test: test.callspec.id for test in tests}
+        for test, one in ids.items():
+            if not any(fnmatch.fnmatchcase(one, pattern) for pattern in mark.args):
+                test.add_marker(pytest.mark.slow)
+        missed = [p for p in mark.args if not fnmatch.filter(ids.values(), p)]
+        if missed and not any("::" in given for given in config.args):
+            raise pytest.UsageError(f"{name} has no parameters {missed}; it has {[*ids.values()]}")
 
 
 def pytest_collection_finish() -> None:

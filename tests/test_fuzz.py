@@ -23,9 +23,9 @@ def surroundings(monkeypatch, tmp_path):
 
 def test_a_plan_is_refused_in_words_before_anything_moves_or_runs_to_its_end():
     counts = Counts()
-    fuzz_plans(30, 3, counts)
+    fuzz_plans(15, 3, counts)
     assert counts.good, counts
-    assert counts.plans == 30 and counts.worked and counts.refused
+    assert counts.plans == 15 and counts.worked and counts.refused
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_the_largest_whole_number_is_itself():
 
 def test_command_lines_that_nobody_should_write_are_refused_in_words():
     counts = Counts()
-    fuzz_lines(30, 5, counts, print, outside=False)
+    fuzz_lines(16, 5, counts, print, outside=False)
     assert counts.good, counts
-    assert counts.lines == 30 and counts.worked and counts.refused
+    assert counts.lines == 16 and counts.worked and counts.refused
 
 
 @pytest.mark.slow

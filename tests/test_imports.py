@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from stored import unpacked
 
 from curiosity_bluesky import connect
@@ -66,6 +67,7 @@ def in_a_new_process(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_no_command_imports_what_it_does_not_need(tmp_path: Path) -> None:
     directory = unpacked(tmp_path)
     with connect(directory, create=False) as catalog:  # which puts its paths right
@@ -121,6 +123,7 @@ def test_a_strategy_of_ones_own_keeps_its_name_when_ours_are_loaded_after_it():
     )
 
 
+@pytest.mark.slow
 def test_the_one_thread_of_the_learning_is_that_of_every_library_that_it_loads():
     in_a_new_process(
         "from threadpoolctl import ThreadpoolController\n"

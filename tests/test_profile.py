@@ -133,6 +133,7 @@ def served(instrument, tmp_path):
         server.wait(20)
 
 
+@pytest.mark.slow
 def test_tiled_and_databroker_open_the_same_runs_by_the_profile(served, tmp_path):
     uri, uid = served
     profiles = tmp_path / "profiles"

@@ -60,9 +60,9 @@ def cluster(run: Any, n_clusters: int | None = None, *, seed: int = 0) -> xr.Dat
         ``density`` (y, x)
             Share of the pixels that lie where the latent space is sparser, by the distance to the
             tenth neighbour: 0 at the sparsest pixel, 1 at the densest.
-        ``<channel>`` and ``<channel>_deviation`` (cluster, <axis>)
+        ``<channel>`` and ``<channel>_deviation`` (number, <axis>)
             Mean predicted spectrum of each cluster and its standard deviation over the pixels.
-        ``share``, ``n_measured``, ``n_seeds`` (cluster)
+        ``share``, ``n_measured``, ``n_seeds`` (number)
             Share of the pixels, number of spectra taken, and of seeds among them.
 
         ``attrs`` has ``latent_space`` in words; ``silhouette``, the mean of the clusters;
@@ -73,7 +73,7 @@ def cluster(run: Any, n_clusters: int | None = None, *, seed: int = 0) -> xr.Dat
     Raises
     ------
     InputError
-        As `predict`; if there are fewer pixels than clusters.
+        As `predict`; if the predictions are too much alike for so many clusters.
     """
     documents, earlier = whole_run(run)
     return cluster_documents(documents, n_clusters, seed=seed, earlier=earlier)
@@ -194,6 +194,14 @@ def _principal(points: NDArray, n: int) -> tuple[NDArray, float]:
     return np.hstack([found, missing]), float(share)
 
 
+def _sample(labels: NDArray, seed: int) -> NDArray[np.intp]:
+    """Return points to score, at random; of a cluster of few points two at least, if it has any."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    first = [np.flatnonzero(labels[order] == k)[:2] for k in np.unique(labels)]
+    rest = np.setdiff1d(np.arange(len(labels)), np.concatenate(first))
+    return order[np.concatenate([*first, rest])[:_SCORED]]
+
+
 def _clustered(space: NDArray, n_clusters: int | None, seed: int) -> tuple[NDArray, float]:
     """Return the cluster of each point, the largest first, and the mean silhouette."""
     from sklearn.cluster import KMeans
@@ -209,9 +217,8 @@ def _clustered(space: NDArray, n_clusters: int | None, seed: int) -> tuple[NDArr
     for k in [n_clusters] if n_clusters else range(2, min(MOST_CLUSTERS, most) + 1):
         model = KMeans(k, n_init=10, random_state=seed)  # pyright: ignore[reportArgumentType]
         labels = model.fit_predict(space)
-        sample = min(_SCORED, len(space))
-        score = silhouette_score(space, labels, sample_size=sample, random_state=seed)
-        tried.append((float(score), labels))
+        some = _sample(labels, seed)
+        tried.append((float(silhouette_score(space[some], labels[some])), labels))
     silhouette, labels = max(tried, key=lambda each: each[0])
     order = np.argsort(-np.bincount(labels), kind="stable")
     return np.argsort(order)[labels], silhouette

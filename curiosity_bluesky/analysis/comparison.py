@@ -74,7 +74,8 @@ def compare(first: Any, second: Any, name: str | None = None, *, draws: int = 64
     difference = other[name].values - there[name].values
     spread = np.hypot(*variables[f"{name}{DEVIATION}"][1])
     variables["difference"] = (("y", "x"), difference, attrs)
-    variables["significance"] = (("y", "x"), difference / spread)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variables["significance"] = (("y", "x"), difference / spread)
     curves = [error_curve(read(run)) for run in runs]
     longest = max(map(len, curves))
     padded = [np.pad(c, (0, longest - len(c)), constant_values=np.nan) for c in curves]

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.agent import CuriosityAgent
 from curiosity_bluesky.agent.remote.fallback import fallback_strategy
-from curiosity_bluesky.analysis.reading import Document
 from curiosity_bluesky.documents import (
     LOOKAHEAD,
     PREDICTED,
     PRIMARY,
     SURVEY,
+    Document,
     Item,
     ReplayedRun,
     Translator,

@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curiosity_bluesky.agent import CuriosityAgent
-from curiosity_bluesky.analysis.reading import Document, whole_run
+from curiosity_bluesky.analysis.reading import whole_run
 from curiosity_bluesky.documents import (
     DEVIATION,
     PREDICTED,
     PRIMARY,
+    Document,
     channel_keys,
     events_in,
+    flat_attributes,
     spectrum_axes,
 )
 from curiosity_bluesky.errors import InputError
@@ -254,14 +256,8 @@ def dataset_of(
     unknown = np.isnan(prediction.spectra).all(axis=2) | forbidden
     variables["no_claim"] = (("y", "x"), unknown)
     variables["distance"] = (("y", "x"), _distance(survey, taken), {"units": "um"})
-    # NetCDF knows no boolean attributes.
-    flat = {
-        key: int(value) if isinstance(value, bool) else value
-        for key, value in listener.start.items()
-        if isinstance(value, str | int | float)
-    }
-    flat |= {"predicted_by": explorer.strategy.name, "deviation": source}
-    return xr.Dataset(variables, coordinates, flat)
+    about_model = {"predicted_by": explorer.strategy.name, "deviation": source}
+    return xr.Dataset(variables, coordinates, flat_attributes(listener.start) | about_model)
 
 
 def _forbidden(masked: NDArray[np.bool_], withheld: NDArray[np.bool_]) -> NDArray[np.bool_]:

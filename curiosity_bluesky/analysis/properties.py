@@ -97,8 +97,8 @@ def property_map(
             That of the predicted spectrum; NaN where no claim is made, or the spectrum has none.
         ``<name>_deviation``
             Standard deviation of the property over draws of the spectrum, noise included: how far
-            what is read off a measured spectrum lies from what is predicted. NaN where less than
-            half of the draws have the property.
+            what is read off measured spectra varies. NaN where less than half of the draws have the
+            property.
         ``<name>_measured``
             That of the measured spectrum; NaN where none was measured.
 

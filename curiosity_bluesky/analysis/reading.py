@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
 from curiosity_bluesky.agent.prior_runs import spectra_at_start
-from curiosity_bluesky.documents import WARM_START, in_order, prior_run_from
+from curiosity_bluesky.documents import WARM_START, Document, in_order, prior_run_from
 from curiosity_bluesky.documents.reading import lineage
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import PriorRun
-
-Document = tuple[str, Mapping[str, Any]]
 
 
 def whole_run(run: Any) -> tuple[Iterator[Document], PriorRun | None]:

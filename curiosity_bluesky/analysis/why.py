@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from curiosity_bluesky.agent.prior_runs import prior_run_of
 from curiosity_bluesky.analysis.past_decision import DecisionHistory, PastDecision
-from curiosity_bluesky.analysis.reading import Document, whole_run
+from curiosity_bluesky.analysis.reading import whole_run
 from curiosity_bluesky.analysis.why_words import (
     acquisition_name,
     at,
@@ -24,7 +24,7 @@ from curiosity_bluesky.analysis.why_words import (
     measured_since,
     reason_in_words,
 )
-from curiosity_bluesky.documents import SQUARED, Item
+from curiosity_bluesky.documents import SQUARED, Document, Item
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import (
     Failure,
@@ -383,7 +383,7 @@ def _counterfactuals(
             here = (item.arguments["row"], item.arguments["col"]) == decision.pixel
             return None if here else item
 
-        add(f"by {strategy.name}, had nobody asked for this pixel", propose(change=unasked))
+        add(f"by {strategy.name}, without the request for this pixel", propose(change=unasked))
     if decision.reason == "curious" and (plain := _without_error(strategy)) is not None:
         add(f"without the error term ({plain[1]})", propose(strategy=plain[0]))
     if decision.reason == "curious" and isinstance(strategy, Vatsavai2025Latent):
@@ -420,8 +420,9 @@ def _dataset(past: PastDecision, maps: dict[str, NDArray], free: NDArray[np.bool
         variables[f"survey_{name}"] = (("y", "x"), image, {"units": units} if units else {})
     for name, values in maps.items():
         powers = SQUARED.get(past.explorer.strategy.name, {})
-        units = {2: f"{unit}^2", 1: unit}.get(powers.get(name, 0), "1") if unit else "1"
-        variables[name] = (("y", "x"), values, {"units": units})
+        units = {2: f"{unit}^2", 1: unit, 0: "1"}[powers.get(name, 0)]
+        known = unit or not powers.get(name)
+        variables[name] = (("y", "x"), values, {"units": units} if known else {})
     variables["available"] = (("y", "x"), free)
     coordinates = {
         "y": ("y", survey.y, {"units": "um"}),

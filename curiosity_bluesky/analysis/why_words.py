@@ -232,6 +232,8 @@ def bad_neighbour(past: PastDecision, errors: dict[int, float], how: str, neares
 def direction(here: Pixel, there: Pixel) -> str:
     """Return where a pixel lies as seen from another one, in the picture: row 0 is at the top."""
     down, right = there[0] - here[0], there[1] - here[1]
+    if not (down or right):
+        return "at the same pixel"
     vertical = "below" if down > 0 else "above"
     horizontal = "to the right" if right > 0 else "to the left"
     if abs(down) > 2 * abs(right):

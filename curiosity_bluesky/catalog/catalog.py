@@ -21,7 +21,7 @@ from curiosity_bluesky.catalog.connection import (
 )
 from curiosity_bluesky.catalog.databases import check_databases
 from curiosity_bluesky.catalog.journal import MAY_WAIT, journals
-from curiosity_bluesky.catalog.journal_lines import Document, first_document
+from curiosity_bluesky.catalog.journal_lines import first_document
 from curiosity_bluesky.catalog.local_reader import LocalRuns
 from curiosity_bluesky.catalog.locations import place_of
 from curiosity_bluesky.catalog.run_documents import documents_of
@@ -29,7 +29,7 @@ from curiosity_bluesky.catalog.run_source import RunSource, once_more
 from curiosity_bluesky.catalog.successors import successor_of
 from curiosity_bluesky.catalog.summaries import RunFilter, status_of, summary_of, summary_of_journal
 from curiosity_bluesky.catalog.summaries import RunSummary as RunSummary
-from curiosity_bluesky.documents import RESUMES
+from curiosity_bluesky.documents import RESUMES, Document
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.wording import plural
 
@@ -196,10 +196,12 @@ class Catalog:
             writer.flush()
 
     def __getitem__(self, key: int | str) -> Any:
-        if isinstance(key, str) and len(key) < 5:
-            raise InputError(f"{key!r} is too short; give the first 5 or more characters of a uid")
         self._take_abandoned(key)
         return self._look_up(key)
+
+    def check(self, uid: str) -> None:
+        """Refuse a run that the directory's files do not hold; what takes a server is not asked."""
+        self._look_up(uid, self._source.peek)
 
     def _take_abandoned(self, key: int | str = -1) -> None:
         """Upload what only journals of processes that died have, of one run or of all."""
@@ -208,14 +210,16 @@ class Catalog:
             writer.wait_for_recovery(key)
         upload_abandoned(self.journal, key, self._look_up, lambda: self.client, self._kept)
 
-    def _look_up(self, key: int | str) -> Any:
+    def _look_up(self, key: int | str, read: Callable[..., Any] | None = None) -> Any:
+        if isinstance(key, str) and len(key) < 5:
+            raise InputError(f"{key!r} is too short; give the first 5 or more characters of a uid")
+
         def look(client: Any) -> Any:
-            # A run that was recovered is written last, and may be long over.
-            latest = isinstance(key, int) and key < 0
+            latest = isinstance(key, int) and key < 0  # a recovered run is written last
             return (client.sort(("start.time", 1)) if latest else client)[key]
 
         try:
-            return self._read(look)
+            return (read or self._read)(look)
         except (KeyError, IndexError, ValueError) as error:
             if isinstance(error, InputError):
                 raise

@@ -8,7 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from curiosity_bluesky.catalog.journal_lines import UNREAD, Document, Line, describe_defect, lines
+from curiosity_bluesky.catalog.journal_lines import UNREAD, Line, describe_defect, lines
+from curiosity_bluesky.documents import Document
 
 logger = logging.getLogger(__name__)
 
@@ -280,7 +281,7 @@ def readable_documents(path: Path) -> list[Document]:
     if tally.disordered or tally.unknown:
         found = in_emission_order(found)
     again = DocumentCounts()
-    kept = [
+    kept: list[Document] = [
         (name, doc)
         for position, name, doc in found
         if again.judged(name, doc, position) in ("new", "again")

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from curiosity_bluesky.documents import Document
+
 logger = logging.getLogger(__name__)
 
 UNREAD = ""
@@ -19,7 +21,6 @@ UNREAD = ""
 _COMPLEX = "__complex__"
 """Marks, in a line, the real and the imaginary parts of a number or an array."""
 
-Document = tuple[str, dict[str, Any]]
 
 Line = tuple[int, str, dict[str, Any]]
 """A document behind the position in its journal, bytes, that follows it."""
@@ -107,7 +108,7 @@ def first_document(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _parsed(line: bytes) -> Document:
+def _parsed(line: bytes) -> tuple[str, dict[str, Any]]:
     try:
         # Few lines have any, and to look into each dictionary takes time.
         hook = _restored if _COMPLEX.encode() in line else None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from curiosity_bluesky.catalog.document_counts import count_documents, describe_damage
-from curiosity_bluesky.catalog.journal_lines import Document, describe_defect, last_events
+from curiosity_bluesky.catalog.journal_lines import describe_defect, last_events
 from curiosity_bluesky.catalog.journal_status import OpenRun
 from curiosity_bluesky.catalog.run_uploader import (
     RunUploader,
@@ -20,6 +20,7 @@ from curiosity_bluesky.catalog.run_uploader import (
     write_metadata,
 )
 from curiosity_bluesky.catalog.upload import upload_journal
+from curiosity_bluesky.documents import Document
 
 LARGE_EVENT = 100_000
 """Bytes of an event's line in the journal from which it goes into Tiled at once: as lists of

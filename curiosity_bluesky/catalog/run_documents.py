@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from curiosity_bluesky.catalog.connection import Unreachable
 from curiosity_bluesky.catalog.document_counts import journalled_documents
 from curiosity_bluesky.catalog.journal import journals
-from curiosity_bluesky.catalog.journal_lines import Document
-from curiosity_bluesky.documents import in_order
+from curiosity_bluesky.documents import Document, in_order
 from curiosity_bluesky.errors import InputError
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -64,6 +65,12 @@ class RunSource:
             except NotUnderstood:
                 self.let_go_of_files()
         return self.ask_server(ask)
+
+    def peek(self, ask: Callable[[Any], T]) -> T | None:
+        """Ask the files of the directory alone; None where it takes the server."""
+        with contextlib.suppress(NotUnderstood):
+            return None if self._files is None else ask(self._files)
+        return None
 
     def ask_server(self, ask: Callable[[Any], T]) -> T:
         """Ask the server about the runs, once more if it went away in between."""

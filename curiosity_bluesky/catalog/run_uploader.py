@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from bluesky_tiled_plugins import TiledWriter
 from curiosity_bluesky import documents
 from curiosity_bluesky.catalog._tiled_compat import RunNormalizer, set_batch_size
 from curiosity_bluesky.catalog.document_counts import COUNTED, DocumentCounts
-from curiosity_bluesky.catalog.journal_lines import Document
+from curiosity_bluesky.documents import Document
 from curiosity_bluesky.errors import CuriosityError
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class RunUploader:
     def __call__(
         self,
         name: str,
-        doc: dict[str, Any],
+        doc: Mapping[str, Any],
         *,
         position: int = 0,
         flush: bool = False,

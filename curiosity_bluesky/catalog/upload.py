@@ -19,7 +19,7 @@ from curiosity_bluesky.catalog.document_counts import (
     in_emission_order,
 )
 from curiosity_bluesky.catalog.journal import lock_of, remove
-from curiosity_bluesky.catalog.journal_lines import Document, lines
+from curiosity_bluesky.catalog.journal_lines import lines
 from curiosity_bluesky.catalog.run_uploader import (
     TRIES,
     UploadCancelled,
@@ -27,6 +27,7 @@ from curiosity_bluesky.catalog.run_uploader import (
     rewrite_run,
     write_metadata,
 )
+from curiosity_bluesky.documents import Document
 from curiosity_bluesky.errors import InputError, Unreachable
 
 

@@ -1,6 +1,6 @@
 """Implementation of ``curiosity benchmark``.
 
-Campaign and report take long to import: after the samples are open, and the strategies named.
+Campaign and report take long to import: after the strategies are named, and the samples open.
 """
 
 from __future__ import annotations
@@ -94,7 +94,6 @@ def run_benchmark(
     if workers is not None:
         whole_number("--workers", workers, 1, PROCESSES)
     _check_directory(out)
-    truths = [truth_of(text) for text in split(samples)]
     arms = arms_from(
         split(strategies),
         points=points,
@@ -102,6 +101,7 @@ def run_benchmark(
         patch_size=None if patch_size == "own" else int(patch_size),
         common=settings(common),
     )
+    truths = [truth_of(text) for text in split(samples)]
     from curiosity_bluesky.benchmark.campaign import Campaign, TrialsFailed, run_campaign
     from curiosity_bluesky.benchmark.report import write_report
 

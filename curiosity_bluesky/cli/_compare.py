@@ -84,5 +84,8 @@ def _in_words(numbers: dict[str, Any]) -> list[str]:
         said[0] += f", correlation {numbers['correlation']:.2f}"
     if numbers["beyond_two_deviations"] is not None:
         share = numbers["beyond_two_deviations"]
-        said.append(f"{share:.0%} of the pixels differ by more than two standard deviations")
+        said.append(
+            f"{share:.0%} of the pixels differ by more than two standard deviations of what is "
+            "measured there"
+        )
     return said

@@ -125,18 +125,18 @@ def demo(
         picture=picture,
         warm_start=warm_start,
     )
-    choice.check(setting)  # what follows takes seconds to import
+    chosen = choice.check(setting)  # what follows takes seconds to import
     _import_ophyd()
     from curiosity_bluesky.demo.run import outline_demo, run_demo
 
     if dry_run:
         from curiosity_bluesky.plans.dry_run import format_report
 
-        outline = outline_demo(setting, choice)
+        outline = outline_demo(setting, choice, chosen)
         print(json.dumps(outline.to_dict()) if as_json else format_report(outline))
         return
     with json_alone(as_json):
-        result = run_demo(setting, choice, plot=plot, index=index)
+        result = run_demo(setting, choice, chosen, plot=plot, index=index)
     _show_result(result, as_json)
 
 

@@ -14,7 +14,6 @@ from curiosity_bluesky.cli.options import (
     CatalogOption,
     JsonOption,
     MetadataOption,
-    check_run,
     parameters,
 )
 from curiosity_bluesky.cli.output import console
@@ -124,8 +123,6 @@ def similar(
         from curiosity_bluesky.views.report import check_picture
 
         check_picture(picture)
-    if not (Path(what).suffix or Path(what).is_file()):
-        check_run(what, catalog)
     from curiosity_bluesky.similarity.index import Index
     from curiosity_bluesky.similarity.keypoints import available
     from curiosity_bluesky.similarity.search import similar as search

@@ -175,4 +175,4 @@ def check_run(uid: str, catalog: str | None) -> None:
             path.stem.startswith(uid) for path in opened.journal.glob("*.jsonl")
         )
         if opened.reads_files and not waits:
-            _ = opened[uid]
+            opened.check(uid)

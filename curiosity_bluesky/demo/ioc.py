@@ -10,12 +10,12 @@ from typing import Any
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.wording import did_you_mean
-from sim_devices.catalogue import open_sample
 from sim_devices.clock import Clock
 from sim_devices.drift import askew
 from sim_devices.faults import KINDS, Faults
 from sim_devices.ioc.settings import LOOPBACK, client_environment, free_port
 from sim_devices.microscope import SimMicroscope
+from sim_devices.samples import open_sample
 
 SETTINGS = ("speed_um_per_s", "settle_s", "line_s", "spectrum_s")
 """What of the microscope can be set, see `SimMicroscope`."""

@@ -130,7 +130,12 @@ class DemoResult:
 
 
 def run_demo(
-    setting: DemoSample, choice: DemoOptions, *, plot: bool = True, index: bool = False
+    setting: DemoSample,
+    choice: DemoOptions,
+    chosen: Strategy,
+    *,
+    plot: bool = True,
+    index: bool = False,
 ) -> DemoResult:
     """Explore a sample under the simulated microscope.
 
@@ -138,16 +143,13 @@ def run_demo(
     ----------
     setting, choice
         What lies under the microscope, and how it is measured.
+    chosen
+        The strategy: what `DemoOptions.check` returned.
     plot, index
         Whether to draw, and whether the run is indexed for `similar`.
-
-    Raises
-    ------
-    InputError
-        If something cannot be used; nothing is written then.
     """
     with (
-        choice.ready(setting) as (instrument, chosen, how),
+        choice.ready(setting) as (instrument, how),
         connect(choice.catalog) as runs,
     ):
         begun = chosen, choice.seed
@@ -157,15 +159,9 @@ def run_demo(
         return result
 
 
-def outline_demo(setting: DemoSample, choice: DemoOptions) -> DryRunReport:
-    """Return what `run_demo` would do; nothing is written.
-
-    Raises
-    ------
-    InputError
-        If something cannot be used: the same as `run_demo` refuses.
-    """
-    with choice.ready(setting) as (instrument, chosen, how):
+def outline_demo(setting: DemoSample, choice: DemoOptions, chosen: Strategy) -> DryRunReport:
+    """Return what `run_demo` would do; nothing is written."""
+    with choice.ready(setting) as (instrument, how):
         stage = instrument.stage
         devices = [instrument.spectrometer], stage.x, stage.y, instrument.imager
         return DryRunReport.of(

@@ -163,7 +163,7 @@ class DemoSample:
 class DemoOptions:
     """How a demo measures; the fields are options of the command.
 
-    A run and a dry run are both made ready by `ready`, so that they refuse the same.
+    A run and a dry run are both checked by `check`, so that they refuse the same.
     """
 
     strategy: str = "curious"
@@ -197,25 +197,17 @@ class DemoOptions:
         chosen = Strategy.named(self.strategy, **{"budget": self.points, **self.parameters})
         chosen = limit_seeds(chosen, self.parameters)
         chosen.validate(survey_of(setting.opened, self.withhold))
-        return chosen
-
-    @contextmanager
-    def ready(self, setting: DemoSample) -> Iterator[tuple[Instrument, Strategy, DemoRun]]:
-        """Check everything, and put the sample under the microscope.
-
-        Raises
-        ------
-        InputError
-            If something cannot be used; nothing is written then.
-        """
-        chosen = self.check(setting)  # before an IOC starts
         if self.warm_start is not None:
             from curiosity_bluesky.plans.warm_start import WarmStart
 
             WarmStart(self.warm_start, self.catalog, self.warm_gate).check(chosen)
+        return chosen
+
+    @contextmanager
+    def ready(self, setting: DemoSample) -> Iterator[tuple[Instrument, DemoRun]]:
+        """Put the sample under the microscope; `check` comes before it."""
         with setting.instrument(self.seed) as instrument:
-            run = self._run(instrument)
-            yield instrument, chosen, run
+            yield instrument, self._run(instrument)
 
     def _run(self, instrument: Instrument | None = None) -> DemoRun:
         options = demo_options(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.reading import error_curve as error_curve
     from curiosity_bluesky.documents.reading import split_cycles as split_cycles
     from curiosity_bluesky.documents.reading import flags_of as flags_of
+    from curiosity_bluesky.documents.reading import flat_attributes as flat_attributes
     from curiosity_bluesky.documents.reading import read as read
     from curiosity_bluesky.documents.reading import read_stream as read_stream
     from curiosity_bluesky.documents.replay import ReplayedRun as ReplayedRun
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.schema import WARM_REASON as WARM_REASON
     from curiosity_bluesky.documents.schema import WARM_SPECTRA as WARM_SPECTRA
     from curiosity_bluesky.documents.schema import WARM_START as WARM_START
+    from curiosity_bluesky.documents.schema import Document as Document
     from curiosity_bluesky.documents.spectra import Spectrum as Spectrum
     from curiosity_bluesky.documents.spectra import quality_of as quality_of
     from curiosity_bluesky.documents.spectra import spectrum_of as spectrum_of
@@ -102,6 +104,7 @@ _MODULES = {
     "Channel": "prior_runs",
     "DECISIONS": "schema",
     "DRIFT": "schema",
+    "Document": "schema",
     "ESTIMATED": "schema",
     "ExternalFiles": "files",
     "FAILURES": "schema",
@@ -162,6 +165,7 @@ _MODULES = {
     "flag_from": "translate",
     "flag_values": "writing",
     "flags_of": "reading",
+    "flat_attributes": "reading",
     "holds_image": "translate",
     "in_order": "files",
     "SpectrumAxis": "predictions",

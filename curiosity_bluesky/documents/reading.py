@@ -80,7 +80,7 @@ def read(run: Any, *, whole: bool = True) -> xr.Dataset:
             f"run {run.start['uid']} holds no measured point; it has "
             f"{', '.join(run) or 'no stream at all'}"
         )
-    flat = {k: v for k, v in run.start.items() if isinstance(v, str | int | float)}
+    flat = flat_attributes(run.start)
     if len(pieces) == 1:
         return _points(pieces[0]).assign_attrs(flat)
     parts = [_points(piece) for piece in pieces]
@@ -119,6 +119,15 @@ def split_cycles(points: xr.Dataset) -> xr.Dataset:
                 {axis: (axis, values[:period], points[axis].attrs)}
             )
     return points
+
+
+def flat_attributes(start: Mapping[str, Any]) -> dict[str, str | int | float]:
+    """Return the flat keys of a start document as attributes: NetCDF knows no booleans."""
+    return {
+        key: int(value) if isinstance(value, bool) else value
+        for key, value in start.items()
+        if isinstance(value, str | int | float)
+    }
 
 
 def error_curve(points: xr.Dataset) -> NDArray:

@@ -7,9 +7,12 @@ One table, `STREAMS`: what is written (`curiosity_bluesky.documents.writing`) an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+Document = tuple[str, Mapping[str, Any]]
+"""A document with its name, as the RunEngine emits it."""
 
 SURVEY = "survey"
 DECISIONS = "decisions"

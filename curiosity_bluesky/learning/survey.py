@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,24 @@ class Survey:
     def pixel(self, x: float, y: float) -> Pixel:
         """Return the pixel ``(row, col)`` nearest to a position ``(x, y)`` in um."""
         return int(np.argmin(np.abs(self.y - y))), int(np.argmin(np.abs(self.x - x)))
+
+    def pixel_inside(self, x: float, y: float, names: Sequence[str] = ("x", "y")) -> Pixel:
+        """Return the pixel nearest to a position (um) that must be inside the survey.
+
+        Raises
+        ------
+        InputError
+            If it is outside; `names` are those of `x` and `y` in the message.
+        """
+        for name, value, axis in zip(names, (x, y), (self.x, self.y), strict=True):
+            half = abs(axis[-1] - axis[0]) / max(1, len(axis) - 1) / 2
+            low, high = axis.min() - half, axis.max() + half
+            if not low <= value <= high:
+                raise InputError(
+                    f"{name} = {value:g} um is outside the survey; "
+                    f"expected {low:.4g} to {high:.4g} um"
+                )
+        return self.pixel(x, y)
 
 
 def fill_masked(image: NDArray, mask: NDArray[np.bool_]) -> NDArray:

@@ -58,6 +58,15 @@ class BackgroundCall(Generic[T]):
         yield from bps.wait_for([wait])
         return self._future.result()
 
+    def discard(self, release: Callable[[T], object]) -> None:
+        """Wait no longer: what came of the work, or will come of it, is given to `release`."""
+
+        def done(future: concurrent.futures.Future[T]) -> None:
+            if future.exception() is None:
+                release(future.result())
+
+        self._future.add_done_callback(done)
+
 
 def call_in_thread(func: Callable[..., T], *args: Any) -> MsgGenerator[T]:
     """Run blocking work in a thread and wait for it, see `BackgroundCall`."""

@@ -90,7 +90,7 @@ def _more_time(run: RunState, end: RunEnd | None) -> bool:
 def _given_up(run: RunState) -> MsgGenerator[None]:
     """Give up what the explorer waits for and the plan measures no more, or it waits for ever.
 
-    So it is where somebody asks for a better quality than a spectrum has, and where a pause
+    So it is where a better quality is asked for than a spectrum has, and where a pause
     had a spectrum repeated that is not as good as the one that the plan saw.
     """
     failure = PointFailure(FailureKind.NOT_GOOD)

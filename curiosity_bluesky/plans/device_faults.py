@@ -24,7 +24,7 @@ from bluesky.utils import (
 from curiosity_bluesky.errors import CuriosityError, InputError
 
 NOT_OURS = (RunEngineControlException, FailedPause, IllegalMessageSequence, InputError)
-"""Exceptions that are no fault of an instrument: somebody wants the plan to end, or must."""
+"""Exceptions that are no fault of an instrument: the plan is asked, or has, to end."""
 
 
 class _Outcome:
@@ -73,10 +73,10 @@ class _Outcome:
 
 
 class PositionRefused(CuriosityError):
-    """Somebody said not to go there."""
+    """A position is vetoed."""
 
 
-def _nobody() -> None:
+def _never_refused() -> None:
     return None
 
 
@@ -89,10 +89,10 @@ class _Forgiving:
         The device; to the RunEngine and to preprocessors this is equal to it.
     refusal
         Asked at the last moment, also where a pause has the message repeated, whether
-        somebody said not to: why, or None.
+        it is vetoed: why, or None.
     """
 
-    def __init__(self, device: Any, refusal: Callable[[], str | None] = _nobody) -> None:
+    def __init__(self, device: Any, refusal: Callable[[], str | None] = _never_refused) -> None:
         self.device = device
         self._refusal = refusal
         self.name = getattr(device, "name", repr(device))
@@ -133,7 +133,7 @@ class GuardedSet(_Forgiving):
     """A move to a target (um; or what else the device understands) that may fail."""
 
     def __init__(
-        self, device: Movable, target: Any, refusal: Callable[[], str | None] = _nobody
+        self, device: Movable, target: Any, refusal: Callable[[], str | None] = _never_refused
     ) -> None:
         super().__init__(device, refusal)
         self.target = target

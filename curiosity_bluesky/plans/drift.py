@@ -64,7 +64,7 @@ class DriftTracker:
     where it was expected to within half a pixel, the interval to the next is doubled, up to the
     whole; else it is halved. One that fails or is not trusted leaves the interval as it is.
     After a gap of more than twice the longest interval so far, in time, a re-survey is due as well:
-    somebody had the plan pause.
+    the plan was paused.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ class DriftTracker:
     def recall(self, past: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Know the drift from the documents of the runs before; a re-survey is due at once.
 
-        How far the sample crept meanwhile nobody saw, so nothing is to be measured before a
+        How far the sample crept meanwhile is not known, so nothing is to be measured before a
         re-survey is trusted; the rate of before counts until there are two fixes of this run.
         """
         when, seconds, streams = time.time(), None, {}
@@ -197,7 +197,7 @@ class DriftTracker:
             except OSError:  # it has lost its instrument: the visit fails, and is tried again
                 continue
             if refused is not None:
-                # The explorer is to know at once, unless it does, or nobody can tell.
+                # The explorer is to know at once, unless it does, or it is not known.
                 self._now |= self._known and self._out is not None and not self._out[proposal.pixel]
                 text = f"drifted by ({dx:.3g}, {dy:.3g}) um; {refused}"
                 return target, PointFailure(FailureKind.OUT_OF_REACH, text)
@@ -220,7 +220,7 @@ class DriftTracker:
     def _overdue(self) -> bool:
         """Whether so much time has passed since a re-survey was tried that something came between.
 
-        Nobody knows before the first one how long that is.
+        How long that is, is not known before the first one.
         """
         return self._longest > 0 and self.seconds - self._tried > self._limit
 
@@ -387,8 +387,7 @@ class DriftTracker:
     def _out_of_reach(self, survey: Survey, ahead: float) -> MsgGenerator[NDArray[np.bool_]]:
         """Return the pixels that the tip may not be sent to now or in `ahead` seconds.
 
-        Where nobody can tell, those of before: the drift is not known, or a motor lost its
-        instrument.
+        Those of before where the drift is not known, or a motor lost its instrument.
         """
         before = np.zeros(survey.shape, bool) if self._out is None else self._out
         self._known = not self.blind

@@ -13,6 +13,7 @@ from curiosity_bluesky import documents
 from curiosity_bluesky.documents import PlanReadable
 from curiosity_bluesky.learning import Proposal
 from curiosity_bluesky.plans.background import call_in_thread
+from curiosity_bluesky.plans.device_faults import NOT_OURS
 from curiosity_bluesky.plans.run_state import RunState
 from curiosity_bluesky.plans.run_wrapper import save
 from curiosity_bluesky.utils.point_failure import PointFailure
@@ -74,7 +75,16 @@ def save_predictions(run: RunState) -> MsgGenerator[None]:
             *(n, MOST_PREDICTED, run.uid[:8]),
         )
         return
-    prediction = yield from call_in_thread(run.agent.predict)
+    try:
+        prediction = yield from call_in_thread(run.agent.predict)
+    except NOT_OURS:
+        raise
+    except Exception:  # such as too little memory: a run that is measured does not fail for it
+        logger.warning(
+            "the predicted spectra are not recorded; `curiosity predict %s` computes them",
+            run.uid[:8], exc_info=True,
+        )  # fmt: skip
+        return
     if prediction is None:
         return
     for record in documents.prediction_records(prediction, run.survey, descriptor):

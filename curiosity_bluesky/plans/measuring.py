@@ -72,7 +72,7 @@ def measure_point(
         How far from its target (um) each motor may end; None for any distance.
     refusal
         Asked before each move and measurement, also those that a pause repeats, whether
-        somebody said not to: why, or None.
+        it is vetoed: why, or None.
     dose
         Asked in the same way before each measurement: each may change the sample.
     tip

@@ -3,8 +3,9 @@
 # No `from __future__ import annotations`: the Queue Server reads from the annotations, as they
 # are, which parameters are devices; strings would say nothing to it.
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bluesky.protocols import Movable, Readable
@@ -14,8 +15,8 @@ from curiosity_bluesky.agent import Agent, CuriosityAgent
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy, limit_seeds
 from curiosity_bluesky.plans import device_arguments, device_checks, readings
-from curiosity_bluesky.plans.background import call_in_thread
-from curiosity_bluesky.plans.dry_run import format_report
+from curiosity_bluesky.plans.background import BackgroundCall, call_in_thread
+from curiosity_bluesky.plans.dry_run import DryRunReport, format_report
 from curiosity_bluesky.plans.exploration import (
     explore,
     outline_run,
@@ -146,20 +147,13 @@ def curiosity_plan(
     num_points, seed, time_budget = plain.num_points, plain.seed, plain.time_budget
     device_arguments.check_run(detectors, x, y, imager, tip, md, options.steering)
     device_arguments.check_agent(agent, options.agent_lost)
-    past = None
     answered = yield from readings.is_executed()
-    if resume is not None:
-        given = options.changed() | safety.changed() | drift.changed()
-        refused = sorted(given & _AS_IT_BEGAN)
-        refused += [n for n, v in (("strategy", strategy), ("seed", seed)) if v is not None]
-        if refused:
-            raise InputError(
-                f"{', '.join(refused)} cannot be given with resume: a run goes on as it began; "
-                "change it in the middle of the run with curiosity_bluesky.steer"
-            )
-        past = yield from call_in_thread(_fetched, resume, options.catalog)
-    try:
-        if past is not None:
+    with contextlib.ExitStack() as held:
+        past = None
+        if resume is not None:
+            _check_as_it_began(options, safety, drift, strategy, seed)
+            past = yield from _fetch(resume, options.catalog)
+            held.callback(past.release)
             if past.tip is not None and tip is None:
                 raise InputError(
                     f"run {past.uid} lifted its tip ({past.tip}) between two points; "
@@ -179,28 +173,10 @@ def curiosity_plan(
         one: Agent = CuriosityAgent(watchers=(options.steering or steer).watchers)
         if dry_run:
             run = RunState(
-                one,
-                chosen,
-                seed,
-                detectors,
-                x,
-                y,
-                imager,
-                tip,
-                options,
-                safety,
-                drift,
-                time_budget,
-                steer,
-            )
-            if answered:
-                yield from device_checks.check_engine(md or {})
-            outlined = outline_run(run, past, num_points)
-            outline = (yield from outlined) if answered else run_inquiry(outlined)
-            print(format_report(outline))
-            if waiting := (options.steering or steer).in_words:
-                print(f"asked for, and done in the next run: {waiting}")
-            return outline
+                one, chosen, seed, detectors, x, y, imager, tip, options, safety, drift,
+                time_budget, steer,
+            )  # fmt: skip
+            return (yield from _show_outline(run, past, num_points, answered, md))
         if agent is not None and answered:  # what a run would do is worked out here
             one = remote = _remote(agent, options)
             yield from call_in_thread(remote.hello, chosen)
@@ -211,9 +187,42 @@ def curiosity_plan(
                 time_budget=time_budget, tip=tip, md=md, past=past,
             )
         )  # fmt: skip
-    finally:
-        if past is not None:
-            past.release()
+
+
+def _show_outline(
+    run: RunState,
+    past: InterruptedRun | None,
+    num_points: int | None,
+    answered: bool,
+    md: Mapping[str, Any] | None,
+) -> MsgGenerator[DryRunReport]:
+    """Print what a run would do, and return it; `answered`: whether a RunEngine executes this."""
+    if answered:
+        yield from device_checks.check_engine(md or {})
+    outlined = outline_run(run, past, num_points)
+    outline = (yield from outlined) if answered else run_inquiry(outlined)
+    print(format_report(outline))
+    if waiting := (run.options.steering or steer).in_words:
+        print(f"asked for, and done in the next run: {waiting}")
+    return outline
+
+
+def _check_as_it_began(
+    options: RunOptions,
+    safety: SafetyLimits,
+    drift: DriftCorrection,
+    strategy: str | None,
+    seed: int | None,
+) -> None:
+    """Refuse what a run to resume has had from its beginning."""
+    given = options.changed() | safety.changed() | drift.changed()
+    refused = sorted(given & _AS_IT_BEGAN)
+    refused += [n for n, v in (("strategy", strategy), ("seed", seed)) if v is not None]
+    if refused:
+        raise InputError(
+            f"{', '.join(refused)} cannot be given with resume: a run goes on as it began; "
+            "change it in the middle of the run with curiosity_bluesky.steer"
+        )
 
 
 def _as_it_began(
@@ -227,6 +236,16 @@ def _as_it_began(
         SafetyLimits(max_bias=bias),
         DriftCorrection(resurvey_every=every, resurvey_minutes=minutes),
     )
+
+
+def _fetch(uid: str, catalog: str | None) -> MsgGenerator[InterruptedRun]:
+    """Fetch the documents of a run, in a thread; a plan that ends meanwhile holds no lock."""
+    fetching = BackgroundCall(_fetched, uid, catalog)
+    try:
+        return (yield from fetching.result())
+    except BaseException:
+        fetching.discard(InterruptedRun.release)
+        raise
 
 
 def _fetched(uid: str, catalog: str | None) -> InterruptedRun:

@@ -230,7 +230,7 @@ def _interrupting_main_thread(signums: set[int]) -> Iterator[None]:
 
 
 def _let_go_of_closed() -> None:
-    """Have what goes to a terminal that is closed, or to a pipe that nobody reads, go nowhere."""
+    """Have what goes to a terminal that is closed, or to a pipe without a reader, go nowhere."""
     if not hasattr(select, "poll"):
         return
     for fd in (1, 2):

@@ -240,14 +240,14 @@ class SpectrumReader:
                     f"{', '.join(described) or 'nothing'}; correct its read() or describe(): "
                     f"{', '.join(odd)} must be in both or in neither"
                 )
-            if empty := [key for key, value in read.items() if not as_array(key, value).size]:
+            with _of(detector.name):
+                arrays = {key: as_array(key, value) for key, value in read.items()}
+            if empty := [key for key, array in arrays.items() if not array.size]:
                 raise InputError(
                     f"{', '.join(empty)} of {detector.name} is an array of no value, which the "
                     "store cannot hold; let the detector read something, or leave it out"
                 )
-            with _of(detector.name):
-                arrays = _channels(detector, read)
-            for key, array in arrays.items():
+            for key, array in _channels(detector, arrays).items():
                 self._detector_of[key] = detector.name
                 if misfit := _misfit(key, array, described[key], array.size):
                     raise InputError(
@@ -302,15 +302,11 @@ def _of(detector: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        said = str(error)
-        raise InputError(
-            said if said.startswith(f"{detector} ") else f"{detector}: {said}"
-        ) from None
+        raise InputError(f"{detector}: {error}") from None
 
 
-def _channels(detector: Any, read: Mapping[str, Any]) -> dict[str, NDArray]:
+def _channels(detector: Any, arrays: Mapping[str, NDArray]) -> dict[str, NDArray]:
     """Return what is to be learned of a reading, each with all its numbers."""
-    arrays = {key: as_array(key, value) for key, value in read.items()}
     one = {key: array for key, array in arrays.items() if array.ndim == 1 and array.size >= LEAST}
     wanted = getattr(detector, "learned", None)
     if wanted is None:
@@ -321,8 +317,9 @@ def _channels(detector: Any, read: Mapping[str, Any]) -> dict[str, NDArray]:
             f"{detector.name} says that {', '.join(unknown)} is to be learned, but reads only "
             f"{', '.join(one) or 'no 1-D array'}; correct its `learned`"
         )
-    for key in wanted:
-        real(key, one[key])
+    with _of(detector.name):
+        for key in wanted:
+            real(key, one[key])
     return {key: one[key] for key in wanted}
 
 

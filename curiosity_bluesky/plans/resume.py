@@ -10,11 +10,10 @@ from filelock import BaseFileLock
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.catalog.successors import unlock
+from curiosity_bluesky.documents import Document
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import PriorRun, Strategy
 from curiosity_bluesky.utils.validation import number, whole_number
-
-Document = tuple[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class InterruptedRun:
         if not _has_survey(past.documents):
             raise InputError(
                 f"run {past.uid} was interrupted before its survey was written; "
-                "there is nothing to resume: start it anew"
+                "there is nothing to resume: start a new run"
             )
         return past
 
@@ -132,7 +131,7 @@ class InterruptedRun:
 
     @property
     def estimated(self) -> bool:
-        """Whether nobody said how many points it was to have."""
+        """Whether its number of points was not given, but estimated."""
         return bool(self.start.get(documents.ESTIMATED, False))
 
     @property

@@ -36,5 +36,5 @@ def expected(record: logging.LogRecord, *errors: type[BaseException]) -> bool:
     if record.msg != _ABORTED or not isinstance(error, errors or InputError):
         return True
     record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
-    record.msg, record.args = "%s: %s", (_ABORTED, error or type(error).__name__)
+    record.msg, record.args = "%s: %s", (_ABORTED, str(error) or type(error).__name__)
     return RUN_LOG.isEnabledFor(logging.INFO)

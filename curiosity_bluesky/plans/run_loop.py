@@ -97,8 +97,8 @@ def _resurveyed(run: RunState, survey: Survey) -> MsgGenerator[None]:
             return
         yield from pause_for(
             run, EndKind.DRIFT,
-            f"nobody has seen for {run.tracker.unseen / 60:.3g} minutes where the sample "
-            "drifted, and the survey could not be taken again, or does not show the same",
+            f"the drift has not been known for {run.tracker.unseen / 60:.3g} minutes: "
+            "the survey could not be taken again, or does not show the same",
             "look at the instrument, then RE.resume() takes the survey again",
         )  # fmt: skip
         if run.ended is not None:

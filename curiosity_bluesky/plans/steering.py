@@ -286,16 +286,7 @@ class Steering:
 
     def _checked_add(self, survey: Survey, wanted: Mapping[str, Any]) -> dict[str, Any]:
         if "x" in wanted:
-            x, y = float(wanted["x"]), float(wanted["y"])
-            for name, value, axis in (("x", x, survey.x), ("y", y, survey.y)):
-                half = abs(axis[-1] - axis[0]) / max(1, len(axis) - 1) / 2
-                low, high = axis.min() - half, axis.max() + half
-                if not low <= value <= high:
-                    raise InputError(
-                        f"{name} = {value:g} um is outside the survey; "
-                        f"expected {low:.4g} to {high:.4g} um"
-                    )
-            row, col = survey.pixel(x, y)
+            row, col = survey.pixel_inside(float(wanted["x"]), float(wanted["y"]))
         else:
             row, col = wanted["row"], wanted["col"]
         rows, cols = survey.shape

@@ -18,7 +18,7 @@ from curiosity_bluesky.learning import Proposal, Strategy, Survey
 from curiosity_bluesky.learning.scan_path import short_path
 
 _RECENT = 30
-"""Over so many of the newest points what nobody foresaw is averaged."""
+"""Number of newest points over which the unforeseen time is averaged."""
 
 _PRIOR = 3
 
@@ -149,8 +149,8 @@ class DeviceTimes:
 class TimeEstimate:
     """How long a run goes on, from what it should cost and what it did cost so far.
 
-    What nobody foresaw, the learning above all, is the mean over the newest points of what they
-    took longer than they should have. The seeds, which nothing is learned for, say nothing about
+    The unforeseen, the learning above all, is the mean over the newest points of what they took
+    longer than they should have. The seeds, which nothing is learned for, say nothing about
     the points after them.
 
     Parameters

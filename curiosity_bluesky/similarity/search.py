@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +148,8 @@ def similar(
         assert collection.thumbnails is not None
         picture = collection.thumbnails[row]
         said = f"{entry.uid[:8]} {entry.channel}"
-        image = image_of(index.catalog.client, entry) if verify else None
+        with contextlib.suppress(InputError):  # deleted since it was indexed
+            image = image_of(index.catalog.client, entry) if verify else None
         if not own:
             rows = rows[[collection.entries[n].uid != entry.uid for n in rows]]
     near = collection.nearest(vector, by, max(top, SHORTLIST if verify else 0), rows)

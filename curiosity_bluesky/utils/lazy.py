@@ -1,10 +1,8 @@
 """Names of a package that are imported from their modules when they are first used."""
 
 import importlib
-import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _OURS = "curiosity_bluesky."
@@ -50,31 +48,3 @@ def lazy_module(name: str) -> Any:
         Of the module, such as ``torch``.
     """
     return _LazyModule(name)
-
-
-_OTHER_ARRAYS = ("cupy", "dask", "pint", "sparse")
-
-
-@contextmanager
-def without_other_arrays() -> Iterator[None]:
-    """Keep xarray from importing libraries of arrays that no array here is from.
-
-    To see whether an array is one of dask's, xarray imports dask, and so with ``sparse``, which
-    brings numba: two seconds. Within the context those that nobody imported yet count as not
-    installed; after it, xarray looks again.
-    """
-    hidden = [name for name in _OTHER_ARRAYS if name not in sys.modules]
-    missing: Any = dict.fromkeys(hidden)  # what None stands for there
-    sys.modules.update(missing)
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-        # Where it notes what it found; without a public name.
-        found = getattr(sys.modules.get("xarray.namedarray.pycompat"), _XARRAY_NOTES, {})
-        for name in hidden:
-            found.pop(name, None)
-
-
-_XARRAY_NOTES = "_cached_duck_array_modules"

@@ -37,6 +37,8 @@ class EndKind(Enum):
     ABORTED = "aborted"
     """`RE.abort()` or `RE.halt()`."""
     ERROR = "error"
+    DONE = "done"
+    """Another plan came to its end, which gives no reason."""
     OPEN = ""
     """It has not ended, or its process was killed."""
 
@@ -104,4 +106,4 @@ class RunEnd:
                 return end
             old = end.kind is EndKind.STOPPED  # "ended by hand: RE.abort()" said no more than that
             return RunEnd(EndKind.ABORTED, "" if old else reason)
-        return end if reason else RunEnd(EndKind.STOPPED, "no reason given")
+        return end if reason else RunEnd(EndKind.DONE, "no reason given")

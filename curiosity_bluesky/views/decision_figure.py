@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from curiosity_bluesky.utils.display import figure as text
+from curiosity_bluesky.views.extent import extent_of
 
 if TYPE_CHECKING:  # only shown here: who explains it hands it over
     import xarray as xr
@@ -72,16 +73,13 @@ def save_decision_picture(explanation: Explanation, file: Path) -> None:
 
 def _draw_map(axes: Axes, values: xr.DataArray, name: str, survey: bool) -> None:
     x, y = values["x"].values, values["y"].values
-    half_x, half_y = (abs(a[-1] - a[0]) / max(1, len(a) - 1) / 2 for a in (x, y))
-    across = (x[0] - half_x, x[-1] + half_x) if x[-1] >= x[0] else (x[0] + half_x, x[-1] - half_x)
-    down = (y[-1] + half_y, y[0] - half_y) if y[-1] >= y[0] else (y[-1] - half_y, y[0] + half_y)
     finite = values.values[np.isfinite(values.values)]
     # A single hot pixel must not hide the rest.
     low, high = np.percentile(finite, [1, 99]) if finite.size else (0, 1)
     shown = axes.imshow(
         values.values,
         cmap="gray" if survey else "cividis",
-        extent=(*across, *down),
+        extent=extent_of(x, y),
         vmin=low,
         vmax=high,
     )

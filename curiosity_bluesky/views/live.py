@@ -243,10 +243,11 @@ class LiveView:
 
     def _draw_on(self) -> None:
         while True:
-            # Without news it is drawn again only if what is amiss has changed.
-            if not self._news.wait(self._interval) and self._status() == self._shown:
-                continue
+            news = self._news.wait(self._interval)
             try:
+                # Without news it is drawn again only if what is amiss has changed.
+                if not news and self._status() == self._shown:
+                    continue
                 with self._writing:
                     if self._finished:
                         return

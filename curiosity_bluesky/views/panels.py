@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from curiosity_bluesky.documents import Proposal
 from curiosity_bluesky.utils.display import figure as text
 from curiosity_bluesky.views import colours
+from curiosity_bluesky.views.extent import extent_of
 
 if TYPE_CHECKING:
     from curiosity_bluesky.views.run_figure import RunPicture
@@ -76,12 +77,10 @@ def _image(
 ) -> None:
     assert picture.survey is not None
     x, y = picture.survey.x, picture.survey.y
-    half_x, half_y = (abs(a[-1] - a[0]) / max(1, len(a) - 1) / 2 for a in (x, y))
-    extent = (x[0] - half_x, x[-1] + half_x, y[-1] + half_y, y[0] - half_y)
     # Colours between the 1st and 99th percentile: a single hot pixel must not hide the rest.
     finite = image[np.isfinite(image)]
     low, high = np.percentile(finite, [1, 99]) if finite.size else (0, 1)
-    shown = axes.imshow(image, cmap=colour_map, extent=extent, vmin=low, vmax=high)
+    shown = axes.imshow(image, cmap=colour_map, extent=extent_of(x, y), vmin=low, vmax=high)
     axes.set_label(SURVEY_AXES)
     colorbar = axes.figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.03)
     colorbar.set_label(label, fontsize=6 if small else 8)

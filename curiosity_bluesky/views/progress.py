@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,7 @@ class ProgressLine:
             self._process(name, doc)
         except Exception:  # a terminal that is gone, or a document of another program
             self._broken = True
+            self.hide()
             logger.warning("the progress of the run cannot be shown any more", exc_info=True)
 
     def _process(self, name: str, doc: Mapping[str, Any]) -> None:
@@ -96,7 +98,8 @@ class ProgressLine:
             goes_on = doc.get(documents.RESUMES) == self._uid and self._uid
             if not goes_on:
                 self._forget()
-            self._uid, self._doing = doc["uid"], "taking the survey"
+            self._uid = doc["uid"]
+            self._doing = "taking the survey" if "curiosity_strategy" in doc else ""
         self._count(name, doc)
         if name == "start":
             self._begin(doc)
@@ -110,7 +113,8 @@ class ProgressLine:
         elif name == "stop":
             self.hide()
             end = RunEnd.of(doc)
-            why = "" if end.kind is EndKind.BUDGET else f", {plain(end)}"
+            done = end.kind in (EndKind.BUDGET, EndKind.DONE)
+            why = "" if done else f", {plain(end)}"
             self._line(f"run {self._uid[:8]}: {self._points}{why}")
             return
         self._show()
@@ -131,10 +135,11 @@ class ProgressLine:
 
     def hide(self) -> None:
         """Take the line away until the next document."""
-        if self._bar is not None:
-            with contextlib.suppress(OSError):  # the terminal is gone; the engine goes on
-                self._bar.stop()
-            self._bar = None
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            # The terminal may be gone, or closed; what a state hook raises ends the engine.
+            with contextlib.suppress(Exception):
+                bar.stop()
 
     # ---- what the documents say
 
@@ -204,6 +209,8 @@ class ProgressLine:
                 TextColumn("{task.description}", markup=False),
                 console=self._console,
                 transient=True,
+                # What others print goes above the line, but never from a file to the terminal.
+                redirect_stdout=sys.stdout.isatty(),
             )
             self._task = self._bar.add_task("", total=None, error="", left="")
             self._bar.start()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curiosity_bluesky.utils.display import figure as text
+from curiosity_bluesky.views.extent import extent_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -86,10 +87,8 @@ def draw_map(
 ) -> None:
     """Draw one map, ``(rows, cols)``, with its colour bar."""
     x, y = maps["x"].values, maps["y"].values
-    half_x, half_y = ((each[-1] - each[0]) / max(1, len(each) - 1) / 2 for each in (x, y))
-    extent = (x[0] - half_x, x[-1] + half_x, y[-1] + half_y, y[0] - half_y)
     axes.set_facecolor("0.8")
-    shown = axes.imshow(values, cmap=colours, extent=extent, vmin=scale[0], vmax=scale[1])
+    shown = axes.imshow(values, cmap=colours, extent=extent_of(x, y), vmin=scale[0], vmax=scale[1])
     bar = axes.figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.03)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)

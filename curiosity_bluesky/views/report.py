@@ -17,8 +17,8 @@ import numpy as np
 from curiosity_bluesky import documents
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.utils.display import WHOLE, Table, moment, plain
-from curiosity_bluesky.utils.lazy import without_other_arrays
 from curiosity_bluesky.utils.run_end import RunEnd
+from curiosity_bluesky.views._xarray_compat import without_other_arrays
 
 if TYPE_CHECKING:
     import xarray as xr

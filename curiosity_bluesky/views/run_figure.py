@@ -85,6 +85,7 @@ class RunPicture:
         twin.flags, twin.failed = list(self.flags), set(self.failed)
         twin.drift = list(self.drift)
         twin.count = copy.deepcopy(self.count)
+        twin._translate = copy.copy(self._translate)  # which replaces its start document
         return twin
 
     @property

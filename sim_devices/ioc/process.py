@@ -1,4 +1,4 @@
-"""An IOC in a process of its own, for as long as somebody needs it."""
+"""An IOC in a process of its own, for as long as it is needed."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class IOCProcess:
             raise
         finally:
             late.cancel()
-        # Nobody reads what it says from now on, and a full pipe would stop it.
+        # What it says is not read from now on, and a full pipe would stop it.
         for stream in (self._process.stdout, self._process.stderr):
             threading.Thread(target=_drained, args=(stream,), daemon=True).start()
 

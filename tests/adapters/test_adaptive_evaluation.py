@@ -230,6 +230,7 @@ def catalog(tmp_path_factory):
         yield opened
 
 
+@pytest.mark.slow
 def test_from_tiled_it_is_the_same(catalog):
     live, stored = FromDocuments(), FromTiled(catalog)
     run = Run(catalog.writer(), live.receive, order=[2, 0, 1])

@@ -121,6 +121,7 @@ def test_only_the_optimiser_differs(optimizer_for, plan, in_run, n_points):
         assert outcome["prediction_error"] == np.nanmax(errors)
 
 
+@pytest.mark.slow
 def test_ax_and_curiosity_are_exchangeable():
     for optimizer_for in (bayesian, curious):
         optimizer, told, spectra = experiment(optimizer_for, optimize_in_run, True)

@@ -242,6 +242,7 @@ def test_the_best_points_are_those_that_were_the_greatest_surprise():
 # ---- checkpoints
 
 
+@pytest.mark.quick("curious", "random")
 @pytest.mark.parametrize("name", ["curious", "random", "vatsavai2025-latent"])
 def test_one_that_was_restored_goes_on_bit_for_bit(name, tmp_path):
     path = tmp_path / "new" / "run.checkpoint"
@@ -321,6 +322,7 @@ def test_two_different_actuators_are_needed():
             CuriosityOptimizer(Explorer(SURVEY, "random"), names)
 
 
+@pytest.mark.slow
 def test_it_needs_no_bluesky_adaptive():
     code = """
 import sys

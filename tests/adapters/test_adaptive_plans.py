@@ -81,6 +81,7 @@ def check_spectra(problem):
 # ---- the same experiment
 
 
+@pytest.mark.quick("random")
 @pytest.mark.parametrize("name", ["curious", "random"])
 def test_their_plans_measure_what_ours_measures(name):
     ours = run(
@@ -161,6 +162,7 @@ def test_one_run_is_in_the_catalogue_with_its_decisions(instrument, tmp_path):
         assert np.array_equal(spectra.spectrometer_response, np.array(truth))
 
 
+@pytest.mark.slow
 def test_a_run_for_each_iteration_read_back_from_tiled(instrument, tmp_path):
     with connect(tmp_path) as catalog:
         RE = RunEngine({})

@@ -112,6 +112,7 @@ def test_any_prefix_of_a_run_leads_to_the_decision_that_came_next(run):
         assert facts(proposal) == decided(decision)
 
 
+@pytest.mark.quick("random", "lcmd", "vatsavai2025-latent")
 def test_the_withheld_pixels_of_the_record_stay_withheld(run):
     agent = CuriosityAgent.from_documents(run)
     masked = agent.explorer.survey.mask
@@ -270,6 +271,7 @@ def run_with_pauses(name, place, defer):
     return documents, pauses
 
 
+@pytest.mark.quick("training-at once", "spectrum-deferred", "document-at once", "move-deferred")
 @pytest.mark.parametrize("defer", [False, True], ids=["at once", "deferred"])
 @pytest.mark.parametrize("place", ["training", "move", "spectrum", "document"])
 def test_a_paused_run_goes_on_as_if_nothing_had_been(place, defer):
@@ -432,6 +434,7 @@ def test_a_halted_run_leaves_no_training_behind():
     assert not trainings()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "held",
     [

@@ -15,7 +15,7 @@ from stored import EXPECTED, STORED, documents_in
 from support import events, few, grouped
 
 from curiosity_bluesky import CuriosityAgent, InputError, curiosity_plan
-from curiosity_bluesky.analysis import cluster_documents, predict_from_documents
+from curiosity_bluesky.analysis import cluster_documents, clusters, predict_from_documents
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.documents import predictions, schema
 from curiosity_bluesky.learning.learner import ModelLearner
@@ -64,6 +64,7 @@ def test_two_halves_of_a_film_are_two_clusters() -> None:
     assert found["share"].sum() == pytest.approx(1.0)
 
 
+@pytest.mark.quick("published", "curious-in-batches*", "lcmd*", "dose*")
 @pytest.mark.parametrize("name", sorted(EXPECTED["documents"]))
 def test_means_and_counts_are_those_of_the_pixels(name: str) -> None:
     documents = documents_in(STORED / f"{name}.jsonl.gz")
@@ -110,6 +111,7 @@ def without(documents: Documents, *, blocks: int = 0, key: str = "") -> Document
     ]
 
 
+@pytest.mark.quick("curious")
 @pytest.mark.parametrize("strategy", ["vatsavai2025-ensemble", "curious"])
 def test_what_a_run_recorded_is_clustered_without_learning_again(
     strategy: str, monkeypatch: pytest.MonkeyPatch
@@ -198,3 +200,11 @@ def test_alike_clusters_have_one_colour_and_the_titles_say_what_differs() -> Non
     first, second = ([line.get_color() for line in figure.axes[i].lines] for i in (3, 7))
     assert second == [first[2], first[0], first[1]] and len(set(first)) == 3
     assert figure.axes[4].get_title() == "curious\npatch_size = 99"
+
+
+def test_a_cluster_of_few_pixels_is_scored_too() -> None:
+    """Of a large survey not all pixels are scored; an outlier must be among them."""
+    space = np.random.default_rng(0).normal(size=(4096, 2))
+    space[:2] += 1e3
+    labels, silhouette = clusters._clustered(space, None, seed=0)
+    assert silhouette > 0.8 and list(np.bincount(labels)) == [4094, 2]

@@ -28,9 +28,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with connect(where) as catalog:
         RE = RunEngine({})
         RE.subscribe(catalog.writer())
-        for shape, seed in (((14, 14), 0), ((14, 14), 1), ((20, 18), 0)):
-            film = SyntheticSample(shape, seed=3, points=32)
-            collected_run(RE, simulated_instrument(film, speed=np.inf), num_points=14, seed=seed)
+        for shape, seed in (((9, 9), 0), ((9, 9), 1), ((12, 11), 0)):
+            film = SyntheticSample(shape, seed=3, points=16)
+            collected_run(RE, simulated_instrument(film, speed=np.inf), num_points=12, seed=seed)
     return where
 
 
@@ -54,7 +54,7 @@ def test_both_maps_and_their_difference(catalog: Catalog) -> None:
     assert found["difference"].attrs["units"] == "pm"
     said = describe_comparison(found)
     assert said["rms_difference"] == pytest.approx(float(np.sqrt((difference**2).mean())))
-    assert 0 < said["correlation"] <= 1 and said["pixels"] == 14 * 14
+    assert 0 < said["correlation"] <= 1 and said["pixels"] == 9 * 9
 
 
 def test_a_run_is_equal_to_itself(catalog: Catalog) -> None:
@@ -65,8 +65,8 @@ def test_a_run_is_equal_to_itself(catalog: Catalog) -> None:
 
 def test_another_grid_is_interpolated_where_both_predict(catalog: Catalog) -> None:
     found = compare(catalog[2], catalog[0], "remanence", draws=4)
-    assert found.sizes["y"], found.sizes["x"] == (20, 18)
-    inside = (found["y"] <= 0.26) & (found["x"] <= 0.26)  # of the smaller film
+    assert found.sizes["y"], found.sizes["x"] == (12, 11)
+    inside = (found["y"] <= 0.16) & (found["x"] <= 0.16)  # of the smaller film
     known = np.isfinite(found["difference"])
     assert bool(known.where(inside, True).all()) and not bool(known.where(~inside, False).any())
 
@@ -90,7 +90,7 @@ def test_the_figure_and_the_command(
         main([*command, "--picture", str(picture)])
     said = capsys.readouterr().out
     assert ended.value.code == 0 and picture.read_bytes().startswith(b"\x89PNG")
-    assert "remanence, second less first, at 196 pixels: mean" in said and uids[1][:8] in said
+    assert "remanence, second less first, at 81 pixels: mean" in said and uids[1][:8] in said
     with pytest.raises(SystemExit):
         main([*command, "--json"])
     assert json.loads(capsys.readouterr().out)["comparison"]["units"] == "pm"

@@ -50,6 +50,7 @@ def width_of(film: SyntheticSample, spectra: np.ndarray) -> np.ndarray:
     return (found["coercive_positive"] - found["coercive_negative"]) / 2
 
 
+@pytest.mark.quick("0.0-*")
 @pytest.mark.parametrize(("noise", "least"), [(0.0, 0.95), (0.1, 0.93)])
 def test_the_map_of_a_film_is_that_of_its_truth(noise: float, least: float) -> None:
     film = SyntheticSample((20, 20), seed=1, points=32, noise=noise)

@@ -4,6 +4,7 @@ import pytest
 
 from curiosity_bluesky.benchmark import arms_from
 from curiosity_bluesky.benchmark.arms import parse, settings, split
+from curiosity_bluesky.cli._benchmark import run_benchmark
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning import Strategy
 
@@ -145,3 +146,15 @@ def test_what_cannot_be_is_refused(texts, given, said):
 def test_no_points_are_refused():
     with pytest.raises(InputError, match="number of points is 0"):
         arms_from(["grid"], points=0)
+
+
+def test_a_strategy_is_refused_before_a_sample_is_opened(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("curiosity_bluesky.cli._benchmark.open_sample", opened.append)
+    with pytest.raises(InputError, match="Did you mean 'grid'"):
+        run_benchmark(
+            samples="film", strategies="gird", points=40, seeds=1, protocols="shared",
+            n_seeds=None, patch_size="9", every=5, withhold=0.2, common=(), out=tmp_path,
+            workers=None, scheduler=None, report_only=False, command="",
+        )  # fmt: skip
+    assert not opened

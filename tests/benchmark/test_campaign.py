@@ -187,6 +187,7 @@ def holed(truth, arms):
     return Truth("holed", truth.channels, truth.x, truth.y, spectra, truth.mask)
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_named_and_the_others_are_kept(truth, arms, tmp_path):
     one = arms("random")
     sample = holed(truth, one)

@@ -166,6 +166,7 @@ def test_the_table_has_the_numbers_of_the_trials(reported):
     assert float(rows["lcmd"]["p against its twin at 20"]) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("like_the_paper")
 def test_all_pictures_of_the_report_are_there(reported, tmp_path):
     texts = ["vatsavai2025-latent", "vatsavai2025-mcd", "vatsavai2025-ensemble",

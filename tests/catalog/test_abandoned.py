@@ -62,6 +62,7 @@ def left_by(catalog: Any, emitted: list[tuple[str, Any]]) -> str:
     return journal.uid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["show", *[pytest.param("runs", marks=pytest.mark.slow)]])
 def test_a_killed_run_has_as_many_spectra_for_whoever_asks(tmp_path, first):
     where = tmp_path / "runs"
@@ -98,6 +99,7 @@ def test_a_run_that_only_a_journal_has_is_the_last_one(catalog):
     assert not journals(catalog.journal)
 
 
+@pytest.mark.quick("<lambda>0", "<lambda>2")
 @pytest.mark.parametrize(
     "seen",
     [
@@ -119,6 +121,7 @@ def test_what_is_uploaded_for_too_long_is_a_clear_error(catalog, monkeypatch):
         _ = catalog["01234"]
 
 
+@pytest.mark.slow
 def test_what_a_run_went_on_with_is_taken_in_with_it(catalog):
     runs = [list(made_run(0, number, 2)) for number in range(4)]
     for earlier, later in ((0, 1), (1, 2)):

@@ -216,6 +216,7 @@ def test_a_row_that_was_sent_twice_does_not_shift_the_others(RE, catalog, instru
         np.testing.assert_array_equal(spectrum, point["spectrometer_response"])
 
 
+@pytest.mark.slow
 def test_who_is_behind_catches_up_with_one_request_a_stream(RE, common, film):
     uid, emitted = collected_run(RE, simulated_instrument(film, speed=math.inf), strategy="random")
     *most, (name, stop) = emitted
@@ -415,6 +416,7 @@ print(*RE(curiosity_plan(*devices, 30, strategy="random", options={"parameters":
     assert not list((tmp_path / "runs" / "journal").iterdir())
 
 
+@pytest.mark.slow
 def test_a_second_process_joins_the_directory_that_another_has_open(common, measured):
     code = """
 import sys

@@ -121,6 +121,7 @@ def of_the_journal(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [text for text in said(caplog) if "journal" in text]
 
 
+@pytest.mark.quick("injected")
 def test_the_plan_pauses_while_documents_wait_and_goes_on_when_there_is_room(
     catalog, disk, on_disk, RE, instrument, caplog
 ):

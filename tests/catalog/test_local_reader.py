@@ -211,6 +211,10 @@ def test_what_is_not_understood_is_for_a_server(tmp_path: Path) -> None:
     )
     with from_files(directory) as catalog:
         assert catalog.runs()[0] == first  # for which no array is read
+        catalog.check(first.uid[:8])
+        with pytest.raises(InputError, match="no run 'nopenope'"):
+            catalog.check("nopenope")
+        assert catalog.reads_files  # no server was asked
     runs = connection.read_files()
     assert runs is not None
     with pytest.raises(NotUnderstood):

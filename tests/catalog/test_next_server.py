@@ -77,6 +77,7 @@ def first(tmp_path) -> Iterator[Session]:
     session.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", ["writer ended", *slowly("reader ended", "run kill", "writer kill")]
 )

@@ -74,6 +74,7 @@ def read_there(catalog, original) -> None:
     xr.testing.assert_identical(read_stream(catalog[uid], "survey"), survey)
 
 
+@pytest.mark.slow
 def test_a_copy_is_read_and_written_while_the_original_is_served(original, tmp_path):
     where = original[0]
     with connect(where) as first:

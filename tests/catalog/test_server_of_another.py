@@ -15,6 +15,7 @@ from curiosity_bluesky.errors import InputError, Unreachable
 from curiosity_bluesky.views.report import show_run
 
 
+@pytest.mark.slow
 def test_a_run_is_read_on_where_the_server_ends_meanwhile(tmp_path):
     first = connect(tmp_path / "runs")
     bench = Bench()

@@ -16,6 +16,7 @@ def check(outcome, runs):
     assert outcome.read > 0
 
 
+@pytest.mark.slow
 def test_two_write_while_one_reads(shared, tmp_path):
     outcome = campaign(shared, tmp_path, writers=2, runs=2, measured=0, readers=1, spectra=2)
     check(outcome, 4)

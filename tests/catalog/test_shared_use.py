@@ -28,7 +28,7 @@ from sharing import (
     same,
     spectrum,
 )
-from support import collected_run, events, slowly, until, whole_events
+from support import collected_run, comparable, events, slowly, until, whole_events
 from tiled.client import from_uri
 from tiled.mimetypes import TILED_SQL_TABLE_MIMETYPE
 from tiled.storage import parse_storage, register_storage, unregister_storage
@@ -238,6 +238,23 @@ def test_files_of_detectors_are_registered_and_read(shared, instrument, tmp_path
         assert read(run).sizes["point"] == 7
 
 
+def test_what_two_write_at_once_is_not_mixed(shared, tmp_path):
+    with (
+        as_user(shared, shared.write_key, tmp_path / "one") as one,
+        as_user(shared, shared.write_key, tmp_path / "two") as two,
+    ):
+        runs = [list(made_run(70, number, 2)) for number in range(2)]
+        writers = [catalog.writer() for catalog in (one, two)]
+        for documents in zip(*runs, strict=True):
+            for writer, document in zip(writers, documents, strict=True):
+                writer(*document)
+        for catalog in (one, two):
+            catalog.flush()
+        for emitted, reader in zip(runs, (two, one), strict=True):  # each reads the other's
+            stored = reader.documents(emitted[0][1]["uid"])
+            assert sorted(comparable(*d) for d in stored) == sorted(comparable(*d) for d in emitted)
+
+
 def test_who_subscribes_hears_of_a_run_while_it_is_written(shared, tmp_path):
     heard = threading.Event()
     reader = from_uri(shared.uri, api_key=shared.read_key)
@@ -340,6 +357,7 @@ def tables(shared, monkeypatch):
     unregister_storage(storage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [2, *slowly(6)])
 def test_rows_come_back_in_the_order_they_were_written_whoever_else_writes(shared, tables, times):
     frame = pd.DataFrame({"seq_num": [1], **{f"value{k}": [0.0] for k in range(10)}})
@@ -380,6 +398,7 @@ def test_rows_come_back_in_the_order_they_were_written_whoever_else_writes(share
     assert "(_dataset_id, _order)" in indices
 
 
+@pytest.mark.slow
 def test_no_request_has_a_connection_that_postgresql_has_forgotten(shared, tables):
     check_connections(tables)
     for _ in range(2):

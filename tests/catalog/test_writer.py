@@ -467,6 +467,7 @@ def test_whoever_joined_takes_over_when_the_owner_ends(RE, instrument, tmp_path)
         assert read(catalog[uid]).sizes["point"] == 6
 
 
+@pytest.mark.slow
 def test_a_failed_request_is_said_by_our_writer_alone(caplog):
     """Tiled's own writer warns of each request; another TiledWriter of the process still does."""
     from bluesky_tiled_plugins import TiledWriter

@@ -135,6 +135,7 @@ def test_the_demo_measures_and_a_new_process_reads_it_back(film_file, tmp_path, 
     assert shown["streams"]["survey"] == 1 and shown["streams"]["primary"] == 8
 
 
+@pytest.mark.slow
 def test_the_demo_ends_with_a_table_and_a_picture_where_it_was_asked_for(
     film_file, tmp_path, capsys
 ):
@@ -149,6 +150,7 @@ def test_the_demo_ends_with_a_table_and_a_picture_where_it_was_asked_for(
     assert "8 of 8" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_command_ends_with_its_last_line(film_file, tmp_path):
     """No thread of Channel Access is waited for, and nothing is looked for among the modules."""
     code = """
@@ -191,6 +193,7 @@ def test_the_same_seed_measures_the_same_pixels(film_file, tmp_path, capsys):
     assert pixels(5) == first and pixels(6) != first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy", [pytest.param("vatsavai2025-latent", marks=pytest.mark.slow), "random"]
 )

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from scans import put, scan
 from skimage.io import imread, imsave
+from support import slowly
 from synthetic.augmentation import Reacquisition, reacquire
 from synthetic.wallpaper import random_image
 
 from curiosity_bluesky import connect
 from curiosity_bluesky.cli import main
+from curiosity_bluesky.similarity.archive import import_files
+from curiosity_bluesky.similarity.index import Index
 
 
 @pytest.fixture
@@ -71,9 +74,6 @@ def test_the_same_place_comes_first_whatever_else_is_nearer(curiosity, files, ru
 @pytest.fixture(scope="module")
 def runs(files, tmp_path_factory):
     """Return an indexed catalogue of the pictures, and of a run with two channels."""
-    from curiosity_bluesky.similarity.archive import import_files
-    from curiosity_bluesky.similarity.index import Index
-
     where = tmp_path_factory.mktemp("archive") / "runs"
     with connect(where) as catalog:
         pictures = sorted(files.glob("*.png"))
@@ -135,6 +135,17 @@ def test_an_archive_comes_in_once_and_is_indexed(curiosity, files, tmp_path):
         assert np.shape(image["data"]["file_image"]) == (64, 64)
 
 
+def test_a_run_that_was_deleted_is_compared_as_it_was_indexed(curiosity, files, tmp_path):
+    with connect(tmp_path / "runs") as catalog:
+        imported = list(import_files(catalog, [files / "stripes.png", files / "turned.png"], {}))
+        Index(catalog, ["texture"]).update()
+        gone, kept = (one.uid for one in imported)
+        catalog[gone].delete(recursive=True, external_only=False)
+        code, out, err = curiosity("similar", gone[:8], "--catalog", catalog.where, "--json")
+    assert code == 0, err
+    assert [hit["uid"] for hit in json.loads(out)["hits"]] == [kept]
+
+
 @pytest.mark.slow
 def test_a_channel_that_shows_nothing_keeps_no_other_out(curiosity, tmp_path):
     height = np.random.default_rng(0).normal(size=(20, 20))
@@ -151,14 +162,15 @@ def test_a_channel_that_shows_nothing_keeps_no_other_out(curiosity, tmp_path):
     assert code == 0 and "left out: flat is 1 everywhere" in " ".join(out.split())
 
 
-def test_bad_input_is_said_in_one_line_and_harms_nothing(curiosity, files, runs, tmp_path):
+@pytest.mark.parametrize("step", [4, *slowly(1)])
+def test_bad_input_is_said_in_one_line_and_harms_nothing(curiosity, files, runs, tmp_path, step):
     where = ("--catalog", runs)
     png = files / "stripes.png"
     with connect(runs) as catalog:
         uid = next(run.uid for run in catalog.runs() if run.sample == "other")
     empty = tmp_path / "empty"
     connect(empty).close()
-    for arguments, said in [
+    cases = [
         (("similar", files / "flat.npy", *where), "1 everywhere"),
         (("similar", tmp_path / "none.png", *where), "there is no file"),
         (("similar", tmp_path / "notes.txt", *where), "is no image file"),
@@ -178,7 +190,8 @@ def test_bad_input_is_said_in_one_line_and_harms_nothing(curiosity, files, runs,
         (("import", png, "--md", "a.b=1", *where), "cannot be in a start document"),
         (("import", png, "--md", "scan_id=q", *where), "(scan_id: 'q' is not of type 'integer')"),
         (("import", png, "--md", "sample=null", *where), "(sample: None is not valid"),
-    ]:
+    ]
+    for arguments, said in cases[::step]:
         code, out, err = curiosity(*arguments)
         lines = err.strip().splitlines()
         assert (code, out, len(lines)) == (2, "", 1) and said in lines[0], (arguments, err)
@@ -186,6 +199,7 @@ def test_bad_input_is_said_in_one_line_and_harms_nothing(curiosity, files, runs,
     assert len(json.loads(out)["hits"]) == 7
 
 
+@pytest.mark.slow
 def test_the_command_index_says_what_it_did(curiosity, tmp_path, monkeypatch):
     from scans import Crude
 

@@ -19,7 +19,7 @@ from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.views import draw_property_maps
 from sim_devices import SyntheticSample
 
-FILM = SyntheticSample((14, 12), seed=1, points=16)
+FILM = SyntheticSample((10, 9), seed=1, points=16)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_map_is_drawn_written_and_listed(
     assert "is there already" in run(capsys, uid, "imprint", "-o", "imprint.nc", *options, code=2)
     assert about["uid"] == uid and about["units"]["imprint_deviation"] == "V"
     with xr.open_dataset("imprint.nc") as maps:
-        assert dict(maps.sizes) == {"y": 14, "x": 12}
+        assert dict(maps.sizes) == {"y": 10, "x": 9}
         assert maps["imprint_measured"].notnull().sum() == 8
 
     listed = json.loads(run(capsys, uid, "--list", "--catalog", where, "--json"))

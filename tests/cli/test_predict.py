@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,17 @@ from support import collected_run
 from curiosity_bluesky import connect
 from curiosity_bluesky.analysis import predict
 from curiosity_bluesky.cli.app import main
-from curiosity_bluesky.demo import SimulatedInstrument
+from curiosity_bluesky.demo import simulated_instrument
+from sim_devices import SyntheticSample
 
 
-@pytest.fixture
-def run(RE: RunEngine, instrument: SimulatedInstrument, tmp_path: Path) -> tuple[str, Path]:
-    place = tmp_path / "runs"
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A run in a catalogue, which tests only read."""
+    place = tmp_path_factory.mktemp("predict") / "runs"
+    instrument = simulated_instrument(SyntheticSample((12, 10), seed=1, points=16), speed=math.inf)
     with connect(place) as catalog:
+        RE = RunEngine({})
         RE.subscribe(catalog.writer())
         uid, _ = collected_run(RE, instrument)
     return uid, place

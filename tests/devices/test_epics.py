@@ -308,6 +308,7 @@ def test_points_over_channel_access_are_those_of_the_devices_in_process(instrume
         assert one == other
 
 
+@pytest.mark.quick("raises*", "nan*")
 @pytest.mark.parametrize(
     ("kind", "said", "timeout"),
     [

@@ -59,6 +59,7 @@ def requests_of(catalog: Any, ask: Any) -> int:
     return len(seen)
 
 
+@pytest.mark.slow
 def test_a_list_of_runs_asks_as_often_whatever_failed_in_them(tmp_path):
     with connect(tmp_path / "runs") as catalog:
         asked = []

@@ -141,6 +141,7 @@ CHANNELS = ["a b-c:d,e", "a@b!c$d&e", "a*b[c]d~e", "日本", "µ", "1a", "_b", "
 NUMBERS = ["h" * 60, "a^b|c<d{e}", "a日\u0301", "y", "order"]
 
 
+@pytest.mark.slow
 def test_names_that_can_be_recorded_are_measured_and_read(tmp_path):
     def make(spectrum, n):
         made = {name: (k + 1) * spectrum for k, name in enumerate(["det", *CHANNELS])}

@@ -226,6 +226,7 @@ def test_a_sample_goes_to_nsid_and_back(tmp_path, name):
     assert_same_sample(open_sample(path), sample)
 
 
+@pytest.mark.slow
 def test_names_that_differ_in_a_sign_alone_lie_side_by_side(RE, catalog, tmp_path):
     names = ["a-b", "a_b", "a b", "dI/dV", "bias"]
     rng = np.random.default_rng(0)
@@ -298,6 +299,7 @@ def curiosity(*arguments: object) -> None:
         sys.argv = saved
 
 
+@pytest.mark.slow
 def test_the_command(catalog, run, tmp_path, capsys):
     uid, file = run.start["uid"], tmp_path / "run.hf5"
     where = ("--catalog", catalog.where)

@@ -175,6 +175,7 @@ def plain_lcmd(squared, centres, pool, n):
     return chosen
 
 
+@pytest.mark.quick("7-3", "1-1")
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("batch", [1, 7])
 def test_lcmd_is_the_farthest_point_of_the_largest_cluster(film, seed, batch):
@@ -194,6 +195,7 @@ def test_lcmd_is_the_farthest_point_of_the_largest_cluster(film, seed, batch):
     assert [index for index, _ in found] == expected
 
 
+@pytest.mark.slow
 def test_lcmd_is_not_merely_the_farthest_point(film):
     different = 0
     for seed in range(8):
@@ -348,6 +350,7 @@ def dkl_maps(film, **parameters):
     return explorer.maps(), measured
 
 
+@pytest.mark.quick("mean")
 @pytest.mark.parametrize("scalariser", ["range", "mean"])
 def test_the_rules_of_deep_kernel_learning_agree_on_what_is_known(film, scalariser):
     by_rule = {

@@ -250,6 +250,7 @@ def test_a_large_survey_is_explored_through_a_pool(film):
 # ---- when it is enough
 
 
+@pytest.mark.quick("target_error-*")
 @pytest.mark.parametrize(("limit", "word"), [("target_error", "target"), ("least_gain", "gain")])
 def test_it_stops_when_it_is_enough_and_says_why(film, limit, word):
     value = {"target_error": 0.35, "least_gain": 0.01}[limit]

@@ -60,6 +60,7 @@ def uninterrupted(survey, cheap, drive, earlier):
     return run
 
 
+@pytest.mark.quick("2-curious", "7-random")
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in GAUSSIAN]
 )

@@ -36,6 +36,7 @@ TRUTHS = {
 }
 
 
+@pytest.mark.quick("*-curious", "as it is-*")
 @pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 @pytest.mark.parametrize("kind", TRUTHS)
 def test_spectra_of_any_kind_are_learned(name, kind, survey, cheap, drive, spectra):
@@ -56,6 +57,7 @@ def test_spectra_of_any_kind_are_learned(name, kind, survey, cheap, drive, spect
         assert np.isfinite(values[candidates]).all() or np.isnan(values).all()
 
 
+@pytest.mark.quick("*-curious", "constant-*")
 @pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 @pytest.mark.parametrize("kind", ["two channels", "constant", "one row of patches", "patches of 1"])
 def test_images_of_any_kind_are_explored(name, kind, sample, cheap, drive):

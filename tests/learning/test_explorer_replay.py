@@ -78,6 +78,7 @@ def uninterrupted(survey, cheap, drive):
     return functools.cache(lambda name: drive(Explorer(survey, cheap(name), seed=5)))
 
 
+@pytest.mark.quick("2-*")
 @pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 @pytest.mark.parametrize("half", [2, 7, *slowly(0, 4)])
 def test_a_run_thrown_away_half_way_and_rebuilt_goes_on_like_the_uninterrupted_one(
@@ -122,6 +123,7 @@ class Stop(Exception):
     """What breaks a training off."""
 
 
+@pytest.mark.quick("1-*")
 @pytest.mark.parametrize("name", learning_alike(Strategy.names()))
 @pytest.mark.parametrize("epoch", [1, 4, *slowly(2, 3, 5, 9)])
 def test_a_training_broken_off_leaves_no_trace(name, epoch, survey, cheap, drive, exactly):

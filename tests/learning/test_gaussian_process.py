@@ -163,6 +163,7 @@ def film():
     return KernelInputs(Patches(Survey(channels), 7, "omit")), channels
 
 
+@pytest.mark.slow
 def test_the_search_tells_image_from_position_and_signal_from_noise(film, rng):
     inputs, _ = film
     many = np.arange(0, 400, 3)

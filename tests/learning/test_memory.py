@@ -94,6 +94,7 @@ def told(film, n, **kwargs):
     return explorer
 
 
+@pytest.mark.slow
 def test_a_spectrum_takes_two_numbers_for_each_candidate(film, monkeypatch):
     """The two covariances that grow are all; nothing as large is copied, or kept twice."""
     # Parts of a matrix are copied, and are small here as they are in a long run.

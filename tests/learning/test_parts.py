@@ -9,6 +9,7 @@ import torch
 from scipy.stats import hmean
 from threadpoolctl import threadpool_limits
 
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.acquisition import (
     ErrorAndNovelty,
     RandomPixel,
@@ -17,6 +18,7 @@ from curiosity_bluesky.learning.acquisition import (
 )
 from curiosity_bluesky.learning.nn import architectures, layers
 from curiosity_bluesky.learning.nn.error_models import ErrorNetwork
+from curiosity_bluesky.learning.nn.im2spec import Im2SpecPredictor
 from curiosity_bluesky.learning.protocols import AcquisitionTerms
 from curiosity_bluesky.learning.seeding import KMeansSeeding, RandomSeeding
 from curiosity_bluesky.learning.threads import one_thread
@@ -193,3 +195,9 @@ def test_networks_come_from_their_seed_alone():
     assert torch.equal(weights(0), weights(0))
     assert not torch.equal(weights(0), weights(1))
     assert isinstance(layers.shuffled(3, 2, torch.Generator()), types.GeneratorType)
+
+
+def test_an_option_that_a_network_does_not_have_is_refused():
+    misspelt: dict = {"latent": 2, "start_epoch": 3}
+    with pytest.raises(InputError, match="no option 'start_epoch'.*Did you mean 'start_epochs'"):
+        Im2SpecPredictor(np.zeros((4, 1, 5, 5)), encoder="linear", **misspelt)

@@ -299,6 +299,7 @@ def test_weights_are_averaged_over_the_last_fifty_epochs(survey, spectra):
     assert not torch.allclose(value, snapshots[-1][name])
 
 
+@pytest.mark.quick("0.0")
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_all_five_are_trained_at_first_and_then_as_often_as_they_should(survey, spectra, share):
     trained = []
@@ -315,6 +316,7 @@ def test_all_five_are_trained_at_first_and_then_as_often_as_they_should(survey, 
         assert set(trained) == (set(TABLE) if share else {best})
 
 
+@pytest.mark.slow
 def test_all_five_are_retrained_with_the_probability_that_was_asked_for(survey, spectra):
     trained = []
     patches, predictor = an_ensemble(

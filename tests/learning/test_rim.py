@@ -14,6 +14,7 @@ from curiosity_bluesky.learning import Explorer, SteeringRequest, Strategy
 from curiosity_bluesky.learning.patches import Rim
 
 
+@pytest.mark.slow
 def test_the_rim_is_predicted_nearly_as_well_as_the_ring_inside():
     strategy = Strategy.named("curious", budget=45, n_seeds=20)
     found = [

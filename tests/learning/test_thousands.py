@@ -219,6 +219,7 @@ def replayed(film, explorer):
     return again
 
 
+@pytest.mark.quick("curious-25", "lcmd-33")
 @pytest.mark.parametrize(
     ("name", "n"),
     [

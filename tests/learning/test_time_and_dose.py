@@ -67,6 +67,7 @@ def test_no_spot_gets_more_spectra_than_allowed(name, survey, cheap, drive):
     check_doses(explorer, limit)
 
 
+@pytest.mark.quick("limit1", "limit2")
 @pytest.mark.parametrize("limit", [(1, 0.0), (1, 0.25), (2, 0.3)])
 def test_the_limit_holds_until_no_pixel_is_left(limit, survey, cheap, drive):
     explorer = drive(Explorer(survey, cheap("random", max_per_area=limit, budget=None), seed=2))

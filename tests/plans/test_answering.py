@@ -173,6 +173,7 @@ WHERE = pytest.mark.parametrize("where", ["training", "spectrum"])
 AHEAD = pytest.mark.parametrize("lookahead", [0, 1])
 
 
+@pytest.mark.quick("stop-success-training-1", "abort-abort-spectrum-0", "halt-abort-training-0")
 @AHEAD
 @WHERE
 @pytest.mark.parametrize(
@@ -186,6 +187,7 @@ def test_a_plan_under_way_ends_when_it_is_told_to(told, exit_status, where, look
     place.check_next_run()
 
 
+@pytest.mark.quick("halt-abort-spectrum", "stop-success-training")
 @WHERE
 @pytest.mark.parametrize(
     ("told", "exit_status"), [("stop", "success"), ("abort", "abort"), ("halt", "abort")]
@@ -243,6 +245,7 @@ def test_ctrl_c_once_pauses_at_the_next_checkpoint(where):
     place.check_each_point_once()
 
 
+@pytest.mark.quick("training-1", "spectrum-0")
 @AHEAD
 @WHERE
 def test_a_suspender_holds_the_run_and_lets_it_go_on(where, lookahead):
@@ -325,6 +328,7 @@ def test_without_lookahead_nothing_is_trained_while_a_spectrum_is_taken():
     assert one_by_one.met == 0
 
 
+@pytest.mark.quick("curious-2", "vatsavai2025-latent-0")
 @pytest.mark.parametrize("lookahead", [0, 1, 2])
 @pytest.mark.parametrize("name", ["curious", NAME])
 def test_a_run_decides_as_an_explorer_driven_by_hand(name, lookahead):
@@ -422,6 +426,7 @@ def test_a_pause_after_something_was_late_is_no_failure_of_the_run():
         assert CuriosityAgent.from_documents(documents).explorer.n_observed == 3
 
 
+@pytest.mark.quick("stuck")
 @pytest.mark.parametrize("fault", ["lost", "stuck"])
 def test_a_pause_leaves_no_spectrum_of_another_place(fault):
     def moved_by_hand(microscope):
@@ -492,6 +497,7 @@ def test_spectra_that_are_good_enough_no_more_do_not_keep_the_run_from_its_end(l
     assert len(good) == agent.explorer.n_observed == POINTS
 
 
+@pytest.mark.quick("1-stop-success", "0-abort-abort")
 @pytest.mark.parametrize(("told", "exit_status"), [("stop", "success"), ("abort", "abort")])
 @AHEAD
 def test_a_run_that_paused_by_itself_ends_when_it_is_told_to(told, exit_status, lookahead):

@@ -77,6 +77,7 @@ def valid(documents):
         schema_validators[DocumentNames[name]].validate(event_model.sanitize_doc(doc))
 
 
+@pytest.mark.quick("which0", "which2")
 @pytest.mark.parametrize("which", [("stage",), ("spectrometer",), ("imager",), ALL])
 def test_the_run_is_the_same_whatever_kind_the_devices_are_of(classic, which, tmp_path):
     documents = run(*which, files=tmp_path)
@@ -107,6 +108,7 @@ def test_band_excitation_is_learned_from_and_recorded_alike(tmp_path):
 # --- instruments that fail -----------------------------------------------------------------
 
 
+@pytest.mark.quick("raises*", "nan*")
 @pytest.mark.parametrize(
     ("kind", "said", "timeout"),
     [
@@ -196,6 +198,7 @@ def catalog(tmp_path):
         yield opened
 
 
+@pytest.mark.slow
 def test_a_survey_in_a_file_is_in_tiled_and_rebuilds_the_agent(classic, catalog, tmp_path):
     RE, written = RunEngine({}), []
     RE.subscribe(catalog.writer(batch_size=1000))
@@ -424,6 +427,7 @@ def test_the_image_that_counts_is_the_last_one_before_the_event(catalog, RE):
         np.testing.assert_array_equal([item.channels["blob"] for item in found], images[2:])
 
 
+@pytest.mark.slow
 def test_surveys_that_are_taken_again_are_in_files_as_well(tmp_path):
     whole = run(resurvey_every=3)
     documents = run(*ALL, files=tmp_path, resurvey_every=3)

@@ -31,6 +31,7 @@ def spectrometer_on(microscope: SimMicroscope, **kwargs) -> Spectrometer:
     return Spectrometer(BandExcitation(driver, **kwargs), name="be")
 
 
+@pytest.mark.slow
 def test_the_record_holds_the_spectrogram_and_all_that_follows_from_it(
     RE, microscope, film, tmp_path, monkeypatch
 ):

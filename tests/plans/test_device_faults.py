@@ -54,6 +54,7 @@ def faulty(*kinds, times=1, **given):
     return instrument
 
 
+@pytest.mark.quick("timeout*", "nan*", "raises*")
 @pytest.mark.parametrize(
     ("kind", "said", "timeout"),
     [

@@ -86,6 +86,7 @@ class Tip:
 # ---- points land where they were meant to
 
 
+@pytest.mark.quick("synthetic")
 @pytest.mark.parametrize("name", ["synthetic", "PTO_BEPS_3um"])
 def test_an_hour_of_20_nm_a_minute(name):
     if name == "synthetic":
@@ -113,6 +114,7 @@ class Settling(Drift):
         return x, y
 
 
+@pytest.mark.slow
 def test_a_drift_that_slows_down_is_looked_at_more_often():
     tip = Tip()
     tip.microscope._drift = Settling((0.064, -0.048))
@@ -222,6 +224,7 @@ def proposed_out_of_reach(tip):
     return wrong
 
 
+@pytest.mark.quick("0")
 @pytest.mark.parametrize("lookahead", [0, 1])
 def test_what_is_out_of_reach_is_not_proposed(lookahead):
     tip = Tip(SMALL, **FAST).run(points=28, resurvey_every=6, lookahead=lookahead)
@@ -247,6 +250,7 @@ def test_the_run_ends_when_nothing_is_within_reach_any_more():
     assert len(tip.events("primary")) > 10 and tip.misses().max() < 1
 
 
+@pytest.mark.quick("0-random", "1-curious")
 @pytest.mark.parametrize("strategy", ["curious", "random", "grid"])
 @pytest.mark.parametrize("lookahead", [0, 1])
 def test_a_replay_proposes_the_same(strategy, lookahead):
@@ -266,6 +270,7 @@ def test_a_replay_proposes_the_same(strategy, lookahead):
 # ---- resume
 
 
+@pytest.mark.quick("0.4")
 @pytest.mark.parametrize("share", [0.4, 0.7])
 def test_a_resumed_run_knows_the_drift_and_looks_first(share):
     first = Tip().run(points=20, resurvey_every=5)
@@ -341,6 +346,7 @@ def test_a_re_survey_that_fails_is_tried_again(caplog):
     assert len(said) == 1 and "the feedback oscillates" in said[0]
 
 
+@pytest.mark.quick("nan")
 @pytest.mark.parametrize("how", ["nan", "flat"])
 def test_an_image_that_shows_nothing_is_written_and_not_believed(how, caplog):
     tip = unwell({4: how})
@@ -402,6 +408,7 @@ def test_a_pause_anywhere_in_a_re_survey_repeats_what_it_must():
         assert len({event["decision_id"] for event in tip.events("primary")}) == 6
 
 
+@pytest.mark.slow
 def test_one_that_fails_leaves_the_interval_as_it_is():
     good, bad = (
         Tip(driver=type("Unwell", (Unwell,), {"wrong": wrong})).run(
@@ -445,13 +452,14 @@ def test_after_hours_there_is_a_re_survey():
     assert len(tip.events("primary")) == 20 and tip.misses().max() < 1
 
 
+@pytest.mark.quick("raises")
 @pytest.mark.parametrize("how", ["raises", "flat"])
 def test_after_hours_nobody_measures_blindly(how, caplog):
     tip, RE, plan, collect = after_hours({3: how, 4: how})
     interrupted(RE, plan, collect)
     interrupted(RE, None)
     said = [r.message for r in caplog.records if "RE.resume() takes the survey" in r.message]
-    assert len(said) == 2 and "has seen for 7" in said[0]
+    assert len(said) == 2 and "been known for 7" in said[0]
     assert len(tip.events("primary")) == 8
     for event in tip.events("drift"):  # as it was known before
         assert event["out_of_reach"].mean() < 0.5
@@ -468,6 +476,7 @@ def test_a_run_that_pauses_for_its_sample_can_be_stopped_and_keeps_everything():
     assert CuriosityAgent.from_documents(tip.documents).explorer.n_observed == 8
 
 
+@pytest.mark.quick("nan")
 @pytest.mark.parametrize("how", ["raises", "nan"])
 def test_a_resumed_run_that_does_not_find_its_sample_pauses_and_looks_again(how, caplog):
     first = Tip().run(points=12, resurvey_every=4)

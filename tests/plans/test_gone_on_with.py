@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bluesky import RunEngine
 from plain import Bench
 from support import grouped
 
@@ -16,6 +18,7 @@ from curiosity_bluesky import connect, curiosity_plan
 from curiosity_bluesky.catalog.successors import in_list, successor_of
 from curiosity_bluesky.cli import main
 from curiosity_bluesky.errors import InputError
+from curiosity_bluesky.plans.resume import InterruptedRun
 from curiosity_bluesky.plans.steering import Steering
 from curiosity_bluesky.plans.warm_start import fetch_interrupted
 from curiosity_bluesky.views.report import show_run
@@ -52,15 +55,14 @@ def three(tmp_path_factory):
 
 def test_a_run_is_gone_on_with_once(three):
     runs, (first, second, third) = three
-    for uid in (first, second):
+    for uid, dry_run in ((first, False), (second, True)):
         newest = successor_of(runs, uid)
         assert newest is not None and newest.uid == third
-        for dry_run in (False, True):
-            with pytest.raises(
-                InputError, match=f"{uid} was gone on with already, by run {third} .success, 1 more"
-            ) as error:
-                run(runs, 8, resume=uid, dry_run=dry_run)
-            assert str(error.value).endswith(f"resume that one: {third[:8]}")
+        with pytest.raises(
+            InputError, match=f"{uid} was gone on with already, by run {third} .success, 1 more"
+        ) as error:
+            run(runs, 8, resume=uid, dry_run=dry_run)
+        assert str(error.value).endswith(f"resume that one: {third[:8]}")
     assert successor_of(runs, third) is None
 
 
@@ -77,6 +79,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_resumes_is_not_resumed_until_that_has_ended(tmp_path):
     with connect(tmp_path / "runs") as runs:
         first = run(runs, 6, 3)
@@ -92,6 +95,37 @@ def test_a_run_that_another_process_resumes_is_not_resumed_until_that_has_ended(
         second = run(runs, None, 5, resume=first[:8])
         assert runs[second].start["curiosity_resumes"] == first
         assert not [*(tmp_path / "runs" / "journal-resuming").iterdir()]
+
+
+def test_a_plan_that_ends_while_a_run_is_fetched_keeps_no_lock(tmp_path, monkeypatch):
+    began, go_on, fetched = threading.Event(), threading.Event(), threading.Event()
+    release = InterruptedRun.release
+
+    def held(runs, uid):
+        past = fetch_interrupted(runs, uid)
+        began.set()
+        assert go_on.wait(60)
+        return past
+
+    def noted(past):
+        release(past)
+        fetched.set()
+
+    monkeypatch.setattr("curiosity_bluesky.plans.warm_start.fetch_interrupted", held)
+    monkeypatch.setattr(InterruptedRun, "release", noted)
+    with connect(tmp_path / "runs") as runs:
+        uid, bench = run(runs, 5, stop=2), Bench()
+        devices: Any = bench.detectors, bench.x, bench.y, bench.camera
+        plan = curiosity_plan(*devices, **grouped(resume=uid, catalog=runs.where))
+        assert next(plan).command == "RE_class"
+        assert plan.send(RunEngine).command == "wait_for"
+        assert began.wait(60)
+        plan.close()  # as an abort does
+        locks = tmp_path / "runs" / "journal-resuming"
+        assert [*locks.iterdir()]
+        go_on.set()
+        assert fetched.wait(60)
+        assert not [*locks.iterdir()]
 
 
 def test_a_run_that_is_still_measured_is_not_resumed(tmp_path, monkeypatch):

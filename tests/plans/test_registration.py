@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import slowly
 
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.plans.registration import register
@@ -31,9 +32,13 @@ def noisy(image, noise, rng):
 shares = st.floats(0, 0.45), st.floats(0, 2 * np.pi)
 
 
-@given(*shares, st.sampled_from([0.0, 0.1, 0.3]), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
-def test_any_shift_is_found_from_scratch_to_a_part_of_a_pixel(share, angle, noise, seed):
+@pytest.mark.parametrize("examples", [8, *slowly(40)])
+def test_any_shift_is_found_from_scratch_to_a_part_of_a_pixel(examples):
+    anything = given(*shares, st.sampled_from([0.0, 0.1, 0.3]), st.integers(0, 99))
+    settings(max_examples=examples, deadline=None)(anything(shift_is_found))()
+
+
+def shift_is_found(share, angle, noise, seed):
     rng = np.random.default_rng(seed)
     shift = 64 * share * np.array([np.cos(angle), np.sin(angle)])
     old, new = noisy(IMAGE, noise, rng), noisy(moved(IMAGE, shift), noise, rng)

@@ -66,6 +66,7 @@ def check(whole, cut, **settings):
     assert second[-1][1]["reason"] == whole[-1][1]["reason"]
 
 
+@pytest.mark.quick("curious", "random", "vatsavai2025-latent")
 @pytest.mark.parametrize("name", learning_alike(measurable()))
 def test_the_rest_is_as_it_would_have_been(name):
     whole = measured(name)
@@ -74,6 +75,7 @@ def test_the_rest_is_as_it_would_have_been(name):
         check(whole, cut, name=name)
 
 
+@pytest.mark.quick("curious-3-1", "random-3-2")
 @pytest.mark.parametrize("lookahead", [0, 1, 2])
 @pytest.mark.parametrize("batch", [3, *slowly(1)])
 @pytest.mark.parametrize("name", ["curious", "random"])
@@ -84,6 +86,7 @@ def test_wherever_it_was_broken_off(name, batch, lookahead):
         check(whole, cut, **settings)
 
 
+@pytest.mark.quick("curious")
 @pytest.mark.parametrize(
     "name", ["vatsavai2025-latent", "curious", *slowly("vatsavai2025-ensemble")]
 )

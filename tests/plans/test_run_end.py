@@ -67,7 +67,7 @@ def test_a_reason_of_a_strategy_is_not_taken_for_another():
         ("success", "manual: lunch", EndKind.MANUAL),
         ("success", "no pixel is left to measure", EndKind.PIXELS),
         ("success", "ended by hand: RE.stop()", EndKind.STOPPED),
-        ("success", "", EndKind.STOPPED),
+        ("success", "", EndKind.DONE),
         ("abort", "ended by hand: RE.abort()", EndKind.ABORTED),
         ("abort", "", EndKind.ABORTED),
         ("fail", "budget: not the budget", EndKind.ERROR),
@@ -169,6 +169,7 @@ def test_runs_figure_and_plan_count_alike(instrument, tmp_path):
         assert (run.points, run.num_points) == (7, 7)
 
 
+@pytest.mark.slow
 def test_a_journal_is_counted_alike(instrument, tmp_path):
     instrument.microscope.faults = Faults(nan=0.4, seed=2)
     with connect(tmp_path) as catalog:

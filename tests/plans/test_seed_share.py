@@ -67,6 +67,7 @@ def test_a_time_budget_leaves_time_to_explore(given):
     assert outline.n_seeds == (30 if given else seeds_within(outline.num_points))
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_its_seeds(devices, tmp_path):
     with connect(tmp_path / "runs") as catalog:
         RE = RunEngine({})

@@ -15,7 +15,7 @@ from bluesky.plans import count
 from bluesky.utils import RequestAbort, RunEngineInterrupted
 from ophyd import Signal
 from ophyd.status import Status
-from support import QUICK, WAIT, events, grouped, slowly
+from support import QUICK, WAIT, events, grouped
 
 from curiosity_bluesky import connect, curiosity_plan, end_in_order
 from curiosity_bluesky.demo import simulated_instrument
@@ -302,7 +302,8 @@ def check_ended(directory, name):
         assert not list(catalog.journal.glob("*.jsonl"))  # nothing waits any more
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", *slowly("SIGHUP")])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIGNALS)
 def test_a_script_ends_its_run_in_order(tmp_path, name):
     status, said = ran(SCRIPT, tmp_path, "spectrum 3", getattr(signal, name))
     assert status == SIGNALS[name]
@@ -310,6 +311,15 @@ def test_a_script_ends_its_run_in_order(tmp_path, name):
     assert [line for line in said if line.startswith("tip")][-1] == "tip up"
     assert "RE idle" in said and "nobody comes here" not in said
     check_ended(tmp_path / "runs", name)
+
+
+def test_what_was_measured_when_the_signal_came_is_in_the_catalogue(instrument, tmp_path):
+    """As of a script, but in this process."""
+    RE = RunEngine({})
+    with connect(tmp_path / "runs") as catalog, SignalHandler(RE):
+        RE.subscribe(catalog.writer(batch_size=1000))
+        told_while_it_measures(RE, instrument)
+    check_ended(tmp_path / "runs", "SIGTERM")
 
 
 # What calls the RunEngine as the worker of a Queue Server does: whatever a plan raises is caught.
@@ -326,6 +336,7 @@ def swallowing(RE):
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_survives_every_exception_is_ended_too(tmp_path):
     code = WORKER + SCRIPT.replace("end_in_order(RE)", "").replace("RE(plan)", "call(plan)")
     begin = "    RE.subscribe(catalog.writer())\n"

@@ -305,6 +305,7 @@ def test_without_a_steering_of_its_own_the_plan_has_the_common_one():
     assert pixels(documents, "manual") == [(7, 8)]
 
 
+@pytest.mark.quick("*outside the survey of*", "*gamma*", "*Did you mean*", "*to veto*")
 @pytest.mark.parametrize(
     ("ask", "said"),
     [

@@ -115,6 +115,7 @@ def test_a_time_budget_ends_the_run_in_time_with_a_reason():
     assert 1 <= len(events(found, "primary")) <= start["num_points"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_faster_than_it_was_thought_goes_on_as_long_as_there_is_time():
     devices = instrument(1.0, spectrum_s=0.02, line_s=0.0, settle_s=0.0, speed_um_per_s=50.0)
     # It says that it needs ten times as long as it does.

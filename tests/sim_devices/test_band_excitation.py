@@ -65,6 +65,7 @@ def test_resonance_and_quality_factor_vary_over_the_sample(film):
     assert inside.all()
 
 
+@pytest.mark.slow
 def test_with_noise_loops_and_their_numbers_are_near_the_truth(film):
     sim = on_the_film(film, noise=0.05, cycles=2)
     spread, errors, coercive = film.spectra["response"].std(), [], []

@@ -46,7 +46,7 @@ def test_is_bounded_by_the_saturation(coercive, saturation, imprint, width, step
 
 
 @given(st.floats(2, 6), st.floats(-1.5, 1.5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_crosses_zero_at_the_coercive_biases(coercive, imprint):
     bias = bias_cycle(4000, 10.0)
     loop = switching_loop(bias, coercive, -coercive, 1.0, imprint=imprint, nucleation_width=0.3)

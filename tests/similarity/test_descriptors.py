@@ -98,6 +98,7 @@ def cut(structure, place, angle, side=96):
     return structure.at(place, np.stack([cos * x - sin * y, sin * x + cos * y]))
 
 
+@pytest.mark.quick("wallpaper")
 @pytest.mark.parametrize("kind", ["domains", "wallpaper"])
 def test_any_rotation_and_another_place_mirrored_are_near(texture, kind):
     rng = np.random.default_rng(1)
@@ -257,6 +258,7 @@ def test_another_place_of_the_same_structure_is_found_among_two_hundred(texture)
 REAL = Path(__file__).parents[3] / "shared" / "data" / "spm_images.npz"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason="the recorded scans are not here")
 def test_a_recorded_scan_that_is_taken_again_is_found(texture):
     rng = np.random.default_rng(0)

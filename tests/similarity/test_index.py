@@ -133,6 +133,7 @@ def test_loops_give_a_run_its_properties_and_runs_without_loops_none(shared):
     assert entries[UIDS["two"]].properties == {}
 
 
+@pytest.mark.quick("where0-*", "where5-*", "where9-*")
 @pytest.mark.parametrize(
     ("where", "runs"),
     [
@@ -156,6 +157,7 @@ def test_metadata_and_what_was_derived_say_which_images_are_meant(shared, where,
     assert len(found.vectors["crude"]) == len(found)
 
 
+@pytest.mark.quick("sample=*", "since=*")
 @pytest.mark.parametrize("where", ["sample", "=two", "sample=", "bias>=much", "since=soon"])
 def test_a_condition_that_is_none_is_said(shared, where):
     with pytest.raises(InputError, match="expected"):
@@ -467,6 +469,7 @@ def test_a_run_is_indexed_as_it_closes(RE, tmp_path, instrument, monkeypatch):
         assert later == quick
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pages", [False, *slowly(True)])
 def test_an_event_that_a_pause_repeated_is_the_same_image_from_documents_as_from_tiled(
     tmp_path, monkeypatch, pages
@@ -503,6 +506,7 @@ def test_an_event_that_a_pause_repeated_is_the_same_image_from_documents_as_from
         np.testing.assert_array_equal(quick.vectors["crude"], later.vectors["crude"])
 
 
+@pytest.mark.slow
 def test_what_the_callback_cannot_do_is_said_and_done_later(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(
         "curiosity_bluesky.similarity.index.index.known", lambda: {"crude": Crude()}

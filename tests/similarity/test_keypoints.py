@@ -24,6 +24,7 @@ def views(kind: str, seed: int) -> tuple[Image, Image, Image]:
     return Image.checked(here), Image.checked(again), Image.checked(there)
 
 
+@pytest.mark.quick("2-domains", "0-particles", "2-grains")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", [0, 2, 3])
 def test_a_part_taken_again_agrees_and_another_place_does_not(kind, seed):

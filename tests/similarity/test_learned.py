@@ -52,6 +52,7 @@ def test_vectors_are_what_was_promised(descriptor):
     assert (descriptor.name, descriptor.version) == ("learned", 1)
 
 
+@pytest.mark.quick("None-shape0", "360.0-shape1", "None-shape3")
 @pytest.mark.parametrize("shape", [(128, 128), (97, 97), (64, 200), (33, 48), (256, 256)])
 @pytest.mark.parametrize("period", [None, 360.0])
 def test_turns_by_90_degrees_and_mirrors_change_nothing(descriptor, shape, period):
@@ -99,6 +100,7 @@ def test_the_scale_is_an_axis_of_its_own(descriptor):
     assert max(gaps) - min(gaps) < 1e-3
 
 
+@pytest.mark.slow
 def test_any_other_turn_moves_an_image_less_than_another_structure_is_away(descriptor):
     places, moved = [], []
     for n, group in enumerate([*GROUPS, None]):
@@ -115,6 +117,7 @@ def test_any_other_turn_moves_an_image_less_than_another_structure_is_away(descr
     assert max(moved) < 2 * TURNED
 
 
+@pytest.mark.slow
 def test_groups_of_fresh_images_are_named(descriptor):
     right = 0
     for n, name in enumerate(learned.NAMES):

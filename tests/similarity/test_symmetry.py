@@ -34,6 +34,7 @@ def right(spoiling, each):
     return np.mean([group == other for group, other in found])
 
 
+@pytest.mark.slow
 def test_the_group_is_named_at_a_noise_of_a_seventh():
     # At the measured rate, 0.98, fewer than 46 of 51 are one chance in a thousand.
     assert right(MILD, 3) >= 46 / 51
@@ -49,6 +50,7 @@ def test_the_promise_in_full():
     assert right(HARSH, 20) >= 0.85
 
 
+@pytest.mark.quick("texture", "noise", "dots")
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_has_no_two_periods_has_no_group(kind):
     found = [
@@ -98,6 +100,7 @@ def view(pattern, turn=0.0, flip=1.0, offset=(0.0, 0.0), seed=0):
     return Image.checked(values + 0.15 * np.random.default_rng(seed).normal(size=values.shape))
 
 
+@pytest.mark.quick("cm")
 @pytest.mark.parametrize("group", ["p2", "pmg", "cm", "p4m"])
 def test_the_descriptor_is_the_same_for_the_same_surface_and_another_for_another(group):
     descriptor = SymmetryScores()
@@ -139,6 +142,7 @@ def test_pixels_that_are_not_square_are_taken_for_what_they_are():
     assert classify(Image.checked(values)).group != "p4m"
 
 
+@pytest.mark.quick("shape1", "shape4")
 @pytest.mark.parametrize("shape", [(128, 256), (256, 128), (256, 256), (300, 140), (97, 103)])
 def test_any_size_will_do(shape):
     pattern = random_pattern("p6m", np.random.default_rng(82), min(shape))

@@ -229,6 +229,7 @@ def test_similar_takes_any_metadata(monkeypatch, sample: Any) -> None:
 ODD = [r"$\frac{1}{", "$$$", {"name": "$x$"}, "\x1b[2J"]
 
 
+@pytest.mark.quick("0", "3")
 @pytest.mark.parametrize("sample", ODD, ids=range(len(ODD)))
 def test_figures_take_any_metadata(sample: Any, tmp_path) -> None:
     """What stands in titles is drawn: mathematics that cannot be set would end the drawing."""

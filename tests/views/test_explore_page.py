@@ -282,6 +282,7 @@ def test_colours_and_filters_find_what_failed(page: Any) -> None:
     expect(page.locator(".chip")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_range_of_numbers_is_dragged(page: Any) -> None:
     page.locator("select").nth(2).select_option("loop_area")
     handle = page.locator(".noUi-handle-lower:visible")
@@ -317,6 +318,7 @@ def test_a_click_shows_the_nearest_and_the_way_to_the_run(page: Any, server: Pag
     page.locator(".detail code").get_by_text(f"{rows[2]:08x}").wait_for()
 
 
+@pytest.mark.slow
 def test_an_image_from_elsewhere_is_searched_by(page: Any, tmp_path: Path) -> None:
     values = np.rot90(image_of(23))
     grey = np.clip((values - values.min()) / np.ptp(values) * 65535, 0, 65535).astype(np.uint16)
@@ -357,6 +359,7 @@ def test_a_file_that_is_too_large_is_said(page: Any, tmp_path: Path) -> None:
     page.locator(".notice.bad").get_by_text("at most 16 MB").wait_for()
 
 
+@pytest.mark.slow
 def test_a_selection_is_saved_and_opened_again(page: Any, server: PageServer, context: Any) -> None:
     chosen = lasso(page, 0.6)
     project_these(page, len(chosen))
@@ -393,6 +396,7 @@ def test_a_link_to_nothing_is_said(page: Any, server: PageServer) -> None:
         assert page.evaluate(f"{FRONT}.data.row.length") == IMAGES
 
 
+@pytest.mark.slow
 def test_another_descriptor_makes_another_map(page: Any) -> None:
     before = places(page)
     page.locator("select").first.select_option("symmetry")

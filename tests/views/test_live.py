@@ -103,6 +103,7 @@ def test_a_run_that_is_resumed_in_a_new_session_is_drawn_with_what_was_before(do
         view.finish()
 
 
+@pytest.mark.slow
 def test_every_prefix_of_a_run_can_be_drawn(documents):
     picture = RunPicture()
     figure = Figure()
@@ -149,6 +150,7 @@ def test_the_counts_of_the_figure_agree_when_the_budget_is_changed(RE, instrumen
     assert curve.get_xlim()[1] == 9 and len(picture.good) == 9
 
 
+@pytest.mark.quick("1.0")
 @pytest.mark.parametrize("ground", [0.0, 1.0])
 def test_seeds_are_seen_on_any_ground(RE, ground):
     film = SyntheticSample((16, 14), seed=1, points=8)
@@ -275,6 +277,7 @@ def test_the_plan_says_what_is_expected_while_the_run_goes_on(RE, instrument, tm
     assert known[6] == 6
 
 
+@pytest.mark.slow
 def test_a_decision_of_a_run_under_way_is_explained(RE, instrument, tmp_path):
     said = []
     with connect(tmp_path) as catalog:
@@ -439,6 +442,7 @@ def test_the_running_median_looks_back_only():
     np.testing.assert_array_equal(running_median(values), [5.0, 3.0, 3.0])
 
 
+@pytest.mark.slow
 def test_what_is_amiss_is_a_red_line_that_goes_when_it_is_mended(documents, tmp_path):
     amiss = ["Tiled does not answer since 14:02: 123 documents wait in runs/journal"]
     view = LiveView(tmp_path, interval=0.05, window=False, status=lambda: amiss[0])
@@ -454,3 +458,21 @@ def test_what_is_amiss_is_a_red_line_that_goes_when_it_is_mended(documents, tmp_
     wait_until(lambda: view.path.exists() and red(view.path) > 50)
     amiss[0] = ""
     wait_until(lambda: red(view.path) == 0)  # without another document
+
+
+def test_a_copy_of_a_picture_keeps_the_start_document_of_its_run():
+    """The last picture of a run is drawn while the next one has begun."""
+    picture = RunPicture()
+    picture("start", {"uid": "first", "time": 0.0})
+    kept = picture.copy()
+    picture("start", {"uid": "second", "time": 1.0})
+    assert (kept.start["uid"], picture.start["uid"]) == ("first", "second")
+
+
+@pytest.mark.parametrize("along", [np.arange(4.0), np.arange(4.0)[::-1]])
+def test_pixels_reach_half_a_step_beyond_their_centres(along):
+    from curiosity_bluesky.views.extent import extent_of
+
+    step = along[1] - along[0]
+    left, right, bottom, top = extent_of(along, along)
+    assert (left, right) == (along[0] - step / 2, along[-1] + step / 2) == (top, bottom)

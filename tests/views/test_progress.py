@@ -133,3 +133,48 @@ def test_an_error_is_said_once_and_stops_no_run(
     _, documents = collected_run(RE, instrument)
     assert documents[-1][1]["exit_status"] == "success"
     assert len([r for r in caplog.records if "cannot be shown" in r.message]) == 1
+
+
+def test_another_plan_is_not_said_to_take_a_survey_or_to_be_ended_by_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    file = Terminal()
+    line = ProgressLine(file)
+    line("start", {"uid": "12345678-9", "plan_name": "count", "time": 0.0})
+    line("stop", {"uid": "s", "exit_status": "success", "run_start": "12345678-9"})
+    assert "survey" not in file.getvalue() and "by hand" not in file.getvalue()
+
+
+def test_a_terminal_that_is_closed_leaves_the_engine_idle(
+    RE: RunEngine, instrument: SimulatedInstrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    file = Terminal()
+    line = ProgressLine(file)
+
+    def closed(name: str, doc: dict[str, Any]) -> None:
+        line(name, doc)
+        if name == "event" and not file.closed:
+            file.close()
+
+    RE.state_hook = lambda new, old: line.hide() if new == "idle" else None  # pyright: ignore[reportAttributeAccessIssue]
+    RE.subscribe(closed)
+    _, documents = collected_run(RE, instrument)
+    assert documents[-1][1]["exit_status"] == "success"
+    assert RE.state == "idle"
+
+
+def test_what_goes_to_a_file_does_not_go_to_the_terminal_of_the_line(
+    RE: RunEngine,
+    instrument: SimulatedInstrument,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    file = Terminal()
+    RE.subscribe(ProgressLine(file))
+    RE.subscribe(lambda name, doc: print(f"heard {name}"))
+    collected_run(RE, instrument)
+    assert "heard event" in capsys.readouterr().out
+    assert "heard" not in file.getvalue()

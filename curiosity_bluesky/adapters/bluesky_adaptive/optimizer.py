@@ -387,14 +387,5 @@ class CuriosityOptimizer:
                 f"expected the position (um) as {' and '.join(self.actuators)}, got "
                 f"{', '.join(point)}"
             )
-        survey = self.explorer.survey
         x, y = (float(point[name]) for name in self.actuators)
-        for name, value, axis in zip(self.actuators, (x, y), (survey.x, survey.y), strict=True):
-            half = abs(axis[-1] - axis[0]) / max(1, len(axis) - 1) / 2
-            low, high = axis.min() - half, axis.max() + half
-            if not low <= value <= high:
-                raise InputError(
-                    f"{name} = {value:g} um is outside the survey; "
-                    f"expected {low:.4g} to {high:.4g} um"
-                )
-        return survey.pixel(x, y)
+        return self.explorer.survey.pixel_inside(x, y, self.actuators)

@@ -14,7 +14,8 @@ from curiosity_bluesky.agent.remote.protocol import (
     plain_decided,
     plain_prediction,
 )
-from curiosity_bluesky.agent.remote.store import Document, DocumentStore
+from curiosity_bluesky.agent.remote.store import DocumentStore
+from curiosity_bluesky.documents import Document
 from curiosity_bluesky.errors import CuriosityError, InputError
 from curiosity_bluesky.learning import PriorRun, Proposal, Strategy
 from curiosity_bluesky.learning.survey import Pixel

@@ -10,8 +10,7 @@ from typing import Any
 
 from curiosity_bluesky import documents
 from curiosity_bluesky.agent.remote.protocol import LEARNED, key_of, single_events
-
-Document = tuple[str, Mapping[str, Any]]
+from curiosity_bluesky.documents import Document
 
 
 @dataclass

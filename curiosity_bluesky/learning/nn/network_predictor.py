@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.learning.nn import layers
 from curiosity_bluesky.learning.nn.training import train
 from curiosity_bluesky.learning.protocols import EpochHook
 from curiosity_bluesky.learning.records import Training, TrainingData
+from curiosity_bluesky.utils.wording import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,23 @@ class NetworkPredictor(ABC):
         are not known during a run.)
     on_epoch
         Called after each epoch.
+
+    Raises
+    ------
+    InputError
+        If there is no such option.
     """
 
     model: ClassVar[str]
     """Name of the network in the record of trainings."""
 
     def __init__(self, images: NDArray, **options: Unpack[NetworkOptions]) -> None:
+        for name in options:
+            if name not in (known := sorted(NetworkOptions.__annotations__)):
+                raise InputError(
+                    f"there is no option {name!r} of a network; there are {', '.join(known)}."
+                    f"{did_you_mean(name, known)}"
+                )
         self._images = layers.tensor(images)
         self._limits = options["limits"]
         self._latent_size = options["latent"]

@@ -43,9 +43,9 @@ def film_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # it takes time while it waits, too
 def facility(tmp_path_factory: pytest.TempPathFactory, film_path: Path) -> Iterator[Facility]:
-    """Start all of it, once for all tests of a process; nothing may be left of it afterwards."""
+    """Start all of it, once for the tests of this folder; nothing may be left of it afterwards."""
     directory = tmp_path_factory.mktemp("facility")
     site = FacilityPaths(directory / "site", str(directory / "runs"), sample=str(film_path), **FREE)
     with pytest.MonkeyPatch.context() as environment:

@@ -22,6 +22,7 @@ FEW = {**QUICK, "n_seeds": 3}
 SMALL = {"num_points": POINTS, "parameters": FEW}
 
 
+@pytest.mark.slow
 def test_an_experiment_is_driven_point_by_point_and_is_in_the_catalogue(
     facility, queue, curiosity, catalog
 ):

@@ -149,6 +149,7 @@ def test_a_key_of_ones_own_is_used_or_said_to_be_none(tmp_path, monkeypatch):
         Facility(site(tmp_path), silent)
 
 
+@pytest.mark.slow
 def test_an_agent_that_is_killed_is_started_again_where_it_was(facility):
     [agent] = [child for child in facility.children if child.name == "agent"]
     eventually(lambda: agent.age > 3.0)

@@ -135,6 +135,7 @@ def test_another_sample_is_put_under_the_simulated_tip(queue, catalog, film_path
     assert read(run).sizes["point"] == 7
 
 
+@pytest.mark.quick("words0-*", "words6-*")
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -159,6 +160,7 @@ def test_what_cannot_be_is_refused_when_it_is_queued(queue, curiosity, words, sa
     assert queue.listing()["queue"] == []
 
 
+@pytest.mark.slow
 def test_a_run_is_paused_steered_and_resumed_through_the_queue(queue, catalog, curiosity):
     uid = started(queue, tip="tip")
     has_points(catalog, uid, 2)
@@ -196,6 +198,7 @@ def test_a_run_is_paused_steered_and_resumed_through_the_queue(queue, catalog, c
     assert queue.listing()["queue"] == []
 
 
+@pytest.mark.slow
 def test_abort_keeps_what_was_measured_and_puts_the_plan_back(queue, catalog):
     uid = started(queue)
     has_points(catalog, uid, 1)
@@ -206,6 +209,7 @@ def test_abort_keeps_what_was_measured_and_puts_the_plan_back(queue, catalog):
     assert [item["name"] for item in queue.listing()["queue"]] == [PLAN]
 
 
+@pytest.mark.slow
 def test_one_item_is_taken_out_of_the_queue(queue, curiosity):
     for seed in (1, 2, 3):
         queue.add(PLAN, **SLOW, seed=seed)
@@ -233,6 +237,7 @@ def test_nothing_is_steered_or_called_that_may_not_be(queue):
             act()
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_was_killed_is_gone_on_with_from_the_queue(
     facility, queue, catalog, curiosity
 ):
@@ -283,6 +288,7 @@ def test_without_the_extra_it_says_which_one(monkeypatch):
         QueueClient()
 
 
+@pytest.mark.slow
 def test_an_agent_beside_the_worker_decides_for_a_queued_run(facility, queue, curiosity, catalog):
     words = ["--strategy", "curious", "--points", "9", "--seed", "2", "--agent", facility.agent]
     quick = ["--arg", f"options={json.dumps({'parameters': QUICK})}"]

@@ -27,6 +27,7 @@ from curiosity_bluesky.plans import explore
 from curiosity_bluesky.plans.resume import InterruptedRun
 
 
+@pytest.mark.quick("curious-1-1", "curious-3-0", "random*")
 @pytest.mark.parametrize(
     ("name", "batch", "lookahead"),
     [
@@ -83,6 +84,7 @@ def test_steering_reaches_it(agent):
         assert facts([remote.documents], stream) == facts([local.documents], stream)
 
 
+@pytest.mark.quick("1")
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_run_that_was_broken_off_goes_on_with_it(agent, batch):
     whole = Plan("curious", batch=batch)()

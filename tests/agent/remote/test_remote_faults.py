@@ -42,6 +42,7 @@ def restarted(agent):
     return act
 
 
+@pytest.mark.quick("4-1")
 @pytest.mark.parametrize("lookahead", [0, 1])
 @pytest.mark.parametrize("n", [4, *slowly(1, 7)])
 def test_killed_and_restarted_it_decides_as_if_nothing_had_been(home, n, lookahead):
@@ -134,6 +135,7 @@ def test_when_it_is_back_it_decides_again_and_knows_what_was_done_meanwhile(home
     assert proposal.acquisition == ninth["acquisition"]
 
 
+@pytest.mark.quick("1")
 @pytest.mark.parametrize("lookahead", [0, 1])
 def test_a_run_that_pauses_for_it_goes_on_when_it_is_back(home, lookahead, caplog):
     how = {"lookahead": lookahead}

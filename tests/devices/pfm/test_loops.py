@@ -75,6 +75,7 @@ def test_noise_spreads_them_but_does_not_shift_them():
         assert abs(values.mean() - true[name]) < 0.02 * most + 4 * values.std() / np.sqrt(n), name
 
 
+@pytest.mark.quick("16")
 @pytest.mark.parametrize("points", [16, 64, 200])
 def test_what_does_not_switch_has_no_coercive_bias(points):
     """A straight line (a capacitor), a constant, a parabola: with noise and without."""
@@ -145,6 +146,7 @@ def test_bias_and_loop_have_to_fit():
         loop_fields(BIAS, np.zeros((2, 64)))
 
 
+@pytest.mark.quick("PTO_BEPS_3um")
 @pytest.mark.parametrize("name", ["PTO_BEPS_1d3um", "PTO_BEPS_3um"])
 def test_on_recorded_loops_they_agree_with_a_fitted_loop(name):
     """The fit has smooth branches and takes no single point for granted: an independent way."""

@@ -25,7 +25,7 @@ def test_recordings_are_listed():
 
 
 def test_without_mexpsimu(monkeypatch):
-    monkeypatch.setattr("sim_devices.catalogue.mexpsimu_recordings", lambda: None)
+    monkeypatch.setattr("sim_devices.samples.mexpsimu_recordings", lambda: None)
     assert [info.name for info in list_samples()] == ["synthetic"]
     with pytest.raises(InputError, match=r"curiosity-bluesky\[recordings\]"):
         open_sample("PTO_BEPS_1d3um")
