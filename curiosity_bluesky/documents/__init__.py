@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from curiosity_bluesky.documents.prior_runs import prior_run_from as prior_run_from
     from curiosity_bluesky.documents.reading import Incomplete as Incomplete
     from curiosity_bluesky.documents.reading import error_curve as error_curve
-    from curiosity_bluesky.documents.reading import split_cycles as split_cycles
     from curiosity_bluesky.documents.reading import flags_of as flags_of
     from curiosity_bluesky.documents.reading import flat_attributes as flat_attributes
     from curiosity_bluesky.documents.reading import read as read
     from curiosity_bluesky.documents.reading import read_stream as read_stream
+    from curiosity_bluesky.documents.reading import split_cycles as split_cycles
     from curiosity_bluesky.documents.replay import ReplayedRun as ReplayedRun
     from curiosity_bluesky.documents.replay import replay_run as replay_run
     from curiosity_bluesky.documents.replay import tell as tell

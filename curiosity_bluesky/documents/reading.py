@@ -56,7 +56,8 @@ def read(run: Any, *, whole: bool = True) -> xr.Dataset:
     xarray.Dataset
         Dims ``(point, <axis>)``, for PFM ``(point, bias)``. Coordinates along `point`:
         ``decision_id``, ``row``, ``col``, ``x``, ``y`` (um, of the pixel), ``reason``,
-        ``decided_by``, ``dwell`` (where the detector has a dwell setting) and ``time`` (s since 1970); along the axis its values. Variables: the
+        ``decided_by``, ``dwell`` (where the detector has a dwell setting) and ``time`` (s since
+        1970); along the axis its values. Variables: the
         spectra as they were measured, what was predicted beforehand (``..._predicted``), the
         stage's read-back, scalars, and the scores of the decisions. Units are in each variable's
         ``attrs``, the keys of the start document in those of the dataset.
