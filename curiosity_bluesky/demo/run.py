@@ -42,6 +42,7 @@ from curiosity_bluesky.views.report import (
     decision_seconds,
     decisions_explored,
     drift_in_words,
+    dwell_in_words,
     flag_in_words,
 )
 from curiosity_bluesky.views.report import format_score as in_words
@@ -80,6 +81,8 @@ class DemoResult:
         Whether it ended because an instrument failed again and again.
     n_explored
         Measured points that were decided after the seeds.
+    dwell
+        How long the spectra were measured, in words; "" where there is no choice.
     """
 
     uid: str
@@ -102,6 +105,7 @@ class DemoResult:
     drift: str = ""
     warm_start: str = ""
     n_explored: int = 0
+    dwell: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result, JSON-ready."""
@@ -122,6 +126,7 @@ class DemoResult:
                 f"{in_words(self.published_score)}  (sum of MSE over all pixels, least of the run)",
             ),
         ]
+        rows += [("dwell", self.dwell)] if self.dwell else []
         rows += [("drift", self.drift)] if self.drift else []
         rows += [("warm start", self.warm_start)] if self.warm_start else []
         rows += [("look closer", flag_in_words(flag)) for flag in self.flags]
@@ -291,6 +296,7 @@ def _explored(
         drift=drift,
         warm_start=start.get(documents.WARM_REASON, ""),
         n_explored=decisions_explored(measured),
+        dwell=dwell_in_words(measured, start),
     )
 
 

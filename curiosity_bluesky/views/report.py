@@ -92,6 +92,8 @@ class RunReport:
         rows += [("look closer", flag_in_words(flag)) for flag in self.flags]
         rows += [("missing", self.missing)] if self.missing else []
         rows += [("drift", self.drift)] if self.drift else []
+        if points is not None and (dwell := dwell_in_words(points, start)):
+            rows.append(("dwell", dwell))
         rows += [("strategy", by), ("started", moment(start["time"]))]
         if points is not None and "seconds" in points:
             seconds, explored = decision_seconds(points), decisions_explored(points)
@@ -164,6 +166,33 @@ def error_in_words(points: xr.Dataset) -> str:
     return (
         f"the newest {len(newest)} spectra were predicted with {newest.mean():.2g} of the "
         f"variance{first} (1: no better than their mean)"
+    )
+
+
+def dwell_in_words(points: xr.Dataset, start: Mapping[str, Any]) -> str:
+    """Say how long the spectra were measured, "" where the detector has no dwell setting.
+
+    Parameters
+    ----------
+    points
+        As `documents.read` returns them.
+    start
+        The start document of the run.
+    """
+    parameters = start.get("curiosity_parameters") or {}
+    if "dwell" not in points or not parameters.get("dwell_seconds"):
+        return ""
+    seconds = dict(map(tuple, parameters["dwell_seconds"]))
+    full, visit = parameters["dwell_seconds"][-1][1], parameters["visit_cost"][0]
+    units = {points[key].attrs.get("units", "") for key in points if str(key).endswith("_dwell")}
+    unit = next(iter(units)) if len(units) == 1 else ""
+    values, counts = np.unique(points["dwell"].values, return_counts=True)
+    said = ", ".join(f"{n} with {value:g}" for value, n in zip(values, counts, strict=True))
+    spent = sum(n * (visit + seconds[value]) for value, n in zip(values, counts, strict=True))
+    share = spent / (counts.sum() * (visit + full))
+    return (
+        f"{said} {plain(unit)}".rstrip() + f": {share:.0%} of the time of as many full spectra, "
+        "settling included"
     )
 
 
