@@ -36,6 +36,13 @@ LAYER = "OPHYD_CONTROL_LAYER"
 """Environment variable of ophyd: what it does Channel Access with."""
 
 
+def _number_or_text(given: str | None) -> float | str | None:
+    try:
+        return None if given is None else float(given)
+    except ValueError:
+        return given
+
+
 @app.command()
 def demo(
     sample: SampleOption = None,
@@ -78,6 +85,13 @@ def demo(
     lookahead: Annotated[
         int, typer.Option(help="Points to decide ahead, while the spectrum is taken.")
     ] = 0,
+    dwell: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|full|N",
+            help="How long each spectrum is measured: N cycles of the loop, where it has several.",
+        ),
+    ] = None,
     fault: FaultOption = None,
     drift: DriftOption = 0.0,
     resurvey_every: Annotated[
@@ -124,6 +138,7 @@ def demo(
         catalog=catalog,
         picture=picture,
         warm_start=warm_start,
+        dwell=_number_or_text(dwell),
     )
     chosen = choice.check(setting)  # what follows takes seconds to import
     _import_ophyd()

@@ -178,6 +178,7 @@ class DemoOptions:
     picture: Path | None = None
     warm_start: str | None = None
     warm_gate: float | None = None
+    dwell: str | float | None = None
 
     def check(self, setting: DemoSample) -> Strategy:
         """Refuse what can be refused before an instrument is there; return the strategy.
@@ -218,6 +219,7 @@ class DemoOptions:
             warm_start=self.warm_start,
             warm_gate=None if self.warm_start is None else self.warm_gate,
             catalog=self.catalog,
+            dwell=self.dwell,
         )
         drift = DriftCorrection(resurvey_every=self.resurvey_every)
         if self.time_budget is not None:

@@ -18,7 +18,7 @@ LONGEST_IMAGE = 53
 COORDINATES = (
     *("event", "point", "time", "decision_id", "row", "col", "x", "y", "reason", "decided_by"),
     *("predicted_error", "novelty", "uncertainty", "acquisition", "exploration_weight"),
-    *("n_observed", "model_version", "seconds", "to_come"),
+    *("n_observed", "model_version", "seconds", "to_come", "dwell"),
 )
 """What a measured point is described by (`curiosity_bluesky.documents.read`): no spectrum has an
 axis of this name."""

@@ -331,7 +331,7 @@ class _Evidence:
         outputs: NDArray,
         weight: NDArray,
         on_epoch: EpochHook,
-        noise: tuple[NDArray, NDArray] | None,
+        noise: tuple[NDArray, NDArray] | None = None,
     ) -> None:
         from scipy.spatial.distance import cdist
 
