@@ -91,7 +91,7 @@ def read(run: Any, *, whole: bool = True) -> xr.Dataset:
             else part.assign_coords(decided_by=("point", [""] * part.sizes["point"]))
             for part in parts
         ]  # fmt: skip
-    points = xr.concat(parts, "point", combine_attrs="drop", join="outer")
+    points = xr.concat(parts, "point", combine_attrs="override", join="outer")
     if "decision_id" in points:  # a message that was repeated, in one run or over both
         keys = [points[key].values for key in ("decision_id", "attempt") if key in points]
         _, first = np.unique(np.stack(keys), axis=1, return_index=True)

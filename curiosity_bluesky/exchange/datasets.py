@@ -136,7 +136,7 @@ def _decisions(pieces: Sequence[Any]) -> xr.Dataset | None:
     streams = [s for s in (_stream(piece, DECISIONS) for piece in pieces) if s is not None]
     if not streams:
         return None
-    decisions = xr.concat(streams, "event", combine_attrs="drop", join="outer")
+    decisions = xr.concat(streams, "event", combine_attrs="override", join="outer")
     _, first = np.unique(decisions["decision_id"].values, return_index=True)
     return decisions.isel(event=np.sort(first)).rename(event="decision")
 
