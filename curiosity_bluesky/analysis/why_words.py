@@ -109,7 +109,15 @@ def reason_in_words(past: PastDecision, maps: dict[str, NDArray], free: NDArray[
         said = _by_rank(past, maps, free)
     if past.fallback:
         said += ". The agent was away, so the decision was not its own"
-    return f"{said}. {_nearest(past)}"
+    return f"{said}.{_dwell(past)} {_nearest(past)}"
+
+
+def _dwell(past: PastDecision) -> str:
+    """Say how long the spectrum was to be measured; "" where the detector has no dwell setting."""
+    dwell, full = past.decision.dwell, past.explorer.strategy.full_dwell
+    if dwell is None or full is None:
+        return ""
+    return f" It was to be measured with {dwell:g} of {full:g} (the dwell setting)."
 
 
 def _by_rank(past: PastDecision, maps: dict[str, NDArray], free: NDArray[np.bool_]) -> str:
@@ -135,7 +143,7 @@ def _why_not_first(past: PastDecision) -> str:
     strategy = past.explorer.strategy
     if "best" in strategy.parameters:
         return f"One of the {strategy.parameters['best']} best is drawn at random"
-    if strategy.per_second is not None:
+    if strategy.per_second is not None or strategy.dwell == "auto":
         return "The gain is divided by the seconds that the spectrum and the way to it take"
     if strategy.name == "lcmd":
         return "Only the cluster with the largest sum of these distances is looked at"

@@ -4,15 +4,18 @@ import math
 
 import numpy as np
 import pytest
+import xarray as xr
 from bluesky import RunEngine
 from support import events, grouped
 
 from curiosity_bluesky import CuriosityAgent, curiosity_plan, documents
+from curiosity_bluesky.analysis import explain_from_documents
 from curiosity_bluesky.demo import simulated_instrument
 from curiosity_bluesky.documents.reading import dataset_of
 from curiosity_bluesky.errors import InputError
 from curiosity_bluesky.exchange.sample import Sample
 from curiosity_bluesky.learning import Observation, Proposal
+from curiosity_bluesky.views.report import dwell_in_words
 from sim_devices import SyntheticSample
 
 CYCLES = 3
@@ -179,3 +182,23 @@ def test_cycles_are_read_apart(automatic, film):
     flat = spectra.values.reshape(len(measured), -1)
     np.testing.assert_array_equal(flat, points[key_of(found)].values)
     assert documents.split_cycles(apart).identical(apart)
+
+
+def test_why_says_how_long_and_that_time_counts(automatic):
+    found, _ = automatic
+    number = next(e["decision_id"] for e in events(found, "decisions") if e["dwell"] == 1.0)
+    assert "with 1 of 3 (the dwell setting)" in str(explain_from_documents(found, number))
+    last = explain_from_documents(found, 15)
+    assert last.agrees and "comes out the same" in str(last)
+
+
+def test_a_table_says_what_short_spectra_saved(automatic):
+    found, _ = automatic
+    start, measured = found[0][1], events(found, "primary")
+    dwell = np.array([event["spectrometer_dwell"] for event in measured])
+    points = xr.Dataset({"spectrometer_dwell": ("point", dwell, {"units": "cycles"})})
+    words = dwell_in_words(points.assign_coords(dwell=("point", dwell)), start)
+    short, full = int((dwell == 1).sum()), int((dwell == 3).sum())
+    assert f"{short} with 1" in words and f"{full} with 3 cycles" in words
+    assert f"{dwell.sum() / (3 * len(dwell)):.0%} of the time" in words  # a visit costs nothing
+    assert dwell_in_words(points, start) == "" == dwell_in_words(points, {})
