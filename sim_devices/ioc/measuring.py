@@ -124,7 +124,13 @@ def spectrum(
         Awaited when a setting has changed that others tell as well.
     """
     name, units, values = microscope.spectrum_axis
-    settings = microscope.spectrum_settings
+    settings = dict(microscope.spectrum_settings)
+    cycles = len(microscope.dwell_values)
+    if cycles > 1:
+        settings["cycles_max"] = cycles
+
+    async def put_cycles(group: Any, instance: Any, value: float) -> None:
+        microscope.dwell = value
 
     def setter(key: str) -> Callable[..., Any]:
         async def put(group: Any, instance: Any, value: float) -> None:
@@ -145,6 +151,10 @@ def spectrum(
         "settings": _texts("Settings", list(settings), "names of the settings"),
         **_channels(microscope.spectrum_channels, microscope.spectrum_dtypes, len(values)),
     }
+    if cycles > 1:
+        pvs["cycles"] = pvproperty(
+            name="Cycles", value=cycles, put=put_cycles, doc="cycles of the next spectrum"
+        )
     for key, value in settings.items():
         pv = f"Setting:{key}"
         if isinstance(value, str):

@@ -46,8 +46,8 @@ AT_ONCE = [
 
 @pytest.fixture(scope="session")
 def ports():
-    """Return two ports of IOCs; libca reads where to search once in a process."""
-    ports = free_port(), free_port()
+    """Return three ports of IOCs; libca reads where to search once in a process."""
+    ports = free_port(), free_port(), free_port()
     os.environ["EPICS_CA_ADDR_LIST"] = " ".join(f"127.0.0.1:{port}" for port in ports)
     os.environ["EPICS_CA_AUTO_ADDR_LIST"] = "NO"
     return ports
@@ -494,6 +494,42 @@ def test_an_ioc_that_does_not_answer_is_named(ports):
         EpicsAFMStage("NONE:").wait_for_connection(timeout=0.2)
     with pytest.raises(ConnectionError, match="NONE:Image:Acquire is lost"):
         EpicsImager("NONE:Image:").stage()
+
+
+# --- an IOC that measures fewer cycles -----------------------------------------------------
+
+
+def test_cycles_are_chosen_over_channel_access(ports, tmp_path):
+    film = SyntheticSample((12, 10), seed=1, points=12)
+    [spectra] = film.spectra.values()
+    file = tmp_path / "cycled.npz"
+    axis, extent = np.tile(film.axis, 3), np.array([0.2, 0.25])
+    np.savez(
+        file, image=film.images["amplitude"], spectra=np.tile(spectra, 3), axis=axis,
+        extent_um=extent,
+    )  # fmt: skip
+    with IOCProcess("--sample", str(file), *AT_ONCE, prefix="C:", port=ports[2]) as ioc:
+        instrument = Instrument("C:", ioc).connect()
+        dwell = instrument.spectrometer.dwell
+        assert dwell.values == (1.0, 2.0, 3.0) and dwell.unit == "cycles"
+        found = run(
+            instrument,
+            num_points=6,
+            strategy="random",
+            parameters=few("random", n_seeds=2),
+            dwell=2,
+        )
+        for device in instrument.devices:
+            device.destroy()
+    measured = events(found, "primary")
+    assert {event["spectrometer_dwell"] for event in measured} == {2.0}
+    for event in measured:
+        finite = np.isfinite(event["spectrometer_spectrum"])
+        assert finite[:24].all() and not finite[24:].any() and len(finite) == 36
+
+
+def test_an_ioc_without_cycles_has_no_setting(instrument):
+    assert instrument.spectrometer.dwell is None
 
 
 # --- an IOC that dies ----------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from ophyd import Component, Device, EpicsSignal, EpicsSignalRO
+from ophyd.signal import EpicsSignalBase
 
 from curiosity_bluesky.devices.epics._pyepics_compat import pv_of
 from curiosity_bluesky.devices.epics.access import (
@@ -21,6 +22,9 @@ from curiosity_bluesky.devices.epics.access import (
     read_text,
     read_texts,
 )
+
+CYCLES_MAX = "cycles_max"
+"""Setting of an IOC that lets one choose the cycles of a spectrum, in the PV ``Cycles``."""
 
 
 class Records(Device):
@@ -63,13 +67,15 @@ class RecordsDriver:
 
     def __init__(self, records: Any) -> None:
         self.records = records
-        self._others: dict[str, EpicsSignalRO] = {}
+        self._others: dict[str, Any] = {}
 
-    def _signal(self, suffix: str, auto_monitor: bool) -> EpicsSignalRO:
+    def _signal(
+        self, suffix: str, auto_monitor: bool, kind: type[EpicsSignalBase] = EpicsSignalRO
+    ) -> Any:
         """Return a signal whose name is known only from the IOC."""
         if suffix not in self._others:
             pv = f"{self.records.prefix}{suffix}"
-            self._others[suffix] = EpicsSignalRO(pv, name=pv, auto_monitor=auto_monitor)
+            self._others[suffix] = kind(pv, name=pv, auto_monitor=auto_monitor)
         signal = self._others[suffix]
         if not signal.connected:
             # Asked for the first time, it has yet to be found; ophyd would wait for 1 s. Where
@@ -226,7 +232,8 @@ class EpicsSpectrumDriver(RecordsDriver):
 
     def _suffixes(self) -> set[str]:
         settings = read_texts(self.records.settings)
-        return super()._suffixes() | {f"Setting:{name}" for name in settings}
+        cycles = {"Cycles"} if CYCLES_MAX in settings else set[str]()
+        return super()._suffixes() | {f"Setting:{name}" for name in settings} | cycles
 
     def _setting_signal(self, name: str) -> EpicsSignalRO:
         return self._signal(f"Setting:{name}", auto_monitor=True)
@@ -238,8 +245,36 @@ class EpicsSpectrumDriver(RecordsDriver):
 
     @property
     def spectrum_seconds(self) -> float:
-        """How long one spectrum takes, s."""
+        """How long one full spectrum takes, s."""
         return float(self.records.duration.get())
+
+    dwell_unit = "cycles"
+
+    @property
+    def dwell_values(self) -> list[float]:
+        """Cycles that may be asked for, none where the IOC has no choice."""
+        if CYCLES_MAX not in read_texts(self.records.settings):
+            return []
+        most = float(self._setting(CYCLES_MAX))
+        return [float(cycles) for cycles in range(1, int(most) + 1)]
+
+    def dwell_seconds(self, value: float) -> float:
+        """How long a spectrum of so many cycles takes, s."""
+        return self.spectrum_seconds * value / self.dwell_values[-1]
+
+    @property
+    def dwell(self) -> float:
+        """Cycles of the next spectrum."""
+        return float(read_now(self._cycles)["value"])
+
+    @dwell.setter
+    def dwell(self, value: float) -> None:
+        self._check_connected()
+        put(self._cycles, value)
+
+    @property
+    def _cycles(self) -> EpicsSignal:
+        return self._signal("Cycles", auto_monitor=True, kind=EpicsSignal)
 
     def acquire(self) -> Mapping[str, NDArray]:
         """Take one spectrum and return each channel, (points,)."""
