@@ -12,7 +12,7 @@ import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,14 @@ from ophyd_async.core import (
     soft_signal_rw,
 )
 
+from curiosity_bluesky.devices.async_dwell import AsyncDwellSetting
 from curiosity_bluesky.devices.driver_protocols import (
     Axis,
     SpectrometerDriver,
     StageDriver,
     stated_seconds,
 )
+from curiosity_bluesky.devices.dwell import dwell_values, measured_points
 from curiosity_bluesky.devices.measuring_device import as_declared
 from curiosity_bluesky.devices.spectrometer import (
     Scalar,
@@ -293,6 +295,9 @@ class AsyncSpectrometer(StandardReadable):
         for key, value in driver.spectrum_settings.items():
             settings[key] = soft_signal_rw(_kind(value), value, units=setting_units.get(key))
         self._settings = settings
+        self.dwell = AsyncDwellSetting(driver) if len(dwell_values(driver)) > 1 else None
+        if self.dwell is not None:
+            self.add_readables([self.dwell])
         self.signals = DeviceMap({**data, **settings})
         self.add_readables([*settings.values()], StandardReadableFormat.CONFIG_SIGNAL)
         super().__init__(name=name)
@@ -302,6 +307,8 @@ class AsyncSpectrometer(StandardReadable):
         super().set_name(name, child_name_separator="_")
         for key, signal in self.signals.items():
             signal.set_name(f"{name}_{key}")
+        if self.dwell is not None:
+            self.dwell.set_name(f"{name}_dwell")
 
     @property
     def learned(self) -> list[str]:
@@ -342,19 +349,29 @@ class AsyncSpectrometer(StandardReadable):
         self._rules = rules
         for key, value in now.items():
             await self._settings[key].set(value)
+        if self.dwell is not None:
+            await self.dwell.set(self.dwell.values[-1])
 
     @AsyncStatus.wrap
     async def trigger(self) -> None:
         """Take a spectrum."""
+        value = None if self.dwell is None else await self.dwell.current.get_value()
+
+        def acquire() -> Mapping[str, NDArray]:
+            if value is not None:
+                cast(Any, self.driver).dwell = value
+            return self.driver.acquire()
+
         try:
-            measured = await self._calls.make(self.driver.acquire)
+            measured = await self._calls.make(acquire)
         except CallCancelled:
             return
         arrays = as_declared(self.name, self._declared, measured)
         axis = await self._settings[self._axis].get_value()
         for key, values in arrays.items():
             self._set[key](values)
-        spectrum = {channel: arrays[channel] for channel in self._channels}
+        n = len(axis) if value is None else measured_points(self.driver, len(axis), value)
+        axis, spectrum = axis[:n], {channel: arrays[channel][:n] for channel in self._channels}
         for scalar, (_, rule) in self._rules.items():
             self._set[scalar](float(rule(axis, spectrum)))
 

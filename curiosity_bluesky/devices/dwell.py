@@ -39,9 +39,7 @@ class DwellSetting(ScalarSignal):
 
     def measured_points(self, points: int) -> int:
         """Return how many of the points of an axis are measured: all, but for cycles."""
-        if self.unit != "cycles":
-            return points
-        return round(points * float(self.get()) / self.values[-1])  # pyright: ignore[reportArgumentType]
+        return measured_points(self.driver, points, float(self.get()))  # pyright: ignore[reportArgumentType]
 
     def tell_driver(self) -> None:
         """Tell the driver, which may take its time: before a measurement, in its thread."""
@@ -49,8 +47,7 @@ class DwellSetting(ScalarSignal):
 
     def seconds(self, value: float) -> float | None:
         """Seconds of one spectrum with a setting; None if the driver does not say."""
-        asked = getattr(self.driver, "dwell_seconds", None)
-        return None if asked is None else stated_seconds(asked(value), "dwell_seconds")
+        return dwell_seconds(self.driver, value)
 
     def check_value(self, value: Any, **kwargs: Any) -> None:
         """Refuse what is no setting.
@@ -61,8 +58,7 @@ class DwellSetting(ScalarSignal):
             If it is none.
         """
         if value not in self.values:
-            there = ", ".join(f"{known:g}" for known in self.values)
-            raise InputError(f"{self.name} is set to {value!r}; expected one of {there}")
+            raise not_offered(self.name, value, self.values)
 
     def put(self, value: Any, **kwargs: Any) -> None:
         """Set it; the driver is told before the next spectrum."""
@@ -75,6 +71,25 @@ class DwellSetting(ScalarSignal):
         status = Status(self)
         status.set_finished()
         return status
+
+
+def not_offered(name: str, value: Any, values: Sequence[float]) -> InputError:
+    """Return the error of a setting that there is not."""
+    there = ", ".join(f"{known:g}" for known in values)
+    return InputError(f"{name} is set to {value!r}; expected one of {there}")
+
+
+def dwell_seconds(driver: Any, value: float) -> float | None:
+    """Return the seconds of one spectrum with a setting; None if the driver does not say."""
+    asked = getattr(driver, "dwell_seconds", None)
+    return None if asked is None else stated_seconds(asked(value), "dwell_seconds")
+
+
+def measured_points(driver: Any, points: int, value: float) -> int:
+    """Return how many points of an axis are measured with a setting: all, but for cycles."""
+    if driver.dwell_unit != "cycles":
+        return points
+    return round(points * value / dwell_values(driver)[-1])
 
 
 def dwell_values(driver: Any) -> tuple[float, ...]:

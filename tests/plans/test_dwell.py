@@ -202,3 +202,24 @@ def test_a_table_says_what_short_spectra_saved(automatic):
     assert f"{short} with 1" in words and f"{full} with 3 cycles" in words
     assert f"{dwell.sum() / (3 * len(dwell)):.0%} of the time" in words  # a visit costs nothing
     assert dwell_in_words(points, start) == "" == dwell_in_words(points, {})
+
+
+def test_a_spectrometer_of_ophyd_async_measures_the_same(automatic, film):
+    pytest.importorskip("ophyd_async")
+    from async_support import with_async
+
+    expected, _ = automatic
+    ins, RE, found = simulated_instrument(film, speed=math.inf), RunEngine({}), []
+    with_async(RE, ins, "stage", "spectrometer")
+    plan = curiosity_plan(
+        [ins.spectrometer], ins.stage.x, ins.stage.y, ins.imager, 16,
+        **grouped(parameters={"patch_size": 5, "n_seeds": 8}),
+    )  # fmt: skip
+    RE(plan, lambda *document: found.append(document))
+    for one, other in zip(events(expected, "primary"), events(found, "primary"), strict=True):
+        assert one["spectrometer_dwell"] == other["spectrometer_dwell"]
+        assert one["spectrometer_quality"] == other["spectrometer_quality"]
+        np.testing.assert_array_equal(one[key_of(expected)], other[key_of(found)])
+    assert [e["dwell"] for e in events(found, "decisions")] == [
+        e["dwell"] for e in events(expected, "decisions")
+    ]
