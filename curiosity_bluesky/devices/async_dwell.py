@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from bluesky.protocols import Movable
 from ophyd_async.core import AsyncStatus, StandardReadable, soft_signal_rw
 
 from curiosity_bluesky.devices.dwell import dwell_seconds, dwell_values, not_offered
 
 
-class AsyncDwellSetting(StandardReadable, Movable[float]):
+class AsyncDwellSetting(StandardReadable):
     """Cycles of a loop, averages, or integration time of the next spectrum, see `DwellSetting`.
 
     Parameters
